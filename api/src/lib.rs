@@ -1,0 +1,1 @@
+//! HTTP: events in, alarms, history and streams out

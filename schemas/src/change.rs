@@ -1,0 +1,223 @@
+//! The change: one step in an alarm's life, with its reasons and its place in the owner's numbering.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::alarm::{Alarm, ChangeNumber};
+use crate::event::Event;
+use crate::ids::{ActionId, AlarmId, Position};
+use crate::names::{Actor, AlarmType, Site, Text};
+use crate::severity::Severity;
+use crate::state::{Shelf, Suppression};
+use crate::time::Timestamp;
+
+/// One step. Committed, it is a fact and is never derived again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The site whose numbering it is in.
+    pub site: Site,
+    /// Its place in that numbering.
+    pub number: ChangeNumber,
+    /// When, by the owner's wall clock.
+    pub at: Timestamp,
+    /// What happened.
+    pub kind: ChangeKind,
+    /// Why: what led to it, in order.
+    pub reasons: Vec<Reason>,
+    /// The person or program that did it, if one did.
+    pub actor: Option<Actor>,
+    /// That person's words.
+    pub note: Option<Text>,
+    /// What it happened to, as it is afterwards.
+    pub subject: Subject,
+}
+
+/// What can happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChangeKind {
+    /// An episode began.
+    Raised,
+    /// The text or an attribute changed.
+    Updated,
+    /// The perceived severity changed.
+    SeverityChanged,
+    /// The episode ended.
+    Cleared,
+    /// An operator has seen it.
+    Acknowledged,
+    /// The acknowledgement was taken back.
+    Unacknowledged,
+    /// It was given to somebody, or to nobody.
+    Assigned,
+    /// Somebody wrote about it.
+    Noted,
+    /// It was set aside.
+    Shelved,
+    /// It is no longer set aside.
+    Unshelved,
+    /// Its reporter fell silent.
+    Staled,
+    /// Its reporter is heard from again.
+    Refreshed,
+    /// It was cleared and forgotten by an operator.
+    Retired,
+    /// It was cleared before and is now forgotten. Notifies nobody.
+    Purged,
+    /// A log event: nothing was raised.
+    Logged,
+    /// A report that came too late to have an effect.
+    Late,
+    /// A shelf was put up.
+    ShelfAdded,
+    /// A shelf was taken away, or its time is over.
+    ShelfRemoved,
+    /// A type was suppressed.
+    Suppressed,
+    /// A type is no longer suppressed.
+    Unsuppressed,
+    /// An operator action was refused.
+    Refused,
+    /// An entry broke the engine and was put aside.
+    Quarantined,
+}
+
+/// What a change happened to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// An alarm, as it is after the change (for what is forgotten: as it was last).
+    Alarm {
+        /// The alarm.
+        alarm: Arc<Alarm>,
+        /// The severity before, where it changed.
+        previous_severity: Option<Severity>,
+    },
+    /// A report that raised nothing: a log event, or one that came too late.
+    Event {
+        /// The report.
+        event: Arc<Event>,
+        /// Whether the catalogue knows its type.
+        catalogued: bool,
+        /// Why it had no effect, if it was to have one.
+        without_effect: Option<WithoutEffect>,
+    },
+    /// A shelf.
+    Shelf(Arc<Shelf>),
+    /// The suppression of a type.
+    Suppression {
+        /// The type.
+        alarm_type: AlarmType,
+        /// Who did it, when and why.
+        suppression: Arc<Suppression>,
+    },
+    /// An action that was refused.
+    Refusal(Refusal),
+    /// An entry that was put aside.
+    Quarantine {
+        /// Which entry.
+        entry: Position,
+        /// How the engine broke on it.
+        failure: Text,
+    },
+}
+
+/// Why a report that was to raise or clear something did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WithoutEffect {
+    /// A newer report of the same alarm was there before.
+    Overtaken,
+    /// Its number is below the window in which duplicates are recognised.
+    TooOld,
+    /// Reports of this type cannot be cleared.
+    NeverClears,
+    /// As many alarms are active as there may be.
+    AlarmLimit,
+    /// It clears what was not there.
+    NothingToClear,
+}
+
+/// An operator action that was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Refusal {
+    /// Which action.
+    pub action: ActionId,
+    /// On which alarm, if on one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<AlarmId>,
+    /// Why.
+    pub reason: RefusalReason,
+}
+
+/// Why an action is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalReason {
+    /// There is no such alarm.
+    NoSuchAlarm,
+    /// There is no such shelf.
+    NoSuchShelf,
+    /// The alarm was raised again since the actor saw it.
+    RaisedAgain,
+    /// Its time was over before it reached the owner.
+    Expired,
+    /// The alarm is cleared.
+    AlreadyCleared,
+    /// Only what is cleared can be purged.
+    NotCleared,
+    /// It is so already.
+    NoEffect,
+    /// The time until which it was to hold is over.
+    UntilIsPast,
+    /// As many shelves, suppressions or notes are held as there may be.
+    LimitReached,
+}
+
+impl RefusalReason {
+    /// The reason as words for a person.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSuchAlarm => "there is no such alarm",
+            Self::NoSuchShelf => "there is no such shelf",
+            Self::RaisedAgain => "the alarm was raised again since you saw it",
+            Self::Expired => "the action's time was over",
+            Self::AlreadyCleared => "the alarm is cleared already",
+            Self::NotCleared => "the alarm is not cleared",
+            Self::NoEffect => "it is so already",
+            Self::UntilIsPast => "the time until which it was to hold is over",
+            Self::LimitReached => "as many are held as there may be",
+        }
+    }
+}
+
+/// Why a change happened: the ids of the entries, timers and actions that led to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The journal entry at this position.
+    Entry(Position),
+    /// A deadline that passed.
+    Timer(Timer),
+    /// An operator action.
+    Action(ActionId),
+    /// A shelf that matches.
+    Shelf(ActionId),
+}
+
+/// The deadlines the engine keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Timer {
+    /// A reporter's promise to report again.
+    Lease,
+    /// The end the reporter declared.
+    EndsAt,
+    /// The lifetime of the type.
+    Lifetime,
+    /// The end of shelving.
+    Shelved,
+    /// The purge of what is cleared.
+    Purge,
+}

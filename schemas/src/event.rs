@@ -1,0 +1,197 @@
+//! The event: something reported (X.733 alarm report).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, SchemaType, Type};
+
+use crate::ids::Sequence;
+use crate::names::{AlarmType, AttributeName, AttributeValue, EventId, ProbableCause, Producer, Qualifier, Site, Text};
+use crate::resource::Resource;
+use crate::severity::{EventType, Severity};
+use crate::time::Timestamp;
+
+/// What identifies an alarm (RFC 8632 list key, with the site that owns it).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AlarmKey {
+    /// The site that owns the alarm.
+    pub site: Site,
+    /// What it is about.
+    pub resource: Resource,
+    /// Which kind of alarm it is.
+    pub alarm_type: AlarmType,
+    /// Tells alarms of one type on one resource apart.
+    pub qualifier: Qualifier,
+}
+
+/// What an event reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Report {
+    /// The condition holds, with this severity.
+    Raise(Severity),
+    /// The condition is over.
+    Clear,
+    /// Something happened that lasts not: it raises nothing and stands in history.
+    Log(Severity),
+}
+
+/// Where an event comes from, and how a second delivery of it is recognised.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// Who reports.
+    pub producer: Option<Producer>,
+    /// Its number among the producer's reports; only together with `producer`.
+    pub sequence: Option<Sequence>,
+    /// The reporter's own identifier of this event, in the producer's name space if it names itself.
+    pub event_id: Option<EventId>,
+}
+
+/// X.733 attributes that an event may give and an alarm keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Details {
+    /// X.733 8.1.1.
+    pub event_type: Option<EventType>,
+    /// X.733 8.1.2.2.
+    pub probable_cause: Option<ProbableCause>,
+    /// X.733 8.1.2.12 proposed repair actions.
+    pub repair_action: Option<Text>,
+    /// Whether service is affected, as the reporter knows it.
+    pub service_affecting: Option<bool>,
+    /// X.733 8.1.2.14 additional information.
+    pub attributes: Attributes,
+}
+
+/// One report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The alarm it is about.
+    pub key: AlarmKey,
+    /// What it says.
+    pub report: Report,
+    /// X.733 8.1.2.13 additional text.
+    pub text: Text,
+    /// Attributes beyond the text.
+    pub details: Details,
+    /// When it happened, as the reporter claims.
+    pub event_time: Option<Timestamp>,
+    /// Who reports it.
+    pub origin: Origin,
+    /// The promise to report again within this time; silence then makes the alarm stale.
+    pub lease: Option<Lease>,
+    /// The end that the reporter itself declares; the alarm clears then.
+    pub ends_at: Option<Timestamp>,
+    /// The producer asks that its reports of one alarm are ordered by `event_time` where they are not numbered.
+    pub order_by_event_time: bool,
+}
+
+/// A promise to report again, in whole seconds, at least one and at most a year.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Lease(u32);
+
+/// The longest lease: a year.
+pub const LEASE_S_MAX: u32 = 366 * 24 * 3600;
+
+/// A lease outside its bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not between 1 and {LEASE_S_MAX} seconds")]
+pub struct LeaseError;
+
+impl Lease {
+    /// A lease of `seconds`.
+    pub fn new(seconds: u32) -> Result<Self, LeaseError> {
+        if (1..=LEASE_S_MAX).contains(&seconds) { Ok(Self(seconds)) } else { Err(LeaseError) }
+    }
+
+    /// Its length.
+    pub fn duration(self) -> Duration {
+        Duration::from_secs(self.0.into())
+    }
+
+    /// Its length in seconds.
+    pub fn seconds(self) -> u32 {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Lease {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(u32::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl utoipa::PartialSchema for Lease {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::Integer))
+            .minimum(Some(1))
+            .maximum(Some(LEASE_S_MAX))
+            .description(Some("Seconds within which the reporter promises to report again."))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for Lease {}
+
+/// The most attributes an event may have.
+pub const ATTRIBUTES_MAX: usize = 32;
+
+/// Additional attributes by name, at most [`ATTRIBUTES_MAX`]. Cloning shares them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(transparent)]
+pub struct Attributes(Option<Arc<BTreeMap<AttributeName, AttributeValue>>>);
+
+/// Too many attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("has {count} attributes, at most {ATTRIBUTES_MAX} are allowed")]
+pub struct AttributesError {
+    count: usize,
+}
+
+impl Attributes {
+    /// Keeps `attributes` if they are not too many.
+    pub fn new(attributes: BTreeMap<AttributeName, AttributeValue>) -> Result<Self, AttributesError> {
+        match attributes.len() {
+            0 => Ok(Self(None)),
+            count if count > ATTRIBUTES_MAX => Err(AttributesError { count }),
+            _ => Ok(Self(Some(Arc::new(attributes)))),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// All, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&AttributeName, &AttributeValue)> {
+        self.0.iter().flat_map(|attributes| attributes.iter())
+    }
+
+    /// The value of the attribute `name`.
+    pub fn get(&self, name: &str) -> Option<&AttributeValue> {
+        self.0.as_ref()?.get(name)
+    }
+}
+
+impl<'de> Deserialize<'de> for Attributes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let attributes = Option::<BTreeMap<AttributeName, AttributeValue>>::deserialize(deserializer)?.unwrap_or_default();
+        Self::new(attributes).map_err(serde::de::Error::custom)
+    }
+}
+
+impl utoipa::PartialSchema for Attributes {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::Object))
+            .additional_properties(Some(AdditionalProperties::RefOr(<AttributeValue as utoipa::PartialSchema>::schema())))
+            .description(Some(format!("Additional information (X.733 8.1.2.14), at most {ATTRIBUTES_MAX} attributes.")))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for Attributes {}

@@ -1,0 +1,23 @@
+//! The vocabulary of alarms, its wire forms and the catalogue of alarm types.
+//!
+//! RFC 8632 is the model and X.733 gives the attributes. The types here cannot hold nonsense: a value is checked once, where
+//! it is made, and nobody behind that door checks it again. Nothing here does I/O, knows a clock or is `async`.
+//!
+//! * [`names`], [`resource`], [`severity`], [`time`], [`ids`]: the values,
+//! * [`event`], [`alarm`], [`action`], [`change`], [`entry`], [`state`]: what is made of them,
+//! * [`wire`]: the versioned JSON forms, the only ones that leave or outlive a process,
+//! * [`catalogue`]: the inventory of alarm types.
+
+pub mod action;
+pub mod alarm;
+pub mod catalogue;
+pub mod change;
+pub mod entry;
+pub mod event;
+pub mod ids;
+pub mod names;
+pub mod resource;
+pub mod severity;
+pub mod state;
+pub mod time;
+pub mod wire;

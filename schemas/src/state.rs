@@ -1,0 +1,286 @@
+//! The engine's keyed records beside the alarms. They are stored as they stand here: a change of one is a change of the
+//! stored format, version 1, and must read what was written before.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::action::ShelfOrder;
+use crate::alarm::OrderMark;
+use crate::catalogue::{Catalogue, Digest};
+use crate::event::AlarmKey;
+use crate::ids::{ActionId, Epoch, Position, Seq};
+use crate::names::{Actor, AlarmType, EventId, Producer, Text};
+use crate::time::{JournalTime, Timestamp};
+
+/// Names one keyed record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StateKey {
+    /// [`Window`] of a producer.
+    Window(Producer),
+    /// [`Seen`] of an event id, in its producer's name space.
+    EventId(Option<Producer>, EventId),
+    /// [`Seen`] of an action.
+    Action(ActionId),
+    /// [`Tombstone`] of an alarm that is not there.
+    Tombstone(AlarmKey),
+    /// [`Shelf`].
+    Shelf(ActionId),
+    /// [`Suppression`] of a type.
+    Suppression(AlarmType),
+    /// A catalogue.
+    Bundle(Digest),
+    /// [`Quarantined`] entry.
+    Quarantine(Position),
+}
+
+/// The record that belongs to a [`StateKey`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateRecord {
+    /// Which numbers of a producer have come.
+    Window(Window),
+    /// When an id was seen.
+    Seen(Seen),
+    /// The order of a removed or never raised alarm.
+    Tombstone(Tombstone),
+    /// A shelf.
+    Shelf(Arc<Shelf>),
+    /// A suppression.
+    Suppression(Arc<Suppression>),
+    /// A catalogue.
+    Bundle(Arc<Catalogue>),
+    /// An entry that was put aside.
+    Quarantine(Quarantined),
+}
+
+/// How many numbers below the highest a producer's [`Window`] remembers.
+pub const WINDOW_NUMBERS: u64 = 1024;
+
+/// Which numbers of a producer's epoch have come: the highest, and which of the [`WINDOW_NUMBERS`] up to it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Window {
+    /// The producer's epoch.
+    pub epoch: u64,
+    /// The highest number that came.
+    pub highest: u64,
+    /// Bit `n % 1024` says whether number `n` came; as hexadecimal words.
+    #[serde(with = "bits")]
+    #[schema(value_type = String)]
+    bits: [u64; 16],
+    /// When it was last used; the one used least recently gives way.
+    pub used_at: JournalTime,
+}
+
+/// What a [`Window`] says of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Novelty {
+    /// It has not come yet.
+    New,
+    /// It has come.
+    Duplicate,
+    /// It is below the window, or of an earlier epoch: nobody can tell.
+    TooOld,
+}
+
+impl Window {
+    /// A window in which no number has come.
+    pub fn new(epoch: u64, used_at: JournalTime) -> Self {
+        Self { epoch, highest: 0, bits: [0; 16], used_at }
+    }
+
+    /// Whether number `seq` of `epoch` has come.
+    pub fn novelty(&self, epoch: u64, seq: u64) -> Novelty {
+        match epoch.cmp(&self.epoch) {
+            std::cmp::Ordering::Greater => Novelty::New,
+            std::cmp::Ordering::Less => Novelty::TooOld,
+            std::cmp::Ordering::Equal if seq > self.highest => Novelty::New,
+            std::cmp::Ordering::Equal if self.highest - seq >= WINDOW_NUMBERS => Novelty::TooOld,
+            std::cmp::Ordering::Equal if self.has(seq) => Novelty::Duplicate,
+            std::cmp::Ordering::Equal => Novelty::New,
+        }
+    }
+
+    /// Notes that number `seq` of `epoch` has come; only for one that is [`Novelty::New`].
+    pub fn note(&mut self, epoch: u64, seq: u64, at: JournalTime) {
+        self.used_at = at;
+        if epoch > self.epoch {
+            *self = Self::new(epoch, at);
+        }
+        if seq > self.highest {
+            if seq - self.highest >= WINDOW_NUMBERS {
+                self.bits = [0; 16];
+            } else {
+                for skipped in self.highest + 1..seq {
+                    self.set(skipped, false);
+                }
+            }
+            self.highest = seq;
+        }
+        self.set(seq, true);
+    }
+
+    fn has(&self, seq: u64) -> bool {
+        let bit = seq % WINDOW_NUMBERS;
+        self.bits[(bit / 64) as usize] >> (bit % 64) & 1 == 1
+    }
+
+    fn set(&mut self, seq: u64, came: bool) {
+        let bit = seq % WINDOW_NUMBERS;
+        let mask = 1 << (bit % 64);
+        if came {
+            self.bits[(bit / 64) as usize] |= mask;
+        } else {
+            self.bits[(bit / 64) as usize] &= !mask;
+        }
+    }
+}
+
+impl fmt::Debug for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Window(epoch {}, highest {})", self.epoch, self.highest)
+    }
+}
+
+mod bits {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bits: &[u64; 16], serializer: S) -> Result<S::Ok, S::Error> {
+        let text: Vec<String> = bits.iter().map(|word| format!("{word:x}")).collect();
+        serializer.serialize_str(&text.join(","))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u64; 16], D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut bits = [0; 16];
+        let mut words = text.split(',');
+        for word in &mut bits {
+            let hex = words.next().ok_or_else(|| serde::de::Error::custom("has fewer than 16 words"))?;
+            *word = u64::from_str_radix(hex, 16).map_err(serde::de::Error::custom)?;
+        }
+        match words.next() {
+            Some(_) => Err(serde::de::Error::custom("has more than 16 words")),
+            None => Ok(bits),
+        }
+    }
+}
+
+/// When an id was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Seen {
+    /// In journal time; it is forgotten a set time later.
+    pub at: JournalTime,
+}
+
+/// What remains of an alarm that is not there: how far its producers' reports had come. A raise that a clear has overtaken
+/// meets it and has no effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Tombstone {
+    /// The newest numbered report of each producer.
+    pub order: Vec<OrderMark>,
+    /// In journal time; it is forgotten a set time later.
+    pub at: JournalTime,
+}
+
+/// A standing order to shelve what matches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Shelf {
+    /// The action that put it up.
+    pub id: ActionId,
+    /// Who did.
+    pub by: Actor,
+    /// When, by the owner's wall clock.
+    pub at: Timestamp,
+    /// Which alarms, until when by the wall clock of that time, and why.
+    #[serde(flatten)]
+    pub order: ShelfOrder,
+    /// When it ends, in journal time.
+    pub ends_at: JournalTime,
+    /// It has ended, and what it shelved is being unshelved.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
+}
+
+/// A type is suppressed: its alarms are kept and counted, hidden unless asked for, and notify nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Suppression {
+    /// Who did it.
+    pub by: Actor,
+    /// When, by the owner's wall clock.
+    pub at: Timestamp,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Text>,
+}
+
+/// An entry on which the engine broke.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Quarantined {
+    /// How it broke.
+    pub failure: Text,
+    /// When, by the owner's wall clock.
+    pub at: Timestamp,
+}
+
+/// How far the engine has come, and the numbers it goes on with. One stands at the end of every frame that has results.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Cursor {
+    /// The last entry that was applied.
+    pub applied: Position,
+    /// The journal time of that entry.
+    pub at: JournalTime,
+    /// The numbering that changes are in.
+    pub epoch: Epoch,
+    /// The number of the last change.
+    pub last_seq: Seq,
+    /// The journal time of the last start: leases run from there at the earliest.
+    pub started_at: JournalTime,
+    /// The catalogue that is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalogue: Option<Digest>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn a_window_tells_new_from_duplicate_from_too_old() {
+        let mut window = Window::new(1, JournalTime(0));
+        assert_eq!(window.novelty(1, 5), Novelty::New);
+        window.note(1, 5, JournalTime(0));
+        assert_eq!(window.novelty(1, 5), Novelty::Duplicate);
+        assert_eq!(window.novelty(1, 4), Novelty::New);
+        window.note(1, 1029, JournalTime(0));
+        assert_eq!(window.novelty(1, 5), Novelty::TooOld);
+        assert_eq!(window.novelty(1, 6), Novelty::New);
+        assert_eq!(window.novelty(0, 2000), Novelty::TooOld);
+        assert_eq!(window.novelty(2, 1), Novelty::New);
+        window.note(2, 1, JournalTime(0));
+        assert_eq!(window.novelty(1, 1030), Novelty::TooOld);
+    }
+
+    proptest! {
+        #[test]
+        fn a_window_agrees_with_a_set(numbers in prop::collection::vec(1u64..6000, 1..300)) {
+            let mut window = Window::new(7, JournalTime(0));
+            let mut came = HashSet::new();
+            for number in numbers {
+                let novelty = window.novelty(7, number);
+                if number + WINDOW_NUMBERS <= window.highest {
+                    prop_assert_eq!(novelty, Novelty::TooOld);
+                    continue;
+                }
+                prop_assert_eq!(novelty == Novelty::New, came.insert(number));
+                if novelty == Novelty::New {
+                    window.note(7, number, JournalTime(0));
+                }
+                let stored = serde_json::to_string(&window).expect("serializes");
+                prop_assert_eq!(&serde_json::from_str::<Window>(&stored).expect("reads"), &window);
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Operator actions, as they are ordered and as the journal keeps them.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::InputError;
+use crate::action::{AlarmVerb, ShelfOrder, TARGETS_MAX, Target, Verb};
+use crate::ids::ActionId;
+use crate::names::{Actor, AlarmType, Text};
+use crate::time::Timestamp;
+
+/// What is to be done, and to what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+pub enum ActionOrder {
+    /// Somebody has seen the alarms.
+    Acknowledge {
+        /// Which.
+        alarms: Vec<Target>,
+        /// With which words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<Text>,
+    },
+    /// Nobody has seen them after all.
+    Unacknowledge {
+        /// Which.
+        alarms: Vec<Target>,
+    },
+    /// They are somebody's.
+    Assign {
+        /// Which.
+        alarms: Vec<Target>,
+        /// Whose; nobody's if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<Actor>,
+    },
+    /// Words about them.
+    Note {
+        /// Which.
+        alarms: Vec<Target>,
+        /// The words.
+        text: Text,
+    },
+    /// They are set aside.
+    Shelve {
+        /// Which.
+        alarms: Vec<Target>,
+        /// Until when.
+        until: Timestamp,
+        /// Why.
+        reason: Text,
+    },
+    /// They are taken off the shelf.
+    Unshelve {
+        /// Which.
+        alarms: Vec<Target>,
+    },
+    /// An operator declares them over.
+    Clear {
+        /// Which.
+        alarms: Vec<Target>,
+        /// With which words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<Text>,
+    },
+    /// They are cleared and forgotten.
+    Retire {
+        /// Which.
+        alarms: Vec<Target>,
+        /// With which words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<Text>,
+    },
+    /// They are forgotten, having been cleared.
+    Purge {
+        /// Which.
+        alarms: Vec<Target>,
+    },
+    /// What matches is shelved, now and when it is raised.
+    AddShelf(ShelfOrder),
+    /// A shelf is taken away.
+    RemoveShelf {
+        /// Which.
+        shelf: ActionId,
+    },
+    /// A type is hidden and notifies nobody.
+    Suppress {
+        /// Which.
+        alarm_type: AlarmType,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Text>,
+    },
+    /// A type is no longer suppressed.
+    Unsuppress {
+        /// Which.
+        alarm_type: AlarmType,
+    },
+}
+
+/// An action as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Action {
+    /// The same id twice acts once.
+    pub id: ActionId,
+    /// Who acts.
+    pub actor: Actor,
+    /// After this time the owner refuses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// What is done.
+    #[serde(flatten)]
+    pub order: ActionOrder,
+}
+
+impl TryFrom<ActionOrder> for Verb {
+    type Error = InputError;
+
+    fn try_from(order: ActionOrder) -> Result<Self, InputError> {
+        let (alarms, verb) = match order {
+            ActionOrder::AddShelf(order) if order.matcher.is_empty() => {
+                return Err(InputError::new("match", "asks for nothing; name a site, resource, alarm_type or qualifier"));
+            }
+            ActionOrder::AddShelf(order) => return Ok(Self::AddShelf(order)),
+            ActionOrder::RemoveShelf { shelf } => return Ok(Self::RemoveShelf(shelf)),
+            ActionOrder::Suppress { alarm_type, reason } => return Ok(Self::Suppress { alarm_type, reason }),
+            ActionOrder::Unsuppress { alarm_type } => return Ok(Self::Unsuppress { alarm_type }),
+            ActionOrder::Acknowledge { alarms, note } => (alarms, AlarmVerb::Acknowledge { note }),
+            ActionOrder::Unacknowledge { alarms } => (alarms, AlarmVerb::Unacknowledge),
+            ActionOrder::Assign { alarms, to } => (alarms, AlarmVerb::Assign { to }),
+            ActionOrder::Note { text, .. } if text.is_empty() => return Err(InputError::new("text", "is empty")),
+            ActionOrder::Note { alarms, text } => (alarms, AlarmVerb::Note { text }),
+            ActionOrder::Shelve { alarms, until, reason } => (alarms, AlarmVerb::Shelve { until, reason }),
+            ActionOrder::Unshelve { alarms } => (alarms, AlarmVerb::Unshelve),
+            ActionOrder::Clear { alarms, note } => (alarms, AlarmVerb::Clear { note }),
+            ActionOrder::Retire { alarms, note } => (alarms, AlarmVerb::Retire { note }),
+            ActionOrder::Purge { alarms } => (alarms, AlarmVerb::Purge),
+        };
+        match alarms.len() {
+            0 => Err(InputError::new("alarms", "is empty")),
+            count if count > TARGETS_MAX => {
+                Err(InputError::new("alarms", format!("has {count} alarms, at most {TARGETS_MAX} are allowed")))
+            }
+            _ => Ok(Self::OnAlarms(alarms, verb)),
+        }
+    }
+}
+
+impl From<&Verb> for ActionOrder {
+    fn from(verb: &Verb) -> Self {
+        let (alarms, verb) = match verb {
+            Verb::AddShelf(order) => return Self::AddShelf(order.clone()),
+            Verb::RemoveShelf(shelf) => return Self::RemoveShelf { shelf: *shelf },
+            Verb::Suppress { alarm_type, reason } => {
+                return Self::Suppress { alarm_type: alarm_type.clone(), reason: reason.clone() };
+            }
+            Verb::Unsuppress { alarm_type } => return Self::Unsuppress { alarm_type: alarm_type.clone() },
+            Verb::OnAlarms(alarms, verb) => (alarms.clone(), verb.clone()),
+        };
+        match verb {
+            AlarmVerb::Acknowledge { note } => Self::Acknowledge { alarms, note },
+            AlarmVerb::Unacknowledge => Self::Unacknowledge { alarms },
+            AlarmVerb::Assign { to } => Self::Assign { alarms, to },
+            AlarmVerb::Note { text } => Self::Note { alarms, text },
+            AlarmVerb::Shelve { until, reason } => Self::Shelve { alarms, until, reason },
+            AlarmVerb::Unshelve => Self::Unshelve { alarms },
+            AlarmVerb::Clear { note } => Self::Clear { alarms, note },
+            AlarmVerb::Retire { note } => Self::Retire { alarms, note },
+            AlarmVerb::Purge => Self::Purge { alarms },
+        }
+    }
+}
+
+impl TryFrom<Action> for crate::action::Action {
+    type Error = InputError;
+
+    fn try_from(form: Action) -> Result<Self, InputError> {
+        Ok(Self { id: form.id, actor: form.actor, expires_at: form.expires_at, verb: form.order.try_into()? })
+    }
+}
+
+impl From<&crate::action::Action> for Action {
+    fn from(action: &crate::action::Action) -> Self {
+        Self { id: action.id, actor: action.actor.clone(), expires_at: action.expires_at, order: (&action.verb).into() }
+    }
+}

@@ -1,0 +1,166 @@
+//! The change, as it is stored, streamed and listed.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Alarm, Event, FormError};
+use crate::alarm::ChangeNumber;
+use crate::change::{ChangeKind, Reason, Refusal, Subject, WithoutEffect};
+use crate::ids::{Epoch, Position, Seq};
+use crate::names::{Actor, AlarmType, Site, Text};
+use crate::severity::Severity;
+use crate::state::{Shelf, Suppression};
+use crate::time::Timestamp;
+
+/// One step in an alarm's life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Change {
+    /// The site whose numbering it is in.
+    pub site: Site,
+    /// Whose numbering it is.
+    pub epoch: Epoch,
+    /// Contiguous from 1 within the epoch.
+    pub seq: Seq,
+    /// When, by the owner's clock.
+    pub at: Timestamp,
+    /// What happened.
+    pub kind: ChangeKind,
+    /// What led to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// Who did it, if somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Actor>,
+    /// In which words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Text>,
+    /// What it happened to.
+    #[serde(flatten)]
+    pub subject: ChangeSubject,
+}
+
+/// What a change happened to: exactly one of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum ChangeSubject {
+    /// An alarm, as it is afterwards.
+    Alarm {
+        /// The alarm.
+        alarm: Box<Alarm>,
+        /// The severity before, where it changed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        previous_severity: Option<Severity>,
+    },
+    /// A report that raised nothing.
+    Event {
+        /// The report.
+        event: Box<Event>,
+        /// Whether the catalogue knows its type.
+        #[serde(default)]
+        catalogued: bool,
+        /// Why it had no effect, if it was to have one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        without_effect: Option<WithoutEffect>,
+    },
+    /// A shelf.
+    Shelf {
+        /// The shelf.
+        shelf: Shelf,
+    },
+    /// The suppression of a type.
+    Suppression {
+        /// The type.
+        alarm_type: AlarmType,
+        /// Who, when and why.
+        suppression: Suppression,
+    },
+    /// An action that was refused.
+    Refusal {
+        /// Which, and why.
+        refusal: Refusal,
+    },
+    /// An entry that was put aside.
+    Quarantine {
+        /// Which.
+        entry: Position,
+        /// How the engine broke on it.
+        failure: Text,
+    },
+}
+
+impl Change {
+    /// The form that is stored.
+    pub fn stored(change: &crate::change::Change) -> Self {
+        Self::of(change, Alarm::stored)
+    }
+
+    /// The form that is shown.
+    pub fn shown(change: &crate::change::Change, suppressed: impl Fn(&AlarmType) -> bool) -> Self {
+        Self::of(change, |alarm| Alarm::shown(alarm, suppressed(&alarm.key.alarm_type)))
+    }
+
+    fn of(change: &crate::change::Change, form: impl Fn(&crate::alarm::Alarm) -> Alarm) -> Self {
+        Self {
+            site: change.site.clone(),
+            epoch: change.number.epoch,
+            seq: change.number.seq,
+            at: change.at,
+            kind: change.kind,
+            reasons: change.reasons.clone(),
+            actor: change.actor.clone(),
+            note: change.note.clone(),
+            subject: match &change.subject {
+                Subject::Alarm { alarm, previous_severity } => {
+                    ChangeSubject::Alarm { alarm: Box::new(form(alarm)), previous_severity: *previous_severity }
+                }
+                Subject::Event { event, catalogued, without_effect } => ChangeSubject::Event {
+                    event: Box::new((&**event).into()),
+                    catalogued: *catalogued,
+                    without_effect: *without_effect,
+                },
+                Subject::Shelf(shelf) => ChangeSubject::Shelf { shelf: (**shelf).clone() },
+                Subject::Suppression { alarm_type, suppression } => {
+                    ChangeSubject::Suppression { alarm_type: alarm_type.clone(), suppression: (**suppression).clone() }
+                }
+                Subject::Refusal(refusal) => ChangeSubject::Refusal { refusal: refusal.clone() },
+                Subject::Quarantine { entry, failure } => ChangeSubject::Quarantine { entry: *entry, failure: failure.clone() },
+            },
+        }
+    }
+}
+
+impl TryFrom<Change> for crate::change::Change {
+    type Error = FormError;
+
+    fn try_from(form: Change) -> Result<Self, FormError> {
+        let subject = match form.subject {
+            ChangeSubject::Alarm { alarm, previous_severity } => {
+                Subject::Alarm { alarm: Arc::new((*alarm).try_into()?), previous_severity }
+            }
+            ChangeSubject::Event { event, catalogued, without_effect } => {
+                let event = (*event)
+                    .into_event(&form.site)
+                    .map_err(|_| FormError::Field { field: "event", reason: "contradicts itself" })?;
+                Subject::Event { event: Arc::new(event), catalogued, without_effect }
+            }
+            ChangeSubject::Shelf { shelf } => Subject::Shelf(Arc::new(shelf)),
+            ChangeSubject::Suppression { alarm_type, suppression } => {
+                Subject::Suppression { alarm_type, suppression: Arc::new(suppression) }
+            }
+            ChangeSubject::Refusal { refusal } => Subject::Refusal(refusal),
+            ChangeSubject::Quarantine { entry, failure } => Subject::Quarantine { entry, failure },
+        };
+        Ok(Self {
+            site: form.site,
+            number: ChangeNumber { epoch: form.epoch, seq: form.seq },
+            at: form.at,
+            kind: form.kind,
+            reasons: form.reasons,
+            actor: form.actor,
+            note: form.note,
+            subject,
+        })
+    }
+}

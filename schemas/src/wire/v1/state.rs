@@ -1,0 +1,165 @@
+//! The engine's keyed records, and the counts of repeated reports.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::FormError;
+use crate::alarm::EngineMarks;
+use crate::catalogue::{Catalogue, CatalogueFile, Digest};
+use crate::event::AlarmKey;
+use crate::ids::{ActionId, AlarmId, Position};
+use crate::names::{AlarmType, EventId, Producer, Qualifier, Site};
+use crate::resource::Resource;
+use crate::state::{Quarantined, Seen, Shelf, StateKey, StateRecord, Suppression, Tombstone, Window};
+use crate::time::Timestamp;
+
+/// An active alarm was reported again and did not change: written once per commit, however often it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Touched {
+    /// Which alarm.
+    pub alarm: AlarmId,
+    /// How many reports this episode has had.
+    pub count: u64,
+    /// When the last arrived.
+    pub last_reported_at: Timestamp,
+    /// The reporter's claim in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_event_time: Option<Timestamp>,
+    /// Who sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub producer: Option<Producer>,
+    /// What the engine keeps with the alarm. Stored, not shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub engine: Option<EngineMarks>,
+}
+
+/// One keyed record, put in place.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StatePut {
+    /// The key as [`state_key_text`] writes it.
+    pub key: String,
+    /// The record, of the form that the key's kind says.
+    pub value: serde_json::Value,
+}
+
+/// The separator within a key: no name can hold it.
+const SEPARATOR: char = '\u{1f}';
+
+/// A key as text: its kind, then its parts.
+pub fn state_key_text(key: &StateKey) -> String {
+    let join = |kind: &str, parts: &[&str]| {
+        let mut text = kind.to_owned();
+        for part in parts {
+            text.push(SEPARATOR);
+            text.push_str(part);
+        }
+        text
+    };
+    match key {
+        StateKey::Window(producer) => join("window", &[producer]),
+        StateKey::EventId(producer, id) => join("event-id", &[producer.as_deref().unwrap_or(""), id]),
+        StateKey::Action(id) => join("action", &[&id.to_string()]),
+        StateKey::Tombstone(key) => join("tombstone", &[&key.site, key.resource.as_str(), &key.alarm_type, &key.qualifier]),
+        StateKey::Shelf(id) => join("shelf", &[&id.to_string()]),
+        StateKey::Suppression(alarm_type) => join("suppression", &[alarm_type]),
+        StateKey::Bundle(digest) => join("bundle", &[&digest.to_string()]),
+        StateKey::Quarantine(position) => join("quarantine", &[&position.to_string()]),
+    }
+}
+
+/// Reads what [`state_key_text`] wrote.
+pub fn state_key(text: &str) -> Result<StateKey, FormError> {
+    let broken = || FormError::Field { field: "key", reason: "is of no known kind" };
+    let parts: Vec<&str> = text.split(SEPARATOR).collect();
+    let id = |text: &str| text.parse().map(ActionId).map_err(|_| broken());
+    Ok(match parts[..] {
+        ["window", producer] => StateKey::Window(Producer::new(producer).map_err(|_| broken())?),
+        ["event-id", "", event] => StateKey::EventId(None, EventId::new(event).map_err(|_| broken())?),
+        ["event-id", producer, event] => {
+            StateKey::EventId(Some(Producer::new(producer).map_err(|_| broken())?), EventId::new(event).map_err(|_| broken())?)
+        }
+        ["action", action] => StateKey::Action(id(action)?),
+        ["tombstone", site, resource, alarm_type, qualifier] => StateKey::Tombstone(AlarmKey {
+            site: Site::new(site).map_err(|_| broken())?,
+            resource: Resource::new(resource).map_err(|_| broken())?,
+            alarm_type: AlarmType::new(alarm_type).map_err(|_| broken())?,
+            qualifier: Qualifier::new(qualifier).map_err(|_| broken())?,
+        }),
+        ["shelf", shelf] => StateKey::Shelf(id(shelf)?),
+        ["suppression", alarm_type] => StateKey::Suppression(AlarmType::new(alarm_type).map_err(|_| broken())?),
+        ["bundle", digest] => StateKey::Bundle(Digest::from_text(digest)),
+        ["quarantine", position] => StateKey::Quarantine(position.parse().map(Position).map_err(|_| broken())?),
+        _ => return Err(broken()),
+    })
+}
+
+impl StatePut {
+    /// The form of `record` under `key`.
+    pub fn new(key: &StateKey, record: &StateRecord) -> Self {
+        let value = match record {
+            StateRecord::Window(window) => serde_json::to_value(window),
+            StateRecord::Seen(seen) => serde_json::to_value(seen),
+            StateRecord::Tombstone(tombstone) => serde_json::to_value(tombstone),
+            StateRecord::Shelf(shelf) => serde_json::to_value(&**shelf),
+            StateRecord::Suppression(suppression) => serde_json::to_value(&**suppression),
+            StateRecord::Bundle(catalogue) => serde_json::to_value(catalogue.to_file()),
+            StateRecord::Quarantine(quarantined) => serde_json::to_value(quarantined),
+        };
+        Self { key: state_key_text(key), value: value.expect("names and numbers serialize") }
+    }
+
+    /// Key and record.
+    pub fn into_record(self) -> Result<(StateKey, StateRecord), FormError> {
+        let key = state_key(&self.key)?;
+        let value = self.value;
+        let record = match &key {
+            StateKey::Window(_) => StateRecord::Window(serde_json::from_value::<Window>(value)?),
+            StateKey::EventId(..) | StateKey::Action(_) => StateRecord::Seen(serde_json::from_value::<Seen>(value)?),
+            StateKey::Tombstone(_) => StateRecord::Tombstone(serde_json::from_value::<Tombstone>(value)?),
+            StateKey::Shelf(_) => StateRecord::Shelf(Arc::new(serde_json::from_value::<Shelf>(value)?)),
+            StateKey::Suppression(_) => StateRecord::Suppression(Arc::new(serde_json::from_value::<Suppression>(value)?)),
+            StateKey::Bundle(_) => {
+                let file: CatalogueFile = serde_json::from_value(value)?;
+                let catalogue = Catalogue::try_from(file)
+                    .map_err(|_| FormError::Field { field: "value", reason: "is no sound catalogue" })?;
+                StateRecord::Bundle(Arc::new(catalogue))
+            }
+            StateKey::Quarantine(_) => StateRecord::Quarantine(serde_json::from_value::<Quarantined>(value)?),
+        };
+        Ok((key, record))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_key_round_trips() {
+        let name = |text| Producer::new(text).expect("valid");
+        let id = ActionId(uuid::Uuid::from_u128(7));
+        let keys = [
+            StateKey::Window(name("a/b")),
+            StateKey::EventId(None, EventId::new("x/y").expect("valid")),
+            StateKey::EventId(Some(name("p")), EventId::new("x").expect("valid")),
+            StateKey::Action(id),
+            StateKey::Tombstone(AlarmKey {
+                site: Site::new("s").expect("valid"),
+                resource: Resource::new("host=a b.fs=/x").expect("valid"),
+                alarm_type: AlarmType::new("t").expect("valid"),
+                qualifier: Qualifier::new("").expect("valid"),
+            }),
+            StateKey::Shelf(id),
+            StateKey::Suppression(AlarmType::new("100.101").expect("valid")),
+            StateKey::Bundle(Digest::of(b"x")),
+            StateKey::Quarantine(Position(9)),
+        ];
+        for key in keys {
+            assert_eq!(state_key(&state_key_text(&key)).expect("reads"), key);
+        }
+        assert!(state_key("nothing").is_err());
+    }
+}

@@ -1,0 +1,1 @@
+//! The journal, the present state, the view
