@@ -42,7 +42,7 @@ impl Timestamp {
     /// The time that is `micros` later (earlier if negative), held to what can be written.
     pub fn saturating_add_micros(self, micros: i64) -> Self {
         let limited = self.0.saturating_add(micros);
-        Self(limited.clamp(jiff::Timestamp::MIN.as_microsecond(), jiff::Timestamp::MAX.as_microsecond()))
+        Self(limited.clamp(jiff::Timestamp::MIN.as_second() * 1_000_000, jiff::Timestamp::MAX.as_second() * 1_000_000))
     }
 
     /// Microseconds from `earlier` to this, negative if this is earlier.

@@ -1,0 +1,201 @@
+//! The door's side of the journal: publishing returns when what was published is durable.
+//!
+//! Doors (HTTP, traps, collectors) hold a [`Publisher`], the loop that journals holds the one [`Intake`]. Between them is a
+//! queue bounded by entries: whoever finds no room within a set time is told so, and nothing of the submission is taken.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use klaxon_schemas::action::Action;
+use klaxon_schemas::change::Change;
+use klaxon_schemas::event::Event;
+use klaxon_schemas::ids::Position;
+use klaxon_schemas::names::Door;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::Durable;
+
+/// The most entries that wait to be journalled.
+pub const QUEUE_ENTRIES_MAX: usize = 16_384;
+/// The most entries in one submission.
+pub const SUBMISSION_ENTRIES_MAX: usize = 4_096;
+/// How long a submission waits for room before it is refused.
+const ROOM_WAIT: Duration = Duration::from_secs(2);
+
+/// What a door brings in.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// A report.
+    Event(Arc<Event>),
+    /// An operator action.
+    Action(Arc<Action>),
+}
+
+/// What became of one item.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// It is journalled at this position, and these changes followed.
+    Accepted {
+        /// The entry's place.
+        position: Position,
+        /// What followed.
+        changes: Vec<Arc<Change>>,
+    },
+    /// It had come before; the first one is durable.
+    Duplicate,
+    /// It was not taken.
+    Rejected(Rejection),
+}
+
+/// Why an item is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// Its number is below the window in which duplicates are recognised.
+    #[error("too old: its number is below the window in which duplicates are recognised")]
+    TooOld,
+    /// As many alarms are active as there may be.
+    #[error("alarm limit reached: {limit} alarms are active")]
+    AlarmLimit {
+        /// How many there may be.
+        limit: usize,
+    },
+    /// It is too large for the journal.
+    #[error("too large: {bytes} bytes in the journal, at most {bytes_max} are allowed")]
+    TooLarge {
+        /// How large it is.
+        bytes: usize,
+        /// How large it may be.
+        bytes_max: usize,
+    },
+}
+
+/// A submission that is durable.
+#[derive(Debug)]
+pub struct Published {
+    /// What became of each item, in their order.
+    pub answers: Vec<Answer>,
+    /// The proof, and up to where the journal is durable.
+    pub durable: Durable,
+}
+
+/// Why nothing of a submission was taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The queue stayed full.
+    #[error("too many events wait to be journalled")]
+    Busy,
+    /// More items than [`SUBMISSION_ENTRIES_MAX`].
+    #[error("has {items} items, at most {SUBMISSION_ENTRIES_MAX} are taken at once")]
+    TooMany {
+        /// How many it has.
+        items: usize,
+    },
+    /// The disk has no room.
+    #[error("the disk that holds the journal has no room: {free_bytes} bytes are free, {needed_bytes} are kept free")]
+    DiskFull {
+        /// How much is free.
+        free_bytes: u64,
+        /// How much must be.
+        needed_bytes: u64,
+    },
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// One submission on its way.
+pub struct Submission {
+    /// By which way it came.
+    pub door: Door,
+    /// What came; never empty.
+    pub items: Vec<Item>,
+    reply: oneshot::Sender<Result<Published, PublishError>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Submission {
+    /// Tells the door what became of it. A door that has gone is no error.
+    pub fn answer(self, outcome: Result<Published, PublishError>) {
+        let _ = self.reply.send(outcome);
+    }
+}
+
+/// The doors' end of the queue.
+#[derive(Clone)]
+pub struct Publisher {
+    room: Arc<Semaphore>,
+    queue: mpsc::Sender<Submission>,
+}
+
+/// The journalling loop's end of the queue.
+pub struct Intake {
+    queue: mpsc::Receiver<Submission>,
+    room: Arc<Semaphore>,
+}
+
+/// What [`Intake::next`] brings.
+pub enum Next {
+    /// A submission.
+    Submission(Submission),
+    /// The time is over and nothing came.
+    Nothing,
+    /// No door is left, or the intake was closed and everything taken has been handed out.
+    Ended,
+}
+
+/// A queue.
+pub fn queue() -> (Publisher, Intake) {
+    let room = Arc::new(Semaphore::new(QUEUE_ENTRIES_MAX));
+    let (sender, receiver) = mpsc::channel();
+    (Publisher { room: Arc::clone(&room), queue: sender }, Intake { queue: receiver, room })
+}
+
+impl Publisher {
+    /// Publishes `items` and waits until they are durable. If the caller is cancelled, they may or may not be taken.
+    pub async fn publish(&self, door: Door, items: Vec<Item>) -> Result<Published, PublishError> {
+        if items.len() > SUBMISSION_ENTRIES_MAX {
+            return Err(PublishError::TooMany { items: items.len() });
+        }
+        let entries = u32::try_from(items.len().max(1)).expect("bounded above");
+        let room = match tokio::time::timeout(ROOM_WAIT, Arc::clone(&self.room).acquire_many_owned(entries)).await {
+            Ok(Ok(room)) => room,
+            Ok(Err(_closed)) => return Err(PublishError::Stopping),
+            Err(_elapsed) => return Err(PublishError::Busy),
+        };
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Submission { door, items, reply, _room: room }).map_err(|_| PublishError::Stopping)?;
+        answer.await.unwrap_or(Err(PublishError::Stopping))
+    }
+
+    /// How many entries wait.
+    pub fn waiting(&self) -> usize {
+        QUEUE_ENTRIES_MAX.saturating_sub(self.room.available_permits())
+    }
+
+    /// Takes nothing more; what was taken is still answered.
+    pub fn close(&self) {
+        self.room.close();
+    }
+}
+
+impl Intake {
+    /// The next submission, waiting at most `wait` (for ever if absent).
+    pub fn next(&self, wait: Option<Duration>) -> Next {
+        let outcome = match wait {
+            Some(wait) => self.queue.recv_timeout(wait),
+            None => self.queue.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+        };
+        match outcome {
+            Ok(submission) => Next::Submission(submission),
+            Err(mpsc::RecvTimeoutError::Timeout) if self.room.is_closed() => Next::Ended,
+            Err(mpsc::RecvTimeoutError::Timeout) => Next::Nothing,
+            Err(mpsc::RecvTimeoutError::Disconnected) => Next::Ended,
+        }
+    }
+
+    /// A submission that already waits.
+    pub fn waiting(&self) -> Option<Submission> {
+        self.queue.try_recv().ok()
+    }
+}
