@@ -10,6 +10,7 @@ use crate::catalogue::{Catalogue, Digest};
 use crate::event::Event;
 use crate::ids::{Epoch, Position};
 use crate::names::{Door, Text};
+use crate::state::Settings;
 use crate::time::{JournalTime, Timestamp};
 
 /// The most bytes an entry may have in its wire form.
@@ -55,6 +56,8 @@ pub enum EntryKind {
         /// The content.
         catalogue: Arc<Catalogue>,
     },
+    /// What the engine is held to from here on.
+    Settings(Settings),
     /// An entry that broke the engine, put aside by the node after it was journalled.
     Quarantine {
         /// Which entry.

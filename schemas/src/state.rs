@@ -34,6 +34,8 @@ pub enum StateKey {
     Bundle(Digest),
     /// [`Quarantined`] entry.
     Quarantine(Position),
+    /// [`Settings`] in force.
+    Settings,
 }
 
 /// The record that belongs to a [`StateKey`].
@@ -53,6 +55,8 @@ pub enum StateRecord {
     Bundle(Arc<Catalogue>),
     /// An entry that was put aside.
     Quarantine(Quarantined),
+    /// What the engine is held to.
+    Settings(Settings),
 }
 
 /// How many numbers below the highest a producer's [`Window`] remembers.
@@ -197,9 +201,20 @@ pub struct Shelf {
     pub order: ShelfOrder,
     /// When it ends, in journal time.
     pub ends_at: JournalTime,
+    /// How far it is.
+    pub phase: ShelfPhase,
+}
+
+/// How far a shelf is. What it does to many alarms is done in steps, which a restart goes on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShelfPhase {
+    /// What was active when it was put up is being shelved.
+    Filling,
+    /// It takes what is raised.
+    Standing,
     /// It has ended, and what it shelved is being unshelved.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub ended: bool,
+    Emptying,
 }
 
 /// A type is suppressed: its alarms are kept and counted, hidden unless asked for, and notify nobody.
@@ -221,6 +236,49 @@ pub struct Quarantined {
     pub failure: Text,
     /// When, by the owner's wall clock.
     pub at: Timestamp,
+}
+
+/// What the engine is held to: it comes in as an entry, because it decides with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Settings {
+    /// Seconds after which a cleared alarm is purged.
+    pub purge_cleared_after_s: u64,
+    /// How many cleared alarms are kept; the one cleared first gives way.
+    pub cleared_max: usize,
+    /// How many alarms may be active.
+    pub active_alarms_max: usize,
+    /// Seconds for which the order of an alarm that is not there is remembered.
+    pub tombstone_lifetime_s: u64,
+    /// How many such are remembered.
+    pub tombstones_max: usize,
+    /// Seconds for which event and action ids are remembered.
+    pub event_id_lifetime_s: u64,
+    /// How many ids are remembered.
+    pub event_ids_max: usize,
+    /// How many producers' numbering is remembered; the one heard from least recently gives way.
+    pub producers_max: usize,
+    /// How many shelves may stand.
+    pub shelves_max: usize,
+    /// How many types may be suppressed.
+    pub suppressions_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            purge_cleared_after_s: 24 * 3600,
+            cleared_max: 20_000,
+            active_alarms_max: 200_000,
+            tombstone_lifetime_s: 3600,
+            tombstones_max: 10_000,
+            event_id_lifetime_s: 24 * 3600,
+            event_ids_max: 100_000,
+            producers_max: 10_000,
+            shelves_max: 256,
+            suppressions_max: 1_000,
+        }
+    }
 }
 
 /// How far the engine has come, and the numbers it goes on with. One stands at the end of every frame that has results.

@@ -10,6 +10,7 @@ use crate::catalogue::{Catalogue, CatalogueFile, Digest};
 use crate::entry::Started;
 use crate::ids::Position;
 use crate::names::{Door, Site, Text};
+use crate::state::Settings;
 use crate::time::{JournalTime, Timestamp};
 
 /// What came in.
@@ -45,6 +46,8 @@ pub enum EntryKind {
     Deadline {},
     /// What the engine reads from here on.
     Bundle(CatalogueFile),
+    /// What the engine is held to from here on.
+    Settings(Settings),
     /// An entry was put aside.
     Quarantine {
         /// Which.
@@ -64,6 +67,7 @@ impl From<&crate::entry::Entry> for Entry {
             Kind::ClockStep { micros } => EntryKind::ClockStep { micros: *micros },
             Kind::Deadline => EntryKind::Deadline {},
             Kind::Bundle { catalogue, .. } => EntryKind::Bundle(catalogue.to_file()),
+            Kind::Settings(settings) => EntryKind::Settings(settings.clone()),
             Kind::Quarantine { entry, failure } => EntryKind::Quarantine { entry: *entry, failure: failure.clone() },
         };
         Self { at: entry.at, wall: entry.wall, door: entry.door.clone(), kind }
@@ -86,6 +90,7 @@ impl Entry {
                     .map_err(|_| FormError::Field { field: "bundle", reason: "contradicts itself" })?;
                 Kind::Bundle { digest: Digest::clone(catalogue.digest()), catalogue: Arc::new(catalogue) }
             }
+            EntryKind::Settings(settings) => Kind::Settings(settings),
             EntryKind::Quarantine { entry, failure } => Kind::Quarantine { entry, failure },
         };
         Ok(crate::entry::Entry { position, at: self.at, wall: self.wall, door: self.door, kind })

@@ -66,6 +66,7 @@ pub fn state_key_text(key: &StateKey) -> String {
         StateKey::Shelf(id) => join("shelf", &[&id.to_string()]),
         StateKey::Suppression(alarm_type) => join("suppression", &[alarm_type]),
         StateKey::Bundle(digest) => join("bundle", &[&digest.to_string()]),
+        StateKey::Settings => "settings".to_owned(),
         StateKey::Quarantine(position) => join("quarantine", &[&position.to_string()]),
     }
 }
@@ -91,6 +92,7 @@ pub fn state_key(text: &str) -> Result<StateKey, FormError> {
         ["shelf", shelf] => StateKey::Shelf(id(shelf)?),
         ["suppression", alarm_type] => StateKey::Suppression(AlarmType::new(alarm_type).map_err(|_| broken())?),
         ["bundle", digest] => StateKey::Bundle(Digest::from_text(digest)),
+        ["settings"] => StateKey::Settings,
         ["quarantine", position] => StateKey::Quarantine(position.parse().map(Position).map_err(|_| broken())?),
         _ => return Err(broken()),
     })
@@ -106,6 +108,7 @@ impl StatePut {
             StateRecord::Shelf(shelf) => serde_json::to_value(&**shelf),
             StateRecord::Suppression(suppression) => serde_json::to_value(&**suppression),
             StateRecord::Bundle(catalogue) => serde_json::to_value(catalogue.to_file()),
+            StateRecord::Settings(settings) => serde_json::to_value(settings),
             StateRecord::Quarantine(quarantined) => serde_json::to_value(quarantined),
         };
         Self { key: state_key_text(key), value: value.expect("names and numbers serialize") }
@@ -127,6 +130,7 @@ impl StatePut {
                     .map_err(|_| FormError::Field { field: "value", reason: "is no sound catalogue" })?;
                 StateRecord::Bundle(Arc::new(catalogue))
             }
+            StateKey::Settings => StateRecord::Settings(serde_json::from_value(value)?),
             StateKey::Quarantine(_) => StateRecord::Quarantine(serde_json::from_value::<Quarantined>(value)?),
         };
         Ok((key, record))
@@ -156,6 +160,7 @@ mod tests {
             StateKey::Suppression(AlarmType::new("100.101").expect("valid")),
             StateKey::Bundle(Digest::of(b"x")),
             StateKey::Quarantine(Position(9)),
+            StateKey::Settings,
         ];
         for key in keys {
             assert_eq!(state_key(&state_key_text(&key)).expect("reads"), key);
