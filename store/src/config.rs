@@ -1,0 +1,66 @@
+//! What an operator can set about the store.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The smallest segment: below it the files would be too many.
+pub(crate) const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+
+/// How the store is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// The folder.
+    pub dir: PathBuf,
+    /// A segment that has reached this size is followed by the next one.
+    pub segment_bytes: u64,
+    /// Above this size the oldest segments go. It never falls below what the present state needs.
+    pub history_max_bytes: u64,
+    /// Segments in which everything is older go.
+    pub history_max_age: Duration,
+    /// Below this much free space intake is to be refused.
+    pub free_space_watermark_bytes: u64,
+    /// The view.
+    pub view: ViewConfig,
+    /// How many frames may be on their way to the disk.
+    pub pipeline_frames_max: usize,
+}
+
+/// How the view is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewConfig {
+    /// What keeps it.
+    pub engine: ViewEngine,
+    /// The engine's block cache.
+    pub cache_bytes: u64,
+    /// A memtable of this size is written out.
+    pub memtable_bytes: u64,
+}
+
+/// The key-value engines that can keep the view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ViewEngine {
+    /// fjall.
+    #[default]
+    Fjall,
+}
+
+impl StoreConfig {
+    /// The defaults, in `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            segment_bytes: 64 * 1024 * 1024,
+            history_max_bytes: 8 * 1024 * 1024 * 1024,
+            history_max_age: Duration::from_secs(90 * 24 * 3600),
+            free_space_watermark_bytes: 256 * 1024 * 1024,
+            view: ViewConfig::default(),
+            pipeline_frames_max: 2,
+        }
+    }
+}
+
+impl Default for ViewConfig {
+    fn default() -> Self {
+        Self { engine: ViewEngine::Fjall, cache_bytes: 16 * 1024 * 1024, memtable_bytes: 8 * 1024 * 1024 }
+    }
+}
