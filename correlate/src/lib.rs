@@ -1,1 +1,27 @@
-//! The engine: pure, from entries to changes
+//! The engine: from journal entries to changes. Pure: it does no I/O, has no clock, no randomness, and nothing it decides
+//! depends on the order of a hash table. The same engine version makes of the same entries the same changes, to the byte.
+//!
+//! ```text
+//! entry ─▶ timers   deadlines at or before the entry fire first
+//!       ─▶ admit    has this report come before?            ─▶ duplicate
+//!       ─▶ report   raise, update, change severity, clear   ─▶ changes, touched alarms
+//!       ─▶ action   what operators do                       ─▶ changes, refusals
+//!       ─▶ shelves  what a standing shelf does to many alarms, in steps
+//! ```
+//!
+//! It knows no store: whoever runs it commits what is in [`Output`] and, if that fails, builds the engine anew from what was
+//! committed.
+
+mod action;
+mod admit;
+mod aging;
+mod engine;
+mod intern;
+mod output;
+mod report;
+mod shelves;
+mod timers;
+
+pub use admit::Screening;
+pub use engine::{Engine, TIMERS_PER_ENTRY_MAX};
+pub use output::{Disposition, Output, Results};

@@ -1,0 +1,233 @@
+//! What operators do. Each action takes effect once, however often it is delivered; what cannot be done is refused, and the
+//! refusal stands in history.
+
+use std::sync::Arc;
+
+use klaxon_schemas::action::{Action, AlarmVerb, ShelfOrder, Target, Verb};
+use klaxon_schemas::alarm::{Alarm, Assignment, ClearedBy, Mark, NOTES_MAX, Note, Shelved};
+use klaxon_schemas::change::{ChangeKind, Reason, Refusal, RefusalReason, Subject};
+use klaxon_schemas::ids::AlarmId;
+use klaxon_schemas::names::{AlarmType, Text};
+use klaxon_schemas::state::{Shelf, ShelfPhase, StateKey, StateRecord, Suppression};
+
+use crate::engine::{Cause, Engine, Moment};
+use crate::output::{Disposition, Output};
+use crate::report::set_cleared;
+
+impl Engine {
+    pub(crate) fn act(&mut self, moment: &Moment<'_>, action: &Action, out: &mut Output) -> Disposition {
+        let seen = StateKey::Action(action.id);
+        if self.admission.has_seen(&seen) {
+            return Disposition::Duplicate;
+        }
+        self.admission.note_id(seen, moment.now, out);
+        if action.expires_at.is_some_and(|expires_at| expires_at < moment.wall) {
+            self.refuse(moment, action, None, RefusalReason::Expired, out);
+            return Disposition::Applied;
+        }
+        match &action.verb {
+            Verb::OnAlarms(targets, verb) => {
+                for target in targets {
+                    if let Err(reason) = self.act_on(moment, action, *target, verb, out) {
+                        self.refuse(moment, action, Some(target.id), reason, out);
+                    }
+                }
+            }
+            other => {
+                if let Err(reason) = self.act_standing(moment, action, other, out) {
+                    self.refuse(moment, action, None, reason, out);
+                }
+            }
+        }
+        Disposition::Applied
+    }
+
+    fn refuse(
+        &mut self,
+        moment: &Moment<'_>,
+        action: &Action,
+        alarm: Option<AlarmId>,
+        reason: RefusalReason,
+        out: &mut Output,
+    ) {
+        let refusal = Refusal { action: action.id, alarm, reason };
+        self.emit(moment, cause(moment, action, ChangeKind::Refused, None), Subject::Refusal(refusal), out);
+    }
+
+    /// Does `verb` to one alarm.
+    fn act_on(
+        &mut self,
+        moment: &Moment<'_>,
+        action: &Action,
+        target: Target,
+        verb: &AlarmVerb,
+        out: &mut Output,
+    ) -> Result<(), RefusalReason> {
+        let alarm = self.alarms.get(&target.id).ok_or(RefusalReason::NoSuchAlarm)?;
+        if target.raise_seq.is_some_and(|seen| seen != alarm.raise_seq) {
+            return Err(RefusalReason::RaisedAgain);
+        }
+        let mut alarm = Alarm::clone(alarm);
+        let (kind, note) = change_alarm(moment, action, &mut alarm, verb)?;
+        let cause = cause(moment, action, kind, note);
+        match kind {
+            ChangeKind::Purged => self.forget(moment, alarm.id, cause, out),
+            ChangeKind::Retired => self.retire(moment, alarm, cause, out),
+            _ => self.commit(moment, alarm, None, cause, out),
+        }
+        Ok(())
+    }
+
+    /// Clears an alarm and forgets it, in one change.
+    fn retire(&mut self, moment: &Moment<'_>, mut alarm: Alarm, cause: Cause, out: &mut Output) {
+        let id = alarm.id;
+        if alarm.is_active() {
+            set_cleared(moment, &mut alarm, ClearedBy::Operator);
+            self.replace_quietly(alarm);
+        }
+        self.forget(moment, id, cause, out);
+    }
+
+    /// Shelves by matcher, and suppressions by type.
+    fn act_standing(
+        &mut self,
+        moment: &Moment<'_>,
+        action: &Action,
+        verb: &Verb,
+        out: &mut Output,
+    ) -> Result<(), RefusalReason> {
+        match verb {
+            Verb::AddShelf(order) => self.add_shelf(moment, action, order, out),
+            Verb::RemoveShelf(id) => {
+                let standing = self.shelves.get(id).is_some_and(|shelf| shelf.phase != ShelfPhase::Emptying);
+                if !standing {
+                    return Err(RefusalReason::NoSuchShelf);
+                }
+                self.end_shelf(moment, *id, cause(moment, action, ChangeKind::ShelfRemoved, None), out);
+                Ok(())
+            }
+            Verb::Suppress { alarm_type, reason } => self.suppress(moment, action, alarm_type, reason.clone(), out),
+            Verb::Unsuppress { alarm_type } => {
+                let alarm_type = self.canonical_type(alarm_type);
+                let suppression = self.suppressions.remove(&alarm_type).ok_or(RefusalReason::NoEffect)?;
+                out.delete(StateKey::Suppression(alarm_type.clone()));
+                let cause = cause(moment, action, ChangeKind::Unsuppressed, None);
+                self.emit(moment, cause, Subject::Suppression { alarm_type, suppression }, out);
+                Ok(())
+            }
+            Verb::OnAlarms(..) => Ok(()),
+        }
+    }
+
+    fn add_shelf(
+        &mut self,
+        moment: &Moment<'_>,
+        action: &Action,
+        order: &ShelfOrder,
+        out: &mut Output,
+    ) -> Result<(), RefusalReason> {
+        if order.until <= moment.wall {
+            return Err(RefusalReason::UntilIsPast);
+        }
+        if self.shelves.len() >= self.settings.shelves_max {
+            return Err(RefusalReason::LimitReached);
+        }
+        let mut order = order.clone();
+        order.matcher.alarm_type = order.matcher.alarm_type.map(|alarm_type| self.canonical_type(&alarm_type));
+        let ends_at = moment.journal_time(order.until);
+        let shelf =
+            Shelf { id: action.id, by: action.actor.clone(), at: moment.wall, order, ends_at, phase: ShelfPhase::Filling };
+        self.timers.add_shelf(shelf.id, ends_at);
+        let shelf = self.put_shelf(shelf, out);
+        self.emit(moment, cause(moment, action, ChangeKind::ShelfAdded, None), Subject::Shelf(shelf), out);
+        self.sweep_shelves(moment, crate::TIMERS_PER_ENTRY_MAX, out);
+        Ok(())
+    }
+
+    fn suppress(
+        &mut self,
+        moment: &Moment<'_>,
+        action: &Action,
+        alarm_type: &AlarmType,
+        reason: Option<Text>,
+        out: &mut Output,
+    ) -> Result<(), RefusalReason> {
+        let alarm_type = self.canonical_type(alarm_type);
+        if self.suppressions.contains_key(&alarm_type) {
+            return Err(RefusalReason::NoEffect);
+        }
+        if self.suppressions.len() >= self.settings.suppressions_max {
+            return Err(RefusalReason::LimitReached);
+        }
+        let suppression = Arc::new(Suppression { by: action.actor.clone(), at: moment.wall, reason });
+        out.put(StateKey::Suppression(alarm_type.clone()), StateRecord::Suppression(Arc::clone(&suppression)));
+        self.suppressions.insert(alarm_type.clone(), Arc::clone(&suppression));
+        let cause = cause(moment, action, ChangeKind::Suppressed, suppression.reason.clone());
+        self.emit(moment, cause, Subject::Suppression { alarm_type, suppression }, out);
+        Ok(())
+    }
+
+    fn canonical_type(&self, alarm_type: &AlarmType) -> AlarmType {
+        self.catalogue.get(alarm_type).map_or_else(|| alarm_type.clone(), |entry| entry.id.clone())
+    }
+}
+
+/// Changes one alarm as `verb` says; tells which change that is, and the actor's words.
+fn change_alarm(
+    moment: &Moment<'_>,
+    action: &Action,
+    alarm: &mut Alarm,
+    verb: &AlarmVerb,
+) -> Result<(ChangeKind, Option<Text>), RefusalReason> {
+    let by = || action.actor.clone();
+    let at = moment.wall;
+    Ok(match verb {
+        AlarmVerb::Acknowledge { .. } if alarm.acknowledged.is_some() => return Err(RefusalReason::NoEffect),
+        AlarmVerb::Acknowledge { note } => {
+            alarm.acknowledged = Some(Mark { by: by(), at, note: note.clone() });
+            (ChangeKind::Acknowledged, note.clone())
+        }
+        AlarmVerb::Unacknowledge => {
+            alarm.acknowledged.take().ok_or(RefusalReason::NoEffect)?;
+            (ChangeKind::Unacknowledged, None)
+        }
+        AlarmVerb::Assign { to } => {
+            let assigned = to.clone().map(|to| Assignment { to, by: by(), at });
+            if assigned.as_ref().map(|assigned| &assigned.to) == alarm.assigned.as_ref().map(|assigned| &assigned.to) {
+                return Err(RefusalReason::NoEffect);
+            }
+            alarm.assigned = assigned;
+            (ChangeKind::Assigned, None)
+        }
+        AlarmVerb::Note { text } => {
+            if alarm.notes.len() >= NOTES_MAX {
+                alarm.notes.remove(0);
+            }
+            alarm.notes.push(Note { by: by(), at, text: text.clone() });
+            (ChangeKind::Noted, Some(text.clone()))
+        }
+        AlarmVerb::Shelve { until, .. } if *until <= moment.wall => return Err(RefusalReason::UntilIsPast),
+        AlarmVerb::Shelve { until, reason } => {
+            alarm.shelved = Some(Shelved { by: by(), at, until: *until, reason: reason.clone(), shelf: None });
+            alarm.engine.shelved_until = Some(moment.journal_time(*until));
+            (ChangeKind::Shelved, Some(reason.clone()))
+        }
+        AlarmVerb::Unshelve => {
+            alarm.shelved.take().ok_or(RefusalReason::NoEffect)?;
+            alarm.engine.shelved_until = None;
+            (ChangeKind::Unshelved, None)
+        }
+        AlarmVerb::Clear { .. } if !alarm.is_active() => return Err(RefusalReason::AlreadyCleared),
+        AlarmVerb::Clear { note } => {
+            set_cleared(moment, alarm, ClearedBy::Operator);
+            (ChangeKind::Cleared, note.clone())
+        }
+        AlarmVerb::Retire { note } => (ChangeKind::Retired, note.clone()),
+        AlarmVerb::Purge if alarm.is_active() => return Err(RefusalReason::NotCleared),
+        AlarmVerb::Purge => (ChangeKind::Purged, None),
+    })
+}
+
+fn cause(moment: &Moment<'_>, action: &Action, kind: ChangeKind, note: Option<Text>) -> Cause {
+    Cause { kind, reasons: vec![Reason::Action(action.id), moment.reason()], actor: Some(action.actor.clone()), note }
+}

@@ -1,0 +1,442 @@
+//! The engine's state, and the order in which an entry passes through the stages.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use klaxon_schemas::alarm::{Alarm, ChangeNumber, OrderMark};
+use klaxon_schemas::catalogue::Catalogue;
+use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject, Timer};
+use klaxon_schemas::entry::{Entry, EntryKind, Started};
+use klaxon_schemas::event::{AlarmKey, Event, Report};
+use klaxon_schemas::ids::{ActionId, AlarmId, Position, Seq};
+use klaxon_schemas::names::{Actor, AlarmType, Site, Text};
+use klaxon_schemas::severity::Severity;
+use klaxon_schemas::state::{
+    Cursor, Novelty, Quarantined, Settings, Shelf, ShelfPhase, StateKey, StateRecord, Suppression, Tombstone,
+};
+use klaxon_schemas::time::{JournalTime, Timestamp};
+
+use crate::admit::{Admission, Screening};
+use crate::aging::Aging;
+use crate::intern::Interner;
+use crate::output::{Disposition, Output};
+use crate::timers::{Due, Timers};
+
+/// The most deadlines and shelving steps that one deadline entry works off; what remains is due at once.
+pub const TIMERS_PER_ENTRY_MAX: usize = 1024;
+
+/// The door of the node's own reports, which no limit turns away.
+pub(crate) const NODE_DOOR: &str = "node";
+
+/// The state of all alarms of one site, and what is needed to go on from it.
+pub struct Engine {
+    pub(crate) site: Site,
+    pub(crate) settings: Settings,
+    pub(crate) cursor: Cursor,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) alarms: HashMap<AlarmId, Arc<Alarm>>,
+    pub(crate) by_key: HashMap<AlarmKey, AlarmId>,
+    pub(crate) active: usize,
+    /// Cleared alarms, the one cleared first at the front.
+    pub(crate) cleared: BTreeSet<(JournalTime, AlarmId)>,
+    pub(crate) admission: Admission,
+    pub(crate) tombstones: HashMap<AlarmKey, Tombstone>,
+    pub(crate) tombstones_by_age: Aging,
+    pub(crate) shelves: BTreeMap<ActionId, Arc<Shelf>>,
+    pub(crate) suppressions: BTreeMap<AlarmType, Arc<Suppression>>,
+    pub(crate) timers: Timers,
+    pub(crate) interner: Interner,
+}
+
+/// What is the same for all changes that one entry leads to.
+pub(crate) struct Moment<'a> {
+    pub(crate) entry: &'a Entry,
+    pub(crate) now: JournalTime,
+    pub(crate) wall: Timestamp,
+}
+
+/// What a change says beside its subject.
+pub(crate) struct Cause {
+    pub(crate) kind: ChangeKind,
+    pub(crate) reasons: Vec<Reason>,
+    pub(crate) actor: Option<Actor>,
+    pub(crate) note: Option<Text>,
+}
+
+impl Cause {
+    pub(crate) fn new(kind: ChangeKind, reasons: &[Reason]) -> Self {
+        Self { kind, reasons: reasons.to_vec(), actor: None, note: None }
+    }
+}
+
+impl Engine {
+    /// An engine in the state that was committed: the alarms, the keyed records and the cursor.
+    pub fn load(
+        site: Site,
+        alarms: impl IntoIterator<Item = Arc<Alarm>>,
+        records: impl IntoIterator<Item = (StateKey, StateRecord)>,
+        cursor: Cursor,
+    ) -> Self {
+        let mut engine = Self {
+            site,
+            settings: Settings::default(),
+            catalogue: Arc::new(Catalogue::empty()),
+            alarms: HashMap::new(),
+            by_key: HashMap::new(),
+            active: 0,
+            cleared: BTreeSet::new(),
+            admission: Admission::default(),
+            tombstones: HashMap::new(),
+            tombstones_by_age: Aging::default(),
+            shelves: BTreeMap::new(),
+            suppressions: BTreeMap::new(),
+            timers: Timers::default(),
+            interner: Interner::default(),
+            cursor,
+        };
+        for (key, record) in records {
+            engine.load_record(key, record);
+        }
+        for alarm in alarms {
+            engine.index(&alarm);
+            engine.by_key.insert(alarm.key.clone(), alarm.id);
+            engine.alarms.insert(alarm.id, alarm);
+        }
+        engine
+    }
+
+    fn load_record(&mut self, key: StateKey, record: StateRecord) {
+        match (key, record) {
+            (StateKey::Tombstone(key), StateRecord::Tombstone(tombstone)) => {
+                self.tombstones_by_age.note(StateKey::Tombstone(key.clone()), tombstone.at);
+                self.tombstones.insert(key, tombstone);
+            }
+            (StateKey::Shelf(id), StateRecord::Shelf(shelf)) => {
+                if shelf.phase != ShelfPhase::Emptying {
+                    self.timers.add_shelf(id, shelf.ends_at);
+                }
+                self.shelves.insert(id, shelf);
+            }
+            (StateKey::Suppression(alarm_type), StateRecord::Suppression(suppression)) => {
+                self.suppressions.insert(alarm_type, suppression);
+            }
+            (StateKey::Bundle(_), StateRecord::Bundle(catalogue)) => self.catalogue = catalogue,
+            (StateKey::Settings, StateRecord::Settings(settings)) => self.settings = settings,
+            (StateKey::Quarantine(_), _) => {}
+            (key, record) => self.admission.load(key, &record),
+        }
+    }
+
+    /// How far it has come.
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// What it is held to.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The catalogue in force.
+    pub fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.catalogue
+    }
+
+    /// One alarm.
+    pub fn alarm(&self, id: AlarmId) -> Option<&Arc<Alarm>> {
+        self.alarms.get(&id)
+    }
+
+    /// All alarms, by id.
+    pub fn alarms(&self) -> Vec<Arc<Alarm>> {
+        let mut alarms: Vec<_> = self.alarms.values().cloned().collect();
+        alarms.sort_by_key(|alarm| alarm.id);
+        alarms
+    }
+
+    /// When something will happen by itself; a time that has passed if something waits to be done.
+    pub fn next_deadline(&self) -> Option<JournalTime> {
+        let sweeping = self.shelves.values().any(|shelf| shelf.phase != ShelfPhase::Standing).then_some(self.cursor.at);
+        let purge = if self.cleared.len() > self.settings.cleared_max {
+            Some(self.cursor.at)
+        } else {
+            self.cleared.first().map(|(at, _)| *at + self.purge_after())
+        };
+        [sweeping, purge, self.timers.first()].into_iter().flatten().min()
+    }
+
+    /// What a door may learn about a report before it is journalled.
+    pub fn screen(&self, event: &Event, door: &str) -> Screening {
+        match self.admission.novelty(event) {
+            Novelty::Duplicate => Screening::Duplicate,
+            Novelty::TooOld => Screening::TooOld,
+            Novelty::New if self.is_one_too_many(event, door) => Screening::AlarmLimit,
+            Novelty::New => Screening::Fresh,
+        }
+    }
+
+    /// Whether `event` would raise one alarm more than there may be.
+    pub(crate) fn is_one_too_many(&self, event: &Event, door: &str) -> bool {
+        self.active >= self.settings.active_alarms_max
+            && door != NODE_DOOR
+            && matches!(event.report, Report::Raise(_))
+            && !self.find(&self.canonical(&event.key)).is_some_and(|alarm| alarm.is_active())
+    }
+
+    /// Applies one entry.
+    pub fn apply(&mut self, entry: &Entry, out: &mut Output) -> Disposition {
+        let moment = Moment { entry, now: entry.at.max(self.cursor.at), wall: entry.wall };
+        let bound = if matches!(entry.kind, EntryKind::Deadline) { TIMERS_PER_ENTRY_MAX } else { usize::MAX };
+        self.fire(&moment, bound, out);
+        self.admission.age(moment.now, &self.settings, out);
+        self.age_tombstones(&moment, out);
+        let disposition = self.dispatch(&moment, out);
+        self.cursor.applied = entry.position;
+        self.cursor.at = moment.now;
+        disposition
+    }
+
+    /// Passes over an entry that breaks the engine.
+    pub fn skip(&mut self, entry: &Entry) {
+        self.cursor.applied = entry.position;
+        self.cursor.at = entry.at.max(self.cursor.at);
+    }
+
+    fn dispatch(&mut self, moment: &Moment<'_>, out: &mut Output) -> Disposition {
+        match &moment.entry.kind {
+            EntryKind::Event(event) => return self.report(moment, event, out),
+            EntryKind::Action(action) => return self.act(moment, action, out),
+            EntryKind::Started(started) => self.start(moment, started),
+            EntryKind::ClockStep { .. } | EntryKind::Deadline => {}
+            EntryKind::Bundle { digest, catalogue } => {
+                if let Some(before) = self.cursor.catalogue.replace(digest.clone()).filter(|before| before != digest) {
+                    out.delete(StateKey::Bundle(before));
+                }
+                out.put(StateKey::Bundle(digest.clone()), StateRecord::Bundle(Arc::clone(catalogue)));
+                self.catalogue = Arc::clone(catalogue);
+            }
+            EntryKind::Settings(settings) => {
+                self.settings = settings.clone();
+                out.put(StateKey::Settings, StateRecord::Settings(settings.clone()));
+            }
+            EntryKind::Quarantine { entry, failure } => {
+                let quarantined = Quarantined { failure: failure.clone(), at: moment.wall };
+                out.put(StateKey::Quarantine(*entry), StateRecord::Quarantine(quarantined));
+                let subject = Subject::Quarantine { entry: *entry, failure: failure.clone() };
+                let reasons = [Reason::Entry(*entry)];
+                self.emit(moment, Cause::new(ChangeKind::Quarantined, &reasons), subject, out);
+            }
+        }
+        Disposition::Applied
+    }
+
+    /// Leases run anew from here: nobody could renew one while the node was away.
+    fn start(&mut self, moment: &Moment<'_>, started: &Started) {
+        if started.epoch != self.cursor.epoch {
+            self.cursor.epoch = started.epoch;
+            self.cursor.last_seq = Seq(0);
+        }
+        let before = std::mem::replace(&mut self.cursor.started_at, moment.now);
+        for alarm in self.alarms.values() {
+            self.timers.remove(alarm, before);
+            self.timers.add(alarm, moment.now);
+        }
+    }
+
+    fn fire(&mut self, moment: &Moment<'_>, bound: usize, out: &mut Output) {
+        let mut done = 0;
+        while done < bound {
+            if let Some(due) = self.timers.pop(moment.now) {
+                self.fire_one(moment, due, out);
+            } else if !self.purge_one(moment, out) {
+                break;
+            }
+            done += 1;
+        }
+        self.sweep_shelves(moment, bound.min(TIMERS_PER_ENTRY_MAX).saturating_sub(done), out);
+    }
+
+    fn fire_one(&mut self, moment: &Moment<'_>, due: Due, out: &mut Output) {
+        match due {
+            Due::End(id) => self.end(moment, id, out),
+            Due::Lease(id) => self.stale(moment, id, out),
+            Due::Unshelve(id) => {
+                let reasons = [Reason::Timer(Timer::Shelved), moment.reason()];
+                self.unshelve(moment, id, Cause::new(ChangeKind::Unshelved, &reasons), out);
+            }
+            Due::ShelfEnd(id) => {
+                let reasons = [Reason::Timer(Timer::Shelved), moment.reason()];
+                self.end_shelf(moment, id, Cause::new(ChangeKind::ShelfRemoved, &reasons), out);
+            }
+        }
+    }
+
+    fn purge_one(&mut self, moment: &Moment<'_>, out: &mut Output) -> bool {
+        let Some((cleared_at, id)) = self.cleared.first().copied() else { return false };
+        if self.cleared.len() <= self.settings.cleared_max && cleared_at + self.purge_after() > moment.now {
+            return false;
+        }
+        let cause = Cause::new(ChangeKind::Purged, &[Reason::Timer(Timer::Purge), moment.reason()]);
+        self.forget(moment, id, cause, out);
+        true
+    }
+
+    fn purge_after(&self) -> Duration {
+        Duration::from_secs(self.settings.purge_cleared_after_s)
+    }
+
+    fn age_tombstones(&mut self, moment: &Moment<'_>, out: &mut Output) {
+        let lifetime = Duration::from_secs(self.settings.tombstone_lifetime_s);
+        while let Some(key) = self.tombstones_by_age.pop(moment.now, Some(lifetime), self.settings.tombstones_max) {
+            if let StateKey::Tombstone(alarm) = &key {
+                self.tombstones.remove(alarm);
+            }
+            out.delete(key);
+        }
+    }
+
+    /// The key under which an alarm is kept: its type by the catalogue's id, not by an alias.
+    pub(crate) fn canonical(&self, key: &AlarmKey) -> AlarmKey {
+        match self.catalogue.get(&key.alarm_type) {
+            Some(entry) if entry.id != key.alarm_type => AlarmKey { alarm_type: entry.id.clone(), ..key.clone() },
+            _ => key.clone(),
+        }
+    }
+
+    pub(crate) fn find(&self, key: &AlarmKey) -> Option<&Arc<Alarm>> {
+        self.alarms.get(self.by_key.get(key)?)
+    }
+
+    /// Gives the next number to a change and puts it out.
+    pub(crate) fn emit(&mut self, moment: &Moment<'_>, cause: Cause, subject: Subject, out: &mut Output) {
+        let number = self.next_number();
+        self.cursor.last_seq = number.seq;
+        out.change(Change {
+            site: self.site.clone(),
+            number,
+            at: moment.wall,
+            kind: cause.kind,
+            reasons: cause.reasons,
+            actor: cause.actor,
+            note: cause.note,
+            subject,
+        });
+    }
+
+    pub(crate) fn next_number(&self) -> ChangeNumber {
+        ChangeNumber { epoch: self.cursor.epoch, seq: self.cursor.last_seq.next() }
+    }
+
+    /// Replaces an alarm by what it is after a change, and puts the change out.
+    pub(crate) fn commit(
+        &mut self,
+        moment: &Moment<'_>,
+        mut alarm: Alarm,
+        previous_severity: Option<Severity>,
+        cause: Cause,
+        out: &mut Output,
+    ) {
+        alarm.changed_at = moment.wall;
+        alarm.last_change = self.next_number();
+        self.interner.alarm(&mut alarm);
+        let alarm = Arc::new(alarm);
+        self.replace(Arc::clone(&alarm));
+        self.emit(moment, cause, Subject::Alarm { alarm, previous_severity }, out);
+    }
+
+    /// Replaces an alarm by what it is after a report that changed nothing else.
+    pub(crate) fn touch(&mut self, alarm: Alarm, out: &mut Output) {
+        out.touch(alarm.id);
+        self.replace(Arc::new(alarm));
+    }
+
+    /// Forgets an alarm, and puts out the change that says so.
+    pub(crate) fn forget(&mut self, moment: &Moment<'_>, id: AlarmId, cause: Cause, out: &mut Output) {
+        let Some(alarm) = self.alarms.remove(&id) else { return };
+        self.by_key.remove(&alarm.key);
+        self.unindex(&alarm);
+        if !alarm.engine.order.is_empty() {
+            self.bury(&alarm.key, alarm.engine.order.clone(), moment.now, out);
+        }
+        let mut alarm = Alarm::clone(&alarm);
+        alarm.changed_at = moment.wall;
+        alarm.last_change = self.next_number();
+        let subject = Subject::Alarm { alarm: Arc::new(alarm), previous_severity: None };
+        self.emit(moment, cause, subject, out);
+    }
+
+    /// Remembers how far the reports of an alarm that is not there had come.
+    pub(crate) fn bury(&mut self, key: &AlarmKey, order: Vec<OrderMark>, now: JournalTime, out: &mut Output) {
+        let tombstone = Tombstone { order, at: now };
+        let state_key = StateKey::Tombstone(key.clone());
+        self.tombstones_by_age.note(state_key.clone(), now);
+        self.tombstones.insert(key.clone(), tombstone.clone());
+        out.put(state_key, StateRecord::Tombstone(tombstone));
+    }
+
+    /// Takes a tombstone away; its order goes on with the alarm.
+    pub(crate) fn exhume(&mut self, key: &AlarmKey, out: &mut Output) -> Vec<OrderMark> {
+        match self.tombstones.remove(key) {
+            Some(tombstone) => {
+                let state_key = StateKey::Tombstone(key.clone());
+                self.tombstones_by_age.remove(&state_key);
+                out.delete(state_key);
+                tombstone.order
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Replaces an alarm without a change of its own: another one follows at once.
+    pub(crate) fn replace_quietly(&mut self, alarm: Alarm) {
+        self.replace(Arc::new(alarm));
+    }
+
+    fn replace(&mut self, alarm: Arc<Alarm>) {
+        match self.alarms.get(&alarm.id).cloned() {
+            Some(before) => self.unindex(&before),
+            None => {
+                self.by_key.insert(alarm.key.clone(), alarm.id);
+            }
+        }
+        self.index(&alarm);
+        self.alarms.insert(alarm.id, alarm);
+    }
+
+    fn index(&mut self, alarm: &Alarm) {
+        self.timers.add(alarm, self.cursor.started_at);
+        match alarm.engine.cleared_at {
+            Some(at) => {
+                self.cleared.insert((at, alarm.id));
+            }
+            None => self.active += 1,
+        }
+    }
+
+    fn unindex(&mut self, alarm: &Alarm) {
+        self.timers.remove(alarm, self.cursor.started_at);
+        match alarm.engine.cleared_at {
+            Some(at) => {
+                self.cleared.remove(&(at, alarm.id));
+            }
+            None => self.active -= 1,
+        }
+    }
+}
+
+impl Moment<'_> {
+    /// The entry itself as a reason.
+    pub(crate) fn reason(&self) -> Reason {
+        Reason::Entry(self.position())
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        self.entry.position
+    }
+
+    /// The journal time at which the wall clock would say `time` if nobody set it.
+    pub(crate) fn journal_time(&self, time: Timestamp) -> JournalTime {
+        self.now.saturating_add_micros(time.micros_since(self.wall)).max(self.now)
+    }
+}

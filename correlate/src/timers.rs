@@ -1,0 +1,77 @@
+//! Deadlines, in journal time. They are derived from what the alarms and shelves say, so they survive whatever the process
+//! does not.
+
+use std::collections::BTreeSet;
+
+use klaxon_schemas::alarm::{Alarm, ClearedBy};
+use klaxon_schemas::change::Timer;
+use klaxon_schemas::ids::{ActionId, AlarmId};
+use klaxon_schemas::time::JournalTime;
+
+/// What a deadline belongs to. Of those due at the same time an alarm's end comes before its lease, so that nothing goes
+/// stale only to clear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    End(AlarmId),
+    Lease(AlarmId),
+    Unshelve(AlarmId),
+    ShelfEnd(ActionId),
+}
+
+#[derive(Default)]
+pub(crate) struct Timers {
+    due: BTreeSet<(JournalTime, Due)>,
+}
+
+impl Timers {
+    /// Sets the deadlines of `alarm`, given the last start of the node: leases run from there at the earliest.
+    pub(crate) fn add(&mut self, alarm: &Alarm, started_at: JournalTime) {
+        self.due.extend(deadlines(alarm, started_at));
+    }
+
+    /// Takes the deadlines of `alarm` away.
+    pub(crate) fn remove(&mut self, alarm: &Alarm, started_at: JournalTime) {
+        for deadline in deadlines(alarm, started_at) {
+            self.due.remove(&deadline);
+        }
+    }
+
+    pub(crate) fn add_shelf(&mut self, shelf: ActionId, ends_at: JournalTime) {
+        self.due.insert((ends_at, Due::ShelfEnd(shelf)));
+    }
+
+    pub(crate) fn remove_shelf(&mut self, shelf: ActionId, ends_at: JournalTime) {
+        self.due.remove(&(ends_at, Due::ShelfEnd(shelf)));
+    }
+
+    pub(crate) fn first(&self) -> Option<JournalTime> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the first deadline if it is at or before `now`.
+    pub(crate) fn pop(&mut self, now: JournalTime) -> Option<Due> {
+        match self.due.first() {
+            Some((at, _)) if *at <= now => self.due.pop_first().map(|(_, due)| due),
+            _ => None,
+        }
+    }
+}
+
+fn deadlines(alarm: &Alarm, started_at: JournalTime) -> impl Iterator<Item = (JournalTime, Due)> {
+    let marks = &alarm.engine;
+    let lease = marks
+        .lease
+        .filter(|_| alarm.is_active() && alarm.stale.is_none())
+        .map(|lease| (lease.renewed_at.max(started_at) + lease.seconds.duration(), Due::Lease(alarm.id)));
+    let end = marks.end.filter(|_| alarm.is_active()).map(|end| (end.at, Due::End(alarm.id)));
+    let unshelve = marks.shelved_until.map(|until| (until, Due::Unshelve(alarm.id)));
+    [lease, end, unshelve].into_iter().flatten()
+}
+
+/// The timer that a declared end is.
+pub(crate) fn end_timer(by: ClearedBy) -> Timer {
+    match by {
+        ClearedBy::Lifetime => Timer::Lifetime,
+        ClearedBy::EndsAt | ClearedBy::Report | ClearedBy::Operator => Timer::EndsAt,
+    }
+}
