@@ -1,0 +1,527 @@
+//! The settings of a node: read from one TOML file, checked once, and refused with file, line and key where they are wrong.
+//! `klaxon.default.toml` holds every key with its comment and is the reference; tests keep it true.
+
+mod units;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use klaxon_schemas::names::Site;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use units::{Size, Span};
+
+/// The reference: every setting, its default and what it is for.
+pub const DEFAULT_FILE: &str = include_str!("../klaxon.default.toml");
+
+/// The most events in one request, whatever is configured: the journal's queue takes no more at once.
+const BATCH_EVENTS_LIMIT: usize = 4096;
+/// The longest path a Unix socket may have (`sun_path` without its final zero).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// Keys, or sections with a final dot, that may change while the node runs.
+const RELOADABLE: [&str; 5] =
+    ["engine.", "log.level", "store.history_max_bytes", "store.history_max_age", "store.free_space_watermark"];
+
+/// All settings.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Who the node is.
+    pub node: NodeConfig,
+    /// The door.
+    pub http: HttpConfig,
+    /// The disk.
+    pub store: StoreConfig,
+    /// The engine's limits.
+    pub engine: EngineConfig,
+    /// What it says of itself.
+    pub log: LogConfig,
+}
+
+/// Who the node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// The site whose alarms it owns.
+    pub site: Site,
+}
+
+/// The door.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Where TCP is listened on.
+    pub listen: Loopback,
+    /// The Unix socket; relative to the store's folder. [`Config::socket_path`] is the whole path.
+    pub socket: PathBuf,
+    /// The largest body, after decompression.
+    pub body_bytes_max: Size,
+    /// The most events in one request.
+    pub batch_events_max: usize,
+    /// How long a request may take.
+    pub request_timeout: Span,
+    /// The most requests at work at one time.
+    pub requests_max: usize,
+    /// The most streams at one time.
+    pub stream_subscribers_max: usize,
+}
+
+/// The disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// The folder.
+    pub dir: PathBuf,
+    /// When a new segment is begun.
+    pub segment_bytes: Size,
+    /// How large the journal may grow.
+    pub history_max_bytes: Size,
+    /// How old history may grow.
+    pub history_max_age: Span,
+    /// Below this much free space intake is refused.
+    pub free_space_watermark: Size,
+    /// The engine of the view.
+    pub view: ViewEngine,
+}
+
+/// What the view is kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ViewEngine {
+    /// fjall, an LSM tree.
+    Fjall,
+}
+
+/// The engine's limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineConfig {
+    /// How long what is cleared is kept.
+    pub purge_cleared_after: Span,
+    /// How many cleared alarms are kept.
+    pub cleared_max: usize,
+    /// How many alarms may be active.
+    pub active_alarms_max: usize,
+    /// How long the order of an alarm that is not there is kept.
+    pub tombstone_lifetime: Span,
+    /// How many such orders.
+    pub tombstones_max: usize,
+    /// How long ids of events and actions are kept.
+    pub event_id_lifetime: Span,
+    /// How many such ids.
+    pub event_ids_max: usize,
+    /// How many producers' windows.
+    pub producers_max: usize,
+    /// How many shelves.
+    pub shelves_max: usize,
+    /// How many suppressions.
+    pub suppressions_max: usize,
+}
+
+/// What the program says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// For whom.
+    pub format: LogFormat,
+    /// How much.
+    pub level: Level,
+}
+
+/// For whom log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// People.
+    Text,
+    /// Collectors.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Something is lost, or a person is needed.
+    Error,
+    /// Odd, but nothing is lost.
+    Warn,
+    /// The life of the process.
+    Info,
+    /// What each part does.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Level {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self { site: Site::new("local").expect("a site may be called so") }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: Loopback(SocketAddr::from((Ipv4Addr::LOCALHOST, 7780))),
+            socket: PathBuf::from("klaxon.sock"),
+            body_bytes_max: Size::mib(8),
+            batch_events_max: BATCH_EVENTS_LIMIT,
+            request_timeout: Span::seconds(30),
+            requests_max: 256,
+            stream_subscribers_max: 256,
+        }
+    }
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("./klaxon-data"),
+            segment_bytes: Size::mib(64),
+            history_max_bytes: Size::mib(2048),
+            history_max_age: Span::days(90),
+            free_space_watermark: Size::mib(256),
+            view: ViewEngine::Fjall,
+        }
+    }
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            purge_cleared_after: Span::hours(24),
+            cleared_max: 50_000,
+            active_alarms_max: 200_000,
+            tombstone_lifetime: Span::hours(1),
+            tombstones_max: 50_000,
+            event_id_lifetime: Span::hours(24),
+            event_ids_max: 100_000,
+            producers_max: 10_000,
+            shelves_max: 1_000,
+            suppressions_max: 1_000,
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: Level::Info }
+    }
+}
+
+/// An address that only this host reaches. Others are refused as long as there are no tokens: who can connect may publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loopback(SocketAddr);
+
+impl Loopback {
+    /// The address.
+    pub fn address(self) -> SocketAddr {
+        self.0
+    }
+}
+
+impl std::str::FromStr for Loopback {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address: SocketAddr =
+            text.parse().map_err(|_| format!("{text:?} is no address and port such as 127.0.0.1:7780 or [::1]:7780"))?;
+        let loopback = match address.ip() {
+            IpAddr::V4(ip) => ip.is_loopback(),
+            IpAddr::V6(ip) => ip.is_loopback(),
+        };
+        if !loopback {
+            return Err(format!(
+                "{address} can be reached from other hosts, and there are no tokens yet to tell who may publish; take a loopback \
+                 address such as 127.0.0.1:{}",
+                address.port()
+            ));
+        }
+        Ok(Self(address))
+    }
+}
+
+impl fmt::Display for Loopback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Loopback {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Serialize for Loopback {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Why a file is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Something in it is wrong.
+    #[error("{}:{line}: {}{reason}", path.display(), key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default())]
+    Wrong {
+        /// Which file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key with its section, where one is at fault.
+        key: Option<String>,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Which settings differ between two configurations; all of them can change while the node runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// The keys with their sections, in order.
+    pub keys: Vec<String>,
+}
+
+/// These settings differ and cannot change while the node runs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} cannot change while the node runs; start it anew for that", keys.join(", "))]
+pub struct NotReloadable {
+    /// The keys with their sections, in order.
+    pub keys: Vec<String>,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a file; `path` is for the messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let wrong = |line, key, reason| ConfigError::Wrong { path: path.to_owned(), line, key, reason };
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| line_of(text, span.start));
+            wrong(line, key_at(text, line), reason(error.message()))
+        })?;
+        match config.mistake() {
+            None => Ok(config),
+            Some((key, reason)) => Err(wrong(line_of_key(text, key).unwrap_or(1), Some(key.to_owned()), reason)),
+        }
+    }
+
+    /// The Unix socket.
+    pub fn socket_path(&self) -> PathBuf {
+        self.store.dir.join(&self.http.socket)
+    }
+
+    /// Which settings change from `old` to `new`, if all of them may while the node runs.
+    pub fn reloadable_from(old: &Self, new: &Self) -> Result<Changes, NotReloadable> {
+        let (old, new) = (old.flat(), new.flat());
+        let changed = new.into_iter().filter(|setting| !old.contains(setting)).map(|(key, _)| key);
+        let (reloadable, fixed): (Vec<_>, Vec<_>) = changed.partition(|key| is_reloadable(key));
+        if fixed.is_empty() { Ok(Changes { keys: reloadable }) } else { Err(NotReloadable { keys: fixed }) }
+    }
+
+    /// Every key with its section, and its value.
+    fn flat(&self) -> Vec<(String, toml::Value)> {
+        let table = toml::Table::try_from(self).expect("every setting has a TOML form");
+        let mut settings = Vec::new();
+        for (section, keys) in table {
+            let toml::Value::Table(keys) = keys else { continue };
+            settings.extend(keys.into_iter().map(|(key, value)| (format!("{section}.{key}"), value)));
+        }
+        settings
+    }
+
+    /// The first setting that is outside its bounds or contradicts another, and why.
+    fn mistake(&self) -> Option<(&'static str, String)> {
+        let (http, store, engine) = (&self.http, &self.store, &self.engine);
+        let at_least_one = [
+            ("http.requests_max", http.requests_max),
+            ("http.stream_subscribers_max", http.stream_subscribers_max),
+            ("engine.active_alarms_max", engine.active_alarms_max),
+            ("engine.producers_max", engine.producers_max),
+        ];
+        if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
+            return Some((key, "must be at least 1".to_owned()));
+        }
+        if !(1..=BATCH_EVENTS_LIMIT).contains(&http.batch_events_max) {
+            return Some(("http.batch_events_max", format!("must be between 1 and {BATCH_EVENTS_LIMIT}")));
+        }
+        if !(Size(64 << 10)..=Size::mib(64)).contains(&http.body_bytes_max) {
+            return Some(("http.body_bytes_max", "must be between 64KiB and 64MiB".to_owned()));
+        }
+        if http.request_timeout < Span::seconds(1) {
+            return Some(("http.request_timeout", "must be at least 1s".to_owned()));
+        }
+        let socket = self.socket_path();
+        if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            let why = format!("{} is longer than the {SOCKET_PATH_BYTES_MAX} bytes a Unix socket's path may have", socket.display());
+            return Some(("http.socket", why));
+        }
+        if !(Size::mib(1)..=Size::mib(1024)).contains(&store.segment_bytes) {
+            return Some(("store.segment_bytes", "must be between 1MiB and 1GiB".to_owned()));
+        }
+        if store.history_max_bytes.0 / 2 < store.segment_bytes.0 {
+            return Some(("store.history_max_bytes", "must be at least twice store.segment_bytes".to_owned()));
+        }
+        let at_least_a_second = [
+            ("store.history_max_age", store.history_max_age),
+            ("engine.tombstone_lifetime", engine.tombstone_lifetime),
+            ("engine.event_id_lifetime", engine.event_id_lifetime),
+        ];
+        let short = at_least_a_second.into_iter().find(|(_, span)| *span < Span::seconds(1));
+        short.map(|(key, _)| (key, "must be at least 1s".to_owned()))
+    }
+}
+
+fn is_reloadable(key: &str) -> bool {
+    RELOADABLE.iter().any(|allowed| if allowed.ends_with('.') { key.starts_with(allowed) } else { key == *allowed })
+}
+
+/// What serde says, in our words where its own would not help.
+fn reason(message: &str) -> String {
+    match message.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, ")) {
+        Some((_, known)) => format!("is no setting; {}", known.replace('`', "")),
+        None => message.trim_end().replace('\n', " "),
+    }
+}
+
+/// The line, from 1, of a place in the text.
+fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+/// The key that stands on a line, with the section above it.
+fn key_at(text: &str, line: usize) -> Option<String> {
+    let mut section = "";
+    for (index, content) in text.lines().enumerate() {
+        let content = content.trim();
+        if let Some(name) = section_name(content) {
+            section = name;
+        }
+        if index + 1 == line {
+            return match content.split_once('=') {
+                Some((key, _)) if section.is_empty() => Some(key.trim().to_owned()),
+                Some((key, _)) => Some(format!("{section}.{}", key.trim())),
+                None => section_name(content).map(str::to_owned),
+            };
+        }
+    }
+    None
+}
+
+/// The line on which a key with its section is set.
+fn line_of_key(text: &str, key: &str) -> Option<usize> {
+    (1..=text.lines().count()).find(|line| key_at(text, *line).as_deref() == Some(key))
+}
+
+fn section_name(line: &str) -> Option<&str> {
+    Some(line.strip_prefix('[')?.split(']').next()?.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reference with the `#` taken from before every setting.
+    fn uncommented() -> String {
+        let is_setting = |rest: &str| rest.starts_with(|first: char| first.is_ascii_lowercase());
+        let line = |line: &'static str| line.strip_prefix('#').filter(|rest| is_setting(rest)).unwrap_or(line);
+        DEFAULT_FILE.lines().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    fn error(text: &str) -> String {
+        Config::parse(text, Path::new("k.toml")).expect_err("is wrong").to_string()
+    }
+
+    #[test]
+    fn the_reference_holds_every_setting_with_its_default() {
+        let path = Path::new("klaxon.default.toml");
+        assert_eq!(Config::parse(DEFAULT_FILE, path).expect("is right"), Config::default());
+        let text = uncommented();
+        assert_eq!(Config::parse(&text, path).expect("is right"), Config::default());
+        for (key, _) in Config::default().flat() {
+            assert!(line_of_key(&text, &key).is_some(), "klaxon.default.toml lacks {key}");
+        }
+    }
+
+    #[test]
+    fn the_reference_says_what_can_be_reloaded() {
+        let lines: Vec<&str> = DEFAULT_FILE.lines().collect();
+        for (key, _) in Config::default().flat() {
+            let line = line_of_key(&uncommented(), &key).expect("is in it");
+            let comment: String = lines[..line - 1].iter().rev().take_while(|line| line.starts_with("# ")).copied().collect();
+            assert_eq!(comment.contains("[reload]"), is_reloadable(&key), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_file_line_and_key() {
+        let unknown = error("[http]\nlistn = \"127.0.0.1:1\"\n");
+        assert!(unknown.starts_with("k.toml:2: http.listn: is no setting; expected one of listen, socket"), "{unknown}");
+        let section = error("\n[htp]\nlisten = \"127.0.0.1:1\"\n");
+        assert!(section.starts_with("k.toml:2: htp: is no setting"), "{section}");
+        let site = error("[node]\nsite = \"a b\"\n");
+        assert!(site.starts_with("k.toml:2: node.site: has the character ' '"), "{site}");
+        let open = error("[http]\n\nlisten = \"0.0.0.0:7780\"\n");
+        assert!(open.starts_with("k.toml:3: http.listen: 0.0.0.0:7780 can be reached from other hosts"), "{open}");
+        let history = error("[store]\nsegment_bytes = \"64MiB\"\nhistory_max_bytes = \"65MiB\"\n");
+        assert_eq!(history, "k.toml:3: store.history_max_bytes: must be at least twice store.segment_bytes");
+        let batch = error("[http]\nbatch_events_max = 5000\n");
+        assert_eq!(batch, "k.toml:2: http.batch_events_max: must be between 1 and 4096");
+        let form = error("[http\n");
+        assert!(form.starts_with("k.toml:1: "), "{form}");
+        let age = error("[store]\nhistory_max_age = \"90\"\n");
+        assert_eq!(age, "k.toml:2: store.history_max_age: \"90\" is no length of time such as 90s, 24h or 7d");
+        let socket = error(&format!("[store]\ndir = \"/{}\"\n", "x".repeat(120)));
+        assert!(socket.contains("longer than the 107 bytes"), "{socket}");
+    }
+
+    #[test]
+    fn ipv6_loopback_is_an_address_too() {
+        let config = Config::parse("[http]\nlisten = \"[::1]:0\"\n", Path::new("k.toml")).expect("is right");
+        assert_eq!(config.http.listen.to_string(), "[::1]:0");
+    }
+
+    #[test]
+    fn a_reload_changes_what_may_change_and_nothing_else() {
+        let old = Config::default();
+        assert_eq!(Config::reloadable_from(&old, &old), Ok(Changes::default()));
+        let mut new = old.clone();
+        new.log.level = Level::Debug;
+        new.engine.purge_cleared_after = Span::hours(1);
+        let changes = Config::reloadable_from(&old, &new).expect("may change");
+        assert_eq!(changes.keys, ["engine.purge_cleared_after", "log.level"]);
+        new.node.site = Site::new("other").expect("valid");
+        new.store.dir = PathBuf::from("elsewhere");
+        let refused = Config::reloadable_from(&old, &new).expect_err("may not change");
+        assert_eq!(refused.keys, ["node.site", "store.dir"]);
+    }
+}

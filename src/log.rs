@@ -1,0 +1,45 @@
+//! What the program says of itself, to standard error: text for people, JSON for collectors. The level can be changed while
+//! it runs.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, Registry, fmt};
+
+use crate::config::{Level, LogConfig, LogFormat};
+
+/// Changes the level of the running log.
+#[derive(Clone)]
+pub struct LogHandle(reload::Handle<EnvFilter, Registry>);
+
+/// Starts the log; once in a process. `KLAXON_LOG`, in the syntax of `RUST_LOG`, goes before the configured level.
+pub fn init(config: &LogConfig) -> anyhow::Result<LogHandle> {
+    let (filter, handle) = reload::Layer::new(filter(config.level));
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match config.format {
+        LogFormat::Text => lines.with_target(false).with_ansi(std::io::stderr().is_terminal() && !no_color()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).try_init()?;
+    Ok(LogHandle(handle))
+}
+
+impl LogHandle {
+    /// The level from here on.
+    pub fn set_level(&self, level: Level) {
+        // It fails only when the subscriber is gone, and then nobody reads the log.
+        let _ = self.0.reload(filter(level));
+    }
+}
+
+fn filter(level: Level) -> EnvFilter {
+    let wanted = std::env::var("KLAXON_LOG").unwrap_or_default();
+    if wanted.is_empty() { EnvFilter::new(level.as_str()) } else { EnvFilter::new(wanted) }
+}
+
+fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
