@@ -192,15 +192,19 @@ impl Engine {
         self.admission.age(moment.now, &self.settings, out);
         self.age_tombstones(&moment, out);
         let disposition = self.dispatch(&moment, out);
-        self.cursor.applied = entry.position;
-        self.cursor.at = moment.now;
+        self.advance(entry);
         disposition
     }
 
     /// Passes over an entry that breaks the engine.
     pub fn skip(&mut self, entry: &Entry) {
+        self.advance(entry);
+    }
+
+    fn advance(&mut self, entry: &Entry) {
         self.cursor.applied = entry.position;
         self.cursor.at = entry.at.max(self.cursor.at);
+        self.cursor.wall = entry.wall;
     }
 
     fn dispatch(&mut self, moment: &Moment<'_>, out: &mut Output) -> Disposition {
@@ -237,6 +241,7 @@ impl Engine {
             self.cursor.epoch = started.epoch;
             self.cursor.last_seq = Seq(0);
         }
+        self.cursor.boot = started.boot.clone();
         let before = std::mem::replace(&mut self.cursor.started_at, moment.now);
         for alarm in self.alarms.values() {
             self.timers.remove(alarm, before);

@@ -77,6 +77,18 @@ pub struct Started {
     /// Why the numbering is a new one, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_epoch: Option<NewEpoch>,
+    /// The machine's boot, so that the time until a restart within it is known without the wall clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
+}
+
+/// A moment within one boot of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Boot {
+    /// The kernel's name for the boot.
+    pub id: String,
+    /// Microseconds of CLOCK_BOOTTIME at that moment.
+    pub elapsed_us: u64,
 }
 
 /// Why a numbering begins anew.

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use crate::action::ShelfOrder;
 use crate::alarm::OrderMark;
 use crate::catalogue::{Catalogue, Digest};
+use crate::entry::Boot;
 use crate::event::AlarmKey;
 use crate::ids::{ActionId, Epoch, Position, Seq};
 use crate::names::{Actor, AlarmType, EventId, Producer, Text};
@@ -294,6 +295,12 @@ pub struct Cursor {
     pub last_seq: Seq,
     /// The journal time of the last start: leases run from there at the earliest.
     pub started_at: JournalTime,
+    /// The wall clock at the last entry.
+    #[serde(default)]
+    pub wall: Timestamp,
+    /// The machine's boot at the last start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
     /// The catalogue that is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catalogue: Option<Digest>,
