@@ -148,6 +148,11 @@ impl Engine {
         self.alarms.get(&id)
     }
 
+    /// How many alarms are active.
+    pub fn active_alarms(&self) -> usize {
+        self.active
+    }
+
     /// All alarms, by id.
     pub fn alarms(&self) -> Vec<Arc<Alarm>> {
         let mut alarms: Vec<_> = self.alarms.values().cloned().collect();
@@ -309,7 +314,8 @@ impl Engine {
         }
     }
 
-    pub(crate) fn find(&self, key: &AlarmKey) -> Option<&Arc<Alarm>> {
+    /// The alarm that is kept under `key`.
+    pub fn find(&self, key: &AlarmKey) -> Option<&Arc<Alarm>> {
         self.alarms.get(self.by_key.get(key)?)
     }
 

@@ -1,0 +1,184 @@
+//! What holds for any order, any repetition and any length of time.
+
+#[expect(dead_code, reason = "the timelines use the rest")]
+mod harness;
+
+use std::sync::Arc;
+
+use harness::{Node, site};
+use klaxon_schemas::action::{Action, Matcher, ShelfOrder, Verb};
+use klaxon_schemas::entry::EntryKind;
+use klaxon_schemas::event::{AlarmKey, Details, Event, Origin, Report};
+use klaxon_schemas::ids::{ActionId, Sequence};
+use klaxon_schemas::names::{Actor, AlarmType, Producer, Qualifier, Text};
+use klaxon_schemas::resource::Resource;
+use klaxon_schemas::severity::Severity;
+use klaxon_schemas::wire::v1;
+use proptest::prelude::*;
+
+fn report(resource: usize, report: Report, sequence: Option<(u64, u64)>) -> Event {
+    Event {
+        key: AlarmKey {
+            site: site(),
+            resource: Resource::new(&format!("host=h{resource}")).expect("valid"),
+            alarm_type: AlarmType::new("x").expect("valid"),
+            qualifier: Qualifier::new("").expect("valid"),
+        },
+        report,
+        text: Text::new("").expect("valid"),
+        details: Details::default(),
+        event_time: None,
+        origin: Origin {
+            producer: sequence.map(|_| Producer::new("p").expect("valid")),
+            sequence: sequence.map(|(epoch, seq)| Sequence { epoch, seq }),
+            event_id: None,
+        },
+        lease: None,
+        ends_at: None,
+        order_by_event_time: false,
+    }
+}
+
+fn apply(node: &mut Node, event: Event) {
+    node.apply(EntryKind::Event(Arc::new(event)));
+}
+
+/// What an operator sees: which alarms hold, how bad they are.
+fn active(node: &Node) -> Vec<(String, Severity)> {
+    let mut list: Vec<_> = node
+        .alarms
+        .values()
+        .filter(|alarm| alarm.is_active())
+        .map(|alarm| (alarm.key.resource.to_string(), alarm.severity))
+        .collect();
+    list.sort();
+    list
+}
+
+#[derive(Debug, Clone)]
+struct Step {
+    resource: usize,
+    severity: Option<usize>,
+    /// By how many places a network may delay it.
+    delay: usize,
+    copies: usize,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = (0usize..4, prop::option::of(0usize..5), 0usize..12, 1usize..4)
+        .prop_map(|(resource, severity, delay, copies)| Step { resource, severity, delay, copies });
+    prop::collection::vec(step, 1..120)
+}
+
+fn event_of(number: usize, step: &Step) -> Event {
+    let said = step.severity.map_or(Report::Clear, |severity| Report::Raise(Severity::ALL[severity]));
+    report(step.resource, said, Some((1, number as u64 + 1)))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if std::env::var_os("KLAXON_LONG").is_some() { 20_000 } else { 300 }))]
+
+    #[test]
+    fn repeated_delayed_and_reordered_reports_end_in_the_same_list(steps in steps()) {
+        let mut straight = Node::new(false);
+        for (number, step) in steps.iter().enumerate() {
+            apply(&mut straight, event_of(number, step));
+        }
+        let mut deliveries: Vec<(usize, usize)> = Vec::new();
+        for (number, step) in steps.iter().enumerate() {
+            for copy in 0..step.copies {
+                deliveries.push((number + step.delay * copy.max(1), number));
+            }
+        }
+        deliveries.sort_by_key(|(at, number)| (*at, usize::MAX - number));
+        let mut bad = Node::new(true);
+        for (_, number) in deliveries {
+            apply(&mut bad, event_of(number, &steps[number]));
+        }
+        prop_assert_eq!(active(&straight), active(&bad));
+    }
+
+    #[test]
+    fn the_same_inputs_make_the_same_bytes(steps in steps()) {
+        let bytes = |reload| {
+            let mut node = Node::new(reload);
+            for (number, step) in steps.iter().enumerate() {
+                node.pass(number as i64 * 1_000_000, |_, _| {});
+                apply(&mut node, event_of(number, step));
+            }
+            let changes: Vec<_> = node.changes.iter().map(|change| v1::Change::stored(change)).collect();
+            let records: Vec<_> =
+                node.records.iter().map(|(key, record)| v1::StatePut::new(key, record)).collect();
+            (serde_json::to_string(&changes).expect("serializes"), serde_json::to_string(&records).expect("serializes"))
+        };
+        prop_assert_eq!(bytes(false), bytes(true));
+    }
+
+    #[test]
+    fn changes_are_numbered_without_a_gap(steps in steps()) {
+        let mut node = Node::new(false);
+        for (number, step) in steps.iter().enumerate() {
+            apply(&mut node, event_of(number, step));
+        }
+        for (change, wanted) in node.changes.iter().zip(1..) {
+            prop_assert_eq!(change.number.seq.0, wanted);
+        }
+    }
+}
+
+/// Every hour each of 1 000 keys flaps, for a year; numbered, so that windows and order marks are in it too.
+#[test]
+fn a_year_of_flapping_leaves_what_is_kept_as_small_as_it_was() {
+    let mut node = Node::new(false);
+    let hours = if std::env::var_os("KLAXON_LONG").is_some() { 365 * 24 } else { 14 * 24 };
+    let mut seq = 0;
+    let mut sizes = Vec::new();
+    for hour in 0..hours {
+        node.pass(hour * 3_600_000_000, |_, _| {});
+        for key in 0..1000 {
+            for said in [Report::Raise(Severity::Major), Report::Clear] {
+                seq += 1;
+                apply_unchecked(&mut node, report(key, said, Some((1, seq))));
+            }
+        }
+        node.changes.clear();
+        sizes.push((node.alarms.len(), node.records.len()));
+    }
+    assert_eq!(sizes[0], sizes[sizes.len() - 1]);
+    assert_eq!(node.alarms.len(), 1000);
+    let largest =
+        node.alarms.values().map(|alarm| serde_json::to_vec(&v1::Alarm::stored(alarm)).expect("serializes").len()).max();
+    assert!(largest.expect("there are some") < 1200, "an alarm has grown to {largest:?} bytes");
+}
+
+/// As [`Node::apply`], without comparing the whole state each time.
+fn apply_unchecked(node: &mut Node, event: Event) {
+    node.apply_quick(EntryKind::Event(Arc::new(event)));
+}
+
+#[test]
+fn a_shelf_over_many_alarms_works_in_steps_that_a_restart_goes_on_with() {
+    let mut node = Node::new(false);
+    for key in 0..3000 {
+        apply_unchecked(&mut node, report(key, Report::Raise(Severity::Major), None));
+    }
+    let until = node.wall().saturating_add_micros(60_000_000);
+    let matcher = Matcher { alarm_type: Some(AlarmType::new("x").expect("valid")), ..Matcher::default() };
+    let shelf = ShelfOrder { matcher, until, reason: Text::new("work").expect("valid") };
+    let shelved = |node: &Node| node.alarms.values().filter(|alarm| alarm.shelved.is_some()).count();
+    node.apply(EntryKind::Action(Arc::new(Action {
+        id: ActionId(uuid::Uuid::from_u128(1)),
+        actor: Actor::new("ann").expect("valid"),
+        expires_at: None,
+        verb: Verb::AddShelf(shelf),
+    })));
+    assert_eq!(shelved(&node), 1024);
+    node.reload();
+    node.apply(EntryKind::Deadline);
+    assert_eq!(shelved(&node), 2048);
+    node.pass(1_000_000, |_, _| {});
+    assert_eq!(shelved(&node), 3000);
+    node.pass(60_000_000, |node, _| node.reload());
+    assert_eq!(shelved(&node), 0);
+    assert_eq!(node.engine.next_deadline(), None);
+}

@@ -1,0 +1,415 @@
+//! The engine's behaviour, told as timelines.
+
+mod harness;
+
+use harness::check;
+
+#[test]
+fn a_fault_is_raised_counted_and_cleared_and_raised_again_under_the_same_id() {
+    check(
+        "0s raise host=a disk.full major
+         => raised host=a disk.full major
+         10s raise host=a disk.full major
+         ~ host=a disk.full x2
+         20s raise host=a disk.full critical
+         => severity-changed host=a disk.full critical from major
+         30s raise host=a disk.full critical text:worse
+         => updated host=a disk.full critical
+         40s clear host=a disk.full
+         => cleared host=a disk.full critical
+         50s clear host=a disk.full
+         ~ host=a disk.full x4
+         alarms
+         - host=a disk.full critical x4 episode 1 cleared
+         60s raise host=a disk.full minor
+         => raised host=a disk.full minor
+         alarms
+         - host=a disk.full minor x1 episode 2",
+    );
+}
+
+#[test]
+fn neighbours_with_like_names_are_not_touched() {
+    check(
+        "0s raise host=compute-1 cpu.high major
+         => raised host=compute-1 cpu.high major
+         0s raise host=compute-10 cpu.high major
+         => raised host=compute-10 cpu.high major
+         0s raise host=compute-1 cpu.high major qualifier:core0
+         => raised host=compute-1 cpu.high/core0 major
+         1s clear host=compute-1 cpu.high
+         => cleared host=compute-1 cpu.high major
+         alarms
+         - host=compute-1 cpu.high major x1 episode 1 cleared
+         - host=compute-1 cpu.high/core0 major x1 episode 1
+         - host=compute-10 cpu.high major x1 episode 1",
+    );
+}
+
+#[test]
+fn an_alias_is_the_same_type() {
+    check(
+        "0s raise host=a 100.104 major
+         => raised host=a disk.full major
+         1s raise host=a disk.full major
+         ~ host=a disk.full x2
+         2s clear host=a 100.104
+         => cleared host=a disk.full major",
+    );
+}
+
+#[test]
+fn a_rise_in_severity_and_a_new_episode_reset_the_acknowledgement_and_a_fall_keeps_it() {
+    check(
+        "0s raise host=a disk.full major
+         => raised host=a disk.full major
+         1s ack host=a disk.full by:ann
+         => acknowledged host=a disk.full major by ann
+         2s raise host=a disk.full minor
+         => severity-changed host=a disk.full minor from major
+         alarms
+         - host=a disk.full minor x2 episode 1 acknowledged
+         3s raise host=a disk.full critical
+         => severity-changed host=a disk.full critical from minor
+         alarms
+         - host=a disk.full critical x3 episode 1
+         4s ack host=a disk.full by:ann
+         => acknowledged host=a disk.full critical by ann
+         5s ack host=a disk.full by:bob
+         => refused NoEffect by bob
+         6s clear host=a disk.full
+         => cleared host=a disk.full critical
+         7s raise host=a disk.full minor
+         => raised host=a disk.full minor
+         alarms
+         - host=a disk.full minor x1 episode 2",
+    );
+}
+
+#[test]
+fn what_is_cleared_is_purged_after_a_time_and_above_a_number() {
+    check(
+        "0s settings purge:60s cleared:2
+         0s raise host=a x major
+         => raised host=a x major
+         0s raise host=b x major
+         => raised host=b x major
+         0s raise host=c x major
+         => raised host=c x major
+         1s clear host=a x
+         => cleared host=a x major
+         2s clear host=b x
+         => cleared host=b x major
+         3s clear host=c x
+         => cleared host=c x major
+         3s deadline
+         => purged host=a x major [Purge]
+         62s deadline
+         => purged host=b x major [Purge]
+         62s pass
+         alarms
+         - host=c x major x1 episode 1 cleared
+         63s deadline
+         => purged host=c x major [Purge]
+         64s raise host=a x major
+         => raised host=a x major
+         alarms
+         - host=a x major x1 episode 1",
+    );
+}
+
+#[test]
+fn a_silent_reporter_makes_its_alarm_stale_and_never_clears_it() {
+    check(
+        "0s raise host=a x major lease:60s
+         => raised host=a x major
+         30s raise host=a x major lease:60s
+         ~ host=a x x2
+         90s deadline
+         => staled host=a x major [Lease]
+         100s raise host=a x major lease:60s
+         => refreshed host=a x major
+         # The reporter could not renew while the node was away: the lease runs from the start.
+         159s restart
+         218s pass
+         219s deadline
+         => staled host=a x major [Lease]
+         1000s clear host=a x
+         => cleared host=a x major
+         alarms
+         - host=a x major x3 episode 1 cleared",
+    );
+}
+
+#[test]
+fn a_declared_end_and_a_lifetime_clear_with_that_reason_also_across_a_restart() {
+    check(
+        "0s raise host=a x major ends:60s
+         => raised host=a x major
+         0s raise host=a intrusion major
+         => raised host=a intrusion major
+         20s raise host=a intrusion major
+         ~ host=a intrusion x2
+         30s restart
+         60s deadline
+         => cleared host=a x major [EndsAt]
+         80s deadline
+         => cleared host=a intrusion major [Lifetime]
+         90s pass",
+    );
+}
+
+#[test]
+fn what_nobody_can_clear_is_a_log_event() {
+    check(
+        "0s raise host=a boot warning
+         => logged host=a boot
+         1s log host=a disk.full
+         => logged host=a disk.full
+         2s clear host=a boot
+         => late host=a boot NeverClears
+         3s raise host=a boot warning ends:10s
+         => raised host=a boot warning
+         13s deadline
+         => cleared host=a boot warning [EndsAt]
+         alarms
+         - host=a boot warning x1 episode 1 cleared",
+    );
+}
+
+#[test]
+fn numbered_reports_take_effect_once_and_in_their_order() {
+    check(
+        "0s raise host=a x major seq:1.1
+         => raised host=a x major
+         1s raise host=a x major seq:1.1
+         ! Duplicate
+         # The clear overtakes a change of severity.
+         2s clear host=a x seq:1.3
+         => cleared host=a x major
+         3s raise host=a x critical seq:1.2
+         => late host=a x Overtaken
+         # Another producer's reports go by arrival.
+         4s raise host=a x minor producer:q seq:1.1
+         => raised host=a x minor
+         # The same producer after it lost its count.
+         5s clear host=a x seq:2.1
+         => cleared host=a x minor
+         6s raise host=a x major seq:1.4
+         => late host=a x TooOld
+         ! TooOld",
+    );
+}
+
+#[test]
+fn a_clear_that_overtakes_its_raise_leaves_a_tombstone() {
+    check(
+        "0s clear host=a x seq:1.2
+         => late host=a x NothingToClear
+         1s raise host=a x major seq:1.1
+         => late host=a x Overtaken
+         2s raise host=a x major seq:1.3
+         => raised host=a x major
+         # What is forgotten leaves one too.
+         3s retire host=a x by:ann
+         => retired host=a x major by ann
+         alarms
+         4s raise host=a x major seq:1.5
+         => raised host=a x major
+         5s retire host=a x by:ann
+         => retired host=a x major by ann
+         6s raise host=a x major seq:1.4
+         => late host=a x Overtaken
+         7200s clear host=b y
+         => late host=b y NothingToClear
+         7201s raise host=b y major
+         => raised host=b y major",
+    );
+}
+
+#[test]
+fn an_event_id_is_recognised_within_its_producer() {
+    check(
+        "0s raise host=a x major id:1
+         => raised host=a x major
+         1s clear host=a x id:1
+         ! Duplicate
+         2s clear host=a x id:1 producer:q
+         => cleared host=a x major
+         # A day later it is forgotten.
+         86402s deadline
+         => purged host=a x major [Purge]
+         90000s raise host=a x major id:1
+         => raised host=a x major",
+    );
+}
+
+#[test]
+fn event_time_decides_only_where_the_producer_opts_in() {
+    check(
+        "0s raise host=a x major time:100s
+         => raised host=a x major
+         1s clear host=a x time:50s
+         => late host=a x Overtaken
+         2s clear host=a x time:101s
+         => cleared host=a x major",
+    );
+}
+
+#[test]
+fn a_shelved_alarm_stays_so_from_episode_to_episode_until_its_time() {
+    check(
+        "0s raise host=a x major
+         => raised host=a x major
+         1s shelve host=a x until:60s by:ann
+         => shelved host=a x major by ann
+         2s clear host=a x
+         => cleared host=a x major
+         3s raise host=a x major
+         => raised host=a x major
+         alarms
+         - host=a x major x1 episode 2 shelved
+         30s restart
+         61s deadline
+         => unshelved host=a x major [Shelved]
+         62s shelve host=a x until:-1s by:ann
+         => refused UntilIsPast by ann
+         63s unshelve host=a x by:ann
+         => refused NoEffect by ann",
+    );
+}
+
+#[test]
+fn a_shelf_takes_what_is_there_and_what_is_raised_later_but_no_neighbour() {
+    check(
+        "0s raise host=a.port=1 x major
+         => raised host=a.port=1 x major
+         0s raise host=ab x major
+         => raised host=ab x major
+         1s shelf match:host=a until:60s by:ann id:s
+         => shelf-added Filling by ann
+         => shelved host=a.port=1 x major [shelf]
+         2s raise host=a y major
+         => raised host=a y major [shelf]
+         alarms
+         - host=a y major x1 episode 1 shelved
+         - host=a.port=1 x major x1 episode 1 shelved
+         - host=ab x major x1 episode 1
+         3s unshelve host=a y by:ann
+         => unshelved host=a y major by ann
+         61s deadline
+         => shelf-removed Emptying [Shelved]
+         => unshelved host=a.port=1 x major [shelf]
+         62s raise host=a z major
+         => raised host=a z major
+         63s unshelf s by:ann
+         => refused NoSuchShelf by ann",
+    );
+}
+
+#[test]
+fn a_suppressed_type_is_one_fact() {
+    check(
+        "0s raise host=a disk.full major
+         => raised host=a disk.full major
+         1s suppress 100.104 by:ann
+         => suppressed disk.full by ann
+         2s suppress disk.full by:ann
+         => refused NoEffect by ann
+         3s unsuppress disk.full by:ann
+         => unsuppressed disk.full by ann
+         4s unsuppress disk.full by:ann
+         => refused NoEffect by ann",
+    );
+}
+
+#[test]
+fn an_action_acts_once_in_time_and_on_the_episode_that_was_seen() {
+    check(
+        "0s raise host=a x major
+         => raised host=a x major
+         1s clear host=a x
+         => cleared host=a x major
+         2s raise host=a x major
+         => raised host=a x major
+         3s ack host=a x by:ann episode:1
+         => refused RaisedAgain by ann
+         4s ack host=a x by:ann episode:2 id:one
+         => acknowledged host=a x major by ann
+         5s unack host=a x by:ann
+         => unacknowledged host=a x major by ann
+         6s ack host=a x by:ann episode:2 id:one
+         ! Duplicate
+         7s ack host=a x by:ann expires:-1s
+         => refused Expired by ann
+         8s ack host=b x by:ann
+         => refused NoSuchAlarm by ann
+         9s purge host=a x by:ann
+         => refused NotCleared by ann
+         10s clear host=a x by:ann
+         => cleared host=a x major by ann
+         11s clear host=a x by:ann
+         => refused AlreadyCleared by ann
+         # The next report raises again.
+         12s raise host=a x major
+         => raised host=a x major
+         13s assign host=a x to:bob by:ann
+         => assigned host=a x major by ann
+         14s note host=a x looking by:bob
+         => noted host=a x major by bob
+         15s clear host=a x
+         => cleared host=a x major
+         16s purge host=a x by:ann
+         => purged host=a x major by ann
+         alarms",
+    );
+}
+
+#[test]
+fn a_clock_that_is_set_fires_nothing_and_deadlines_keep_what_remained() {
+    check(
+        "0s settings purge:100s
+         0s raise host=a x major ends:60s
+         => raised host=a x major
+         0s raise host=b x major lease:50s
+         => raised host=b x major
+         0s shelve host=b x until:70s by:ann
+         => shelved host=b x major by ann
+         0s raise host=c x major
+         => raised host=c x major
+         0s clear host=c x
+         => cleared host=c x major
+         10s clock 3650d
+         20s clock -7300d
+         50s deadline
+         => staled host=b x major [Lease]
+         60s deadline
+         => cleared host=a x major [EndsAt]
+         70s deadline
+         => unshelved host=b x major [Shelved]
+         100s deadline
+         => purged host=c x major [Purge]
+         101s pass",
+    );
+}
+
+#[test]
+fn no_more_alarms_are_active_than_may_be() {
+    check(
+        "0s settings active:2
+         0s raise host=a x major
+         => raised host=a x major
+         0s raise host=b x major
+         => raised host=b x major
+         1s raise host=c x major
+         => late host=c x AlarmLimit
+         ! AlarmLimit
+         # What is there still changes.
+         2s raise host=b x critical
+         => severity-changed host=b x critical from major
+         3s clear host=a x
+         => cleared host=a x major
+         4s raise host=c x major
+         => raised host=c x major",
+    );
+}

@@ -1,0 +1,653 @@
+//! The one loop: take what came in, apply it, commit one frame, answer.
+//!
+//! ```text
+//! intake ─▶ gather ─▶ screen, stamp, apply ─▶ one frame: entries, changes, state, cursor ─▶ answers
+//!                          │ more than a frame holds
+//!                          └▶ entries run ahead in a frame of their own ─▶ their results follow in several
+//! ```
+//!
+//! It runs on a thread of its own and blocks. While the journal's writer syncs a frame, the loop applies the next batch; if a
+//! frame fails, the engine is built anew from what was committed. An entry on which the engine breaks is put aside: it is
+//! journalled, passed over and told of, and the node lives.
+//!
+//! It knows nothing of HTTP, SNMP or who follows the changes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use klaxon_correlate::{Disposition, Engine, Output, Screening};
+use klaxon_schemas::catalogue::Catalogue;
+use klaxon_schemas::change::Change;
+use klaxon_schemas::entry::{ENTRY_BYTES_MAX, Entry, EntryKind, NewEpoch, Started};
+use klaxon_schemas::names::{Door, Site, Text};
+use klaxon_schemas::state::Settings;
+use klaxon_schemas::wire::v1;
+use klaxon_store::publish::{Answer, Intake, Item, Next, PublishError, Published, Rejection, Submission};
+use klaxon_store::{AppendError, Durable, Frame, OpenReport, Results, Room, Store, Writer};
+
+use crate::clock::Clock;
+use crate::own::{self, OwnAlarm};
+
+/// The most entries that share a frame with their results. More run ahead in a frame of their own.
+const FRAME_ENTRIES_MAX: usize = 1024;
+/// The most entries taken from the intake at once.
+const GATHER_ENTRIES_MAX: usize = 8 * FRAME_ENTRIES_MAX;
+/// The most bytes of reports that share a frame with their results, by [`rough_bytes`].
+const FRAME_BYTES_ROUGH_MAX: usize = 4 * 1024 * 1024;
+/// How long the loop sleeps at most: retention and new settings wait that long.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+/// How long the loop waits after a full disk before it tries anew.
+const FULL_WAIT: Duration = Duration::from_millis(200);
+
+/// What others may ask of the loop.
+#[derive(Debug)]
+pub enum Control {
+    /// The engine is held to these from now on.
+    Settings(Settings),
+    /// The catalogue to read from now on.
+    Catalogue(Arc<Catalogue>),
+}
+
+/// What the loop tells of itself.
+#[derive(Debug, Default)]
+pub struct FollowStatus {
+    /// No intake is taken for want of room.
+    pub disk_full: AtomicBool,
+    /// Entries applied.
+    pub applied: AtomicU64,
+    /// Entries that broke the engine.
+    pub quarantined: AtomicU64,
+    /// Frames that found no room.
+    pub appends_failed: AtomicU64,
+    /// Alarms raised of types that the catalogue does not know.
+    pub uncatalogued: AtomicU64,
+    /// Batches whose entries ran ahead of their results.
+    pub ran_ahead: AtomicU64,
+}
+
+/// What the loop is made of.
+pub struct Parts {
+    /// The node's site.
+    pub site: Site,
+    /// The store.
+    pub store: Store,
+    /// Its one writer.
+    pub writer: Writer,
+    /// What was found when it was opened.
+    pub report: OpenReport,
+    /// What comes in.
+    pub intake: Intake,
+    /// What is asked of it.
+    pub control: mpsc::Receiver<Control>,
+    /// What it tells.
+    pub status: Arc<FollowStatus>,
+}
+
+/// Why the loop cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// What the node must journal to begin does not fit on the disk.
+    #[error("cannot journal the start of the node")]
+    Start(#[source] AppendError),
+    /// The journal cannot be read.
+    #[error("cannot read what waits in the journal")]
+    Read(#[from] klaxon_store::ReadError),
+    /// The store did not close cleanly.
+    #[error(transparent)]
+    Close(#[from] klaxon_store::CloseError),
+}
+
+/// The loop, ready to run.
+pub struct Follow {
+    site: Site,
+    store: Store,
+    writer: Writer,
+    engine: Engine,
+    clock: Clock,
+    intake: Intake,
+    control: mpsc::Receiver<Control>,
+    status: Arc<FollowStatus>,
+    failure: Arc<Mutex<Option<AppendError>>>,
+    own: own::Told,
+}
+
+/// Submissions whose items have been looked at: what remains to be journalled, and the answers known so far.
+struct Batch {
+    asked: Vec<(Submission, Vec<Option<Answer>>)>,
+    /// What is to be journalled, and whose item it is: submission and item.
+    fresh: Vec<(EntryKind, Door, (usize, usize))>,
+}
+
+impl Follow {
+    /// Journals that the node started, and works off what a crash left without results.
+    pub fn start(parts: Parts, settings: Settings, catalogue: Arc<Catalogue>) -> Result<Self, FollowError> {
+        let engine = load(&parts.site, &parts.store);
+        let clock = Clock::resume(engine.cursor());
+        let own = own::Told::before(&parts.site, &engine);
+        let mut follow = Self {
+            site: parts.site,
+            store: parts.store,
+            writer: parts.writer,
+            engine,
+            clock,
+            intake: parts.intake,
+            control: parts.control,
+            status: parts.status,
+            failure: Arc::default(),
+            own,
+        };
+        follow.catch_up()?;
+        follow.begin(&parts.report, settings, catalogue)?;
+        Ok(follow)
+    }
+
+    /// Runs until no door is left, then closes the store.
+    pub fn run(mut self) -> Result<(), FollowError> {
+        loop {
+            self.mend();
+            self.obey();
+            self.fire();
+            match self.intake.next(Some(self.idle_wait())) {
+                Next::Submission(first) => self.serve(first),
+                Next::Nothing => self.idle(),
+                Next::Ended => break,
+            }
+        }
+        self.writer.drain();
+        self.mend();
+        Ok(self.writer.close()?)
+    }
+
+    fn idle(&mut self) {
+        self.writer.maintain();
+        self.tell_own();
+    }
+
+    fn idle_wait(&mut self) -> Duration {
+        if self.status.disk_full.load(Ordering::Relaxed) {
+            return FULL_WAIT;
+        }
+        let now = self.clock.read().at;
+        self.engine.next_deadline().map_or(IDLE_WAIT, |due| due.since(now).min(IDLE_WAIT))
+    }
+
+    /// What a crash left journalled but not applied.
+    fn catch_up(&mut self) -> Result<(), FollowError> {
+        let waiting = self.store.entries_after(self.engine.cursor().applied)?;
+        if !waiting.is_empty() {
+            tracing::info!(entries = waiting.len(), "applying what was journalled before the last stop");
+        }
+        for entry in waiting {
+            self.apply_alone(entry);
+        }
+        self.writer.drain();
+        Ok(())
+    }
+
+    fn begin(&mut self, report: &OpenReport, settings: Settings, catalogue: Arc<Catalogue>) -> Result<(), FollowError> {
+        let started = Started {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            epoch: report.epoch,
+            new_epoch: report.new_epoch,
+            boot: self.clock.boot(),
+        };
+        let mut kinds = vec![EntryKind::Started(started)];
+        kinds.extend(self.settings_entry(settings));
+        kinds.extend(self.catalogue_entry(catalogue));
+        if let Some(missing) = report.tail_missing {
+            let text = format!("Records {} to at least {} of the journal are missing.", missing.from, missing.to);
+            kinds.push(own::raise(&self.site, OwnAlarm::TailMissing, &text));
+        } else if report.new_epoch == Some(NewEpoch::Restored) {
+            tracing::warn!(epoch = %report.epoch, "restored from a backup: a new epoch begins");
+        }
+        self.journal_own(kinds);
+        self.writer.drain();
+        match self.take_failure() {
+            Some(error) => Err(FollowError::Start(error)),
+            None => Ok(()),
+        }
+    }
+
+    fn settings_entry(&self, settings: Settings) -> Option<EntryKind> {
+        (*self.engine.settings() != settings || self.engine.cursor().catalogue.is_none()).then_some(EntryKind::Settings(settings))
+    }
+
+    fn catalogue_entry(&self, catalogue: Arc<Catalogue>) -> Option<EntryKind> {
+        let digest = catalogue.digest().clone();
+        (self.engine.cursor().catalogue.as_ref() != Some(&digest)).then_some(EntryKind::Bundle { digest, catalogue })
+    }
+
+    /// Does what was asked of the loop.
+    fn obey(&mut self) {
+        let asked: Vec<_> = self.control.try_iter().collect();
+        for control in asked {
+            let entry = match control {
+                Control::Settings(settings) => self.settings_entry(settings),
+                Control::Catalogue(catalogue) => self.catalogue_entry(catalogue),
+            };
+            self.journal_own(entry.into_iter().collect());
+        }
+    }
+
+    /// Works off the deadlines that have passed, each step with an entry of its own.
+    fn fire(&mut self) {
+        while self.engine.next_deadline().is_some_and(|due| due <= self.clock.read().at) && !self.has_failed() {
+            self.journal_own(vec![EntryKind::Deadline]);
+        }
+    }
+
+    /// Journals what the node itself has to say, and applies it.
+    fn journal_own(&mut self, kinds: Vec<EntryKind>) {
+        if kinds.is_empty() {
+            return;
+        }
+        let door = own::door();
+        let entries = self.stamp(kinds.into_iter().map(|kind| (kind, door.clone())));
+        let mut out = Output::default();
+        if self.apply_all(&entries, &mut out).is_ok() {
+            self.submit(entries, Some(out), |_| {});
+        } else {
+            self.apply_apart(entries, |_, _| {});
+        }
+    }
+
+    /// One round: the submission that came and those that wait behind it.
+    fn serve(&mut self, first: Submission) {
+        let mut submissions = vec![first];
+        let mut items = submissions[0].items.len();
+        while items < GATHER_ENTRIES_MAX {
+            let Some(next) = self.intake.waiting() else { break };
+            items += next.items.len();
+            submissions.push(next);
+        }
+        if let Some(error) = self.no_room() {
+            for submission in submissions {
+                submission.answer(Err(error.clone()));
+            }
+            return;
+        }
+        let batch = self.screen(submissions);
+        let rough: usize = batch.fresh.iter().map(|(kind, ..)| rough_bytes(kind)).sum();
+        if batch.fresh.is_empty() {
+            self.answer_known(batch);
+        } else if batch.fresh.len() <= FRAME_ENTRIES_MAX && rough <= FRAME_BYTES_ROUGH_MAX {
+            self.commit_together(batch);
+        } else {
+            self.run_ahead(batch);
+        }
+    }
+
+    fn no_room(&mut self) -> Option<PublishError> {
+        let room = self.writer.room();
+        let is_full = room != Room::Ok;
+        if self.status.disk_full.swap(is_full, Ordering::Relaxed) != is_full {
+            self.tell_own();
+        }
+        match room {
+            Room::Ok => None,
+            Room::Low { free_bytes, watermark_bytes } => {
+                Some(PublishError::DiskFull { free_bytes, needed_bytes: watermark_bytes })
+            }
+        }
+    }
+
+    /// Looks at each item before it is journalled. What has come before, or cannot be taken, is answered without a trace in
+    /// the journal. Items of one batch that repeat each other are told apart by the engine.
+    fn screen(&self, submissions: Vec<Submission>) -> Batch {
+        let mut batch = Batch { asked: Vec::with_capacity(submissions.len()), fresh: Vec::new() };
+        for (whose, mut submission) in submissions.into_iter().enumerate() {
+            let mut answers = Vec::with_capacity(submission.items.len());
+            for (which, item) in std::mem::take(&mut submission.items).into_iter().enumerate() {
+                let kind = match item {
+                    Item::Event(event) => match self.engine.screen(&event, &submission.door) {
+                        Screening::Fresh => Ok(EntryKind::Event(event)),
+                        Screening::Duplicate => Err(Answer::Duplicate),
+                        Screening::TooOld => Err(Answer::Rejected(Rejection::TooOld)),
+                        Screening::AlarmLimit => {
+                            let limit = self.engine.settings().active_alarms_max;
+                            Err(Answer::Rejected(Rejection::AlarmLimit { limit }))
+                        }
+                    },
+                    Item::Action(action) => Ok(EntryKind::Action(action)),
+                };
+                match kind.and_then(|kind| within_bounds(&kind).map(|()| kind)) {
+                    Ok(kind) => {
+                        answers.push(None);
+                        batch.fresh.push((kind, submission.door.clone(), (whose, which)));
+                    }
+                    Err(answer) => answers.push(Some(answer)),
+                }
+            }
+            batch.asked.push((submission, answers));
+        }
+        batch
+    }
+
+    /// Nothing is to be journalled; but what the duplicates repeat may still be on its way to the disk.
+    fn answer_known(&mut self, batch: Batch) {
+        self.writer.drain();
+        let outcome = match self.take_failure() {
+            Some(error) => {
+                let refused = refused(&error);
+                self.keep_failure(error);
+                Err(refused)
+            }
+            None => Ok(self.writer.committed()),
+        };
+        answer(batch.asked, &outcome);
+    }
+
+    /// The usual way: one frame holds the entries and what followed from them.
+    fn commit_together(&mut self, batch: Batch) {
+        let Batch { mut asked, fresh } = batch;
+        let (kinds, places): (Vec<_>, Vec<_>) = fresh.into_iter().map(|(kind, door, place)| ((kind, door), place)).unzip();
+        let entries = self.stamp(kinds.into_iter());
+        // A clock step that was noticed stands before them.
+        let own = entries.len() - places.len();
+        let mut out = Output::default();
+        match self.apply_all(&entries, &mut out) {
+            Ok(answers) => {
+                place(&mut asked, &places, answers.into_iter().skip(own));
+                self.submit(entries, Some(out), move |durable| {
+                    answer(asked, &durable.map_err(refused));
+                });
+            }
+            Err(Broken) => self.apply_apart(entries, move |answers, durable| {
+                place(&mut asked, &places, answers.into_iter().skip(own));
+                answer(asked, &durable);
+            }),
+        }
+        self.notice_limit();
+    }
+
+    /// Under pressure: all entries are made durable at once, and their results follow in frames of their own.
+    fn run_ahead(&mut self, batch: Batch) {
+        self.status.ran_ahead.fetch_add(1, Ordering::Relaxed);
+        let Batch { mut asked, fresh } = batch;
+        let (kinds, places): (Vec<_>, Vec<_>) = fresh.into_iter().map(|(kind, door, place)| ((kind, door), place)).unzip();
+        let entries = self.stamp(kinds.into_iter());
+        let own = entries.len() - places.len();
+        let (told, tell) = mpsc::sync_channel(1);
+        self.submit(entries.clone(), None, move |durable| {
+            let _ = told.send(durable.map_err(refused));
+        });
+        let mut answers = Vec::with_capacity(entries.len());
+        for chunk in chunks(&entries) {
+            let mut out = Output::default();
+            match self.apply_all(chunk, &mut out) {
+                Ok(these) => {
+                    answers.extend(these);
+                    self.submit(Vec::new(), Some(out), |_| {});
+                }
+                Err(Broken) => {
+                    self.reload();
+                    answers.extend(chunk.iter().cloned().map(|entry| self.apply_alone(entry)));
+                }
+            }
+        }
+        let durable = tell.recv().unwrap_or(Err(PublishError::Stopping));
+        place(&mut asked, &places, answers.into_iter().skip(own));
+        answer(asked, &durable);
+        self.notice_limit();
+    }
+
+    /// Gives what came its place and time. A wall clock that was set is an entry of its own before it.
+    fn stamp(&mut self, kinds: impl Iterator<Item = (EntryKind, Door)>) -> Vec<Entry> {
+        let reading = self.clock.read();
+        let step = reading.step_us.map(|micros| {
+            tracing::warn!(seconds = micros / 1_000_000, "the wall clock was set");
+            (EntryKind::ClockStep { micros }, own::door())
+        });
+        let first = self.writer.next_position();
+        step.into_iter()
+            .chain(kinds)
+            .zip(0..)
+            .map(|((kind, door), n)| Entry { position: first.plus(n), at: reading.at, wall: reading.wall, door, kind })
+            .collect()
+    }
+
+    /// Applies entries; if the engine breaks, it is to be thrown away.
+    fn apply_all(&mut self, entries: &[Entry], out: &mut Output) -> Result<Vec<Answer>, Broken> {
+        let engine = &mut self.engine;
+        let applied = catch_unwind(AssertUnwindSafe(|| {
+            entries.iter().map(|entry| apply_one(engine, entry, out)).collect::<Vec<_>>()
+        }));
+        match applied {
+            Ok(answers) => {
+                self.status.applied.fetch_add(entries.len() as u64, Ordering::Relaxed);
+                let unknown = out.changes().iter().filter(|change| is_uncatalogued_raise(change)).count();
+                self.status.uncatalogued.fetch_add(unknown as u64, Ordering::Relaxed);
+                Ok(answers)
+            }
+            Err(_) => Err(Broken),
+        }
+    }
+
+    /// The engine broke on one of `entries`: all of them are journalled, then applied one by one.
+    fn apply_apart(
+        &mut self,
+        mut entries: Vec<Entry>,
+        then: impl FnOnce(Vec<Answer>, Result<Durable, PublishError>) + 'static,
+    ) {
+        self.reload();
+        let first = self.writer.next_position();
+        for (entry, n) in entries.iter_mut().zip(0..) {
+            entry.position = first.plus(n);
+        }
+        let (told, tell) = mpsc::sync_channel(1);
+        self.submit(entries.clone(), None, move |durable| {
+            let _ = told.send(durable.map_err(refused));
+        });
+        let durable = tell.recv().unwrap_or(Err(PublishError::Stopping));
+        let answers = if durable.is_ok() { entries.into_iter().map(|entry| self.apply_alone(entry)).collect() } else { Vec::new() };
+        then(answers, durable);
+    }
+
+    /// Applies one entry that is journalled. If the engine breaks on it, it is put aside.
+    fn apply_alone(&mut self, entry: Entry) -> Answer {
+        let mut out = Output::default();
+        let engine = &mut self.engine;
+        let applied = catch_unwind(AssertUnwindSafe(|| apply_one(engine, &entry, &mut out)));
+        match applied {
+            Ok(answer) => {
+                self.status.applied.fetch_add(1, Ordering::Relaxed);
+                self.submit(Vec::new(), Some(out), |_| {});
+                answer
+            }
+            Err(payload) => {
+                let failure = panic_text(&*payload);
+                tracing::error!(entry = %entry.position, failure = %failure, "an entry broke the engine and is put aside");
+                self.status.quarantined.fetch_add(1, Ordering::Relaxed);
+                self.reload();
+                self.engine.skip(&entry);
+                self.submit(Vec::new(), Some(Output::default()), |_| {});
+                let text = format!("Entry {} broke the engine: {failure}", entry.position);
+                self.journal_own(vec![
+                    EntryKind::Quarantine { entry: entry.position, failure },
+                    own::raise(&self.site, OwnAlarm::Quarantine, &text),
+                ]);
+                Answer::Accepted { position: entry.position, changes: Vec::new() }
+            }
+        }
+    }
+
+    fn submit(
+        &mut self,
+        entries: Vec<Entry>,
+        out: Option<Output>,
+        done: impl FnOnce(Result<Durable, &AppendError>) + Send + 'static,
+    ) {
+        let results = out.map(|mut out| {
+            let results = out.take(&self.engine);
+            Results { changes: results.changes, touched: results.touched, puts: results.puts, cursor: results.cursor }
+        });
+        let failure = Arc::clone(&self.failure);
+        let status = Arc::clone(&self.status);
+        self.writer.submit(Frame { entries, results }, move |outcome| match outcome {
+            Ok(durable) => done(Ok(durable)),
+            Err(error) => {
+                status.appends_failed.fetch_add(1, Ordering::Relaxed);
+                done(Err(&error));
+                // The first failure is the cause, those behind it follow from it.
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            }
+        });
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn take_failure(&self) -> Option<AppendError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn keep_failure(&self, error: AppendError) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    /// If a frame failed, goes back to what was committed.
+    fn mend(&mut self) {
+        if !self.has_failed() {
+            return;
+        }
+        self.reload();
+        if let Some(error) = self.take_failure() {
+            tracing::error!(error = %error, "nothing can be journalled now; intake is refused until there is room");
+        }
+        self.status.disk_full.store(true, Ordering::Relaxed);
+    }
+
+    /// Builds the engine anew from what was committed.
+    fn reload(&mut self) {
+        self.writer.drain();
+        self.writer.recover();
+        self.engine = load(&self.site, &self.store);
+        self.own = own::Told::before(&self.site, &self.engine);
+    }
+
+    /// Raises or clears the node's alarms about itself where something has changed.
+    fn tell_own(&mut self) {
+        let room = self.writer.room();
+        let limit = self.engine.settings().active_alarms_max;
+        let kinds = self.own.look(&self.site, room, self.engine.active_alarms(), limit);
+        self.journal_own(kinds);
+    }
+
+    fn notice_limit(&mut self) {
+        if self.engine.active_alarms() >= self.engine.settings().active_alarms_max {
+            self.tell_own();
+        }
+    }
+}
+
+/// The engine broke and is to be thrown away.
+struct Broken;
+
+fn load(site: &Site, store: &Store) -> Engine {
+    let state = store.read();
+    let records = state.records().map(|(key, record)| (key.clone(), record.clone()));
+    Engine::load(site.clone(), state.alarms().cloned(), records, state.cursor().clone())
+}
+
+fn apply_one(engine: &mut Engine, entry: &Entry, out: &mut Output) -> Answer {
+    crate::faults::break_on(entry);
+    let before = out.changes().len();
+    match engine.apply(entry, out) {
+        Disposition::Duplicate => Answer::Duplicate,
+        Disposition::Applied | Disposition::TooOld | Disposition::AlarmLimit => {
+            Answer::Accepted { position: entry.position, changes: out.changes()[before..].to_vec() }
+        }
+    }
+}
+
+fn is_uncatalogued_raise(change: &Change) -> bool {
+    use klaxon_schemas::change::{ChangeKind, Subject};
+    change.kind == ChangeKind::Raised && matches!(&change.subject, Subject::Alarm { alarm, .. } if !alarm.catalogued)
+}
+
+fn refused(error: &AppendError) -> PublishError {
+    match error {
+        AppendError::Full { bytes, .. } => PublishError::DiskFull { free_bytes: 0, needed_bytes: *bytes },
+        AppendError::Dropped | AppendError::TooLarge { .. } => PublishError::Busy,
+    }
+}
+
+/// Puts the answers of what was journalled where they belong.
+fn place(asked: &mut [(Submission, Vec<Option<Answer>>)], places: &[(usize, usize)], answers: impl Iterator<Item = Answer>) {
+    for ((whose, which), answer) in places.iter().zip(answers) {
+        asked[*whose].1[*which] = Some(answer);
+    }
+}
+
+fn answer(asked: Vec<(Submission, Vec<Option<Answer>>)>, outcome: &Result<Durable, PublishError>) {
+    for (submission, answers) in asked {
+        let outcome = outcome.clone().and_then(|durable| {
+            let answers: Option<Vec<_>> = answers.into_iter().collect();
+            // Without an answer for each, the node is on its way out.
+            answers.map(|answers| Published { answers, durable }).ok_or(PublishError::Stopping)
+        });
+        submission.answer(outcome);
+    }
+}
+
+/// Entries in pieces that fit into a frame together with their results.
+fn chunks(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
+    let mut rest = entries;
+    std::iter::from_fn(move || {
+        let mut rough = 0;
+        let fitting = rest.iter().take(FRAME_ENTRIES_MAX).take_while(|entry| {
+            rough += rough_bytes(&entry.kind);
+            rough <= FRAME_BYTES_ROUGH_MAX
+        });
+        let count = fitting.count().max(1).min(rest.len());
+        let (chunk, behind) = rest.split_at(count);
+        rest = behind;
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+/// About how large an entry is in its wire form, without escapes.
+fn rough_bytes(kind: &EntryKind) -> usize {
+    const FRAME: usize = 512;
+    match kind {
+        EntryKind::Event(event) => {
+            let details = &event.details;
+            let attributes: usize = details.attributes.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+            let repair = details.repair_action.as_ref().map_or(0, |text| text.len());
+            FRAME + event.key.resource.as_str().len() + event.key.qualifier.len() + event.text.len() + repair + attributes
+        }
+        EntryKind::Action(action) => match &action.verb {
+            klaxon_schemas::action::Verb::OnAlarms(targets, _) => FRAME + 80 * targets.len() + 2 * 4096,
+            _ => FRAME + 2 * 4096,
+        },
+        _ => FRAME,
+    }
+}
+
+/// Refuses what is too large for the journal. Escapes make a text at most six times as long, so few are measured.
+fn within_bounds(kind: &EntryKind) -> Result<(), Answer> {
+    if rough_bytes(kind) * 6 <= ENTRY_BYTES_MAX {
+        return Ok(());
+    }
+    let bytes = match kind {
+        EntryKind::Event(event) => serde_json::to_vec(&v1::Event::from(&**event)).map_or(0, |json| json.len()),
+        // Its targets are bounded by number.
+        _ => 0,
+    };
+    if bytes > ENTRY_BYTES_MAX {
+        return Err(Answer::Rejected(Rejection::TooLarge { bytes, bytes_max: ENTRY_BYTES_MAX }));
+    }
+    Ok(())
+}
+
+fn panic_text(payload: &(dyn std::any::Any + Send)) -> Text {
+    let words = payload
+        .downcast_ref::<&str>()
+        .map(|words| (*words).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "it does not say why".to_owned());
+    Text::lossy(&words).unwrap_or_else(|_| Text::new("it does not say why").expect("printable"))
+}

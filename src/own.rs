@@ -1,0 +1,123 @@
+//! What the node reports of itself, by the same door as everybody else: its disk, its limits, its journal.
+
+use std::sync::Arc;
+
+use klaxon_correlate::Engine;
+use klaxon_schemas::entry::EntryKind;
+use klaxon_schemas::event::{AlarmKey, Details, Event, Origin, Report};
+use klaxon_schemas::names::{AlarmType, Door, Producer, Qualifier, Site, Text};
+use klaxon_schemas::resource::Resource;
+use klaxon_schemas::severity::Severity;
+use klaxon_store::Room;
+
+/// An alarm about the node itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnAlarm {
+    /// Free space is below the watermark: intake is refused.
+    DiskLow,
+    /// As many alarms are active as there may be.
+    AlarmLimit,
+    /// The end of the journal was lost.
+    TailMissing,
+    /// An entry broke the engine.
+    Quarantine,
+}
+
+impl OwnAlarm {
+    fn alarm_type(self) -> &'static str {
+        match self {
+            Self::DiskLow => "klaxon.disk-low",
+            Self::AlarmLimit => "klaxon.alarm-limit",
+            Self::TailMissing => "klaxon.journal-tail-missing",
+            Self::Quarantine => "klaxon.quarantine",
+        }
+    }
+
+    fn severity(self) -> Severity {
+        match self {
+            Self::DiskLow | Self::TailMissing => Severity::Critical,
+            Self::AlarmLimit | Self::Quarantine => Severity::Major,
+        }
+    }
+}
+
+/// The door of what the node itself reports.
+pub fn door() -> Door {
+    Door::new("node").expect("a door may be called so")
+}
+
+/// The report that raises `alarm`.
+pub fn raise(site: &Site, alarm: OwnAlarm, text: &str) -> EntryKind {
+    report(site, alarm, Report::Raise(alarm.severity()), text)
+}
+
+fn clear(site: &Site, alarm: OwnAlarm, text: &str) -> EntryKind {
+    report(site, alarm, Report::Clear, text)
+}
+
+fn key(site: &Site, alarm: OwnAlarm) -> AlarmKey {
+    AlarmKey {
+        site: site.clone(),
+        resource: Resource::new("klaxon=node").expect("is a resource"),
+        alarm_type: AlarmType::new(alarm.alarm_type()).expect("is a type"),
+        qualifier: Qualifier::new("").expect("may be empty"),
+    }
+}
+
+fn report(site: &Site, alarm: OwnAlarm, report: Report, text: &str) -> EntryKind {
+    EntryKind::Event(Arc::new(Event {
+        key: key(site, alarm),
+        report,
+        text: Text::lossy(text).expect("may be empty"),
+        details: Details::default(),
+        event_time: None,
+        origin: Origin { producer: Some(Producer::new("klaxon").expect("is a name")), sequence: None, event_id: None },
+        lease: None,
+        ends_at: None,
+        order_by_event_time: false,
+    }))
+}
+
+/// What has been told, so that it is told once.
+#[derive(Debug, Default)]
+pub struct Told {
+    disk_low: bool,
+    alarm_limit: bool,
+}
+
+impl Told {
+    /// What was told before, as the engine's alarms say: after a restart what no longer holds is cleared.
+    pub fn before(site: &Site, engine: &Engine) -> Self {
+        let told = |alarm| engine.find(&key(site, alarm)).is_some_and(|alarm| alarm.is_active());
+        Self { disk_low: told(OwnAlarm::DiskLow), alarm_limit: told(OwnAlarm::AlarmLimit) }
+    }
+
+    /// The reports that follow from how things stand now.
+    pub fn look(&mut self, site: &Site, room: Room, active: usize, active_max: usize) -> Vec<EntryKind> {
+        let low = match room {
+            Room::Ok => None,
+            Room::Low { free_bytes, watermark_bytes } => Some(format!(
+                "{free_bytes} bytes are free on the disk that holds the journal, {watermark_bytes} are kept free; intake is refused."
+            )),
+        };
+        // Once raised it is over only when there is room for a tenth more, so that it does not flap at the limit.
+        let limit_from = if self.alarm_limit { active_max / 10 * 9 } else { active_max };
+        let limit = (active >= limit_from).then(|| format!("{active} alarms are active; at {active_max} no more are raised."));
+        [
+            tell(&mut self.disk_low, site, OwnAlarm::DiskLow, low, "There is room on the disk again."),
+            tell(&mut self.alarm_limit, site, OwnAlarm::AlarmLimit, limit, "There is room for alarms again."),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+fn tell(told: &mut bool, site: &Site, alarm: OwnAlarm, fault: Option<String>, over: &str) -> Option<EntryKind> {
+    let before = std::mem::replace(told, fault.is_some());
+    match fault {
+        Some(text) if !before => Some(raise(site, alarm, &text)),
+        None if before => Some(clear(site, alarm, over)),
+        _ => None,
+    }
+}
