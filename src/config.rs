@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use klaxon_schemas::names::Site;
+use klaxon_schemas::state::Settings;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use units::{Size, Span};
@@ -194,7 +195,7 @@ impl Default for StoreConfig {
         Self {
             dir: PathBuf::from("./klaxon-data"),
             segment_bytes: Size::mib(64),
-            history_max_bytes: Size::mib(2048),
+            history_max_bytes: Size::mib(8192),
             history_max_age: Span::days(90),
             free_space_watermark: Size::mib(256),
             view: ViewEngine::Fjall,
@@ -206,14 +207,14 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             purge_cleared_after: Span::hours(24),
-            cleared_max: 50_000,
+            cleared_max: 20_000,
             active_alarms_max: 200_000,
             tombstone_lifetime: Span::hours(1),
-            tombstones_max: 50_000,
+            tombstones_max: 10_000,
             event_id_lifetime: Span::hours(24),
             event_ids_max: 100_000,
             producers_max: 10_000,
-            shelves_max: 1_000,
+            shelves_max: 256,
             suppressions_max: 1_000,
         }
     }
@@ -222,6 +223,38 @@ impl Default for EngineConfig {
 impl Default for LogConfig {
     fn default() -> Self {
         Self { format: LogFormat::Text, level: Level::Info }
+    }
+}
+
+impl StoreConfig {
+    /// As the store takes it, in its folder.
+    pub fn store(&self) -> klaxon_store::StoreConfig {
+        let ViewEngine::Fjall = self.view;
+        klaxon_store::StoreConfig {
+            segment_bytes: self.segment_bytes.0,
+            history_max_bytes: self.history_max_bytes.0,
+            history_max_age: self.history_max_age.0,
+            free_space_watermark_bytes: self.free_space_watermark.0,
+            ..klaxon_store::StoreConfig::new(&self.dir)
+        }
+    }
+}
+
+impl EngineConfig {
+    /// As the engine takes it.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            purge_cleared_after_s: self.purge_cleared_after.0.as_secs(),
+            cleared_max: self.cleared_max,
+            active_alarms_max: self.active_alarms_max,
+            tombstone_lifetime_s: self.tombstone_lifetime.0.as_secs(),
+            tombstones_max: self.tombstones_max,
+            event_id_lifetime_s: self.event_id_lifetime.0.as_secs(),
+            event_ids_max: self.event_ids_max,
+            producers_max: self.producers_max,
+            shelves_max: self.shelves_max,
+            suppressions_max: self.suppressions_max,
+        }
     }
 }
 
@@ -297,6 +330,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The settings together are wrong.
+    #[error("{key}: {reason}")]
+    Contradiction {
+        /// The key with its section.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 /// Which settings differ between two configurations; all of them can change while the node runs.
@@ -317,8 +358,7 @@ pub struct NotReloadable {
 impl Config {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Self::parse(&text, path)
     }
 
@@ -333,6 +373,11 @@ impl Config {
             None => Ok(config),
             Some((key, reason)) => Err(wrong(line_of_key(text, key).unwrap_or(1), Some(key.to_owned()), reason)),
         }
+    }
+
+    /// Checks what was put together elsewhere than in one file.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.mistake().map_or(Ok(()), |(key, reason)| Err(ConfigError::Contradiction { key, reason }))
     }
 
     /// The Unix socket.
@@ -382,7 +427,8 @@ impl Config {
         }
         let socket = self.socket_path();
         if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
-            let why = format!("{} is longer than the {SOCKET_PATH_BYTES_MAX} bytes a Unix socket's path may have", socket.display());
+            let why =
+                format!("{} is longer than the {SOCKET_PATH_BYTES_MAX} bytes a Unix socket's path may have", socket.display());
             return Some(("http.socket", why));
         }
         if !(Size::mib(1)..=Size::mib(1024)).contains(&store.segment_bytes) {
@@ -502,6 +548,14 @@ mod tests {
         assert_eq!(age, "k.toml:2: store.history_max_age: \"90\" is no length of time such as 90s, 24h or 7d");
         let socket = error(&format!("[store]\ndir = \"/{}\"\n", "x".repeat(120)));
         assert!(socket.contains("longer than the 107 bytes"), "{socket}");
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_parts() {
+        let config = Config::default();
+        assert_eq!(config.engine.settings(), Settings::default());
+        assert_eq!(config.store.store(), klaxon_store::StoreConfig::new("./klaxon-data"));
+        assert_eq!(BATCH_EVENTS_LIMIT, klaxon_store::publish::SUBMISSION_ENTRIES_MAX);
     }
 
     #[test]

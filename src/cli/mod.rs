@@ -1,3 +1,167 @@
-//! x
-/// x
-pub fn main() -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
+//! The command line: the tree of commands, and what runs each of them.
+
+mod actions;
+mod alarms;
+mod client;
+mod event;
+mod failure;
+mod filter;
+mod history;
+mod output;
+mod run;
+mod show;
+mod store;
+mod table;
+mod time;
+mod watch;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::config::{Config, DEFAULT_FILE};
+use client::Client;
+use failure::{Code, EXIT_CODES, Failure, Outcome};
+use output::{ColorChoice, Output, remark};
+
+pub use run::{ConfigSource, greeting};
+
+/// Keeps the alarms of many sites: events come in, alarms stand until they are cleared, and nothing acknowledged is lost.
+#[derive(Debug, Parser)]
+#[command(name = "klaxon", version, after_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Args)]
+struct Global {
+    /// The node to speak with: http://HOST:PORT, or the path of its Unix socket
+    #[arg(long, global = true, env = "KLAXON_NODE", value_name = "NODE", help_heading = "For every command")]
+    node: Option<String>,
+    /// Write JSON, as the API has it
+    #[arg(long, global = true, help_heading = "For every command")]
+    json: bool,
+    /// When to colour
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "For every command")]
+    color: ColorChoice,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node, here and now
+    Run(run::RunArgs),
+    /// Check a configuration file
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// List alarms, look at one, act on them
+    Alarms(Box<alarms::AlarmsArgs>),
+    /// Look back: what changed, newest first
+    History(Box<history::HistoryArgs>),
+    /// Report events
+    #[command(subcommand)]
+    Event(event::EventCommand),
+    /// Tell why an alarm is as it is
+    Why {
+        /// The alarm's id, or its first digits (at least 4)
+        id: String,
+    },
+    /// Verify, back up, restore, look into and rebuild the store
+    #[command(subcommand)]
+    Store(store::StoreCommand),
+    /// The configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the completions of a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print every setting with its default and what it is for
+    Default,
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    match dispatch(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.reader_gone => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                remark(&format!("klaxon: {}", output::printable(&failure.message)));
+            }
+            ExitCode::from(failure.code as u8)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Outcome {
+    let output = Output::new(cli.global.json, cli.global.color);
+    let node = cli.global.node;
+    match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Check { file } => check(&output, &file),
+        Command::Alarms(args) => alarms::alarms(&output, node.as_deref(), *args),
+        Command::History(args) => wait(async { history::history(&output, &find(node.as_deref()).await?, &args).await }),
+        Command::Event(event::EventCommand::Send(args)) => {
+            wait(async { event::send(&output, &find(node.as_deref()).await?, &args).await })
+        }
+        Command::Why { id } => wait(async { show::why(&output, &find(node.as_deref()).await?, &id).await }),
+        Command::Store(command) => store::store(&output, command),
+        Command::Config(ConfigCommand::Default) => Ok(output.text(DEFAULT_FILE)?),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "klaxon", &mut script);
+            Ok(output.text(&String::from_utf8_lossy(&script))?)
+        }
+    }
+}
+
+fn check(output: &Output, file: &std::path::Path) -> Outcome {
+    let config = Config::load(file).map_err(|error| Failure::of(Code::Usage, &error))?;
+    if output.json {
+        return Ok(output.json(&serde_json::json!({ "file": file, "valid": true, "config": config }))?);
+    }
+    Ok(output.line(&format!("{} is right", file.display()))?)
+}
+
+async fn find(node: Option<&str>) -> Outcome<Client> {
+    Client::find(node).await
+}
+
+/// Waits for what speaks with a node.
+fn wait(command: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(Code::Failed, format!("cannot start: {error}")))?.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_of_commands_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_list_needs_no_subcommand_and_takes_its_filters() {
+        for line in ["klaxon alarms --site a --min-severity major", "klaxon alarms list --site a", "klaxon alarms show 1a2b"] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        assert!(Cli::try_parse_from(["klaxon", "alarms", "--min-severity", "bad"]).is_err());
+        assert!(Cli::try_parse_from(["klaxon", "alarms", "shelve", "1a2b", "--reason", "x"]).is_err(), "for how long?");
+        assert!(Cli::try_parse_from(["klaxon", "alarms", "ack"]).is_err(), "which?");
+    }
+}

@@ -1,0 +1,341 @@
+//! Speaks HTTP with a node, over its Unix socket or over TCP, and finds the node in the first place.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::{TcpStream, UnixStream};
+
+use super::failure::{Code, Failure, Outcome};
+
+/// Where a node is looked for when nothing says where it is.
+const SOCKETS: [&str; 2] = ["./klaxon-data/klaxon.sock", "/run/klaxon/klaxon.sock"];
+const ADDRESS: &str = "http://127.0.0.1:7780";
+
+/// Longer than the node takes at most, so that its own answer is heard.
+const ANSWER_WAIT: Duration = Duration::from_secs(40);
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+
+const BASE: &str = "/api/v1";
+
+/// Where a node can be spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// Host and port.
+    Tcp(String),
+}
+
+/// A node that answered when it was called.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    endpoint: Endpoint,
+}
+
+/// What a node says.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The status.
+    pub(super) status: StatusCode,
+    /// The body, null if there was none.
+    pub(super) body: Value,
+    /// After how many seconds to try again, if it says so.
+    pub(super) retry_after_s: Option<u64>,
+}
+
+impl Endpoint {
+    /// `http://HOST:PORT`, `unix:PATH`, or a path.
+    pub(super) fn parse(text: &str) -> Outcome<Self> {
+        if let Some(rest) = text.strip_prefix("http://") {
+            let authority = rest.trim_end_matches('/');
+            if authority.is_empty() || authority.contains('/') {
+                return Err(Failure::new(Code::Usage, format!("{text:?} is no node: write http://HOST:PORT without a path")));
+            }
+            let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            return Ok(Self::Tcp(if has_port { authority.to_owned() } else { format!("{authority}:7780") }));
+        }
+        if text.starts_with("https://") {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("{text:?}: a node speaks no TLS yet; use its Unix socket or http://"),
+            ));
+        }
+        Ok(Self::Unix(PathBuf::from(text.strip_prefix("unix:").unwrap_or(text))))
+    }
+
+    async fn connect(&self) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+        let connect = async {
+            match self {
+                Self::Unix(path) => spawn(UnixStream::connect(path).await?).await,
+                Self::Tcp(authority) => spawn(TcpStream::connect(authority).await?).await,
+            }
+        };
+        tokio::time::timeout(CONNECT_WAIT, connect).await.context("it does not answer")?
+    }
+
+    fn host(&self) -> &str {
+        match self {
+            Self::Unix(_) => "localhost",
+            Self::Tcp(authority) => authority,
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Tcp(authority) => write!(f, "http://{authority}"),
+        }
+    }
+}
+
+/// Lets the connection run beside whoever uses it.
+async fn spawn<S>(stream: S) -> anyhow::Result<SendRequest<Full<Bytes>>>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        // Whoever waits for an answer is told of the error too.
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+impl Client {
+    /// The node that was named, or else the first that answers.
+    pub(super) async fn find(named: Option<&str>) -> Outcome<Self> {
+        if let Some(named) = named {
+            let endpoint = Endpoint::parse(named)?;
+            return match endpoint.connect().await {
+                Ok(_) => Ok(Self { endpoint }),
+                Err(error) => Err(Failure::new(Code::NoNode, format!("no node answers at {endpoint}: {error:#}"))),
+            };
+        }
+        let mut tried = Vec::new();
+        for endpoint in SOCKETS.map(|path| Endpoint::Unix(PathBuf::from(path))).into_iter().chain([Endpoint::parse(ADDRESS)?]) {
+            match endpoint.connect().await {
+                Ok(_) => return Ok(Self { endpoint }),
+                Err(error) => tried.push(format!("{endpoint} ({})", why(&endpoint, &error))),
+            }
+        }
+        let message =
+            format!("no node answers; tried {}. Start one with `klaxon run`, or name one with --node", tried.join(", "));
+        Err(Failure::new(Code::NoNode, message))
+    }
+
+    /// Where it is.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Gets what is at a path under the API's base.
+    pub(super) async fn get(&self, path: &str, query: &Query) -> Outcome<Value> {
+        self.send(Method::GET, &query.on(path), None).await?.good()
+    }
+
+    /// Posts JSON to a path under the API's base.
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Outcome<Answer> {
+        self.send(Method::POST, path, Some(("application/json", Bytes::from(body.to_string())))).await
+    }
+
+    /// Posts what is JSON, or should be.
+    pub(super) async fn post_text(&self, path: &str, text: &str) -> Outcome<Answer> {
+        self.send(Method::POST, path, Some(("application/json", Bytes::copy_from_slice(text.as_bytes())))).await
+    }
+
+    /// Posts newline-delimited JSON to a path under the API's base.
+    pub(super) async fn post_lines(&self, path: &str, lines: Bytes) -> Outcome<Answer> {
+        self.send(Method::POST, path, Some(("application/x-ndjson", lines))).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<(&str, Bytes)>) -> Outcome<Answer> {
+        let exchange = async {
+            let response = self.exchange(method, path, body, "application/json").await?;
+            let (head, body) = response.into_parts();
+            let body = body.collect().await.context("the answer broke off")?.to_bytes();
+            let retry_after_s = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            let body = match serde_json::from_slice(&body) {
+                Ok(body) => body,
+                Err(_) if body.is_empty() => Value::Null,
+                Err(_) => Value::String(String::from_utf8_lossy(&body).into_owned()),
+            };
+            anyhow::Ok(Answer { status: head.status, body, retry_after_s })
+        };
+        match tokio::time::timeout(ANSWER_WAIT, exchange).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                Err(Failure::new(Code::NoNode, format!("the node at {} does not answer: {error:#}", self.endpoint)))
+            }
+            Err(_) => {
+                let message = format!("the node at {} did not answer within {} s", self.endpoint, ANSWER_WAIT.as_secs());
+                Err(Failure::new(Code::Later, message))
+            }
+        }
+    }
+
+    /// Opens the stream of changes; its body has no end of its own.
+    pub(super) async fn stream(&self, query: &Query) -> Outcome<Incoming> {
+        let response = self
+            .exchange(Method::GET, &query.on("/stream"), None, "text/event-stream")
+            .await
+            .map_err(|error| Failure::new(Code::NoNode, format!("no node answers at {}: {error:#}", self.endpoint)))?;
+        if response.status().is_success() {
+            return Ok(response.into_body());
+        }
+        let status = response.status();
+        let body = response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        Answer { status, body, retry_after_s: None }.good().and_then(|_| Err(Failure::new(Code::Failed, format!("{status}"))))
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, Bytes)>,
+        accept: &str,
+    ) -> anyhow::Result<hyper::Response<Incoming>> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{BASE}{path}"))
+            .header(HOST, self.endpoint.host())
+            .header(USER_AGENT, concat!("klaxon/", env!("CARGO_PKG_VERSION")))
+            .header(ACCEPT, accept);
+        if let Some((content_type, _)) = &body {
+            request = request.header(CONTENT_TYPE, *content_type);
+        }
+        let request = request.body(Full::new(body.map_or_else(Bytes::new, |(_, bytes)| bytes)))?;
+        let mut sender = self.endpoint.connect().await?;
+        Ok(sender.send_request(request).await?)
+    }
+}
+
+fn why(endpoint: &Endpoint, error: &anyhow::Error) -> String {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    match (endpoint, kind) {
+        (Endpoint::Unix(path), Some(std::io::ErrorKind::NotFound)) if !path.parent().is_some_and(Path::exists) => {
+            "no such folder".to_owned()
+        }
+        (_, Some(std::io::ErrorKind::NotFound)) => "no such socket".to_owned(),
+        (_, Some(std::io::ErrorKind::ConnectionRefused)) => "nobody listens".to_owned(),
+        (_, Some(std::io::ErrorKind::PermissionDenied)) => "you may not use it".to_owned(),
+        _ => format!("{error:#}"),
+    }
+}
+
+impl Answer {
+    /// The body, or what the problem (RFC 9457) says.
+    pub(super) fn good(self) -> Outcome<Value> {
+        if self.status.is_success() { Ok(self.body) } else { Err(self.failure()) }
+    }
+
+    /// What the problem says, in one line.
+    pub(super) fn failure(&self) -> Failure {
+        let code = match self.status {
+            StatusCode::NOT_FOUND => Code::NotFound,
+            StatusCode::BAD_REQUEST => Code::Usage,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE | StatusCode::TOO_MANY_REQUESTS => Code::Later,
+            _ => Code::Failed,
+        };
+        let word = |key: &str| self.body.get(key).and_then(Value::as_str);
+        let mut message = word("detail").or_else(|| word("title")).map_or_else(|| self.status.to_string(), str::to_owned);
+        let errors = self.body.get("errors").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        for error in errors {
+            let part = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
+            // The detail may name the first of them already.
+            if !message.contains(part("reason")) {
+                message = format!("{message}; {}: {}", part("field"), part("reason"));
+            }
+        }
+        let candidates = self.body.get("candidates").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let missing: Vec<&str> = candidates.iter().filter_map(Value::as_str).filter(|id| !message.contains(id)).collect();
+        if !missing.is_empty() {
+            message = format!("{message}: {}", missing.join(", "));
+        }
+        Failure::new(code, message)
+    }
+}
+
+/// Query parameters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Query(Vec<(&'static str, String)>);
+
+impl Query {
+    /// One more, if there is a value.
+    pub(super) fn add(&mut self, key: &'static str, value: Option<impl fmt::Display>) {
+        self.0.extend(value.map(|value| (key, value.to_string())));
+    }
+
+    /// The path with the parameters.
+    fn on(&self, path: &str) -> String {
+        let pairs: Vec<String> = self.0.iter().map(|(key, value)| format!("{key}={}", percent(value))).collect();
+        if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) }
+    }
+
+    /// As a JSON object, as the actions' filter has it.
+    pub(super) fn to_json(&self) -> Value {
+        Value::Object(self.0.iter().map(|(key, value)| ((*key).to_owned(), Value::String(value.clone()))).collect())
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// RFC 3986, 2.1: whatever is not unreserved is percent-encoded.
+pub(super) fn percent(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_named_in_three_ways() {
+        let parse = |text| Endpoint::parse(text).expect("is a node");
+        assert_eq!(parse("http://127.0.0.1:99/"), Endpoint::Tcp("127.0.0.1:99".to_owned()));
+        assert_eq!(parse("http://[::1]:99"), Endpoint::Tcp("[::1]:99".to_owned()));
+        assert_eq!(parse("http://localhost"), Endpoint::Tcp("localhost:7780".to_owned()));
+        assert_eq!(parse("unix:/run/k.sock"), Endpoint::Unix("/run/k.sock".into()));
+        assert_eq!(parse("k.sock"), Endpoint::Unix("k.sock".into()));
+        assert_eq!(Endpoint::parse("https://x").expect_err("no TLS").code, Code::Usage);
+    }
+
+    #[test]
+    fn parameters_are_encoded() {
+        let mut query = Query::default();
+        query.add("resource", Some("host=a b.fs=/ü"));
+        query.add("site", None::<&str>);
+        assert_eq!(query.on("/alarms"), "/alarms?resource=host%3Da%20b.fs%3D%2F%C3%BC");
+    }
+
+    #[test]
+    fn a_problem_becomes_one_line() {
+        let body = serde_json::json!({"title": "Invalid parameter", "status": 400, "detail": "a parameter is wrong",
+            "errors": [{"field": "limit", "reason": "is no number"}]});
+        let failure = Answer { status: StatusCode::BAD_REQUEST, body, retry_after_s: None }.failure();
+        assert_eq!((failure.code, failure.message.as_str()), (Code::Usage, "a parameter is wrong; limit: is no number"));
+    }
+}

@@ -1,0 +1,69 @@
+//! `klaxon run`: a node, from a file or from nothing at all.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::failure::{Code, Failure, Outcome};
+use crate::config::Config;
+
+/// How a node is started.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The configuration; without one every setting has its default
+    #[arg(long, env = "KLAXON_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder of the store, in place of the configured one
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+pub(super) fn run(args: RunArgs) -> Outcome {
+    let source = ConfigSource { file: args.config, data: args.data };
+    let config = source.load().map_err(|error| Failure { code: Code::Usage, ..error.into() })?;
+    let log = crate::log::init(&config.log).map_err(Failure::from)?;
+    // LEAD: the one line that runs the node, e.g. `crate::app::run(config, source, log).map_err(Failure::from)`.
+    node_is_not_written_yet(config, source, log)
+}
+
+fn node_is_not_written_yet(_: Config, _: ConfigSource, _: crate::log::LogHandle) -> Outcome {
+    Err(Failure::new(Code::Failed, "this build has no node in it yet"))
+}
+
+/// Where the settings come from: read at the start, and again on SIGHUP.
+#[derive(Debug, Clone)]
+pub struct ConfigSource {
+    file: Option<PathBuf>,
+    data: Option<PathBuf>,
+}
+
+impl ConfigSource {
+    /// Reads and checks them. The store's folder comes out as an absolute path.
+    pub fn load(&self) -> anyhow::Result<Config> {
+        let mut config = match &self.file {
+            Some(file) => Config::load(file)?,
+            None => Config::default(),
+        };
+        if let Some(data) = &self.data {
+            config.store.dir.clone_from(data);
+        }
+        config.store.dir = std::path::absolute(&config.store.dir)?;
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// What a person who has just started a node wants to know: where it is, and what to try next.
+pub fn greeting(config: &Config, listen: SocketAddr, socket: &Path) -> String {
+    format!(
+        "site {site} · http://{listen} · {socket}\nstore {dir}\n\nTry, in another terminal:\n  \
+         klaxon{node} event send --resource host=web-1.filesystem=/var --type disk.full --severity major --text '91 % used'\n  \
+         klaxon{node} alarms\n  klaxon{node} alarms watch\n  curl http://{listen}/api/v1/alarms\n",
+        site = config.node.site,
+        socket = socket.display(),
+        dir = config.store.dir.display(),
+        node =
+            if socket.ends_with("klaxon-data/klaxon.sock") { String::new() } else { format!(" --node {}", socket.display()) },
+    )
+}
