@@ -1,0 +1,340 @@
+//! What disks do: they fill up, they fail a sync, they lose power, their bytes flip. Needs root for the mounts; where it is not
+//! given the tests say so and pass, except with `CI=true`.
+
+mod harness;
+
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use harness::load::Reporter;
+use harness::{Chance, Setup, is_long, oracle, scratch, seeds, wait_until};
+use serde_json::json;
+
+/// A file system in a file, mounted; unmounted when dropped.
+struct LoopMount {
+    image: PathBuf,
+    dir: PathBuf,
+}
+
+impl LoopMount {
+    fn new(scratch: &Path, name: &str, mebibytes: u64) -> Self {
+        let image = scratch.join(format!("{name}.img"));
+        std::fs::File::create(&image).and_then(|file| file.set_len(mebibytes << 20)).expect("an image can be made");
+        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image));
+        Self::mount(image, scratch.join(name))
+    }
+
+    fn mount(image: PathBuf, dir: PathBuf) -> Self {
+        std::fs::create_dir_all(&dir).expect("a folder can be made");
+        // Without forced commits of its journal: what is not synced is not there.
+        run(Command::new("mount").args(["-o", "loop,commit=600"]).arg(&image).arg(&dir));
+        Self { image, dir }
+    }
+
+    /// The file system as it would be found after a power cut at this moment.
+    fn after_power_cut(&self, name: &str) -> Self {
+        let image = self.image.with_file_name(format!("{name}.img"));
+        run(Command::new("cp").arg("--sparse=always").arg(&self.image).arg(&image));
+        Self::mount(image, self.dir.with_file_name(name))
+    }
+}
+
+impl Drop for LoopMount {
+    fn drop(&mut self) {
+        for _ in 0..100 {
+            if Command::new("umount").arg(&self.dir).status().is_ok_and(|status| status.success()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("the command is there");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn can_mount() -> bool {
+    if rustix::process::geteuid().is_root() {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "CI needs root to mount file systems");
+    println!("skipped: mounting needs root");
+    false
+}
+
+#[test]
+fn a_full_disk_refuses_intake_answers_queries_and_goes_on_by_itself() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = scratch("full-");
+    let mount = LoopMount::new(scratch.path(), "disk", 96);
+    let setup = Setup::new(&mount.dir.join("data"))
+        .config("[store]\nfree_space_watermark = \"12MiB\"\nsegment_bytes = \"1MiB\"\nhistory_max_bytes = \"1GiB\"");
+    let node = setup.start();
+    let mut reporter = Reporter::new("r", 50, 1);
+    let agent = harness::agent();
+    assert!(reporter.send(&agent, &node.base, 500));
+    // Somebody else fills the disk, down to a few blocks: below the watermark, and below what a frame needs.
+    let filler = mount.dir.join("filler");
+    let fill = |leave: u64| {
+        let stat = rustix::fs::statvfs(&mount.dir).expect("is mounted");
+        let free = stat.f_bavail * stat.f_frsize;
+        let file = std::fs::File::options().create(true).append(true).open(&filler).expect("can be made");
+        let at = file.metadata().expect("is there").len();
+        let zeros = vec![0; 1 << 16];
+        let mut wanted = free.saturating_sub(leave);
+        let mut at = at;
+        while wanted > 0 {
+            let piece = usize::try_from(wanted.min(1 << 16)).expect("small");
+            if file.write_all_at(&zeros[..piece], at).is_err() {
+                break;
+            }
+            at += piece as u64;
+            wanted -= piece as u64;
+        }
+        file.sync_all().expect("can be synced");
+    };
+    fill(4 << 20);
+    let refused = || {
+        let event = json!({"resource": "a=refused", "alarm_type": "t", "severity": "major"}).to_string();
+        node.post("/events", &event).expect("the node answers")
+    };
+    wait_until("intake is refused", || refused().status == 507);
+    let problem = refused();
+    assert!(problem.body.contains("bytes are free"), "{}", problem.body);
+    assert!(!reporter.send(&agent, &node.base, 500));
+    // Queries are answered, and the list is that of the acknowledged.
+    assert!(node.json("/alarms?cleared=any")["alarms"].as_array().is_some_and(|alarms| !alarms.is_empty()));
+    assert_eq!(node.get("//readyz").expect("answers").status, 503);
+    // No room at all: not even the reserve.
+    fill(0);
+    assert_eq!(refused().status, 507);
+    std::fs::remove_file(&filler).expect("can be removed");
+    wait_until("it goes on by itself", || reporter.send(&agent, &node.base, 500));
+    reporter.settle(&node.base);
+    wait_until("the node is ready", || node.get("//readyz").is_ok_and(|reply| reply.status == 200));
+    oracle::compare(&node, std::slice::from_ref(&reporter));
+    node.kill();
+    let node = setup.start();
+    oracle::compare(&node, std::slice::from_ref(&reporter));
+    assert!(node.stop().success());
+}
+
+#[test]
+fn a_disk_that_is_full_in_the_middle_of_a_frame_loses_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = scratch("enospc-");
+    let mount = LoopMount::new(scratch.path(), "disk", 48);
+    // The watermark is as good as off: appends themselves meet the end of the disk.
+    let setup = Setup::new(&mount.dir.join("data"))
+        .config("[store]\nfree_space_watermark = \"1B\"\nsegment_bytes = \"4MiB\"\nhistory_max_bytes = \"1GiB\"");
+    let node = setup.start();
+    let mut reporters: Vec<_> = (0..2).map(|n| Reporter::new(&format!("r{n}"), 200, n)).collect();
+    let agent = harness::agent();
+    let ballast = mount.dir.join("ballast");
+    std::fs::write(&ballast, vec![1; 12 << 20]).expect("fits");
+    for reporter in &mut reporters {
+        let mut sent = 0;
+        while reporter.send(&agent, &node.base, 700) {
+            sent += 1;
+            assert!(sent < 2000, "the disk never filled");
+        }
+    }
+    assert!(node.json("/alarms?cleared=any")["alarms"].as_array().is_some_and(|alarms| !alarms.is_empty()));
+    std::fs::remove_file(&ballast).expect("can be removed");
+    for reporter in &mut reporters {
+        reporter.settle(&node.base);
+    }
+    oracle::compare(&node, &reporters);
+    node.kill();
+    let node = setup.start();
+    oracle::compare(&node, &reporters);
+}
+
+#[test]
+fn a_failed_sync_ends_the_process_and_what_was_acknowledged_is_there() {
+    let scratch = scratch("sync-");
+    let fails = scratch.path().join("fails");
+    let setup =
+        Setup::new(&scratch.path().join("data")).shim().env("KLAXON_SHIM_SYNC_FAIL", &fails.to_string_lossy());
+    let mut node = setup.start();
+    let mut reporter = Reporter::new("r", 50, 3);
+    let agent = harness::agent();
+    for _ in 0..5 {
+        assert!(reporter.send(&agent, &node.base, 100));
+    }
+    std::fs::write(&fails, "").expect("can be written");
+    assert!(!reporter.send(&agent, &node.base, 100), "a report was acknowledged that no sync covers");
+    let status = node.wait_end();
+    assert!(!status.success());
+    assert!(node.log_text().contains("sync"), "{}", node.log_text());
+    std::fs::remove_file(&fails).expect("can be removed");
+    let node = setup.start();
+    reporter.settle(&node.base);
+    oracle::compare(&node, std::slice::from_ref(&reporter));
+}
+
+#[test]
+fn a_power_cut_loses_nothing_that_was_acknowledged() {
+    if !can_mount() {
+        return;
+    }
+    let images = if is_long() { 12 } else { 5 };
+    for seed in seeds(1, 4) {
+        println!("seed {seed}");
+        let scratch = scratch("power-");
+        let mount = LoopMount::new(scratch.path(), "disk", 512);
+        let config = "[store]\nfree_space_watermark = \"8MiB\"\nsegment_bytes = \"2MiB\"\nhistory_max_bytes = \"1GiB\"";
+        let mut chance = Chance::new(seed);
+        let reporters: Vec<_> = (0..2).map(|n| Mutex::new(Reporter::new(&format!("r{n}"), 80, seed + n))).collect();
+        let node = Setup::new(&mount.dir.join("data")).config(config).start();
+        for image in 0..images {
+            let stop = AtomicBool::new(false);
+            let sent = AtomicU64::new(0);
+            let (cut, mut known) = std::thread::scope(|scope| {
+                for reporter in &reporters {
+                    let (base, stop, sent) = (&node.base, &stop, &sent);
+                    let size = 1 + chance.below(400);
+                    scope.spawn(move || Reporter::run_watched(reporter, base, size, stop, sent));
+                }
+                let some = 1 + chance.below(6000);
+                wait_until("some reports are acknowledged", || sent.load(Ordering::Relaxed) >= some);
+                std::thread::sleep(Duration::from_micros(chance.below(30_000)));
+                // The process stands still while its disk is copied. What the reporters know now is what the disk must hold.
+                node.signal(rustix::process::Signal::STOP);
+                let known: Vec<_> = reporters.iter().map(|reporter| reporter.lock().expect("nobody panicked").clone()).collect();
+                let cut = mount.after_power_cut(&format!("cut{image}"));
+                stop.store(true, Ordering::Relaxed);
+                node.signal(rustix::process::Signal::CONT);
+                (cut, known)
+            });
+            let revived = Setup::new(&cut.dir.join("data")).config(config).start();
+            for reporter in &mut known {
+                reporter.settle(&revived.base);
+            }
+            oracle::compare(&revived, &known);
+            assert!(revived.stop().success());
+            let image = cut.image.clone();
+            drop(cut);
+            std::fs::remove_file(image).expect("can be removed");
+        }
+    }
+}
+
+#[test]
+fn damage_is_refused_or_mended_and_said_and_never_silently_wrong() {
+    let scratch = scratch("damage-");
+    let data = scratch.path().join("data");
+    let setup = Setup::new(&data).config("[store]\nsegment_bytes = \"1MiB\"");
+    let mut reporter = Reporter::new("r", 100, 5);
+    let node = setup.start();
+    let agent = harness::agent();
+    for _ in 0..12 {
+        assert!(reporter.send(&agent, &node.base, 400));
+    }
+    oracle::compare(&node, std::slice::from_ref(&reporter));
+    node.kill();
+    let whole = scratch.path().join("whole");
+    run(Command::new("cp").arg("-a").arg(&data).arg(&whole));
+    let mut chance = Chance::new(7);
+    let (mut refused, mut mended) = (0, 0);
+    for round in 0..if is_long() { 120 } else { 24 } {
+        std::fs::remove_dir_all(&data).expect("can be removed");
+        run(Command::new("cp").arg("-a").arg(&whole).arg(&data));
+        std::fs::write(data.with_extension("log"), "").expect("can be emptied");
+        let files = files_under(&data);
+        let victim = &files[usize::try_from(chance.below(files.len() as u64)).expect("small")];
+        let file = std::fs::File::options().read(true).write(true).open(victim).expect("can be opened");
+        let length = file.metadata().expect("is there").len();
+        if length == 0 {
+            continue;
+        }
+        let at = chance.below(length);
+        if round % 3 == 0 {
+            file.set_len(at).expect("can be cut");
+        } else {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).expect("can be read");
+            file.write_all_at(&[byte[0] ^ (1 << chance.below(8))], at).expect("can be written");
+        }
+        drop(file);
+        println!("round {round}: {} at {at} of {length}", victim.display());
+        match setup.try_start() {
+            Err(failed) => {
+                refused += 1;
+                assert!(!failed.log.contains("panicked"), "{}", failed.log);
+                assert_eq!(failed.status.code(), Some(1), "{}", failed.log);
+                assert!(failed.log.contains(&*data.to_string_lossy()), "it does not say what is damaged: {}", failed.log);
+            }
+            Ok(node) => {
+                mended += 1;
+                let said = node.log_text();
+                assert!(!said.contains("panicked"), "{said}");
+                // What was cut off or went missing is said; without that, all of it must be there.
+                if !said.contains("torn") && !said.contains("missing") {
+                    oracle::compare(&node, std::slice::from_ref(&reporter));
+                }
+            }
+        }
+    }
+    println!("{refused} refused, {mended} served");
+    assert!(refused > 0 && mended > 0);
+}
+
+fn files_under(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).expect("can be listed") {
+            let entry = entry.expect("can be listed");
+            if entry.file_type().expect("is known").is_dir() {
+                dirs.push(entry.path());
+            } else if entry.file_type().expect("is known").is_file() {
+                files.push(entry.path());
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn a_deleted_view_is_built_anew_and_is_the_same() {
+    let scratch = scratch("view-");
+    let data = scratch.path().join("data");
+    let setup = Setup::new(&data).config("[store]\nsegment_bytes = \"1MiB\"");
+    let node = setup.start();
+    let mut reporter = Reporter::new("r", 300, 9);
+    let agent = harness::agent();
+    for _ in 0..6 {
+        assert!(reporter.send(&agent, &node.base, 500));
+    }
+    assert!(node.stop().success());
+    let node = setup.start();
+    let before = node.alarms();
+    assert!(node.stop().success());
+    std::fs::remove_dir_all(data.join("view")).expect("can be removed");
+    let node = setup.start();
+    assert_eq!(node.alarms(), before);
+    assert!(node.log_text().contains("view"), "{}", node.log_text());
+    oracle::compare(&node, std::slice::from_ref(&reporter));
+}
+
+#[test]
+fn a_second_node_on_the_same_folder_is_refused() {
+    let scratch = scratch("lock-");
+    let setup = Setup::new(&scratch.path().join("data"));
+    let node = setup.start();
+    let failed = setup.try_start().err().expect("the folder is taken");
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(failed.log.contains(&format!("in use by process {}", node.child.id())), "{}", failed.log);
+}
