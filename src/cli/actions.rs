@@ -108,7 +108,7 @@ pub(super) struct Shelve {
     #[arg(long = "match", id = "matching", value_name = "KEY=VALUE", conflicts_with = "ids")]
     matching: Vec<Match>,
     /// For how long: 2h
-    #[arg(long, id = "for", value_name = "TIME", value_parser = duration)]
+    #[arg(long = "for", id = "for", value_name = "TIME", value_parser = duration)]
     length: Option<Moment>,
     /// Until when: 18:00, "2026-11-22 18:00" or RFC 3339
     #[arg(long, value_name = "WHEN")]

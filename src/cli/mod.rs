@@ -47,8 +47,17 @@ struct Global {
     /// Write JSON, as the API has it
     #[arg(long, global = true, help_heading = "For every command")]
     json: bool,
-    /// When to colour
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "For every command")]
+    /// When to colour: auto (on a terminal, unless NO_COLOR is set), always or never
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        hide_default_value = true,
+        value_name = "WHEN",
+        help_heading = "For every command"
+    )]
     color: ColorChoice,
 }
 
@@ -160,6 +169,8 @@ mod tests {
         for line in ["klaxon alarms --site a --min-severity major", "klaxon alarms list --site a", "klaxon alarms show 1a2b"] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
+        let shelve = ["klaxon", "alarms", "shelve", "--match", "type=a", "--match", "site=b", "--for", "2h", "--reason", "x"];
+        Cli::try_parse_from(shelve).expect("two conditions and a time");
         assert!(Cli::try_parse_from(["klaxon", "alarms", "--min-severity", "bad"]).is_err());
         assert!(Cli::try_parse_from(["klaxon", "alarms", "shelve", "1a2b", "--reason", "x"]).is_err(), "for how long?");
         assert!(Cli::try_parse_from(["klaxon", "alarms", "ack"]).is_err(), "which?");
