@@ -1,0 +1,354 @@
+//! The HTTP front end.
+//!
+//! ```text
+//! connection (serve) ─▶ trace: request id, span, count ─▶ render: problems ─▶ compression ─▶ panics ─▶ guard ─▶ bounds
+//!      ─▶ decompression ─▶ handler: events, alarms, history, why, actions, stream, metrics, health, openapi
+//! ```
+//!
+//! [`Api`] is what handlers share: the store to read from, the publisher to bring in by, the limits and the counts. The app
+//! makes one, gives it to [`serve_tcp`] and [`serve_unix`], calls [`Api::started`] when the node takes events, and cancels
+//! the token that it gave when the node is to stop.
+
+mod actions;
+mod alarms;
+mod body;
+mod counters;
+mod events;
+mod guard;
+mod health;
+mod history;
+mod metrics;
+mod openapi;
+mod params;
+mod problem;
+mod query;
+mod request_id;
+mod serve;
+mod shown;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod why;
+
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use klaxon_schemas::ids::Position;
+use klaxon_schemas::names::{Door, Site};
+use klaxon_store::Store;
+use klaxon_store::publish::{Item, PublishError, Published, Publisher, SUBMISSION_ENTRIES_MAX};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower_http::CompressionLevel;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::decompression::RequestDecompressionLayer;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use counters::{Counters, DropReason, RejectReason, Tally};
+pub use guard::Peer;
+pub use metrics::{MetricKind, MetricsText};
+pub use serve::{ServeError, serve_tcp, serve_unix};
+
+use counters::Responses;
+use openapi::{Description, DescriptionText};
+use problem::{Kind, Problem};
+
+/// The smallest limit on bodies: one event of the largest size must fit.
+const BODY_BYTES_MIN: usize = 64 * 1024;
+/// The largest limit on bodies.
+const BODY_BYTES_LIMIT: usize = 64 * 1024 * 1024;
+/// The most requests or streams that may be allowed at one time.
+const AT_ONCE_LIMIT: usize = 100_000;
+/// How long a list waits for the position that it is to have come to.
+const REACH_WAIT: Duration = Duration::from_secs(2);
+
+/// Limits and manners of the front end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// The largest request body, after decompression.
+    pub body_bytes_max: usize,
+    /// The most events in one request.
+    pub batch_events_max: usize,
+    /// How long a request may take until its answer begins.
+    pub request_timeout: Duration,
+    /// The most requests at work at one time.
+    pub requests_max: usize,
+    /// The most streams at one time.
+    pub stream_subscribers_max: usize,
+    /// How long running requests may take to end when the node stops.
+    pub drain: Duration,
+    /// Origins of pages that may use the API besides the node's own, such as `https://noc.example`.
+    pub origins: Vec<String>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 8 * 1024 * 1024,
+            batch_events_max: SUBMISSION_ENTRIES_MAX,
+            request_timeout: Duration::from_secs(30),
+            requests_max: 256,
+            stream_subscribers_max: 256,
+            drain: Duration::from_secs(5),
+            origins: Vec::new(),
+        }
+    }
+}
+
+/// A setting that is out of bounds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{setting} {reason}")]
+pub struct HttpConfigError {
+    /// Which.
+    pub setting: &'static str,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl HttpConfig {
+    fn check(&self) -> Result<(), HttpConfigError> {
+        let within = |setting, value: usize, least: usize, most: usize| {
+            let reason = format!("is {value}, and must be between {least} and {most}");
+            if (least..=most).contains(&value) { Ok(()) } else { Err(HttpConfigError { setting, reason }) }
+        };
+        within("body_bytes_max", self.body_bytes_max, BODY_BYTES_MIN, BODY_BYTES_LIMIT)?;
+        within("batch_events_max", self.batch_events_max, 1, SUBMISSION_ENTRIES_MAX)?;
+        within("requests_max", self.requests_max, 1, AT_ONCE_LIMIT)?;
+        within("stream_subscribers_max", self.stream_subscribers_max, 1, AT_ONCE_LIMIT)?;
+        if self.request_timeout < Duration::from_secs(1) {
+            return Err(HttpConfigError { setting: "request_timeout", reason: "must be at least 1 s".to_owned() });
+        }
+        Ok(())
+    }
+}
+
+/// Writes further metrics, such as those of the engine.
+pub type MoreMetrics = Box<dyn Fn(&mut MetricsText) + Send + Sync>;
+
+/// What the front end needs from the node.
+pub struct Parts {
+    /// What is read from.
+    pub store: Store,
+    /// By what events and actions come in.
+    pub publisher: Publisher,
+    /// The site of events that name none.
+    pub site: Site,
+    /// Cancelled when the node is to stop.
+    pub stop: CancellationToken,
+    /// Metrics of other parts, if there are any.
+    pub more_metrics: Option<MoreMetrics>,
+}
+
+/// What all handlers share. Cloning shares it.
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    config: HttpConfig,
+    parts: Parts,
+    door: Door,
+    counters: Counters,
+    responses: Responses,
+    requests: Semaphore,
+    bodies: Arc<Semaphore>,
+    subscribers: Arc<Semaphore>,
+    started: AtomicBool,
+    description: DescriptionText,
+}
+
+impl Api {
+    /// A front end over `parts`.
+    pub fn new(config: HttpConfig, parts: Parts) -> Result<Self, HttpConfigError> {
+        config.check()?;
+        Ok(Self(Arc::new(Inner {
+            door: "http".parse().expect("is a word"),
+            counters: Counters::default(),
+            responses: Responses::default(),
+            requests: Semaphore::new(config.requests_max),
+            bodies: Arc::new(body::budget()),
+            subscribers: Arc::new(Semaphore::new(config.stream_subscribers_max)),
+            started: AtomicBool::new(false),
+            description: DescriptionText(Arc::new(OnceLock::new())),
+            config,
+            parts,
+        })))
+    }
+
+    /// Says that the node takes events now: it is ready.
+    pub fn started(&self) {
+        self.0.started.store(true, Ordering::Relaxed);
+    }
+
+    /// What the door counts.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    fn is_started(&self) -> bool {
+        self.0.started.load(Ordering::Relaxed)
+    }
+
+    fn config(&self) -> &HttpConfig {
+        &self.0.config
+    }
+
+    fn store(&self) -> &Store {
+        &self.0.parts.store
+    }
+
+    fn site(&self) -> &Site {
+        &self.0.parts.site
+    }
+
+    fn stop(&self) -> &CancellationToken {
+        &self.0.parts.stop
+    }
+
+    fn door(&self) -> &Door {
+        &self.0.door
+    }
+
+    fn responses(&self) -> &Responses {
+        &self.0.responses
+    }
+
+    fn bodies(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.bodies)
+    }
+
+    fn subscribers(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.subscribers)
+    }
+
+    fn subscriber_count(&self) -> usize {
+        self.0.config.stream_subscribers_max.saturating_sub(self.0.subscribers.available_permits())
+    }
+
+    fn description(&self) -> &DescriptionText {
+        &self.0.description
+    }
+
+    fn waiting(&self) -> usize {
+        self.0.parts.publisher.waiting()
+    }
+
+    fn more_metrics(&self, text: &mut MetricsText) {
+        if let Some(more) = &self.0.parts.more_metrics {
+            more(text);
+        }
+    }
+
+    /// Brings `items` in and counts what became of them, together with what `tally` says was rejected before. The one place
+    /// that does: it goes on when the request is gone, so that nothing is left uncounted.
+    async fn publish(&self, items: Vec<Item>, mut tally: Tally) -> Result<Published, PublishError> {
+        let api = self.clone();
+        let publishing = tokio::spawn(async move {
+            let uncatalogued = api.uncatalogued(&items);
+            let count = items.len() as u64;
+            let outcome = api.0.parts.publisher.publish(api.0.door.clone(), items).await;
+            match &outcome {
+                Ok(published) => {
+                    published.answers.iter().for_each(|answer| tally.note(answer));
+                    tally.uncatalogued = uncatalogued;
+                }
+                Err(error) => tally.refuse(error, count),
+            }
+            api.0.counters.settle(&tally);
+            outcome
+        });
+        publishing.await.unwrap_or(Err(PublishError::Stopping))
+    }
+
+    /// How many of the events are of a type that the catalogue does not know.
+    fn uncatalogued(&self, items: &[Item]) -> u64 {
+        let Some(catalogue) = self.store().read().catalogue() else { return 0 };
+        let unknown = items.iter().filter(|item| match item {
+            Item::Event(event) => catalogue.get(&event.key.alarm_type).is_none(),
+            Item::Action(_) => false,
+        });
+        unknown.count() as u64
+    }
+
+    /// Waits until the state has come to `position`.
+    async fn reach(&self, position: Option<Position>) -> Result<(), Problem> {
+        let Some(position) = position else { return Ok(()) };
+        let mut committed = self.store().committed();
+        let reached = async { committed.wait_for(|here| *here >= position).await.map(drop) };
+        match tokio::time::timeout(REACH_WAIT, reached).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_gone)) => Err(Problem::new(Kind::Stopping, "the node is stopping")),
+            Err(_elapsed) => {
+                let here = *self.store().committed().borrow();
+                Err(Problem::new(Kind::NotThereYet, format!("the state is at position {here}, not yet at {position}")))
+            }
+        }
+    }
+}
+
+/// Everything that is served, for one kind of connection. Requests must carry a `ConnectInfo<Peer>`.
+pub fn router(api: &Api) -> Router {
+    let taking = OpenApiRouter::new()
+        .routes(routes!(events::post))
+        .routes(routes!(actions::post))
+        .routes(routes!(actions::post_on_alarm))
+        .layer(RequestDecompressionLayer::new().gzip(true).zstd(true));
+    let showing = OpenApiRouter::new()
+        .routes(routes!(alarms::list))
+        .routes(routes!(alarms::summary))
+        .routes(routes!(alarms::show))
+        .routes(routes!(why::why))
+        .routes(routes!(alarms::catalogue))
+        .routes(routes!(alarms::catalogue_entry))
+        .routes(routes!(alarms::suppressions))
+        .routes(routes!(alarms::shelves))
+        .routes(routes!(history::list))
+        .routes(routes!(stream::follow))
+        .routes(routes!(openapi::show));
+    let bounded = taking.merge(showing).layer(from_fn_with_state(api.clone(), bounds));
+    let node = OpenApiRouter::new()
+        .routes(routes!(health::health))
+        .routes(routes!(health::readiness))
+        .routes(routes!(metrics::show))
+        .routes(routes!(openapi::show));
+    let (router, description) =
+        OpenApiRouter::with_openapi(Description::openapi()).nest("/api/v1", bounded).merge(node).split_for_parts();
+    api.description().0.get_or_init(|| serde_json::to_vec(&description).expect("a description serializes").into());
+    router
+        .layer(from_fn_with_state(api.clone(), guard::check))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(problem::render))
+        .layer(CompressionLayer::new().gzip(true).zstd(true).quality(CompressionLevel::Fastest))
+        .layer(from_fn_with_state(api.clone(), request_id::trace))
+        .with_state(api.clone())
+}
+
+/// Holds requests to their number and time. What tells how the node is stays outside: it must answer under load, too.
+async fn bounds(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Problem> {
+    let Ok(_place) = api.0.requests.try_acquire() else {
+        return Err(Problem::new(Kind::Busy, format!("{} requests are at work already", api.config().requests_max)));
+    };
+    let wait = api.config().request_timeout;
+    match tokio::time::timeout(wait, next.run(request)).await {
+        Ok(response) => Ok(response),
+        Err(_) => {
+            let detail = format!("there was no answer within {} s; what was sent may have been taken", wait.as_secs());
+            Err(Problem::new(Kind::TimedOut, detail))
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the layer gives it so")]
+fn panicked(cause: Box<dyn Any + Send>) -> Response {
+    let words = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
+    tracing::error!(panic = words.unwrap_or("without words"), "a handler broke");
+    Problem::new(Kind::Internal, "something broke here; the log says more under this request's id").into_response()
+}

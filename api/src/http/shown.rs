@@ -1,0 +1,115 @@
+//! How alarms and changes are shown: with what the catalogue knows of their type, and whether it is suppressed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use klaxon_schemas::alarm::Alarm;
+use klaxon_schemas::catalogue::{Catalogue, TypeEntry};
+use klaxon_schemas::change::Change;
+use klaxon_schemas::ids::Position;
+use klaxon_schemas::names::AlarmType;
+use klaxon_schemas::wire::v1;
+use klaxon_store::StateRead;
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
+use super::problem::Problem;
+
+/// What is needed beside an alarm to show it, taken from one state.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lens {
+    catalogue: Option<Arc<Catalogue>>,
+    suppressed: HashSet<AlarmType>,
+}
+
+impl Lens {
+    /// As it is in `state`.
+    pub(crate) fn of(state: &StateRead<'_>) -> Self {
+        Self {
+            catalogue: state.catalogue(),
+            suppressed: state.suppressions().map(|(alarm_type, _)| alarm_type.clone()).collect(),
+        }
+    }
+
+    /// What the catalogue knows of a type.
+    pub(crate) fn entry(&self, alarm_type: &str) -> Option<&TypeEntry> {
+        self.catalogue.as_ref()?.get(alarm_type)
+    }
+
+    /// An alarm as it is shown.
+    pub(crate) fn alarm(&self, alarm: &Alarm) -> v1::Alarm {
+        let alarm_type = &alarm.key.alarm_type;
+        let mut shown = v1::Alarm::shown(alarm, self.suppressed.contains(alarm_type));
+        self.enrich(&mut shown);
+        shown
+    }
+
+    /// A change as it is shown.
+    pub(crate) fn change(&self, change: &Change) -> v1::Change {
+        let mut shown = v1::Change::shown(change, |alarm_type| self.suppressed.contains(alarm_type));
+        if let v1::ChangeSubject::Alarm { alarm, .. } = &mut shown.subject {
+            self.enrich(alarm);
+        }
+        shown
+    }
+
+    /// A change at its place as it is shown.
+    pub(crate) fn placed(&self, position: Position, change: &Change) -> PlacedChange {
+        PlacedChange { position, change: self.change(change) }
+    }
+
+    /// What the report did not say and the catalogue does.
+    fn enrich(&self, alarm: &mut v1::Alarm) {
+        let Some(entry) = self.entry(&alarm.alarm_type) else { return };
+        alarm.event_type.get_or_insert(entry.event_type);
+        alarm.probable_cause.get_or_insert_with(|| entry.probable_cause.clone());
+        alarm.repair_action.get_or_insert_with(|| entry.repair_action.clone());
+    }
+}
+
+/// Alarms that are turned into their shown form one by one while they are written, so that a page is never there twice.
+pub(crate) struct Rows {
+    pub(crate) alarms: Vec<Arc<Alarm>>,
+    pub(crate) lens: Lens,
+}
+
+impl Serialize for Rows {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.alarms.iter().map(|alarm| self.lens.alarm(alarm)))
+    }
+}
+
+/// A change, and where it stands in this node's journal.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PlacedChange {
+    /// Where it stands in this node's journal.
+    pub(crate) position: Position,
+    #[serde(flatten)]
+    pub(crate) change: v1::Change,
+}
+
+/// `value` as the body of an answer.
+pub(crate) fn json<T: Serialize>(value: &T) -> Result<Response, Problem> {
+    json_sized(value, 1024)
+}
+
+/// `value` as the body of an answer of about `bytes`.
+pub(crate) fn json_sized<T: Serialize>(value: &T, bytes: usize) -> Result<Response, Problem> {
+    let mut body = Vec::with_capacity(bytes);
+    serde_json::to_writer(&mut body, value).map_err(|error| Problem::internal(&error))?;
+    Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+}
+
+/// Does work that reads files, or takes long, where it holds nobody up.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let span = tracing::Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(Problem::internal(&error)),
+    }
+}
