@@ -6,6 +6,9 @@ use std::time::Duration;
 /// The smallest segment: below it the files would be too many.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 
+/// The largest segment: its index is made in memory.
+pub(crate) const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
 /// How the store is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreConfig {

@@ -16,6 +16,7 @@ mod files;
 mod frame;
 mod history;
 mod journal;
+mod keeper;
 mod lock;
 mod node;
 pub mod offline;

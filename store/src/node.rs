@@ -1,9 +1,27 @@
-//! Whose store it is: the node's id and the numbering it is in, kept in `node.json`.
-use std::path::PathBuf;
+//! Whose store it is: the node's id and the numbering it is in, kept in `node.json`; and the high-water mark, which tells how
+//! far the journal is known to have come.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use klaxon_schemas::entry::NewEpoch;
-use klaxon_schemas::ids::Epoch;
+use klaxon_schemas::ids::{Epoch, Position};
 use klaxon_schemas::time::Timestamp;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::files;
+use crate::journal::FORMAT;
+
+const NODE: &str = "node.json";
+const HIGH_WATER: &str = "high-water";
+const HIGH_WATER_MAGIC: [u8; 8] = *b"klaxnhwm";
+const HIGH_WATER_BYTES: usize = 32;
+/// The two slots of the mark are in different sectors: a torn write leaves the other one.
+const HIGH_WATER_SLOT_BYTES: u64 = 4096;
 
 /// Whose store it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +48,7 @@ pub enum NodeError {
         path: PathBuf,
         /// What the system said.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// It is not of the form that was expected.
     #[error("{path} cannot be read as a node's identity")]
@@ -57,4 +75,148 @@ pub enum NodeError {
         /// The newest format that this program reads.
         known: u32,
     },
+}
+
+#[derive(Serialize, Deserialize)]
+struct NodeFile {
+    format: u32,
+    node_id: Uuid,
+    epoch: Epoch,
+    new_epoch: NewEpoch,
+    created_at: Timestamp,
+}
+
+impl NodeIdentity {
+    /// The path of the identity in `dir`.
+    pub(crate) fn path(dir: &Path) -> PathBuf {
+        dir.join(NODE)
+    }
+
+    /// A new node's.
+    pub(crate) fn first() -> Self {
+        Self { node_id: Uuid::new_v4(), epoch: Epoch(now_ms()), new_epoch: NewEpoch::FirstStart, created_at: now() }
+    }
+
+    /// The same node in a new numbering, beyond its own and beyond `beyond`.
+    pub(crate) fn in_new_epoch(&self, beyond: Epoch, reason: NewEpoch) -> Self {
+        let epoch = Epoch(now_ms().max(self.epoch.0 + 1).max(beyond.0 + 1));
+        Self { epoch, new_epoch: reason, ..self.clone() }
+    }
+
+    /// Reads it from `dir`, if it is there.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, NodeError> {
+        /// What every format has.
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let path = Self::path(dir);
+        let json = match std::fs::read(&path) {
+            Ok(json) => json,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(NodeError::Io { action: "read", path, source }),
+        };
+        let format: Format = match serde_json::from_slice(&json) {
+            Ok(format) => format,
+            Err(source) => return Err(NodeError::Form { path, source }),
+        };
+        if format.format > FORMAT {
+            return Err(NodeError::Newer { path, found: format.format, known: FORMAT });
+        }
+        match serde_json::from_slice::<NodeFile>(&json) {
+            Ok(file) => Ok(Some(Self {
+                node_id: file.node_id,
+                epoch: file.epoch,
+                new_epoch: file.new_epoch,
+                created_at: file.created_at,
+            })),
+            Err(source) => Err(NodeError::Form { path, source }),
+        }
+    }
+
+    /// Writes it to `dir`.
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), NodeError> {
+        let path = Self::path(dir);
+        let file = NodeFile {
+            format: FORMAT,
+            node_id: self.node_id,
+            epoch: self.epoch,
+            new_epoch: self.new_epoch,
+            created_at: self.created_at,
+        };
+        let mut json = serde_json::to_vec_pretty(&file).expect("numbers and times serialize");
+        json.push(b'\n');
+        files::replace(&path, &json).map_err(|source| NodeError::Io { action: "write", path, source })
+    }
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// The wall clock.
+pub(crate) fn now() -> Timestamp {
+    let micros = i64::try_from(now_ms()).unwrap_or(i64::MAX).saturating_mul(1000);
+    Timestamp::from_micros(micros).unwrap_or_else(|_| Timestamp::from_micros(0).expect("1970 can be written"))
+}
+
+/// The mark up to which the journal is known to have come.
+#[derive(Debug)]
+pub(crate) struct HighWater {
+    file: File,
+    slot: u64,
+}
+
+impl HighWater {
+    /// Opens the mark in `dir`, and tells what it says, if it says anything.
+    pub(crate) fn open(dir: &Path) -> io::Result<(Self, Option<Position>)> {
+        let path = dir.join(HIGH_WATER);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+        let mut known: Option<(Position, u64)> = None;
+        for slot in 0..2 {
+            let mut bytes = [0; HIGH_WATER_BYTES];
+            match file.read_exact_at(&mut bytes, slot * HIGH_WATER_SLOT_BYTES) {
+                Ok(()) => known = known.max(parse_mark(&bytes).map(|position| (position, slot))),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if known.is_none() {
+            files::sync_dir(dir)?;
+        }
+        let slot = known.map_or(0, |(_, slot)| 1 - slot);
+        Ok((Self { file, slot }, known.map(|(position, _)| position)))
+    }
+
+    /// Reads the mark in `dir`, if there is one, and changes nothing.
+    pub(crate) fn read(dir: &Path) -> Option<Position> {
+        let file = File::open(dir.join(HIGH_WATER)).ok()?;
+        let slot = |slot: u64| {
+            let mut bytes = [0; HIGH_WATER_BYTES];
+            file.read_exact_at(&mut bytes, slot * HIGH_WATER_SLOT_BYTES).ok()?;
+            parse_mark(&bytes)
+        };
+        slot(0).max(slot(1))
+    }
+
+    /// The journal has come, synced, to `position`.
+    pub(crate) fn write(&mut self, position: Position, epoch: Epoch) -> io::Result<()> {
+        let mut bytes = [0; HIGH_WATER_BYTES];
+        bytes[0..8].copy_from_slice(&HIGH_WATER_MAGIC);
+        bytes[8..16].copy_from_slice(&position.0.to_le_bytes());
+        bytes[16..24].copy_from_slice(&epoch.0.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[..28]);
+        bytes[28..].copy_from_slice(&crc.to_le_bytes());
+        self.file.write_all_at(&bytes, self.slot * HIGH_WATER_SLOT_BYTES)?;
+        self.file.sync_data()?;
+        self.slot = 1 - self.slot;
+        Ok(())
+    }
+}
+
+fn parse_mark(bytes: &[u8; HIGH_WATER_BYTES]) -> Option<Position> {
+    let crc = crc32c::crc32c(&bytes[..28]);
+    let whole = bytes[0..8] == HIGH_WATER_MAGIC && bytes[28..] == crc.to_le_bytes();
+    whole.then(|| Position(u64::from_le_bytes(bytes[8..16].try_into().expect("eight bytes"))))
 }

@@ -1,24 +1,34 @@
-//! The reader's handle.
-use std::sync::{Arc, RwLockReadGuard};
+//! The reader's handle, and what reader, writer and keeper share.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use klaxon_schemas::alarm::Alarm;
+use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::entry::Entry;
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
 use klaxon_schemas::names::AlarmType;
-use klaxon_schemas::alarm::Alarm;
-use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::state::{Cursor, Shelf, StateKey, StateRecord, Suppression};
 use tokio::sync::watch;
+
 use crate::config::StoreConfig;
-use crate::history::{HistoryPage, HistoryQuery};
-use crate::journal::ReadError;
+use crate::files;
+use crate::history::{self, HistoryPage, HistoryQuery};
+use crate::journal::{Journal, ReadError};
 use crate::node::NodeIdentity;
-use crate::open::{OpenError, OpenReport};
-use crate::state::{AlarmPage, AlarmQuery, Counts, State};
-use crate::stream::Page;
+use crate::open::{self, OpenError, OpenReport};
+use crate::state::{AlarmPage, AlarmQuery, Carry, Counts, State};
+use crate::stream::{self, Page, Ring};
+use crate::view::Dirty;
 use crate::writer::Writer;
+
+/// More rows than this are not left to wait for the keeper's next round.
+const DIRTY_ROWS_MANY: usize = 20_000;
 
 /// The store as everybody reads it; cloning shares it.
 #[derive(Clone)]
-pub struct Store(Arc<()>);
+pub struct Store(Arc<Shared>);
 
 /// The committed state, held still while this lives. Commits wait meanwhile: take what is needed, and let go.
 pub struct StateRead<'a>(RwLockReadGuard<'a, State>);
@@ -52,42 +62,197 @@ pub struct Info {
     pub view_repairs: u64,
 }
 
-impl Store {
-    /// Opens the store in `config.dir`, making it if there is none.
-    pub fn open(_config: StoreConfig) -> Result<(Self, Writer, OpenReport), OpenError> {
-        unimplemented!()
+/// What reader, writer and keeper share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: StoreConfig,
+    pub(crate) node: NodeIdentity,
+    pub(crate) journal: Arc<Journal>,
+    state: RwLock<State>,
+    ring: RwLock<Ring>,
+    committed: watch::Sender<Position>,
+    queue: Mutex<KeeperQueue>,
+    wake: Condvar,
+    /// What must be written again before the journal loses its records up to a position.
+    carry: Mutex<Option<(Position, Carry)>>,
+    carry_wanted: AtomicBool,
+    pub(crate) view_position: AtomicU64,
+    pub(crate) view_bytes: AtomicU64,
+    pub(crate) view_repairs: AtomicU64,
+}
+
+/// What waits for the keeper.
+#[derive(Debug, Default)]
+struct KeeperQueue {
+    dirty: Dirty,
+    stop: bool,
+}
+
+impl Shared {
+    /// Around what was found at the start.
+    pub(crate) fn new(config: StoreConfig, node: NodeIdentity, journal: Arc<Journal>, state: State, view: Position) -> Self {
+        let committed = journal.last();
+        let dirty = Dirty { position: state.position(), ..Dirty::default() };
+        Self {
+            config,
+            node,
+            journal,
+            state: RwLock::new(state),
+            ring: RwLock::new(Ring::new(committed)),
+            committed: watch::Sender::new(committed),
+            queue: Mutex::new(KeeperQueue { dirty, stop: false }),
+            wake: Condvar::new(),
+            carry: Mutex::new(None),
+            carry_wanted: AtomicBool::new(false),
+            view_position: AtomicU64::new(view.0),
+            view_bytes: AtomicU64::new(0),
+            view_repairs: AtomicU64::new(0),
+        }
     }
+
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().expect("nobody panics while writing it")
+    }
+
+    pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().expect("nobody panics while writing it")
+    }
+
+    pub(crate) fn ring_mut(&self) -> RwLockWriteGuard<'_, Ring> {
+        self.ring.write().expect("nobody panics while writing it")
+    }
+
+    /// Tells the watchers that the journal has come to `position`.
+    pub(crate) fn commit(&self, position: Position) {
+        self.committed.send_replace(position);
+    }
+
+    /// The last position that watchers were told.
+    pub(crate) fn committed(&self) -> Position {
+        *self.committed.borrow()
+    }
+
+    /// Adds to what the view is to be told.
+    pub(crate) fn dirty(&self, add: impl FnOnce(&mut Dirty)) {
+        let mut queue = self.queue.lock().expect("nobody panics while holding it");
+        add(&mut queue.dirty);
+        if queue.dirty.rows() > DIRTY_ROWS_MANY {
+            self.wake.notify_one();
+        }
+    }
+
+    /// For the keeper: waits at most `wait` for something to do; what is dirty, and whether to stop.
+    pub(crate) fn take_dirty(&self, wait: Duration) -> (Dirty, bool) {
+        let queue = self.queue.lock().expect("nobody panics while holding it");
+        let idle = |queue: &mut KeeperQueue| !queue.stop && queue.dirty.rows() <= DIRTY_ROWS_MANY;
+        let (mut queue, _) =
+            self.wake.wait_timeout_while(queue, wait, idle).expect("nobody panics while holding it");
+        let position = queue.dirty.position;
+        let dirty = std::mem::replace(&mut queue.dirty, Dirty { position, ..Dirty::default() });
+        (dirty, queue.stop)
+    }
+
+    /// The keeper is to finish.
+    pub(crate) fn stop_keeper(&self) {
+        self.queue.lock().expect("nobody panics while holding it").stop = true;
+        self.wake.notify_one();
+    }
+
+    /// Whether the writer is to carry something forward; cheap.
+    pub(crate) fn carry_wanted(&self) -> bool {
+        self.carry_wanted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn carry_planned(&self, planned: bool) {
+        self.carry_wanted.store(planned, Ordering::Release);
+    }
+
+    /// What is to be carried forward.
+    pub(crate) fn carry(&self) -> MutexGuard<'_, Option<(Position, Carry)>> {
+        self.carry.lock().expect("nobody panics while holding it")
+    }
+
+    /// This is to be carried forward, or nothing.
+    pub(crate) fn plan_carry(&self, plan: Option<(Position, Carry)>) {
+        let mut carry = self.carry();
+        self.carry_planned(plan.is_some());
+        *carry = plan;
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("dir", &self.0.config.dir).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    /// Opens the store in `config.dir`, making it if there is none.
+    pub fn open(config: StoreConfig) -> Result<(Self, Writer, OpenReport), OpenError> {
+        open::open(config)
+    }
+
     /// The committed state.
     pub fn read(&self) -> StateRead<'_> {
-        unimplemented!()
+        StateRead(self.0.state())
     }
+
     /// The last committed position, as it moves.
     pub fn committed(&self) -> watch::Receiver<Position> {
-        unimplemented!()
+        self.0.committed.subscribe()
     }
+
     /// The changes and touches behind `after`, at most `limit` (and at most [`crate::STREAM_LIMIT_MAX`]).
-    pub fn changes_after(&self, _after: Position, _limit: usize) -> Result<Page, ReadError> {
-        unimplemented!()
+    pub fn changes_after(&self, after: Position, limit: usize) -> Result<Page, ReadError> {
+        stream::page(&self.0.ring, &self.0.journal, after, limit)
     }
-    /// The changes that `query` asks for.
-    pub fn history(&self, _query: &HistoryQuery) -> Result<HistoryPage, ReadError> {
-        unimplemented!()
+
+    /// The changes that `query` asks for. Looks at a bounded number of records: a page may be short and still have a cursor.
+    pub fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, ReadError> {
+        history::page(&self.0.journal, query)
     }
+
     /// The entry at `position`, if one stands there and is still kept.
-    pub fn entry(&self, _position: Position) -> Result<Option<Entry>, ReadError> {
-        unimplemented!()
+    pub fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError> {
+        history::entry(&self.0.journal, position)
     }
+
     /// What the store is at the moment.
     pub fn info(&self) -> Info {
-        unimplemented!()
+        let shared = &self.0;
+        let segments = shared.journal.segments();
+        let (alarms, records) = {
+            let state = shared.state();
+            (state.alarms_len(), state.records_len())
+        };
+        Info {
+            node: shared.node.clone(),
+            first_position: segments[0].header.first,
+            last_position: shared.committed(),
+            segments: segments.len(),
+            journal_bytes: segments.iter().map(|segment| segment.bytes()).sum(),
+            view_position: Position(shared.view_position.load(Ordering::Relaxed)),
+            view_bytes: shared.view_bytes.load(Ordering::Relaxed),
+            free_bytes: files::free_bytes(&shared.config.dir).ok(),
+            free_space_watermark_bytes: shared.config.free_space_watermark_bytes,
+            alarms,
+            records,
+            view_repairs: shared.view_repairs.load(Ordering::Relaxed),
+        }
     }
+
     /// Whose store it is.
     pub fn node(&self) -> NodeIdentity {
-        unimplemented!()
+        self.0.node.clone()
     }
+
     /// The numbering of changes.
     pub fn epoch(&self) -> Epoch {
-        unimplemented!()
+        self.0.node.epoch
     }
 }
 
