@@ -39,6 +39,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use klaxon_schemas::ids::Position;
 use klaxon_schemas::names::{Door, Site};
 use klaxon_store::Store;
@@ -312,7 +313,8 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(alarms::shelves))
         .routes(routes!(history::list))
         .routes(routes!(stream::follow))
-        .routes(routes!(openapi::show));
+        // The same description as at the root, for those who know the base of the API only; described once.
+        .route("/openapi.json", get(openapi::show));
     let bounded = taking.merge(showing).layer(from_fn_with_state(api.clone(), bounds));
     let node = OpenApiRouter::new()
         .routes(routes!(health::health))
