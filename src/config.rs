@@ -6,6 +6,7 @@ mod units;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use klaxon_schemas::names::Site;
 use klaxon_schemas::state::Settings;
@@ -67,6 +68,8 @@ pub struct HttpConfig {
     pub requests_max: usize,
     /// The most streams at one time.
     pub stream_subscribers_max: usize,
+    /// Origins of pages that may use the API besides the node's own.
+    pub origins: Vec<String>,
 }
 
 /// The disk.
@@ -186,6 +189,7 @@ impl Default for HttpConfig {
             request_timeout: Span::seconds(30),
             requests_max: 256,
             stream_subscribers_max: 256,
+            origins: Vec::new(),
         }
     }
 }
@@ -223,20 +227,6 @@ impl Default for EngineConfig {
 impl Default for LogConfig {
     fn default() -> Self {
         Self { format: LogFormat::Text, level: Level::Info }
-    }
-}
-
-impl StoreConfig {
-    /// As the store takes it, in its folder.
-    pub fn store(&self) -> klaxon_store::StoreConfig {
-        let ViewEngine::Fjall = self.view;
-        klaxon_store::StoreConfig {
-            segment_bytes: self.segment_bytes.0,
-            history_max_bytes: self.history_max_bytes.0,
-            history_max_age: self.history_max_age.0,
-            free_space_watermark_bytes: self.free_space_watermark.0,
-            ..klaxon_store::StoreConfig::new(&self.dir)
-        }
     }
 }
 
@@ -385,6 +375,31 @@ impl Config {
         self.store.dir.join(&self.http.socket)
     }
 
+    /// As the store takes it.
+    pub fn store_config(&self) -> klaxon_store::StoreConfig {
+        let ViewEngine::Fjall = self.store.view;
+        klaxon_store::StoreConfig {
+            segment_bytes: self.store.segment_bytes.0,
+            history_max_bytes: self.store.history_max_bytes.0,
+            history_max_age: self.store.history_max_age.0,
+            free_space_watermark_bytes: self.store.free_space_watermark.0,
+            ..klaxon_store::StoreConfig::new(&self.store.dir)
+        }
+    }
+
+    /// As the front end takes it; when the node stops, it waits so long for running requests.
+    pub fn http_config(&self, drain: Duration) -> klaxon_api::http::HttpConfig {
+        klaxon_api::http::HttpConfig {
+            body_bytes_max: usize::try_from(self.http.body_bytes_max.0).unwrap_or(usize::MAX),
+            batch_events_max: self.http.batch_events_max,
+            request_timeout: self.http.request_timeout.0,
+            requests_max: self.http.requests_max,
+            stream_subscribers_max: self.http.stream_subscribers_max,
+            drain,
+            origins: self.http.origins.clone(),
+        }
+    }
+
     /// Which settings change from `old` to `new`, if all of them may while the node runs.
     pub fn reloadable_from(old: &Self, new: &Self) -> Result<Changes, NotReloadable> {
         let (old, new) = (old.flat(), new.flat());
@@ -421,6 +436,13 @@ impl Config {
         }
         if !(Size(64 << 10)..=Size::mib(64)).contains(&http.body_bytes_max) {
             return Some(("http.body_bytes_max", "must be between 64KiB and 64MiB".to_owned()));
+        }
+        let is_origin = |origin: &String| {
+            let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+            host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']))
+        };
+        if let Some(origin) = http.origins.iter().find(|origin| !is_origin(origin)) {
+            return Some(("http.origins", format!("{origin:?} is no origin such as https://noc.example")));
         }
         if http.request_timeout < Span::seconds(1) {
             return Some(("http.request_timeout", "must be at least 1s".to_owned()));
@@ -554,7 +576,9 @@ mod tests {
     fn the_defaults_are_those_of_the_parts() {
         let config = Config::default();
         assert_eq!(config.engine.settings(), Settings::default());
-        assert_eq!(config.store.store(), klaxon_store::StoreConfig::new("./klaxon-data"));
+        assert_eq!(config.store_config(), klaxon_store::StoreConfig::new("./klaxon-data"));
+        let drain = Duration::from_secs(5);
+        assert_eq!(config.http_config(drain), klaxon_api::http::HttpConfig { drain, ..Default::default() });
         assert_eq!(BATCH_EVENTS_LIMIT, klaxon_store::publish::SUBMISSION_ENTRIES_MAX);
     }
 

@@ -195,7 +195,9 @@ fn report(output: &Output, mut body: Value) -> Outcome {
     }
     if changes.is_empty() {
         let id = body["id"].as_str().unwrap_or("unknown");
-        remark(&format!("The action {id} is under way; it has not taken effect yet."));
+        let what =
+            if body["duplicate"] == true { "was carried out before" } else { "is under way and has not taken effect yet" };
+        remark(&format!("The action {id} {what}."));
     }
     Ok(())
 }
@@ -222,9 +224,8 @@ fn on<const N: usize>(action: &str, targets: &Targets, fields: [(&str, Option<Va
     let mut order = json!({ "action": action });
     if targets.filtered {
         let mut filter = targets.filter.clone();
-        if action == "purge" {
-            filter.cleared.get_or_insert(Whether::True);
-        }
+        // Said in any case: a node refuses a filter that asks for nothing.
+        filter.cleared.get_or_insert(if action == "purge" { Whether::True } else { Whether::False });
         order["filter"] = filter.query().to_json();
     } else if !targets.filter.query().is_empty() {
         return Err(Failure::new(

@@ -163,7 +163,7 @@ async fn list(output: &Output, client: &Client, args: &ListArgs) -> Outcome {
     Ok(())
 }
 
-/// A list of the API; with `all` to its end, as one answer.
+/// A list of the API as one answer: with `all` to its end, else its first page that is not empty.
 pub(super) async fn pages(
     client: &Client,
     path: &str,
@@ -178,7 +178,10 @@ pub(super) async fn pages(
         query
     };
     let mut first = client.get(path, &on(cursor)).await?;
-    while all && let Some(next) = first["next"].as_str().map(str::to_owned) {
+    let empty = |answer: &Value| answer[key].as_array().is_some_and(Vec::is_empty);
+    while (all || empty(&first))
+        && let Some(next) = first["next"].as_str().map(str::to_owned)
+    {
         let mut page = client.get(path, &on(Some(&next))).await?;
         let (Some(items), Some(more)) = (first[key].as_array_mut(), page[key].as_array_mut()) else { break };
         items.append(more);

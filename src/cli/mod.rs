@@ -8,7 +8,7 @@ mod failure;
 mod filter;
 mod history;
 mod output;
-mod run;
+pub(crate) mod run;
 mod show;
 mod store;
 mod table;
@@ -25,8 +25,6 @@ use crate::config::{Config, DEFAULT_FILE};
 use client::Client;
 use failure::{Code, EXIT_CODES, Failure, Outcome};
 use output::{ColorChoice, Output, remark};
-
-pub use run::{ConfigSource, greeting};
 
 /// Keeps the alarms of many sites: events come in, alarms stand until they are cleared, and nothing acknowledged is lost.
 #[derive(Debug, Parser)]
