@@ -23,8 +23,7 @@ const BATCH_EVENTS_LIMIT: usize = 4096;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Keys, or sections with a final dot, that may change while the node runs.
-const RELOADABLE: [&str; 5] =
-    ["engine.", "log.level", "store.history_max_bytes", "store.history_max_age", "store.free_space_watermark"];
+const RELOADABLE: [&str; 4] = ["engine.", "log.level", "store.history_max_bytes", "store.history_max_age"];
 
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

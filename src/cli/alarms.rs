@@ -212,7 +212,7 @@ pub(super) fn table(output: &Output, alarms: &[Alarm], wide: bool) -> Outcome {
     let sites = wide || alarms.iter().any(|alarm| alarm.site != alarms[0].site);
     let mut columns = vec![Column::left("ID"), Column::left("SEVERITY"), Column::right("AGE"), Column::right("COUNT")];
     columns.extend(sites.then_some(Column::left("SITE")));
-    columns.extend([Column::text("RESOURCE"), Column::left("TYPE"), Column::left("STATE")]);
+    columns.extend([Column::text("RESOURCE"), Column::text("TYPE"), Column::text("STATE")]);
     columns.extend(wide.then_some(Column::left("RAISED")));
     columns.extend(wide.then_some(Column::text("ASSIGNED")));
     columns.push(Column::text("TEXT"));

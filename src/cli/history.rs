@@ -146,7 +146,7 @@ async fn whole_id(client: &Client, id: &str) -> Outcome<String> {
 pub(super) fn table(changes: &[Change], subject: bool) -> Table {
     let mut columns = vec![Column::left("TIME"), Column::left("CHANGE"), Column::left("SEVERITY")];
     if subject {
-        columns.extend([Column::left("ID"), Column::text("RESOURCE"), Column::left("TYPE")]);
+        columns.extend([Column::left("ID"), Column::text("RESOURCE"), Column::text("TYPE")]);
     }
     columns.extend([Column::left("BY"), Column::text("TEXT")]);
     let mut table = Table::new(&columns);
