@@ -108,13 +108,8 @@ mod tests {
         let mut clock = Clock::resume(&Cursor::default());
         let reading = clock.read();
         let years_ago = reading.wall.saturating_add_micros(-10 * 366 * 24 * 3_600_000_000);
-        let cursor = Cursor {
-            at: reading.at,
-            started_at: reading.at,
-            wall: years_ago,
-            boot: clock.boot(),
-            ..Cursor::default()
-        };
+        let cursor =
+            Cursor { at: reading.at, started_at: reading.at, wall: years_ago, boot: clock.boot(), ..Cursor::default() };
         let resumed = Clock::resume(&cursor).read();
         assert!(resumed.at.since(reading.at) < Duration::from_secs(3600), "ten years passed");
         let elsewhere = Cursor { boot: None, ..cursor };

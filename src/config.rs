@@ -379,10 +379,17 @@ impl Config {
         let ViewEngine::Fjall = self.store.view;
         klaxon_store::StoreConfig {
             segment_bytes: self.store.segment_bytes.0,
-            history_max_bytes: self.store.history_max_bytes.0,
-            history_max_age: self.store.history_max_age.0,
+            retention: self.retention(),
             free_space_watermark_bytes: self.store.free_space_watermark.0,
             ..klaxon_store::StoreConfig::new(&self.store.dir)
+        }
+    }
+
+    /// How much history is kept.
+    pub fn retention(&self) -> klaxon_store::Retention {
+        klaxon_store::Retention {
+            history_max_bytes: self.store.history_max_bytes.0,
+            history_max_age: self.store.history_max_age.0,
         }
     }
 

@@ -25,7 +25,7 @@ use klaxon_schemas::names::{Door, Site, Text};
 use klaxon_schemas::state::Settings;
 use klaxon_schemas::wire::v1;
 use klaxon_store::publish::{Answer, Intake, Item, Next, PublishError, Published, Rejection, Submission};
-use klaxon_store::{AppendError, Durable, Frame, OpenReport, Results, Room, Store, Writer};
+use klaxon_store::{AppendError, Durable, Frame, OpenReport, Results, Retention, Room, Store, Writer};
 
 use crate::clock::Clock;
 use crate::own::{self, OwnAlarm};
@@ -48,6 +48,8 @@ pub enum Control {
     Settings(Settings),
     /// The catalogue to read from now on.
     Catalogue(Arc<Catalogue>),
+    /// How much history the store keeps from now on.
+    Retention(Retention),
 }
 
 /// What the loop tells of itself.
@@ -111,6 +113,8 @@ pub struct Follow {
     status: Arc<FollowStatus>,
     failure: Arc<Mutex<Option<AppendError>>>,
     own: own::Told,
+    /// What the node has to say of itself once what it is doing is done.
+    untold: Vec<EntryKind>,
 }
 
 /// Submissions whose items have been looked at: what remains to be journalled, and the answers known so far.
@@ -137,6 +141,7 @@ impl Follow {
             status: parts.status,
             failure: Arc::default(),
             own,
+            untold: Vec::new(),
         };
         follow.catch_up()?;
         follow.begin(&parts.report, settings, catalogue)?;
@@ -148,8 +153,11 @@ impl Follow {
         loop {
             self.mend();
             self.obey();
+            let untold = std::mem::take(&mut self.untold);
+            self.journal_own(untold);
             self.fire();
-            match self.intake.next(Some(self.idle_wait())) {
+            let wait = self.idle_wait();
+            match self.intake.next(Some(wait)) {
                 Next::Submission(first) => self.serve(first),
                 Next::Nothing => self.idle(),
                 Next::Ended => break,
@@ -211,7 +219,8 @@ impl Follow {
     }
 
     fn settings_entry(&self, settings: Settings) -> Option<EntryKind> {
-        (*self.engine.settings() != settings || self.engine.cursor().catalogue.is_none()).then_some(EntryKind::Settings(settings))
+        (*self.engine.settings() != settings || self.engine.cursor().catalogue.is_none())
+            .then_some(EntryKind::Settings(settings))
     }
 
     fn catalogue_entry(&self, catalogue: Arc<Catalogue>) -> Option<EntryKind> {
@@ -226,6 +235,10 @@ impl Follow {
             let entry = match control {
                 Control::Settings(settings) => self.settings_entry(settings),
                 Control::Catalogue(catalogue) => self.catalogue_entry(catalogue),
+                Control::Retention(retention) => {
+                    self.writer.set_retention(retention);
+                    None
+                }
             };
             self.journal_own(entry.into_iter().collect());
         }
@@ -327,16 +340,8 @@ impl Follow {
 
     /// Nothing is to be journalled; but what the duplicates repeat may still be on its way to the disk.
     fn answer_known(&mut self, batch: Batch) {
-        self.writer.drain();
-        let outcome = match self.take_failure() {
-            Some(error) => {
-                let refused = refused(&error);
-                self.keep_failure(error);
-                Err(refused)
-            }
-            None => Ok(self.writer.committed()),
-        };
-        answer(batch.asked, &outcome);
+        // A frame without records is durable as soon as those before it are.
+        self.writer.submit(Frame::default(), |durable| answer(batch.asked, &durable.map_err(|error| refused(&error))));
     }
 
     /// The usual way: one frame holds the entries and what followed from them.
@@ -411,9 +416,8 @@ impl Follow {
     /// Applies entries; if the engine breaks, it is to be thrown away.
     fn apply_all(&mut self, entries: &[Entry], out: &mut Output) -> Result<Vec<Answer>, Broken> {
         let engine = &mut self.engine;
-        let applied = catch_unwind(AssertUnwindSafe(|| {
-            entries.iter().map(|entry| apply_one(engine, entry, out)).collect::<Vec<_>>()
-        }));
+        let applied =
+            catch_unwind(AssertUnwindSafe(|| entries.iter().map(|entry| apply_one(engine, entry, out)).collect::<Vec<_>>()));
         match applied {
             Ok(answers) => {
                 self.status.applied.fetch_add(entries.len() as u64, Ordering::Relaxed);
@@ -441,7 +445,8 @@ impl Follow {
             let _ = told.send(durable.map_err(refused));
         });
         let durable = tell.recv().unwrap_or(Err(PublishError::Stopping));
-        let answers = if durable.is_ok() { entries.into_iter().map(|entry| self.apply_alone(entry)).collect() } else { Vec::new() };
+        let answers =
+            if durable.is_ok() { entries.into_iter().map(|entry| self.apply_alone(entry)).collect() } else { Vec::new() };
         then(answers, durable);
     }
 
@@ -461,14 +466,13 @@ impl Follow {
                 tracing::error!(entry = %entry.position, failure = %failure, "an entry broke the engine and is put aside");
                 self.status.quarantined.fetch_add(1, Ordering::Relaxed);
                 self.reload();
-                self.engine.skip(&entry);
-                self.submit(Vec::new(), Some(Output::default()), |_| {});
+                let mut out = Output::default();
+                self.engine.quarantine(&entry, failure.clone(), &mut out);
+                let changes = out.changes().to_vec();
+                self.submit(Vec::new(), Some(out), |_| {});
                 let text = format!("Entry {} broke the engine: {failure}", entry.position);
-                self.journal_own(vec![
-                    EntryKind::Quarantine { entry: entry.position, failure },
-                    own::raise(&self.site, OwnAlarm::Quarantine, &text),
-                ]);
-                Answer::Accepted { position: entry.position, changes: Vec::new() }
+                self.untold.push(own::raise(&self.site, OwnAlarm::Quarantine, &text));
+                Answer::Accepted { position: entry.position, changes }
             }
         }
     }
@@ -502,10 +506,6 @@ impl Follow {
 
     fn take_failure(&self) -> Option<AppendError> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn keep_failure(&self, error: AppendError) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 
     /// If a frame failed, goes back to what was committed.

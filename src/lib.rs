@@ -1,9 +1,16 @@
 //! Klaxon, the fault and alarm manager: what wires the crates together.
 //!
+//! * [`app`]: the life of a node: build, run, drain,
+//! * [`follow`]: the one loop that applies what came in and commits what followed, with [`clock`] and [`own`],
 //! * [`config`]: the settings, checked once,
 //! * [`log`]: what the program says of itself,
 //! * [`cli`]: what a person types.
 
+pub mod app;
 pub mod cli;
+pub mod clock;
 pub mod config;
+mod faults;
+pub mod follow;
 pub mod log;
+pub mod own;

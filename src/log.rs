@@ -11,6 +11,9 @@ use tracing_subscriber::{Layer as _, Registry, fmt};
 
 use crate::config::{Level, LogConfig, LogFormat};
 
+/// The view's engine says what it does at every step; only what is wrong there is of interest.
+const QUIET: &str = "fjall=warn,lsm_tree=warn";
+
 /// Changes the level of the running log.
 #[derive(Clone)]
 pub struct LogHandle(reload::Handle<EnvFilter, Registry>);
@@ -37,7 +40,7 @@ impl LogHandle {
 
 fn filter(level: Level) -> EnvFilter {
     let wanted = std::env::var("KLAXON_LOG").unwrap_or_default();
-    if wanted.is_empty() { EnvFilter::new(level.as_str()) } else { EnvFilter::new(wanted) }
+    if wanted.is_empty() { EnvFilter::new(format!("{},{QUIET}", level.as_str())) } else { EnvFilter::new(wanted) }
 }
 
 fn no_color() -> bool {

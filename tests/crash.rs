@@ -188,7 +188,9 @@ fn a_clock_that_is_set_by_ten_years_purges_nothing_and_fires_nothing() {
     let ten_years = 10 * 366 * 24 * 3600;
     for (step, seconds) in [(1, ten_years), (2, -ten_years), (3, 0)] {
         set(seconds);
-        node.send(&json!({"resource": "a=other", "alarm_type": "t", "severity": if step % 2 == 1 { "major" } else { "cleared" }}));
+        node.send(
+            &json!({"resource": "a=other", "alarm_type": "t", "severity": if step % 2 == 1 { "major" } else { "cleared" }}),
+        );
         let now = node.json("/alarms?cleared=any&sort=resource")["alarms"].clone();
         let without_other: Vec<_> =
             now.as_array().expect("a list").iter().filter(|alarm| alarm["resource"] != "a=other").cloned().collect();

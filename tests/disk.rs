@@ -164,8 +164,7 @@ fn a_disk_that_is_full_in_the_middle_of_a_frame_loses_nothing() {
 fn a_failed_sync_ends_the_process_and_what_was_acknowledged_is_there() {
     let scratch = scratch("sync-");
     let fails = scratch.path().join("fails");
-    let setup =
-        Setup::new(&scratch.path().join("data")).shim().env("KLAXON_SHIM_SYNC_FAIL", &fails.to_string_lossy());
+    let setup = Setup::new(&scratch.path().join("data")).shim().env("KLAXON_SHIM_SYNC_FAIL", &fails.to_string_lossy());
     let mut node = setup.start();
     let mut reporter = Reporter::new("r", 50, 3);
     let agent = harness::agent();
@@ -211,7 +210,8 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
                 std::thread::sleep(Duration::from_micros(chance.below(30_000)));
                 // The process stands still while its disk is copied. What the reporters know now is what the disk must hold.
                 node.signal(rustix::process::Signal::STOP);
-                let known: Vec<_> = reporters.iter().map(|reporter| reporter.lock().expect("nobody panicked").clone()).collect();
+                let known: Vec<_> =
+                    reporters.iter().map(|reporter| reporter.lock().expect("nobody panicked").clone()).collect();
                 let cut = mount.after_power_cut(&format!("cut{image}"));
                 stop.store(true, Ordering::Relaxed);
                 node.signal(rustix::process::Signal::CONT);

@@ -201,8 +201,13 @@ impl Engine {
         disposition
     }
 
-    /// Passes over an entry that breaks the engine.
-    pub fn skip(&mut self, entry: &Entry) {
+    /// Passes over an entry that breaks the engine, and keeps that it did.
+    pub fn quarantine(&mut self, entry: &Entry, failure: Text, out: &mut Output) {
+        let moment = Moment { entry, now: entry.at.max(self.cursor.at), wall: entry.wall };
+        let quarantined = Quarantined { failure: failure.clone(), at: entry.wall };
+        out.put(StateKey::Quarantine(entry.position), StateRecord::Quarantine(quarantined));
+        let cause = Cause::new(ChangeKind::Quarantined, &[moment.reason()]);
+        self.emit(&moment, cause, Subject::Quarantine { entry: entry.position, failure }, out);
         self.advance(entry);
     }
 
@@ -228,13 +233,6 @@ impl Engine {
             EntryKind::Settings(settings) => {
                 self.settings = settings.clone();
                 out.put(StateKey::Settings, StateRecord::Settings(settings.clone()));
-            }
-            EntryKind::Quarantine { entry, failure } => {
-                let quarantined = Quarantined { failure: failure.clone(), at: moment.wall };
-                out.put(StateKey::Quarantine(*entry), StateRecord::Quarantine(quarantined));
-                let subject = Subject::Quarantine { entry: *entry, failure: failure.clone() };
-                let reasons = [Reason::Entry(*entry)];
-                self.emit(moment, Cause::new(ChangeKind::Quarantined, &reasons), subject, out);
             }
         }
         Disposition::Applied

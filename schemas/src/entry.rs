@@ -9,7 +9,7 @@ use crate::action::Action;
 use crate::catalogue::{Catalogue, Digest};
 use crate::event::Event;
 use crate::ids::{Epoch, Position};
-use crate::names::{Door, Text};
+use crate::names::Door;
 use crate::state::Settings;
 use crate::time::{JournalTime, Timestamp};
 
@@ -58,13 +58,6 @@ pub enum EntryKind {
     },
     /// What the engine is held to from here on.
     Settings(Settings),
-    /// An entry that broke the engine, put aside by the node after it was journalled.
-    Quarantine {
-        /// Which entry.
-        entry: Position,
-        /// How the engine broke on it.
-        failure: Text,
-    },
 }
 
 /// A start of the node.

@@ -20,27 +20,22 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn run(args: RunArgs) -> Outcome {
-    let source = ConfigSource { file: args.config, data: args.data };
-    let config = source.load().map_err(|error| Failure { code: Code::Usage, ..error.into() })?;
+    let settings = Settings { file: args.config, data: args.data };
+    let config = settings.load().map_err(|error| Failure { code: Code::Usage, ..error.into() })?;
     let log = crate::log::init(&config.log).map_err(Failure::from)?;
-    // LEAD: the one line that runs the node, e.g. `crate::app::run(config, source, log).map_err(Failure::from)`.
-    node_is_not_written_yet(config, source, log)
-}
-
-fn node_is_not_written_yet(_: Config, _: ConfigSource, _: crate::log::LogHandle) -> Outcome {
-    Err(Failure::new(Code::Failed, "this build has no node in it yet"))
+    crate::app::run(config, settings, log).map_err(Failure::from)
 }
 
 /// Where the settings come from: read at the start, and again on SIGHUP.
 #[derive(Debug, Clone)]
-pub struct ConfigSource {
+pub(crate) struct Settings {
     file: Option<PathBuf>,
     data: Option<PathBuf>,
 }
 
-impl ConfigSource {
+impl Settings {
     /// Reads and checks them. The store's folder comes out as an absolute path.
-    pub fn load(&self) -> anyhow::Result<Config> {
+    pub(crate) fn load(&self) -> anyhow::Result<Config> {
         let mut config = match &self.file {
             Some(file) => Config::load(file)?,
             None => Config::default(),
@@ -55,7 +50,7 @@ impl ConfigSource {
 }
 
 /// What a person who has just started a node wants to know: where it is, and what to try next.
-pub fn greeting(config: &Config, listen: SocketAddr, socket: &Path) -> String {
+pub(crate) fn greeting(config: &Config, listen: SocketAddr, socket: &Path) -> String {
     format!(
         "site {site} · http://{listen} · {socket}\nstore {dir}\n\nTry, in another terminal:\n  \
          klaxon{node} event send --resource host=web-1.filesystem=/var --type disk.full --severity major --text '91 % used'\n  \

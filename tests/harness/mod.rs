@@ -143,11 +143,7 @@ impl Reply {
 }
 
 pub(crate) fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(30)))
-        .build()
-        .into()
+    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(30))).build().into()
 }
 
 impl Node {
@@ -279,7 +275,12 @@ pub(crate) fn shim() -> &'static Path {
     SHIM.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim/shim.c");
         let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("shim-{}.so", std::process::id()));
-        let done = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&target).arg(&source).arg("-ldl").status();
+        let done = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
+            .arg(&target)
+            .arg(&source)
+            .arg("-ldl")
+            .status();
         assert!(done.expect("there is a C compiler").success(), "the shim does not compile");
         target
     })

@@ -162,7 +162,6 @@ fn of_entry(entry: &Entry) -> String {
         EntryKind::Deadline => format!("a deadline passed at {wall}"),
         EntryKind::Bundle { digest, .. } => format!("the catalogue {digest} came into force at {wall}"),
         EntryKind::Settings(_) => format!("the settings of the engine came into force at {wall}"),
-        EntryKind::Quarantine { entry, .. } => format!("entry {entry} was put aside at {wall}"),
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Action, Event, FormError};
 use crate::catalogue::{Catalogue, CatalogueFile, Digest};
 use crate::entry::Started;
 use crate::ids::Position;
-use crate::names::{Door, Site, Text};
+use crate::names::{Door, Site};
 use crate::state::Settings;
 use crate::time::{JournalTime, Timestamp};
 
@@ -48,13 +48,6 @@ pub enum EntryKind {
     Bundle(CatalogueFile),
     /// What the engine is held to from here on.
     Settings(Settings),
-    /// An entry was put aside.
-    Quarantine {
-        /// Which.
-        entry: Position,
-        /// How the engine broke on it.
-        failure: Text,
-    },
 }
 
 impl From<&crate::entry::Entry> for Entry {
@@ -68,7 +61,6 @@ impl From<&crate::entry::Entry> for Entry {
             Kind::Deadline => EntryKind::Deadline {},
             Kind::Bundle { catalogue, .. } => EntryKind::Bundle(catalogue.to_file()),
             Kind::Settings(settings) => EntryKind::Settings(settings.clone()),
-            Kind::Quarantine { entry, failure } => EntryKind::Quarantine { entry: *entry, failure: failure.clone() },
         };
         Self { at: entry.at, wall: entry.wall, door: entry.door.clone(), kind }
     }
@@ -91,7 +83,6 @@ impl Entry {
                 Kind::Bundle { digest: Digest::clone(catalogue.digest()), catalogue: Arc::new(catalogue) }
             }
             EntryKind::Settings(settings) => Kind::Settings(settings),
-            EntryKind::Quarantine { entry, failure } => Kind::Quarantine { entry, failure },
         };
         Ok(crate::entry::Entry { position, at: self.at, wall: self.wall, door: self.door, kind })
     }

@@ -1,0 +1,237 @@
+//! The life of a node: build, run, drain.
+//!
+//! ```text
+//! build   store ─▶ follow (journals the start) ─▶ listeners ─▶ ready
+//! run     doors ─▶ publisher ─▶ follow, on a thread of its own; signals
+//! drain   doors finish what they have ─▶ the queue closes ─▶ follow answers what is in it ─▶ the store closes
+//! ```
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use klaxon_api::http::{Api, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
+use klaxon_schemas::catalogue::Catalogue;
+use klaxon_store::publish::{self, Publisher};
+use klaxon_store::{OpenReport, Store};
+use sd_notify::NotifyState;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::run::{Settings, greeting};
+use crate::config::Config;
+use crate::follow::{Control, Follow, FollowError, FollowStatus, Parts};
+use crate::log::LogHandle;
+
+/// Who may use the socket: its owner and its group.
+const SOCKET_MODE: u32 = 0o660;
+/// How long a node that stops goes on answering before its connections are cut.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Runs a node until it is told to stop.
+pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow::Result<()> {
+    let (store, writer, report) = Store::open(config.store_config()).with_context(|| cannot_open(&config.store.dir))?;
+    tell(&report);
+    let (publisher, intake) = publish::queue();
+    let (control, asked) = mpsc::channel();
+    let status = Arc::<FollowStatus>::default();
+    let parts = Parts {
+        site: config.node.site.clone(),
+        store: store.clone(),
+        writer,
+        report,
+        intake,
+        control: asked,
+        status: Arc::clone(&status),
+    };
+    let follow = Follow::start(parts, config.engine.settings(), Arc::new(Catalogue::built_in()))?;
+    let stop = CancellationToken::new();
+    let follow = spawn_follow(follow, &stop)?;
+    let node = Node { config, settings, log, store, publisher, control, status, stop };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("klaxon").build()?;
+    let served = runtime.block_on(node.serve());
+    // Whatever still runs holds a publisher; with the last one gone the loop ends.
+    runtime.shutdown_timeout(DRAIN);
+    let followed = follow.join().map_err(|_| anyhow::anyhow!("the journalling loop broke; see the log"))?;
+    followed.context("the journalling loop ended")?;
+    served
+}
+
+fn cannot_open(dir: &Path) -> String {
+    format!("cannot open the store {}", dir.display())
+}
+
+/// The loop blocks, so it has a thread. If it ends, however it does, the node stops.
+fn spawn_follow(follow: Follow, stop: &CancellationToken) -> std::io::Result<std::thread::JoinHandle<Result<(), FollowError>>> {
+    let ended = stop.clone().drop_guard();
+    std::thread::Builder::new().name("follow".to_owned()).spawn(move || {
+        let _ended = ended;
+        follow.run()
+    })
+}
+
+fn tell(report: &OpenReport) {
+    if let Some(torn) = &report.torn_tail {
+        tracing::warn!(
+            segment = %torn.segment.display(), offset = torn.offset, bytes = torn.bytes,
+            "a torn frame at the end of the journal was cut off; nobody had been told of it"
+        );
+    }
+    if let Some(missing) = report.tail_missing {
+        tracing::error!(
+            from = %missing.from, to = %missing.to, epoch = %report.epoch,
+            "records are missing from the end of the journal; a new epoch begins"
+        );
+    }
+    if let Some(reason) = &report.view_rebuilt {
+        tracing::warn!(reason = %reason, "the view was built anew from the journal");
+    }
+    for note in &report.notes {
+        tracing::warn!(note = %note, "found when the store was opened");
+    }
+}
+
+/// What a running node is made of.
+struct Node {
+    config: Config,
+    settings: Settings,
+    log: LogHandle,
+    store: Store,
+    publisher: Publisher,
+    control: mpsc::Sender<Control>,
+    status: Arc<FollowStatus>,
+    stop: CancellationToken,
+}
+
+impl Node {
+    async fn serve(mut self) -> anyhow::Result<()> {
+        let listen = self.config.http.listen.address();
+        let tcp = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        let listen = tcp.local_addr()?;
+        let socket = self.config.socket_path();
+        let unix = bind_unix(&socket)?;
+        let api = self.api()?;
+        let mut doors = JoinSet::new();
+        doors.spawn(serve_tcp(tcp, api.clone()));
+        doors.spawn(serve_unix(unix, api.clone()));
+        api.started();
+        drop(api);
+        notify(&[NotifyState::Ready]);
+        tracing::info!(site = %self.config.node.site, epoch = %self.store.epoch(), "the node is ready");
+        say(&greeting(&self.config, listen, &socket));
+        let outcome = self.watch(&mut doors).await;
+        notify(&[NotifyState::Stopping]);
+        tracing::info!("the node stops");
+        self.stop.cancel();
+        while doors.join_next().await.is_some() {}
+        self.publisher.close();
+        let _ = std::fs::remove_file(&socket);
+        outcome
+    }
+
+    fn api(&self) -> anyhow::Result<Api> {
+        let status = Arc::clone(&self.status);
+        let parts = ApiParts {
+            store: self.store.clone(),
+            publisher: self.publisher.clone(),
+            site: self.config.node.site.clone(),
+            stop: self.stop.clone(),
+            more_metrics: Some(Box::new(move |text| engine_metrics(&status, text))),
+        };
+        Ok(Api::new(self.config.http_config(DRAIN), parts)?)
+    }
+
+    /// Waits until something ends the node, and reloads the settings when asked to.
+    async fn watch(&mut self, doors: &mut JoinSet<Result<(), klaxon_api::http::ServeError>>) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return Ok(()),
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                Some(()) = next(&mut hang_up) => self.reload(),
+                Some(door) = doors.join_next() => {
+                    door??;
+                    anyhow::bail!("a listener ended");
+                }
+            }
+        }
+    }
+
+    /// Takes up the settings that can change while the node runs. A file that is wrong changes nothing.
+    fn reload(&mut self) {
+        notify(&[NotifyState::Reloading]);
+        match self.reloaded() {
+            Ok(changed) if changed.is_empty() => tracing::info!("the settings are as they were"),
+            Ok(changed) => tracing::info!(changed = %changed.join(", "), "new settings are in force"),
+            Err(error) => tracing::error!(error = %format!("{error:#}"), "the new settings are refused; the old ones stay"),
+        }
+        notify(&[NotifyState::Ready]);
+    }
+
+    fn reloaded(&mut self) -> anyhow::Result<Vec<String>> {
+        let new = self.settings.load()?;
+        let changes = Config::reloadable_from(&self.config, &new)?;
+        self.log.set_level(new.log.level);
+        // The loop is gone only when the node stops.
+        let _ = self.control.send(Control::Settings(new.engine.settings()));
+        let _ = self.control.send(Control::Retention(new.retention()));
+        self.config = new;
+        Ok(changes.keys)
+    }
+}
+
+async fn next(signal: &mut Signal) -> Option<()> {
+    signal.recv().await
+}
+
+/// Binds the socket. Whatever lies there is left by a node that is gone: the store's lock says so.
+fn bind_unix(path: &Path) -> anyhow::Result<UnixListener> {
+    let what = || format!("cannot listen on {}", path.display());
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(what),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).with_context(what)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE)).with_context(what)?;
+    Ok(listener)
+}
+
+/// Tells the service manager, if there is one.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager cannot be told");
+    }
+}
+
+/// Tells the person who started the node. Nobody may be listening.
+fn say(words: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(words.as_bytes()).and_then(|()| out.flush());
+}
+
+fn engine_metrics(status: &FollowStatus, text: &mut MetricsText) {
+    let counters = [
+        ("klaxon_engine_entries_applied_total", "Journal entries applied.", &status.applied),
+        ("klaxon_engine_entries_quarantined_total", "Entries that broke the engine and were put aside.", &status.quarantined),
+        (
+            "klaxon_engine_alarms_uncatalogued_total",
+            "Episodes raised of types that the catalogue does not know.",
+            &status.uncatalogued,
+        ),
+        ("klaxon_engine_batches_ahead_total", "Batches whose entries were durable before their results.", &status.ran_ahead),
+        ("klaxon_journal_appends_refused_total", "Frames for which there was no room.", &status.appends_failed),
+    ];
+    for (name, help, value) in counters {
+        text.family(name, MetricKind::Counter, help);
+        text.sample(name, &[], value.load(Ordering::Relaxed));
+    }
+}
