@@ -1,9 +1,23 @@
 //! Backing up, also beside a running node, restoring, and building anew what can be.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use klaxon_schemas::entry::NewEpoch;
 use klaxon_schemas::ids::{Epoch, Position};
-use crate::node::NodeError;
-use crate::offline::OfflineError;
-use crate::open::{OpenError, OpenReport};
+
+use crate::config::StoreConfig;
+use crate::files;
+use crate::journal::ReadError;
+use crate::journal::index::index_path;
+use crate::journal::scan;
+use crate::journal::segment::segment_path;
+use crate::keeper::view_path;
+use crate::lock::RetentionLock;
+use crate::node::{NodeError, NodeIdentity};
+use crate::offline::{self, OfflineError};
+use crate::open::{self, OpenError, OpenReport};
 
 /// Why a backup, a restore or a rebuild failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +40,9 @@ pub enum BackupError {
     /// The store cannot be closed.
     #[error(transparent)]
     Close(#[from] crate::writer::CloseError),
+    /// An index cannot be built.
+    #[error("cannot build the index of a segment")]
+    Index(#[source] Box<ReadError>),
     /// The system refuses.
     #[error("cannot {action} {path}")]
     Io {
@@ -55,16 +72,99 @@ pub struct BackupReport {
 }
 
 /// Copies the store in `dir` to the folder `to`, up to the last frame that is whole. A node may be running on it.
-pub fn backup(_dir: &Path, _to: &Path) -> Result<BackupReport, BackupError> {
-    unimplemented!()
+pub fn backup(dir: &Path, to: &Path) -> Result<BackupReport, BackupError> {
+    let node = NodeIdentity::read(dir)?.ok_or_else(|| OfflineError::NoStore { dir: dir.to_owned() })?;
+    let _held = RetentionLock::shared(dir).map_err(failed("lock", dir))?;
+    make_empty(to)?;
+    copy(dir, to)?;
+    // What the copy says of itself counts, not what was copied.
+    let report = checked(to, &node)?;
+    node.write(to)?;
+    files::sync_dir(to).map_err(failed("sync", to))?;
+    Ok(report)
 }
 
 /// Makes a store in `dir` of the backup `from`, after checking all of it. A new numbering of changes begins with it.
-pub fn restore(_from: &Path, _dir: &Path) -> Result<BackupReport, BackupError> {
-    unimplemented!()
+pub fn restore(from: &Path, dir: &Path) -> Result<BackupReport, BackupError> {
+    let state = offline::read_state(from)?;
+    let old = NodeIdentity::read(from)?.ok_or_else(|| OfflineError::NoStore { dir: from.to_owned() })?;
+    make_empty(dir)?;
+    copy(from, dir)?;
+    let node = old.in_new_epoch(state.cursor().epoch, NewEpoch::Restored);
+    let report = checked(dir, &node)?;
+    // Last: without it the folder is no store, and an interrupted restore cannot be taken for one.
+    node.write(dir)?;
+    files::sync_dir(dir).map_err(failed("sync", dir))?;
+    Ok(report)
 }
 
 /// Removes the view and the indexes of the store in `dir`, which nobody may have open, and builds them anew.
-pub fn rebuild(_dir: &Path) -> Result<OpenReport, BackupError> {
-    unimplemented!()
+pub fn rebuild(dir: &Path) -> Result<OpenReport, BackupError> {
+    if NodeIdentity::read(dir)?.is_none() {
+        return Err(OfflineError::NoStore { dir: dir.to_owned() }.into());
+    }
+    let lock = open::lock(dir)?;
+    files::remove_dir(&view_path(dir)).map_err(failed("remove", dir))?;
+    let journal = open::journal_path(dir);
+    for segment in scan::find(&journal).map_err(OpenError::from)?.segments {
+        let index = index_path(&segment.path);
+        files::remove_file(&index).map_err(failed("remove", &index))?;
+    }
+    let (store, writer, report) = open::open_locked(StoreConfig::new(dir), lock)?;
+    store.build_indexes().map_err(|error| BackupError::Index(Box::new(error)))?;
+    writer.close()?;
+    Ok(report)
+}
+
+/// Makes the folder `dir`, which must not hold anything.
+fn make_empty(dir: &Path) -> Result<(), BackupError> {
+    fs::create_dir_all(dir).map_err(failed("make", dir))?;
+    let mut entries = fs::read_dir(dir).map_err(failed("list", dir))?;
+    match entries.next() {
+        None => Ok(()),
+        Some(_) => Err(BackupError::NotEmpty { dir: dir.to_owned() }),
+    }
+}
+
+/// Copies the segments of `from` to `to`, each as far as it reaches when the copy begins; the last one may end within a frame.
+fn copy(from: &Path, to: &Path) -> Result<(), BackupError> {
+    let (source, target) = (open::journal_path(from), open::journal_path(to));
+    fs::create_dir(&target).map_err(failed("make", &target))?;
+    let found = scan::find(&source).map_err(OfflineError::from)?;
+    for segment in &found.segments {
+        let path = segment_path(&target, segment.header.first);
+        copy_file(&segment.path, &path, segment.bytes).map_err(failed("copy", &segment.path))?;
+    }
+    files::sync_dir(&target).map_err(failed("sync", &target))
+}
+
+fn copy_file(from: &Path, to: &Path, bytes: u64) -> io::Result<()> {
+    let mut target = File::create_new(to)?;
+    io::copy(&mut File::open(from)?.take(bytes), &mut target)?;
+    target.sync_all()
+}
+
+/// Checks the journal in `dir`, of which nothing else is there yet, and cuts off a frame that was being written.
+fn checked(dir: &Path, node: &NodeIdentity) -> Result<BackupReport, BackupError> {
+    let report = offline::read_journal(dir, |_| Ok(()))?.report;
+    if let Some(torn) = &report.torn_tail {
+        let cut = || {
+            let file = OpenOptions::new().write(true).open(&torn.segment)?;
+            file.set_len(torn.offset)?;
+            file.sync_all()
+        };
+        cut().map_err(failed("cut", &torn.segment))?;
+    }
+    Ok(BackupReport {
+        segments: report.segments,
+        bytes: report.bytes,
+        first_position: report.first_position,
+        last_position: report.last_position,
+        epoch: node.epoch,
+    })
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+    let path = path.to_owned();
+    move |source| BackupError::Io { action, path, source }
 }

@@ -16,16 +16,29 @@ pub struct StoreConfig {
     pub dir: PathBuf,
     /// A segment that has reached this size is followed by the next one.
     pub segment_bytes: u64,
-    /// Above this size the oldest segments go. It never falls below what the present state needs.
-    pub history_max_bytes: u64,
-    /// Segments in which everything is older go.
-    pub history_max_age: Duration,
+    /// How much history is kept.
+    pub retention: Retention,
     /// Below this much free space intake is to be refused.
     pub free_space_watermark_bytes: u64,
     /// The view.
     pub view: ViewConfig,
     /// How many frames may be on their way to the disk.
     pub pipeline_frames_max: usize,
+}
+
+/// How much history is kept. It can change while the store is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Above this size the oldest segments go. It never falls below what the present state needs.
+    pub history_max_bytes: u64,
+    /// Segments in which everything is older go.
+    pub history_max_age: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { history_max_bytes: 8 * 1024 * 1024 * 1024, history_max_age: Duration::from_secs(90 * 24 * 3600) }
+    }
 }
 
 /// How the view is kept.
@@ -53,8 +66,7 @@ impl StoreConfig {
         Self {
             dir: dir.into(),
             segment_bytes: 64 * 1024 * 1024,
-            history_max_bytes: 8 * 1024 * 1024 * 1024,
-            history_max_age: Duration::from_secs(90 * 24 * 3600),
+            retention: Retention::default(),
             free_space_watermark_bytes: 256 * 1024 * 1024,
             view: ViewConfig::default(),
             pipeline_frames_max: 2,

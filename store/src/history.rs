@@ -168,6 +168,28 @@ pub(crate) fn entry(journal: &Journal, position: Position) -> Result<Option<Entr
     found.transpose().map_err(|error| unreadable(journal, position, &error.to_string()).into())
 }
 
+/// The entries behind `after`, in order.
+pub(crate) fn entries_after(journal: &Journal, after: Position) -> Result<Vec<Entry>, ReadError> {
+    let mut entries = Vec::new();
+    let mut failure = None;
+    journal.walk(after, |record| {
+        if record.kind == Kind::Entry {
+            match record::entry(record.payload, record.position) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => {
+                    failure = Some((record.position, error.to_string()));
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    match failure {
+        Some((position, reason)) => Err(unreadable(journal, position, &reason).into()),
+        None => Ok(entries),
+    }
+}
+
 impl Search<'_> {
     fn segment(&mut self, journal: &Journal, segment: &Segment) -> Result<End, ReadError> {
         let chunks = chunks(segment)?;
@@ -239,7 +261,8 @@ impl Search<'_> {
             // What lies in one chunk is read at once.
             buffer.clear();
             buffer.push(position);
-            while let Some(next) = positions.next_if(|next| *next >= chunk.position && until.is_none_or(|until| *next < until)) {
+            while let Some(next) = positions.next_if(|next| *next >= chunk.position && until.is_none_or(|until| *next < until))
+            {
                 buffer.push(next);
             }
             if !self.may_match(&chunk) {

@@ -207,12 +207,12 @@ impl Keeper {
         };
         let bytes = self.shared.journal.bytes();
         let tight = || files::free_bytes(&config.dir).is_ok_and(|free| free < config.free_space_watermark_bytes);
-        let too_much = bytes > config.history_max_bytes.max(floor) || (bytes > floor && tight());
+        let too_much = bytes > self.shared.retention().history_max_bytes.max(floor) || (bytes > floor && tight());
         Ok((too_much || self.is_too_old(oldest)?).then(|| Arc::clone(oldest)))
     }
 
     fn is_too_old(&self, segment: &Segment) -> Result<bool, ReadError> {
-        let max_age = i64::try_from(self.shared.config.history_max_age.as_micros()).unwrap_or(i64::MAX);
+        let max_age = i64::try_from(self.shared.retention().history_max_age.as_micros()).unwrap_or(i64::MAX);
         let limit = node::now().as_micros().saturating_sub(max_age);
         let newest = match segment.with_builder(|builder| builder.newest()) {
             Some(newest) => newest,

@@ -28,7 +28,7 @@ mod stream;
 mod view;
 mod writer;
 
-pub use config::{StoreConfig, ViewConfig, ViewEngine};
+pub use config::{Retention, StoreConfig, ViewConfig, ViewEngine};
 pub use frame::{Frame, Results};
 pub use history::{HISTORY_LIMIT_MAX, HistoryPage, HistoryQuery, Order};
 pub use journal::{DamageError, FRAME_BYTES_MAX, ReadError};
@@ -41,3 +41,6 @@ pub use state::{
 pub use store::{Info, StateRead, Store};
 pub use stream::{Item, Page, STREAM_LIMIT_MAX};
 pub use writer::{AppendError, CloseError, Durable, Recovered, Room, Writer};
+
+#[cfg(test)]
+mod tests;

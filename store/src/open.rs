@@ -150,12 +150,22 @@ impl From<ScanError> for OpenError {
 /// Opens the store that `config` says.
 pub(crate) fn open(config: StoreConfig) -> Result<(Store, Writer, OpenReport), OpenError> {
     check(&config)?;
+    fs::create_dir_all(journal_path(&config.dir)).map_err(io_error("make", &config.dir))?;
+    let lock = lock(&config.dir)?;
+    open_locked(config, lock)
+}
+
+/// Takes the store in `dir`.
+pub(crate) fn lock(dir: &Path) -> Result<StoreLock, OpenError> {
+    StoreLock::take(dir).map_err(|error| match error {
+        LockError::Held(pid) => OpenError::Locked { dir: dir.to_owned(), pid },
+        LockError::Io(source) => OpenError::Io { action: "lock", path: dir.to_owned(), source },
+    })
+}
+
+/// Opens a store that is ours already.
+pub(crate) fn open_locked(config: StoreConfig, lock: StoreLock) -> Result<(Store, Writer, OpenReport), OpenError> {
     let dir = config.dir.clone();
-    fs::create_dir_all(journal_path(&dir)).map_err(io_error("make", &dir))?;
-    let lock = StoreLock::take(&dir).map_err(|error| match error {
-        LockError::Held(pid) => OpenError::Locked { dir: dir.clone(), pid },
-        LockError::Io(source) => OpenError::Io { action: "lock", path: dir.clone(), source },
-    })?;
     let mut report = OpenReport::default();
     let mut found = scan::find(&journal_path(&dir))?;
     let mut node = identity(&dir, !found.segments.is_empty())?;
@@ -390,7 +400,9 @@ fn leap(
     report: &mut OpenReport,
 ) -> Result<(), OpenError> {
     tracing::error!(
-        journal_ends_at = last.0, known = known.0, epoch = node.epoch.0,
+        journal_ends_at = last.0,
+        known = known.0,
+        epoch = node.epoch.0,
         "the journal ends before what was known to be written; it goes on from there in a new epoch"
     );
     report.tail_missing = Some(TailMissing { from: last.plus(1), to: known });

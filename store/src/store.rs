@@ -12,7 +12,7 @@ use klaxon_schemas::names::AlarmType;
 use klaxon_schemas::state::{Cursor, Shelf, StateKey, StateRecord, Suppression};
 use tokio::sync::watch;
 
-use crate::config::StoreConfig;
+use crate::config::{Retention, StoreConfig};
 use crate::files;
 use crate::history::{self, HistoryPage, HistoryQuery};
 use crate::journal::{Journal, ReadError};
@@ -67,6 +67,7 @@ pub struct Info {
 pub(crate) struct Shared {
     pub(crate) config: StoreConfig,
     pub(crate) node: NodeIdentity,
+    retention: RwLock<Retention>,
     pub(crate) journal: Arc<Journal>,
     state: RwLock<State>,
     ring: RwLock<Ring>,
@@ -94,6 +95,7 @@ impl Shared {
         let committed = journal.last();
         let dirty = Dirty { position: state.position(), ..Dirty::default() };
         Self {
+            retention: RwLock::new(config.retention),
             config,
             node,
             journal,
@@ -108,6 +110,15 @@ impl Shared {
             view_bytes: AtomicU64::new(0),
             view_repairs: AtomicU64::new(0),
         }
+    }
+
+    /// How much history is kept now.
+    pub(crate) fn retention(&self) -> Retention {
+        *self.retention.read().expect("nobody panics while holding it")
+    }
+
+    pub(crate) fn set_retention(&self, retention: Retention) {
+        *self.retention.write().expect("nobody panics while holding it") = retention;
     }
 
     pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
@@ -145,8 +156,7 @@ impl Shared {
     pub(crate) fn take_dirty(&self, wait: Duration) -> (Dirty, bool) {
         let queue = self.queue.lock().expect("nobody panics while holding it");
         let idle = |queue: &mut KeeperQueue| !queue.stop && queue.dirty.rows() <= DIRTY_ROWS_MANY;
-        let (mut queue, _) =
-            self.wake.wait_timeout_while(queue, wait, idle).expect("nobody panics while holding it");
+        let (mut queue, _) = self.wake.wait_timeout_while(queue, wait, idle).expect("nobody panics while holding it");
         let position = queue.dirty.position;
         let dirty = std::mem::replace(&mut queue.dirty, Dirty { position, ..Dirty::default() });
         (dirty, queue.stop)
@@ -221,6 +231,17 @@ impl Store {
         history::entry(&self.0.journal, position)
     }
 
+    /// The entries behind `after`, in order: what was journalled and has no results yet.
+    pub fn entries_after(&self, after: Position) -> Result<Vec<Entry>, ReadError> {
+        history::entries_after(&self.0.journal, after)
+    }
+
+    /// Builds every index of a full segment that is not there.
+    pub(crate) fn build_indexes(&self) -> Result<(), ReadError> {
+        let segments = self.0.journal.segments();
+        segments.iter().try_for_each(|segment| segment.index().map(drop))
+    }
+
     /// What the store is at the moment.
     pub fn info(&self) -> Info {
         let shared = &self.0;
@@ -257,6 +278,11 @@ impl Store {
 }
 
 impl StateRead<'_> {
+    /// The whole state, as what works on the files also gives it.
+    pub fn state(&self) -> &State {
+        &self.0
+    }
+
     /// Up to where the journal is in this state.
     pub fn position(&self) -> Position {
         self.0.position()

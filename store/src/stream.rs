@@ -83,7 +83,12 @@ impl Ring {
 }
 
 /// What stands behind `after`.
-pub(crate) fn page(ring: &std::sync::RwLock<Ring>, journal: &Journal, after: Position, limit: usize) -> Result<Page, ReadError> {
+pub(crate) fn page(
+    ring: &std::sync::RwLock<Ring>,
+    journal: &Journal,
+    after: Position,
+    limit: usize,
+) -> Result<Page, ReadError> {
     let limit = limit.clamp(1, STREAM_LIMIT_MAX);
     if let Some(page) = ring.read().expect("nobody panics while holding it").page(after, limit) {
         return Ok(page);

@@ -17,6 +17,7 @@ use klaxon_schemas::change::Subject;
 use klaxon_schemas::ids::Position;
 use klaxon_schemas::state::{Cursor, StateKey, StateRecord};
 
+use crate::config::Retention;
 use crate::files;
 use crate::frame::{Frame, Results};
 use crate::journal::FRAME_BYTES_MAX;
@@ -30,7 +31,7 @@ use crate::stream::Item;
 /// How long an answer about free space holds.
 const ROOM_INTERVAL: Duration = Duration::from_millis(250);
 /// The most alarms and records carried forward in one frame: even the largest fit into it.
-const CARRY_ROWS_MAX: usize = 64;
+const CARRY_ROWS_MAX: usize = 512;
 /// The most such frames for one call of [`Writer::maintain`].
 const CARRY_FRAMES_MAX: usize = 64;
 
@@ -43,6 +44,8 @@ pub struct Writer {
     room: Mutex<Option<(Instant, Room)>>,
     thread: Option<JoinHandle<()>>,
     keeper: Option<JoinHandle<Result<(), CloseError>>>,
+    #[cfg(test)]
+    disk_room: Arc<std::sync::atomic::AtomicU64>,
     /// Last, so that it is let go when nobody writes any more.
     _lock: StoreLock,
 }
@@ -186,6 +189,8 @@ impl Writer {
         let (jobs, queue) = channel();
         let pipeline = Arc::new(Pipeline::default());
         let next = appender.next();
+        #[cfg(test)]
+        let disk_room = Arc::clone(&appender.room);
         let thread = {
             let (shared, pipeline) = (Arc::clone(&shared), Arc::clone(&pipeline));
             std::thread::Builder::new()
@@ -200,6 +205,8 @@ impl Writer {
             room: Mutex::new(None),
             thread: Some(thread),
             keeper: Some(keeper),
+            #[cfg(test)]
+            disk_room,
             _lock: lock,
         })
     }
@@ -302,6 +309,11 @@ impl Writer {
         Some(rows)
     }
 
+    /// From now on so much history is kept.
+    pub fn set_retention(&mut self, retention: Retention) {
+        self.shared.set_retention(retention);
+    }
+
     /// Whether free space is above the watermark; cheap.
     pub fn room(&self) -> Room {
         let mut last = self.room.lock().expect("nobody panics while holding it");
@@ -323,6 +335,12 @@ impl Writer {
     /// Finishes what is in flight, brings the view up to date and lets the folder go.
     pub fn close(mut self) -> Result<(), CloseError> {
         self.stop()
+    }
+
+    /// Lets the disk be full when a segment has `bytes`.
+    #[cfg(test)]
+    pub(crate) fn limit_segment_bytes(&self, bytes: u64) {
+        self.disk_room.store(bytes, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn stop(&mut self) -> Result<(), CloseError> {

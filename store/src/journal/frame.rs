@@ -28,8 +28,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 7] =
-        [Self::Entry, Self::Change, Self::Touched, Self::Alarm, Self::Put, Self::Delete, Self::Cursor];
+    const ALL: [Self; 7] = [Self::Entry, Self::Change, Self::Touched, Self::Alarm, Self::Put, Self::Delete, Self::Cursor];
 
     fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
@@ -63,6 +62,8 @@ pub(crate) struct FrameBuffer {
     bytes: Vec<u8>,
     first: Position,
     records: u32,
+    /// A payload is longer than a record's head can say.
+    overlong: bool,
 }
 
 impl FrameBuffer {
@@ -72,6 +73,7 @@ impl FrameBuffer {
         self.bytes.resize(FRAME_HEADER_BYTES, 0);
         self.first = first;
         self.records = 0;
+        self.overlong = false;
     }
 
     /// How large it is up to now.
@@ -90,8 +92,10 @@ impl FrameBuffer {
         self.bytes.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
         write(&mut self.bytes);
         let payload = start + RECORD_HEADER_BYTES;
-        // A payload that is too long makes the frame too long, which `finish` refuses.
-        let length = (self.bytes.len() - payload).min(PAYLOAD_BYTES_MAX) as u32;
+        let length = self.bytes.len() - payload;
+        // `finish` refuses such a frame.
+        self.overlong |= length > PAYLOAD_BYTES_MAX;
+        let length = length.min(PAYLOAD_BYTES_MAX) as u32;
         let word = (u32::from(kind as u8) << 24 | length).to_le_bytes();
         let crc = record_crc(self.next(), word, &self.bytes[payload..]);
         self.bytes[start..start + 4].copy_from_slice(&word);
@@ -101,7 +105,7 @@ impl FrameBuffer {
 
     /// The whole frame, or its length if that is too much.
     pub(crate) fn finish(&mut self) -> Result<&[u8], usize> {
-        if self.bytes.len() > FRAME_BYTES_MAX {
+        if self.overlong || self.bytes.len() > FRAME_BYTES_MAX {
             return Err(self.bytes.len());
         }
         let body = (self.bytes.len() - FRAME_HEADER_BYTES) as u32;

@@ -324,11 +324,13 @@ impl SegmentIndex {
         let mut last_chunk = None;
         let mut failure = None;
         let start = (segment.header.first, SEGMENT_HEADER_BYTES as u64);
-        segment.walk_at(start, segment.header.first, |record, offset| match builder.read(&record, offset, &mut last_chunk) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failure = Some(segment.damage(offset, format!("a {} cannot be read: {error}", record.kind.as_str())));
-                ControlFlow::Break(())
+        segment.walk_at(start, segment.header.first, |record, offset| {
+            match builder.read(&record, offset, &mut last_chunk) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failure = Some(segment.damage(offset, format!("a {} cannot be read: {error}", record.kind.as_str())));
+                    ControlFlow::Break(())
+                }
             }
         })?;
         if let Some(damage) = failure {

@@ -29,7 +29,7 @@ use segment::Segment;
 pub(crate) const FORMAT: u32 = 1;
 
 /// The most bytes in a frame.
-pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Bytes of the journal that are not what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -168,8 +168,7 @@ pub(crate) fn fact(kind: Kind, payload: &[u8]) -> Result<Fact, DecodeError> {
             Fact::Put(key, record)
         }
         Kind::Delete => {
-            let text = std::str::from_utf8(payload)
-                .map_err(|_| DecodeError::Field { field: "key", reason: "is no UTF-8" })?;
+            let text = std::str::from_utf8(payload).map_err(|_| DecodeError::Field { field: "key", reason: "is no UTF-8" })?;
             Fact::Deleted(v1::state_key(text)?)
         }
         Kind::Cursor => Fact::Cursor(serde_json::from_slice(payload)?),

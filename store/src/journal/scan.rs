@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use klaxon_schemas::ids::Position;
 
+use super::DamageError;
 use super::frame::{FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, RawRecord, Step, step};
 use super::segment::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, segment_first, segment_path};
-use super::DamageError;
 
 /// How much is read at once when a whole frame is looked for behind one that is not.
 const SEARCH_BYTES: usize = 1024 * 1024;
@@ -156,7 +156,8 @@ pub(crate) fn scan(
                 if !is_last {
                     return Err(damaged(offset, reason.to_owned()).into());
                 }
-                let behind = whole_frame_behind(&file, offset, segment.bytes, expected).map_err(|source| failed("read", source))?;
+                let behind =
+                    whole_frame_behind(&file, offset, segment.bytes, expected).map_err(|source| failed("read", source))?;
                 if let Some(behind) = behind {
                     return Err(damaged(offset, format!("{reason}, but a whole frame follows at offset {behind}")).into());
                 }
@@ -197,12 +198,7 @@ pub(crate) fn scan(
 }
 
 /// Reads the frame at `offset` if it is whole; else says why it is not.
-fn read_frame(
-    file: &File,
-    offset: u64,
-    end: u64,
-    frame: &mut Vec<u8>,
-) -> io::Result<Result<FrameHeader, &'static str>> {
+fn read_frame(file: &File, offset: u64, end: u64, frame: &mut Vec<u8>) -> io::Result<Result<FrameHeader, &'static str>> {
     let left = end - offset;
     if left < FRAME_HEADER_BYTES as u64 {
         return Ok(Err("the file ends within the head of a frame"));

@@ -196,8 +196,7 @@ impl Indexes {
             marks.into_iter().filter(|(has, _)| *has).for_each(|(_, number)| step(number));
         }
         if let Some(of_type) = self.types.get_mut(&alarm.key.alarm_type) {
-            let (total, shelved) =
-                &mut of_type.active.entry(alarm.key.site.clone()).or_default()[facets.severity as usize];
+            let (total, shelved) = &mut of_type.active.entry(alarm.key.site.clone()).or_default()[facets.severity as usize];
             step(total);
             if facets.shelved {
                 step(shelved);

@@ -63,11 +63,6 @@ impl Batch {
     pub(crate) fn delete(&mut self, table: Table, key: &[u8]) {
         self.rows.push((table, key.to_vec(), None));
     }
-
-    /// How many rows.
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
-    }
 }
 
 /// An engine that is open.

@@ -1,0 +1,159 @@
+//! Lists and counts agree with looking at every alarm.
+
+use super::*;
+use crate::state::State;
+use crate::{AlarmQuery, AlarmSort, Cleared, Order};
+use klaxon_schemas::alarm::{Mark, Shelved};
+use klaxon_schemas::names::Actor;
+use klaxon_schemas::state::Suppression;
+use proptest::prelude::*;
+
+fn some_alarm() -> impl Strategy<Value = Alarm> {
+    (0u64..40, 0usize..5, any::<(bool, bool, bool)>(), 0u64..10, 0u64..10).prop_map(
+        |(number, severity, (cleared, acknowledged, shelved), raised, changed)| {
+            let by = Actor::new("ann").expect("valid");
+            let mut alarm = alarm(number);
+            alarm.severity = Severity::ALL[severity];
+            alarm.cleared = cleared.then(|| Clearance { at: at(changed), by: ClearedBy::Report });
+            alarm.acknowledged = acknowledged.then(|| Mark { by: by.clone(), at: at(changed), note: None });
+            let reason = Text::new("").expect("valid");
+            alarm.shelved = shelved.then(|| Shelved { by, at: at(changed), until: at(99), reason, shelf: None });
+            alarm.raised_at = at(raised);
+            alarm.changed_at = at(changed);
+            alarm.count = changed;
+            alarm
+        },
+    )
+}
+
+fn some_query() -> impl Strategy<Value = AlarmQuery> {
+    let names = (
+        prop::option::of(prop::sample::select(vec!["north", "south", "west"])),
+        prop::option::of(prop::sample::select(vec!["host=web-1", "host=web-3.filesystem=/var/3", "host=web"])),
+        prop::option::of(prop::sample::select(vec!["disk.full", "link.down", "none"])),
+        prop::option::of(prop::sample::select(vec!["NUMBER 1", "web-2", "nowhere", ""])),
+    );
+    let axes = (
+        prop::sample::select(vec![Cleared::No, Cleared::Yes, Cleared::Both]),
+        prop::option::of(0usize..5),
+        any::<(Option<bool>, Option<bool>, Option<bool>)>(),
+        prop::option::of(0u64..10),
+    );
+    let sort = (
+        prop::sample::select(vec![
+            AlarmSort::Severity,
+            AlarmSort::RaisedAt,
+            AlarmSort::ChangedAt,
+            AlarmSort::Resource,
+            AlarmSort::AlarmType,
+            AlarmSort::Site,
+            AlarmSort::Count,
+        ]),
+        any::<bool>(),
+        1usize..8,
+    );
+    (names, axes, sort).prop_map(
+        |((site, resource, alarm_type, text), (cleared, severity, is, raised), (sort, down, limit))| AlarmQuery {
+            site: site.map(|site| Site::new(site).expect("valid")),
+            resource: resource.map(|resource| Resource::new(resource).expect("valid")),
+            alarm_type: alarm_type.map(|alarm_type| AlarmType::new(alarm_type).expect("valid")),
+            text: text.map(str::to_owned),
+            severity_min: severity.map(|severity| Severity::ALL[severity]),
+            cleared,
+            acknowledged: is.0,
+            shelved: is.1,
+            suppressed: is.2,
+            raised_from: raised.map(at),
+            sort,
+            order: if down { Order::Descending } else { Order::Ascending },
+            limit,
+            ..AlarmQuery::default()
+        },
+    )
+}
+
+fn naive(state: &State, query: &AlarmQuery) -> Vec<Arc<Alarm>> {
+    let mut found: Vec<Arc<Alarm>> = state
+        .alarms()
+        .filter(|alarm| {
+            let key = &alarm.key;
+            let text = format!("{}\n{}\n{}", alarm.text, key.resource, key.alarm_type).to_lowercase();
+            (query.cleared == Cleared::Both || alarm.cleared.is_some() == (query.cleared == Cleared::Yes))
+                && query.site.as_ref().is_none_or(|site| *site == key.site)
+                && query.resource.as_ref().is_none_or(|resource| resource.contains(&key.resource))
+                && query.alarm_type.as_ref().is_none_or(|alarm_type| *alarm_type == key.alarm_type)
+                && query.text.as_ref().is_none_or(|words| text.contains(&words.to_lowercase()))
+                && query.severity_min.is_none_or(|least| alarm.severity >= least)
+                && query.acknowledged.is_none_or(|is| alarm.acknowledged.is_some() == is)
+                && query.shelved.is_none_or(|is| alarm.shelved.is_some() == is)
+                && query.suppressed.is_none_or(|is| state.is_suppressed(&key.alarm_type) == is)
+                && query.raised_from.is_none_or(|from| alarm.raised_at >= from)
+        })
+        .cloned()
+        .collect();
+    let by = |alarm: &Alarm| -> (u64, i64, String) {
+        match query.sort {
+            AlarmSort::Severity => (alarm.severity as u64, alarm.raised_at.as_micros(), String::new()),
+            AlarmSort::RaisedAt => (0, alarm.raised_at.as_micros(), String::new()),
+            AlarmSort::ChangedAt => (0, alarm.changed_at.as_micros(), String::new()),
+            AlarmSort::Resource => (0, 0, alarm.key.resource.to_string()),
+            AlarmSort::AlarmType => (0, 0, alarm.key.alarm_type.to_string()),
+            AlarmSort::Site => (0, 0, alarm.key.site.to_string()),
+            AlarmSort::Count => (alarm.count, 0, String::new()),
+        }
+    };
+    found.sort_by_key(|alarm| (by(alarm), alarm.id));
+    if query.order == Order::Descending {
+        found.reverse();
+    }
+    found
+}
+
+proptest! {
+    #[test]
+    fn pages_together_are_what_a_naive_filter_finds(
+        alarms in prop::collection::vec((some_alarm(), any::<bool>()), 0..80),
+        query in some_query(),
+        suppressed in any::<bool>(),
+    ) {
+        let mut state = State::default();
+        for (number, (alarm, forget)) in alarms.into_iter().enumerate() {
+            let id = alarm.id;
+            state.put_alarm(Arc::new(alarm), Position(number as u64));
+            if forget && number % 3 == 0 {
+                state.apply_fact(crate::journal::record::Fact::Forgotten(id), Position(number as u64)).expect("applies");
+            }
+        }
+        let disk = AlarmType::new("disk.full").expect("valid");
+        if suppressed {
+            let record = Suppression { by: Actor::new("bob").expect("valid"), at: at(1), reason: None };
+            state.put_record(StateKey::Suppression(disk.clone()), Some(StateRecord::Suppression(Arc::new(record))), Position(1));
+        }
+        let mut found = Vec::new();
+        let mut after = None;
+        loop {
+            let page = state.list(&AlarmQuery { after: after.clone(), ..query.clone() });
+            prop_assert!(page.items.len() <= query.limit);
+            found.extend(page.items);
+            let Some(next) = page.next else { break };
+            prop_assert_eq!(&next.to_string().parse::<crate::AlarmCursor>().expect("reads"), &next);
+            after = Some(next);
+        }
+        prop_assert_eq!(found, naive(&state, &query));
+
+        let counts = state.counts();
+        let active: Vec<_> = state.alarms().filter(|alarm| alarm.is_active()).collect();
+        let total: u64 = counts.sites.values().map(|site| site.total().total).sum();
+        let shown: u64 = counts.sites.values().map(|site| site.total().shown).sum();
+        let hidden: u64 = counts.sites.values().map(|site| site.total().suppressed).sum();
+        prop_assert_eq!(total, active.len() as u64);
+        prop_assert_eq!(counts.cleared, (state.alarms_len() - active.len()) as u64);
+        prop_assert_eq!(hidden, active.iter().filter(|alarm| state.is_suppressed(&alarm.key.alarm_type)).count() as u64);
+        let expected = active.iter().filter(|alarm| alarm.shelved.is_none() && !state.is_suppressed(&alarm.key.alarm_type));
+        prop_assert_eq!(shown, expected.count() as u64);
+        for alarm in state.alarms() {
+            let digits = alarm.id.to_string();
+            prop_assert!(state.find_by_prefix(&digits[..10], 10).contains(&alarm));
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Old segments go, and what is left still makes the same state.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::{ReadError, Retention, offline};
+
+#[test]
+fn segments_go_and_the_journal_alone_still_makes_the_state() {
+    let dir = tempfile::tempdir().expect("makes");
+    let config = StoreConfig { retention: Retention { history_max_bytes: 1, ..Retention::default() }, ..small(dir.path()) };
+    let (mut toy, _) = Toy::open_with(config.clone());
+    // Alarms that stay as they are from the beginning, behind them much that comes and goes.
+    toy.raise(1, 20, 20);
+    for round in 0..60 {
+        let numbers: Vec<u64> = (1000 + round * 20..1020 + round * 20).collect();
+        toy.commit(&numbers.iter().map(|number| Step::Raise(*number)).collect::<Vec<_>>());
+        toy.commit(&numbers.iter().map(|number| Step::Clear(*number)).collect::<Vec<_>>());
+        toy.commit(&numbers.iter().flat_map(|number| [Step::Purge(*number), Step::Forget(*number)]).collect::<Vec<_>>());
+        toy.commit(&[Step::Again(1), Step::Again(2)]);
+    }
+    let before = toy.store.info();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while toy.store.info().segments > 4 {
+        assert!(Instant::now() < deadline, "{:?}", toy.store.info());
+        toy.writer.maintain();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let info = toy.store.info();
+    assert!(info.first_position > Position(1) && info.journal_bytes < before.journal_bytes + 100_000);
+    assert!(
+        matches!(toy.store.changes_after(Position(0), 10), Err(ReadError::Gap { first_retained }) if first_retained == toy.store.info().first_position)
+    );
+    assert_eq!(toy.store.read().alarms().count(), 20);
+    let folded = offline::read_state(dir.path()).expect("reads");
+    assert_eq!(folded, *toy.store.read().state());
+    let alarms: Vec<Arc<Alarm>> = toy.store.read().alarms().cloned().collect();
+    toy.close();
+    std::fs::remove_dir_all(dir.path().join("view")).expect("removes");
+    let (toy, report) = Toy::open_with(config);
+    assert!(report.view_rebuilt.is_some());
+    assert_eq!(toy.store.read().alarms().cloned().collect::<Vec<_>>(), alarms);
+    toy.close();
+}
