@@ -5,9 +5,10 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use bytes::Bytes;
 use http_body_util::LengthLimitError;
+use klaxon_store::publish::PublishError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Api;
@@ -63,6 +64,9 @@ impl FromRequest<Api> for WholeBody {
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         let form = Form::of(request.headers());
         let limit = api.config().body_bytes_max;
+        if length(request.headers()).is_some_and(|length| length > limit as u64) {
+            return Err(too_large(limit));
+        }
         let room = usize::min(expected_bytes(request.headers(), limit), HELD_BYTES_MAX);
         let room = u32::try_from(room).unwrap_or(u32::MAX);
         let Ok(Ok(room)) = tokio::time::timeout(ROOM_WAIT, api.bodies().acquire_many_owned(room)).await else {
@@ -101,28 +105,36 @@ pub(crate) fn unsupported(wanted: &str) -> Problem {
     Problem::new(Kind::UnsupportedMediaType, format!("the header content-type must be {wanted}"))
 }
 
-/// Counts a submission that cannot even be taken apart as one that was received and rejected.
-pub(crate) fn count_unreadable(api: &Api, reason: RejectReason) {
+/// Counts a submission that cannot even be taken apart as one thing that was received, and rejected or dropped.
+pub(crate) fn count_unreadable(api: &Api, problem: &Problem) {
     let mut tally = Tally::default();
-    tally.reject(reason, 1);
+    if problem.is(Kind::Busy) {
+        tally.refuse(&PublishError::Busy, 1);
+    } else if problem.is(Kind::TooLarge) {
+        tally.reject(RejectReason::TooLarge, 1);
+    } else {
+        tally.reject(RejectReason::Invalid, 1);
+    }
     api.counters().settle(&tally);
 }
 
-/// How large the body may become, as far as can be told beforehand.
+/// How large the body may become, as far as can be told beforehand. Decompression takes the header away with the coding.
 fn expected_bytes(headers: &HeaderMap, limit: usize) -> usize {
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    match length {
-        Some(length) if !headers.contains_key(CONTENT_ENCODING) => length.min(limit),
-        Some(_) | None => limit,
-    }
+    length(headers).and_then(|length| usize::try_from(length).ok()).map_or(limit, |length| length.min(limit))
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new(Kind::TooLarge, format!("the body is larger than {limit} bytes, decompressed"))
 }
 
 async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
     match tokio::time::timeout(SEND_WAIT, to_bytes(body, limit)).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_limit(&error) => {
-            Err(Problem::new(Kind::TooLarge, format!("the body is larger than {limit} bytes, decompressed")))
-        }
+        Ok(Err(error)) if is_limit(&error) => Err(too_large(limit)),
         Ok(Err(error)) => {
             let source = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             Err(Problem::new(Kind::BadRequest, format!("the body cannot be read: {}", quoted(&source))))

@@ -148,7 +148,7 @@ pub(crate) async fn post(
     let (items, sent) = match read {
         Ok(read) => read,
         Err(Unread::Body(problem)) => {
-            count_unreadable(&api, if problem.is(Kind::TooLarge) { RejectReason::TooLarge } else { RejectReason::Invalid });
+            count_unreadable(&api, &problem);
             return Err(problem);
         }
         Err(Unread::TooMany { events, events_max }) => {

@@ -81,18 +81,17 @@ fn is_local(local: SocketAddr, authority: Option<&Authority>, headers: &HeaderMa
         let detail = format!("{} is not this node; it is reached as localhost, 127.0.0.1 or [::1]", quoted(host));
         Problem::new(Kind::Misdirected, detail)
     };
-    let mut hosts = 0;
-    for host in headers.get_all(HOST) {
-        hosts += 1;
-        let text = host.to_str().unwrap_or_default();
-        if hosts > 1 || !is_ours(text, local) {
-            return Err(misdirected(text));
-        }
+    let mut hosts = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
+    match (hosts.next(), hosts.next()) {
+        (Some(_), Some(_)) => return Err(Problem::new(Kind::Misdirected, "the header host is given more than once")),
+        (Some(host), None) if !is_ours(host, local) => return Err(misdirected(host)),
+        (None, _) if authority.is_none() => return Err(Problem::new(Kind::Misdirected, "the header host is missing")),
+        (Some(_) | None, None) | (None, Some(_)) => {}
     }
-    match authority {
-        Some(authority) if !is_ours(authority.as_str(), local) => return Err(misdirected(authority.as_str())),
-        None if hosts == 0 => return Err(Problem::new(Kind::Misdirected, "the header host is missing")),
-        Some(_) | None => {}
+    if let Some(authority) = authority
+        && !is_ours(authority.as_str(), local)
+    {
+        return Err(misdirected(authority.as_str()));
     }
     for origin in headers.get_all(ORIGIN) {
         let text = origin.to_str().unwrap_or_default();

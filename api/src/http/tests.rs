@@ -27,6 +27,15 @@ use super::{Api, HttpConfig, Parts, Peer, router};
 
 const MAJOR: &str = r#"{"resource":"host=web-1.filesystem=/var","alarm_type":"disk.full","severity":"major"}"#;
 
+/// [`MAJOR`] as `gzip` writes it.
+const MAJOR_GZIP: &[u8] = &[
+    0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03, 0x15, 0xca, 0x41, 0x0a, 0x80, 0x20, 0x10, 0x40, 0xd1, 0xbb,
+    0xcc, 0xba, 0x8c, 0xb6, 0x81, 0x67, 0x89, 0xa9, 0x46, 0xb2, 0x46, 0x8c, 0x19, 0x35, 0x24, 0xba, 0x7b, 0xb6, 0xfd, 0xef,
+    0x3f, 0x20, 0xa4, 0x31, 0xcb, 0x4a, 0x30, 0xc1, 0x1e, 0x35, 0xd9, 0x9b, 0x96, 0x7e, 0x34, 0xce, 0x33, 0x69, 0xd5, 0x44,
+    0xc1, 0x0e, 0x05, 0x05, 0x3a, 0x40, 0x46, 0x09, 0x73, 0xaa, 0xd7, 0x7f, 0x6e, 0x5e, 0x4f, 0xe3, 0x32, 0x73, 0x03, 0xa5,
+    0x42, 0xe2, 0x53, 0x6d, 0x39, 0xe0, 0x11, 0x05, 0xde, 0x0f, 0x8a, 0xf1, 0xc4, 0x80, 0x55, 0x00, 0x00, 0x00,
+];
+
 struct Node {
     api: Api,
     router: Router,
@@ -290,9 +299,16 @@ async fn a_batch_is_judged_one_by_one_and_the_sums_balance() {
     assert_eq!(node.tcp(coded, MAJOR).await.0, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let broken = Request::post("/api/v1/events").header("content-type", "application/json").header("content-encoding", "gzip");
     assert_eq!(node.tcp(broken, MAJOR).await.0, StatusCode::BAD_REQUEST);
+    let zipped =
+        || Request::post("/api/v1/events").header("content-type", "application/json").header("content-encoding", "gzip");
+    assert_eq!(node.tcp(zipped(), MAJOR_GZIP.to_vec()).await.1["accepted"], 1);
+    assert_eq!(node.tcp(zipped(), MAJOR_GZIP[..40].to_vec()).await.0, StatusCode::BAD_REQUEST);
+    let announced =
+        Request::post("/api/v1/events").header("content-type", "application/json").header("content-length", "99999999999");
+    assert_eq!(node.tcp(announced, MAJOR).await.0, StatusCode::PAYLOAD_TOO_LARGE);
     let (received, tally) = node.api.counters().totals();
     assert_eq!(received, tally.received());
-    assert_eq!((tally.journalled, tally.dropped), (4, [0, 1, 0]));
+    assert_eq!((tally.journalled, tally.dropped), (5, [0, 1, 0]));
 }
 
 #[tokio::test]
