@@ -149,11 +149,16 @@ fn info(output: &Output, dir: &Path) -> Outcome {
     let counts = state.counts();
     let active: u64 = counts.sites.values().flat_map(|site| &site.by_severity).map(|severity| severity.total).sum();
     let node = node_json(dir);
+    // The identity is ahead of the journal from a restore until the next start.
+    let epoch = node["epoch"].as_u64().unwrap_or(cursor.epoch.0);
+    let (segments, bytes) = journal_size(dir)?;
     if output.json {
         return Ok(output.json(&json!({
             "dir": dir,
             "node": node,
-            "epoch": cursor.epoch,
+            "epoch": epoch,
+            "segments": segments,
+            "journal_bytes": bytes,
             "last_seq": cursor.last_seq,
             "position": state.position(),
             "applied": cursor.applied,
@@ -167,8 +172,9 @@ fn info(output: &Output, dir: &Path) -> Outcome {
         ("folder", dir.display().to_string()),
         ("node", text("node_id")),
         ("made", text("created_at")),
-        ("epoch", cursor.epoch.to_string()),
-        ("changes", cursor.last_seq.to_string()),
+        ("epoch", if epoch == cursor.epoch.0 { epoch.to_string() } else { format!("{epoch}, begins with the next start") }),
+        ("changes", format!("{} in epoch {}", cursor.last_seq, cursor.epoch)),
+        ("journal", format!("{} in {segments} segments", Size(bytes))),
         ("position", format!("{}, applied up to {}", state.position(), cursor.applied)),
         ("alarms", format!("{active} active, {} cleared, of {} sites", counts.cleared, counts.sites.len())),
     ];
@@ -182,6 +188,22 @@ fn info(output: &Output, dir: &Path) -> Outcome {
 fn node_json(dir: &Path) -> serde_json::Value {
     let text = std::fs::read(dir.join("node.json")).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()
+}
+
+/// How many segments there are, and their size.
+fn journal_size(dir: &Path) -> Outcome<(usize, u64)> {
+    let journal = dir.join("journal");
+    let failed = |error: io::Error| Failure::new(Code::Failed, format!("cannot read {}: {error}", journal.display()));
+    let (mut segments, mut bytes) = (0, 0);
+    for file in std::fs::read_dir(&journal).map_err(failed)? {
+        let file = file.map_err(failed)?;
+        if file.path().extension().is_some_and(|end| end == "seg") {
+            segments += 1;
+            // Retention may have removed it meanwhile.
+            bytes += file.metadata().map_or(0, |metadata| metadata.len());
+        }
+    }
+    Ok((segments, bytes))
 }
 
 fn export(dir: &Path, from: Position, to: &Path) -> Outcome {
