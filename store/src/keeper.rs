@@ -14,7 +14,7 @@ use klaxon_schemas::ids::Position;
 use crate::files;
 use crate::journal::ReadError;
 use crate::journal::frame::Kind;
-use crate::journal::index::{SegmentIndex, index_path};
+use crate::journal::index::{IndexBuilder, SegmentIndex, index_path};
 use crate::journal::segment::Segment;
 use crate::lock::RetentionLock;
 use crate::node::{self, HighWater};
@@ -214,7 +214,7 @@ impl Keeper {
     fn is_too_old(&self, segment: &Segment) -> Result<bool, ReadError> {
         let max_age = i64::try_from(self.shared.retention().history_max_age.as_micros()).unwrap_or(i64::MAX);
         let limit = node::now().as_micros().saturating_sub(max_age);
-        let newest = match segment.with_builder(|builder| builder.newest()) {
+        let newest = match segment.with_builder(IndexBuilder::newest) {
             Some(newest) => newest,
             None => segment.index()?.and_then(|index| index.newest()),
         };

@@ -47,6 +47,8 @@ impl StoreLock {
         }
         file.set_len(0).map_err(LockError::Io)?;
         writeln!(file, "{}", std::process::id()).map_err(LockError::Io)?;
+        // Whoever only reads does not make this file, so it is made before anything can be removed.
+        open(&dir.join(RETENTION_LOCK)).map_err(LockError::Io)?;
         Ok(Self(file))
     }
 }
@@ -57,6 +59,18 @@ impl RetentionLock {
         let file = open(&dir.join(RETENTION_LOCK))?;
         flock(&file, FlockOperation::LockShared)?;
         Ok(Self(file))
+    }
+
+    /// For who only reads: the same, without making the file. Where it is missing no node has been, and nothing is removed.
+    pub(crate) fn beside(dir: &Path) -> io::Result<Option<Self>> {
+        match File::open(dir.join(RETENTION_LOCK)) {
+            Ok(file) => {
+                flock(&file, FlockOperation::LockShared)?;
+                Ok(Some(Self(file)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// For retention: nothing while a backup runs.

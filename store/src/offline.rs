@@ -1,4 +1,4 @@
-//! Reading a store's files without opening it: nothing is locked and nothing is written.
+//! Reading a store's files without opening it: nothing is written, and a node may be running. It removes no segment meanwhile.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use crate::journal::index::{SegmentIndex, index_path};
 use crate::journal::scan::{self, Found, ScanError};
 use crate::journal::segment::Segment;
 use crate::journal::{DamageError, FORMAT, record};
+use crate::lock::RetentionLock;
 use crate::node::{HighWater, NodeError, NodeIdentity};
 use crate::open::{self, TornTail};
 use crate::state::State;
@@ -175,6 +176,7 @@ pub(crate) fn read_journal(
     dir: &Path,
     mut visit: impl FnMut(&RawRecord<'_>) -> Result<(), String>,
 ) -> Result<Walked, OfflineError> {
+    let held = RetentionLock::beside(dir).map_err(|source| OfflineError::Io { path: dir.to_owned(), source })?;
     let found = scan::find(&open::journal_path(dir))?;
     let mut report = VerifyReport { segments: found.segments.len(), ..VerifyReport::default() };
     if let Some(path) = &found.torn_head {
@@ -199,6 +201,7 @@ pub(crate) fn read_journal(
         report.last_position = scanned.last;
         segments.push(Segment::sealed(segment.path.clone(), segment.header, scanned.end, scanned.last));
     }
+    drop(held);
     report.first_position = found.segments.first().map_or(Position(0), |segment| segment.header.first);
     Ok(Walked { report, found, segments })
 }

@@ -526,8 +526,8 @@ impl Thread {
             self.shared.dirty(|dirty| {
                 for alarm in rows.alarms {
                     let written = next();
-                    dirty.alarms.insert(alarm.id, Some((Arc::clone(&alarm), written)));
-                    state.put_alarm(alarm, written);
+                    state.put_alarm(&alarm, written);
+                    dirty.alarms.insert(alarm.id, Some((alarm, written)));
                 }
                 for (key, record) in rows.records {
                     let written = next();

@@ -129,7 +129,7 @@ impl<'a> Subjects<'a> {
     }
 
     fn keys(&self) -> impl Iterator<Item = Key> {
-        let paths = self.resource.iter().flat_map(|resource| resource.paths()).map(|path| Key::resource(self.site, path));
+        let paths = self.resource.iter().flat_map(Resource::paths).map(|path| Key::resource(self.site, path));
         let rest = [self.alarm.map(Key::alarm), self.alarm_type.map(Key::alarm_type), Some(Key::site(self.site))];
         rest.into_iter().flatten().chain(paths)
     }

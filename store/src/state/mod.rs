@@ -164,15 +164,15 @@ impl State {
             if record::forgets(change.kind) {
                 self.forget(alarm.id);
             } else {
-                self.put_alarm(Arc::clone(alarm), position);
+                self.put_alarm(alarm, position);
             }
         }
     }
 
     /// `alarm` is as it is now, and was written whole at `written`.
-    pub(crate) fn put_alarm(&mut self, alarm: Arc<Alarm>, written: Position) {
-        let old = self.alarms.insert(alarm.id, Held { value: Arc::clone(&alarm), written });
-        self.indexes.change(old.as_ref().map(|held| &*held.value), Some(&alarm));
+    pub(crate) fn put_alarm(&mut self, alarm: &Arc<Alarm>, written: Position) {
+        let old = self.alarms.insert(alarm.id, Held { value: Arc::clone(alarm), written });
+        self.indexes.change(old.as_ref().map(|held| &*held.value), Some(alarm));
     }
 
     /// `alarm` was only reported again: where it was written whole stays.
@@ -222,7 +222,7 @@ impl State {
     pub(crate) fn apply_fact(&mut self, fact: Fact, position: Position) -> Result<(), String> {
         match fact {
             Fact::Nothing => {}
-            Fact::Alarm(alarm) => self.put_alarm(alarm, position),
+            Fact::Alarm(alarm) => self.put_alarm(&alarm, position),
             Fact::Forgotten(id) => self.forget(id),
             Fact::Touched(touched) => self.touch_as_read(*touched)?,
             Fact::Put(key, record) => self.put_record(key, Some(record), position),

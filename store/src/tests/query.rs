@@ -119,7 +119,7 @@ proptest! {
         let mut state = State::default();
         for (number, (alarm, forget)) in alarms.into_iter().enumerate() {
             let id = alarm.id;
-            state.put_alarm(Arc::new(alarm), Position(number as u64));
+            state.put_alarm(&Arc::new(alarm), Position(number as u64));
             if forget && number % 3 == 0 {
                 state.apply_fact(crate::journal::record::Fact::Forgotten(id), Position(number as u64)).expect("applies");
             }

@@ -113,7 +113,7 @@ impl View {
         let mut state = State::default();
         self.each(Table::Alarms, |_, payload, written| {
             let alarm = record::alarm(payload).ok()?;
-            state.put_alarm(Arc::new(alarm), written);
+            state.put_alarm(&Arc::new(alarm), written);
             Some(())
         })?;
         self.each(Table::Records, |key, payload, written| {
