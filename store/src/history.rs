@@ -149,7 +149,7 @@ pub(crate) fn page(journal: &Journal, query: &HistoryQuery) -> Result<HistoryPag
                 break;
             }
             // Retention removed it meanwhile: what is older is gone with it, what is newer still comes.
-            Err(ReadError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(ReadError::Io { .. }) if !journal.segments().iter().any(|kept| kept.header.first == segment.header.first) => {}
             Err(error) => return Err(error),
         }
     }

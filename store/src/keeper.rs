@@ -169,6 +169,9 @@ impl Keeper {
     /// Lets the oldest segment go if it is too much or too old, and nothing of the present state stands only in it.
     fn retain(&mut self) -> Result<(), ReadError> {
         while let Some(oldest) = self.expendable()? {
+            if self.shared.carry_wanted() {
+                return Ok(());
+            }
             let last = oldest.last();
             let carry = {
                 let state = self.shared.state();
@@ -178,9 +181,7 @@ impl Keeper {
                 state.written_up_to(last)
             };
             if !carry.is_empty() {
-                if !self.shared.carry_wanted() {
-                    self.shared.plan_carry(Some((last, carry)));
-                }
+                self.shared.plan_carry(Some((last, carry)));
                 return Ok(());
             }
             // A start must find the view beyond what goes, or it has to read the whole journal.

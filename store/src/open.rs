@@ -151,6 +151,12 @@ impl From<ScanError> for OpenError {
 pub(crate) fn open(config: StoreConfig) -> Result<(Store, Writer, OpenReport), OpenError> {
     check(&config)?;
     fs::create_dir_all(journal_path(&config.dir)).map_err(io_error("make", &config.dir))?;
+    // The names of the folders must outlive a power cut as what is acknowledged in them does. Not every system lets the
+    // folder above be opened; then the one who made it has to see to that.
+    files::sync_dir(&config.dir).map_err(io_error("sync", &config.dir))?;
+    if let Err(error) = fs::canonicalize(&config.dir).and_then(|dir| files::sync_parent(&dir)) {
+        tracing::debug!(%error, "the folder above the store cannot be synced");
+    }
     let lock = lock(&config.dir)?;
     open_locked(config, lock)
 }

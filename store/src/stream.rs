@@ -14,9 +14,9 @@ use crate::journal::{DamageError, Journal, ReadError, record};
 /// The most items in one [`Page`].
 pub const STREAM_LIMIT_MAX: usize = 10_000;
 /// The most items in the ring.
-const RING_ITEMS_MAX: usize = 16_384;
+const RING_ITEMS_MAX: usize = 8192;
 /// The most bytes that the items in the ring have in the journal.
-const RING_BYTES_MAX: usize = 16 * 1024 * 1024;
+const RING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The most records that are looked at in the journal for one page.
 const RECORDS_MAX: usize = 50_000;
 

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use klaxon_schemas::ids::{Epoch, Position};
 
@@ -97,6 +97,8 @@ pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
     live: RwLock<Live>,
     reader: OnceLock<Arc<File>>,
+    /// Held while the index is looked for or built, so that it is done once.
+    indexing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -129,13 +131,13 @@ impl Segment {
     /// A segment that grows, or that was scanned.
     pub(crate) fn scanned(path: PathBuf, header: SegmentHeader, end: u64, last: Position, index: IndexBuilder) -> Self {
         let live = RwLock::new(Live { end, last, index: IndexState::Building(index) });
-        Self { path, header, live, reader: OnceLock::new() }
+        Self { path, header, live, reader: OnceLock::new(), indexing: Mutex::new(()) }
     }
 
     /// A segment that was not read, and whose last record the next one tells.
     pub(crate) fn sealed(path: PathBuf, header: SegmentHeader, bytes: u64, last: Position) -> Self {
         let live = RwLock::new(Live { end: bytes, last, index: IndexState::Unknown });
-        Self { path, header, live, reader: OnceLock::new() }
+        Self { path, header, live, reader: OnceLock::new(), indexing: Mutex::new(()) }
     }
 
     fn live(&self) -> std::sync::RwLockReadGuard<'_, Live> {
@@ -177,10 +179,17 @@ impl Segment {
 
     /// The index in its file: read, or built anew if it is missing or damaged. `None` while it is in memory.
     pub(crate) fn index(&self) -> Result<Option<Arc<SegmentIndex>>, ReadError> {
-        match &self.live().index {
-            IndexState::Building(_) => return Ok(None),
-            IndexState::Ready(index) => return Ok(Some(Arc::clone(index))),
-            IndexState::Unknown => {}
+        let known = || match &self.live().index {
+            IndexState::Building(_) => Some(None),
+            IndexState::Ready(index) => Some(Some(Arc::clone(index))),
+            IndexState::Unknown => None,
+        };
+        if let Some(index) = known() {
+            return Ok(index);
+        }
+        let _alone = self.indexing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = known() {
+            return Ok(index);
         }
         let index = Arc::new(SegmentIndex::open_or_build(self)?);
         self.set_index(Arc::clone(&index));

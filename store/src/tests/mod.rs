@@ -1,6 +1,7 @@
 //! Tests of the store as a whole. A toy engine makes frames: what it decides is of no account, only that it is kept.
 
 mod damage;
+mod index;
 mod life;
 mod query;
 mod retention;
