@@ -148,6 +148,27 @@ fn a_tail_that_went_missing_begins_a_new_epoch_beyond_it() {
 }
 
 #[test]
+fn a_last_frame_that_was_known_to_be_written_is_missed() {
+    let dir = tempfile::tempdir().expect("makes");
+    let (mut toy, _) = Toy::open(dir.path());
+    toy.commit(&[Step::Raise(1)]);
+    let held = alarms(&toy.store);
+    toy.commit(&[Step::Raise(2)]);
+    toy.close();
+    std::fs::remove_dir_all(dir.path().join("view")).expect("removes");
+    let segment = dir.path().join("journal/00000000000000000001.seg");
+    let mut bytes = std::fs::read(&segment).expect("reads");
+    let last = bytes.len() - 10;
+    bytes[last] ^= 1;
+    std::fs::write(&segment, bytes).expect("writes");
+    // It looks like a torn tail and is cut as one, but the high-water mark knows that somebody was told of it.
+    let (toy, report) = Toy::open(dir.path());
+    assert!(report.torn_tail.is_some() && report.tail_missing.is_some(), "{report:?}");
+    assert_eq!(report.new_epoch, Some(NewEpoch::TailMissing));
+    assert_eq!(alarms(&toy.store), held);
+}
+
+#[test]
 fn a_damaged_index_is_built_anew() {
     let dir = tempfile::tempdir().expect("makes");
     let (mut toy, _) = Toy::open(dir.path());

@@ -290,3 +290,26 @@ fn an_export_has_every_record_as_a_line() {
     let report = offline::verify(dir.path()).expect("is sound");
     assert_eq!((report.last_position, report.records), (last, last.0));
 }
+
+#[test]
+fn a_follower_misses_nothing_while_frames_are_committed() {
+    let dir = tempfile::tempdir().expect("makes");
+    let (mut toy, _) = Toy::open(dir.path());
+    let follower = std::thread::spawn({
+        let store = toy.store.clone();
+        move || {
+            let (mut after, mut items) = (Position(0), Vec::new());
+            while items.len() < 600 {
+                let page = store.changes_after(after, 50).expect("reads");
+                assert!(page.reached >= after && page.items.iter().all(|(position, _)| *position > after));
+                after = page.reached;
+                items.extend(page.items);
+                // Who was told of a change finds it in the state, or a later one.
+                assert!(store.read().position() >= *store.committed().borrow());
+            }
+            items
+        }
+    });
+    toy.raise(1, 600, 3);
+    assert_eq!(follower.join().expect("ends"), toy.items());
+}
