@@ -218,7 +218,7 @@ impl Writer {
 
     /// Hands `frame` to the writer thread; blocks while as many frames as may be are in flight. `done` is run on that thread
     /// after the frame is synced, the state published and the watchers woken. Frames are committed in order. A frame without
-    /// records is durable at once, behind those before it.
+    /// records is durable at once, behind those before it. `done` must be short, and must not wait for this writer.
     pub fn submit(&mut self, frame: Frame, done: impl FnOnce(Result<Durable, AppendError>) + Send + 'static) {
         let records = frame.records();
         let job = Job::Frame { first: self.next, frame, done: Box::new(done) };
