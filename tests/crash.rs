@@ -36,6 +36,7 @@ fn kill_again_and_again(seed: u64, kills: u64) -> Hits {
     let mut hits = Hits::default();
     for life in 0..kills {
         let node = setup.start();
+        let base = node.base.clone();
         let stop = AtomicBool::new(false);
         let sent = AtomicU64::new(0);
         let size = 1 + chance.below(700);
@@ -44,9 +45,9 @@ fn kill_again_and_again(seed: u64, kills: u64) -> Hits {
             let running: Vec<_> = reporters
                 .iter_mut()
                 .map(|reporter| {
-                    let (base, stop, sent) = (&node.base, &stop, &sent);
-                    // One sends more at once than a frame holds with its results.
-                    let size = if reporter.name == "r0" { 4000 } else { size };
+                    let (base, stop, sent) = (&base, &stop, &sent);
+                    // Two of them together send more at once than a frame holds with its results.
+                    let size = if reporter.name == "r0" { size } else { 1000 };
                     scope.spawn(move || reporter.run(base, size, stop, sent))
                 })
                 .collect();

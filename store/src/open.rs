@@ -3,6 +3,7 @@
 //! The lock, the identity, the heads of all segments, the last segment whole; then the view, and the records behind it. What a
 //! crash can leave behind is repaired and said; what it cannot is refused.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
@@ -10,13 +11,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use klaxon_schemas::entry::NewEpoch;
-use klaxon_schemas::ids::{Epoch, Position};
+use klaxon_schemas::ids::{AlarmId, Epoch, Position};
+use klaxon_schemas::state::StateKey;
 
 use crate::config::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, StoreConfig};
 use crate::files;
 use crate::journal::append::{self, Appender};
 use crate::journal::frame::RawRecord;
 use crate::journal::index::IndexBuilder;
+use crate::journal::record::Fact;
 use crate::journal::scan::{self, Found, ScanError};
 use crate::journal::segment::{Segment, SegmentHeader};
 use crate::journal::{DamageError, FORMAT, Journal, ReadError, record};
@@ -199,7 +202,7 @@ pub(crate) fn open_locked(config: StoreConfig, lock: StoreLock) -> Result<(Store
     let segments = segments(&found, active);
     let view_position = loaded.as_ref().ok().map(|(_, state)| state.position());
 
-    let (view, state) = present_state(&config, &node, &found, &segments, loaded, &mut report)?;
+    let Present { state, view, position, ahead } = present_state(&config, &node, &found, &segments, loaded, &mut report)?;
     let known = mark.max(view_position).unwrap_or(Position(0));
     let journal = Journal::new(journal_path(&dir), segments);
     if known > last {
@@ -211,8 +214,8 @@ pub(crate) fn open_locked(config: StoreConfig, lock: StoreLock) -> Result<(Store
 
     let journal = Arc::new(journal);
     let appender = Appender::open(&journal, node.epoch, config.segment_bytes).map_err(io_error("append to", &dir))?;
-    let shared = Arc::new(Shared::new(config, node, journal, state, view.1));
-    let keeper = Keeper::new(Arc::clone(&shared), view.0, high_water);
+    let shared = Arc::new(Shared::new(config, node, journal, state, position, ahead));
+    let keeper = Keeper::new(Arc::clone(&shared), view, high_water);
     let keeper = std::thread::Builder::new().name("klaxon-keeper".to_owned()).spawn(move || keeper.run());
     let keeper = keeper.map_err(io_error("start a thread for", &dir))?;
     let writer = Writer::start(Arc::clone(&shared), appender, keeper, lock).map_err(io_error("start a thread for", &dir))?;
@@ -291,6 +294,50 @@ fn load_view(path: &Path, config: &StoreConfig, node_id: uuid::Uuid) -> Result<(
     })
 }
 
+/// Where things stand at the start.
+struct Present {
+    /// The state at the end of the journal.
+    state: State,
+    view: View,
+    /// How far the view has come.
+    position: Position,
+    /// What the view has yet to be told.
+    ahead: Dirty,
+}
+
+/// What was read behind the view.
+#[derive(Default)]
+struct Replayed {
+    records: u64,
+    alarms: HashSet<AlarmId>,
+    keys: HashSet<StateKey>,
+}
+
+impl Replayed {
+    fn note(&mut self, fact: &Fact) {
+        self.records += 1;
+        match fact {
+            Fact::Alarm(alarm) => drop(self.alarms.insert(alarm.id)),
+            Fact::Forgotten(id) => drop(self.alarms.insert(*id)),
+            Fact::Touched(touched) => drop(self.alarms.insert(touched.alarm)),
+            Fact::Put(key, _) | Fact::Deleted(key) => drop(self.keys.insert(key.clone())),
+            Fact::Cursor(_) | Fact::Nothing => {}
+        }
+    }
+
+    /// What the view lacks of `state`.
+    fn ahead(self, state: &State) -> Dirty {
+        let alarm = |id| state.held_alarm(id).map(|held| (Arc::clone(&held.value), held.written));
+        let record = |key: &StateKey| state.held_record(key).map(|held| (held.value.clone(), held.written));
+        Dirty {
+            alarms: self.alarms.into_iter().map(|id| (id, alarm(id))).collect(),
+            records: self.keys.into_iter().map(|key| (key.clone(), record(&key))).collect(),
+            cursor: Some((state.cursor().clone(), state.cursor_written())),
+            position: state.position(),
+        }
+    }
+}
+
 /// The state at the end of the journal, and the view with how far it has come.
 fn present_state(
     config: &StoreConfig,
@@ -299,15 +346,16 @@ fn present_state(
     segments: &[Arc<Segment>],
     loaded: Result<(View, State), ViewError>,
     report: &mut OpenReport,
-) -> Result<((View, Position), State), OpenError> {
+) -> Result<Present, OpenError> {
     let (first, last) = (segments[0].header.follows, segments[segments.len() - 1].last());
     let is_new = last == Position(0);
     let unusable = match loaded {
         Ok((view, mut state)) => {
             let position = state.position();
             if (first..=last).contains(&position) {
-                report.replayed_records = replay(found, segments, &mut state)?;
-                return Ok(((view, position), state));
+                let replayed = replay(found, segments, &mut state)?;
+                report.replayed_records = replayed.records;
+                return Ok(Present { view, position, ahead: replayed.ahead(&state), state });
             }
             format!("it is at {position}, but the journal goes from {first} to {last}")
         }
@@ -315,7 +363,7 @@ fn present_state(
     };
     let mut state = State::default();
     state.reach(first);
-    report.replayed_records = replay(found, segments, &mut state)?;
+    report.replayed_records = replay(found, segments, &mut state)?.records;
     if !is_new {
         tracing::warn!(reason = unusable, records = report.replayed_records, "the view is built anew from the journal");
         report.view_rebuilt = Some(unusable);
@@ -329,21 +377,22 @@ fn present_state(
         Ok(view)
     });
     match build {
-        Ok(view) => Ok(((view, position), state)),
+        Ok(view) => Ok(Present { view, position, ahead: Dirty { position, ..Dirty::default() }, state }),
         Err(error) => Err(OpenError::View { path, reason: chain(&error) }),
     }
 }
 
-/// Brings `state` to the end of the journal; tells how many records that took.
-fn replay(found: &Found, segments: &[Arc<Segment>], state: &mut State) -> Result<u64, OpenError> {
+/// Brings `state` to the end of the journal; tells what that took.
+fn replay(found: &Found, segments: &[Arc<Segment>], state: &mut State) -> Result<Replayed, OpenError> {
     let after = state.position();
-    let mut replayed = 0;
+    let mut replayed = Replayed::default();
     let mut take = |record: RawRecord<'_>| {
         if record.position <= after {
             return Ok(());
         }
-        replayed += 1;
-        fold(state, &record)
+        let fact = fact(&record)?;
+        replayed.note(&fact);
+        state.apply_fact(fact, record.position)
     };
     for (at, segment) in segments.iter().enumerate().filter(|(_, segment)| segment.last() > after) {
         match found.segments.get(at + 1) {
@@ -379,9 +428,12 @@ fn replay(found: &Found, segments: &[Arc<Segment>], state: &mut State) -> Result
 
 /// Takes one record into `state`; the error says why it cannot be.
 pub(crate) fn fold(state: &mut State, record: &RawRecord<'_>) -> Result<(), String> {
-    let fact = record::fact(record.kind, record.payload)
-        .map_err(|error| format!("a {} cannot be read: {}", record.kind.as_str(), chain(&error)))?;
-    state.apply_fact(fact, record.position)
+    state.apply_fact(fact(record)?, record.position)
+}
+
+fn fact(record: &RawRecord<'_>) -> Result<Fact, String> {
+    record::fact(record.kind, record.payload)
+        .map_err(|error| format!("a {} cannot be read: {}", record.kind.as_str(), chain(&error)))
 }
 
 /// An error with its causes.

@@ -91,9 +91,15 @@ struct KeeperQueue {
 
 impl Shared {
     /// Around what was found at the start.
-    pub(crate) fn new(config: StoreConfig, node: NodeIdentity, journal: Arc<Journal>, state: State, view: Position) -> Self {
+    pub(crate) fn new(
+        config: StoreConfig,
+        node: NodeIdentity,
+        journal: Arc<Journal>,
+        state: State,
+        view: Position,
+        dirty: Dirty,
+    ) -> Self {
         let committed = journal.last();
-        let dirty = Dirty { position: state.position(), ..Dirty::default() };
         Self {
             retention: RwLock::new(config.retention),
             config,

@@ -92,7 +92,7 @@ impl Reporter {
     }
 
     fn acknowledge(&mut self, told: &Value) {
-        assert_eq!(told["rejected"], 0, "{told}");
+        assert_eq!(told["rejected"], 0, "{}", &told.to_string()[..500]);
         self.duplicates += told["duplicate"].as_u64().expect("is counted");
         for (key, severity, _) in self.in_flight.take().into_iter().flatten() {
             self.acknowledged[usize::try_from(key).expect("small")].take(severity);

@@ -286,9 +286,14 @@ pub(crate) fn shim() -> &'static Path {
     })
 }
 
-/// A folder on a real disk: `/tmp` may be in memory.
+/// A folder on a real disk: `/tmp` may be in memory. With `KLAXON_KEEP` it stays, to be looked at.
 pub(crate) fn scratch(name: &str) -> tempfile::TempDir {
-    tempfile::Builder::new().prefix(name).tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be made")
+    let keep = std::env::var_os("KLAXON_KEEP").is_some();
+    tempfile::Builder::new()
+        .prefix(name)
+        .disable_cleanup(keep)
+        .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .expect("a folder can be made")
 }
 
 /// A generator of numbers for schedules; the seed is printed, so that a run can be repeated.

@@ -57,7 +57,7 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
     /// The number of this report within the producer's epoch: a second delivery is recognised by it, and it orders the
-    /// producer's reports of one alarm.
+    /// producer's reports of one alarm. A producer has at most 1024 reports on their way that are not acknowledged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
     /// The reporter's identifier of this report: a second delivery is recognised by it.
