@@ -106,6 +106,22 @@ enum ActionVerb {
     Unsuppress,
 }
 
+/// The verbs that can stand behind an alarm in a path: [`ALARM_VERBS`].
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+#[expect(dead_code, reason = "it stands in the API's description only")]
+enum AlarmVerbName {
+    Acknowledge,
+    Unacknowledge,
+    Assign,
+    Note,
+    Shelve,
+    Unshelve,
+    Clear,
+    Retire,
+    Purge,
+}
+
 /// One alarm that is named.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(untagged)]
@@ -241,7 +257,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AlarmAndVerb {
     operation_id = "actOnAlarm",
     params(
         ("id" = String, Path, description = "The alarm's UUID, or its first digits, at least four"),
-        ("verb" = String, Path, description = "acknowledge, unacknowledge, assign, note, shelve, unshelve, clear, retire or purge")
+        ("verb" = inline(AlarmVerbName), Path, description = "What is done to it")
     ),
     request_body(content = Option<AlarmActionRequest>),
     responses((status = 200, description = "It was done", body = ActionAnswer), Always, Found, Acts)
