@@ -28,7 +28,7 @@ use klaxon_store::publish::{Answer, Intake, Item, Next, PublishError, Published,
 use klaxon_store::{AppendError, Durable, Frame, OpenReport, Results, Retention, Room, Store, Writer};
 
 use crate::clock::Clock;
-use crate::own::{self, OwnAlarm};
+use crate::own::{self, OwnAlarm, Standing};
 
 /// The most entries that share a frame with their results. More run ahead in a frame of their own.
 const FRAME_ENTRIES_MAX: usize = 1024;
@@ -530,9 +530,13 @@ impl Follow {
 
     /// Raises or clears the node's alarms about itself where something has changed.
     fn tell_own(&mut self) {
-        let room = self.writer.room();
-        let limit = self.engine.settings().active_alarms_max;
-        let kinds = self.own.look(&self.site, room, self.engine.active_alarms(), limit);
+        let standing = Standing {
+            room: self.writer.room(),
+            active: self.engine.active_alarms(),
+            active_max: self.engine.settings().active_alarms_max,
+            damage: self.store.damage().map(|damage| damage.to_string()),
+        };
+        let kinds = self.own.look(&self.site, &standing);
         self.journal_own(kinds);
     }
 

@@ -21,6 +21,8 @@ pub enum OwnAlarm {
     TailMissing,
     /// An entry broke the engine.
     Quarantine,
+    /// A part of the journal cannot be read.
+    JournalDamaged,
 }
 
 impl OwnAlarm {
@@ -30,12 +32,13 @@ impl OwnAlarm {
             Self::AlarmLimit => "klaxon.alarm-limit",
             Self::TailMissing => "klaxon.journal-tail-missing",
             Self::Quarantine => "klaxon.quarantine",
+            Self::JournalDamaged => "klaxon.journal-damaged",
         }
     }
 
     fn severity(self) -> Severity {
         match self {
-            Self::DiskLow | Self::TailMissing => Severity::Critical,
+            Self::DiskLow | Self::TailMissing | Self::JournalDamaged => Severity::Critical,
             Self::AlarmLimit | Self::Quarantine => Severity::Major,
         }
     }
@@ -78,23 +81,42 @@ fn report(site: &Site, alarm: OwnAlarm, report: Report, text: &str) -> EntryKind
     }))
 }
 
+/// How things stand with the node.
+#[derive(Debug)]
+pub struct Standing {
+    /// Whether the disk has room.
+    pub room: Room,
+    /// How many alarms are active.
+    pub active: usize,
+    /// How many may be.
+    pub active_max: usize,
+    /// What part of the journal cannot be read, in words. Known to be none only once all of it was read.
+    pub damage: Option<String>,
+}
+
 /// What has been told, so that it is told once.
 #[derive(Debug, Default)]
 pub struct Told {
     disk_low: bool,
     alarm_limit: bool,
+    damaged: bool,
 }
 
 impl Told {
     /// What was told before, as the engine's alarms say: after a restart what no longer holds is cleared.
     pub fn before(site: &Site, engine: &Engine) -> Self {
         let told = |alarm| engine.find(&key(site, alarm)).is_some_and(|alarm| alarm.is_active());
-        Self { disk_low: told(OwnAlarm::DiskLow), alarm_limit: told(OwnAlarm::AlarmLimit) }
+        Self {
+            disk_low: told(OwnAlarm::DiskLow),
+            alarm_limit: told(OwnAlarm::AlarmLimit),
+            damaged: told(OwnAlarm::JournalDamaged),
+        }
     }
 
     /// The reports that follow from how things stand now.
-    pub fn look(&mut self, site: &Site, room: Room, active: usize, active_max: usize) -> Vec<EntryKind> {
-        let low = match room {
+    pub fn look(&mut self, site: &Site, now: &Standing) -> Vec<EntryKind> {
+        let Standing { active, active_max, .. } = *now;
+        let low = match now.room {
             Room::Ok => None,
             Room::Low { free_bytes, watermark_bytes } => Some(format!(
                 "{free_bytes} bytes are free on the disk that holds the journal, {watermark_bytes} are kept free; intake is refused."
@@ -106,6 +128,7 @@ impl Told {
         [
             tell(&mut self.disk_low, site, OwnAlarm::DiskLow, low, "There is room on the disk again."),
             tell(&mut self.alarm_limit, site, OwnAlarm::AlarmLimit, limit, "There is room for alarms again."),
+            tell(&mut self.damaged, site, OwnAlarm::JournalDamaged, now.damage.clone(), "No damage was found in the journal."),
         ]
         .into_iter()
         .flatten()

@@ -7,9 +7,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use klaxon_schemas::ids::Position;
+use klaxon_schemas::time::JournalTime;
 
 use crate::files;
 use crate::journal::ReadError;
@@ -17,7 +18,7 @@ use crate::journal::frame::Kind;
 use crate::journal::index::{IndexBuilder, SegmentIndex, index_path};
 use crate::journal::segment::Segment;
 use crate::lock::RetentionLock;
-use crate::node::{self, HighWater};
+use crate::node::HighWater;
 use crate::store::Shared;
 use crate::view::{Dirty, View, ViewError, guarded};
 use crate::writer::CloseError;
@@ -42,6 +43,8 @@ pub(crate) struct Keeper {
     failed_at: Option<Instant>,
     /// The view was synced at least up to here.
     view_synced: Position,
+    /// Full segments up to here were read and are sound.
+    checked: Position,
 }
 
 /// Where the view is in the store's folder.
@@ -60,6 +63,7 @@ impl Keeper {
             synced_at: Instant::now(),
             failed_at: None,
             view_synced: Position(0),
+            checked: Position(0),
         }
     }
 
@@ -85,6 +89,7 @@ impl Keeper {
             if let Err(error) = self.write_indexes() {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the index of a segment could not be written");
             }
+            self.check_one();
             if let Err(error) = self.retain() {
                 tracing::warn!(error = &error as &dyn std::error::Error, "an old segment could not be removed");
             }
@@ -166,6 +171,19 @@ impl Keeper {
         Ok(())
     }
 
+    /// Reads one full segment that was not read since the start: a start checks only the last one as a whole.
+    fn check_one(&mut self) {
+        let segments = self.shared.journal.segments();
+        let (_, full) = segments.split_last().expect("there is always one");
+        let Some(segment) = full.iter().find(|segment| segment.last() > self.checked) else { return };
+        match segment.walk(segment.header.first, |_, _| ControlFlow::Continue(())) {
+            Err(ReadError::Damaged(damage)) => self.shared.note_damage(damage),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "a segment could not be read"),
+            Ok(_) => {}
+        }
+        self.checked = segment.last();
+    }
+
     /// Lets the oldest segment go if it is too much or too old, and nothing of the present state stands only in it.
     fn retain(&mut self) -> Result<(), ReadError> {
         while let Some(oldest) = self.expendable()? {
@@ -212,20 +230,14 @@ impl Keeper {
         Ok((too_much || self.is_too_old(oldest)?).then(|| Arc::clone(oldest)))
     }
 
+    /// Whether all of `segment` is older than history is kept, by journal time: a wall clock that is set ages nothing.
     fn is_too_old(&self, segment: &Segment) -> Result<bool, ReadError> {
-        let max_age = i64::try_from(self.shared.retention().history_max_age.as_micros()).unwrap_or(i64::MAX);
-        let limit = node::now().as_micros().saturating_sub(max_age);
         let newest = match segment.with_builder(IndexBuilder::newest) {
             Some(newest) => newest,
-            None => segment.index()?.and_then(|index| index.newest()),
+            None => segment.index()?.map_or(JournalTime::default(), |index| index.newest()),
         };
-        // A segment in which state was only carried forward says no time: then its file does.
-        let newest = newest.unwrap_or_else(|| {
-            let modified = std::fs::metadata(&segment.path).and_then(|metadata| metadata.modified());
-            let since = modified.ok().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-            since.and_then(|since| i64::try_from(since.as_micros()).ok()).unwrap_or(i64::MAX)
-        });
-        Ok(newest < limit)
+        let now = self.shared.state().cursor().at;
+        Ok(now.since(newest) > self.shared.retention().history_max_age)
     }
 
     /// Removes `segment`, unless a backup is running.

@@ -65,6 +65,16 @@ pub enum NodeError {
         /// Which file.
         path: PathBuf,
     },
+    /// It is not what was written.
+    #[error("{path} is damaged: its checksum is {found:08x}, and that of what it says {computed:08x}")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What stands in it.
+        found: u32,
+        /// What should.
+        computed: u32,
+    },
     /// A newer program wrote it.
     #[error("{path} has format {found}, which is newer than this program, which knows {known}")]
     Newer {
@@ -84,9 +94,16 @@ struct NodeFile {
     epoch: Epoch,
     new_epoch: NewEpoch,
     created_at: Timestamp,
+    /// CRC32C over what the other fields say, see [`NodeIdentity::checksum`].
+    checksum: u32,
 }
 
 impl NodeIdentity {
+    fn checksum(&self) -> u32 {
+        let said = format!("{FORMAT} {} {} {:?} {}", self.node_id, self.epoch, self.new_epoch, self.created_at);
+        crc32c::crc32c(said.as_bytes())
+    }
+
     /// The path of the identity in `dir`.
     pub(crate) fn path(dir: &Path) -> PathBuf {
         dir.join(NODE)
@@ -124,12 +141,14 @@ impl NodeIdentity {
             return Err(NodeError::Newer { path, found: format.format, known: FORMAT });
         }
         match serde_json::from_slice::<NodeFile>(&json) {
-            Ok(file) => Ok(Some(Self {
-                node_id: file.node_id,
-                epoch: file.epoch,
-                new_epoch: file.new_epoch,
-                created_at: file.created_at,
-            })),
+            Ok(file) => {
+                let node =
+                    Self { node_id: file.node_id, epoch: file.epoch, new_epoch: file.new_epoch, created_at: file.created_at };
+                match (file.checksum, node.checksum()) {
+                    (found, computed) if found == computed => Ok(Some(node)),
+                    (found, computed) => Err(NodeError::Damaged { path, found, computed }),
+                }
+            }
             Err(source) => Err(NodeError::Form { path, source }),
         }
     }
@@ -143,6 +162,7 @@ impl NodeIdentity {
             epoch: self.epoch,
             new_epoch: self.new_epoch,
             created_at: self.created_at,
+            checksum: self.checksum(),
         };
         let mut json = serde_json::to_vec_pretty(&file).expect("numbers and times serialize");
         json.push(b'\n');

@@ -18,7 +18,7 @@ use crate::config::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, StoreConfig};
 use crate::files;
 use crate::journal::append::{self, Appender};
 use crate::journal::frame::RawRecord;
-use crate::journal::index::IndexBuilder;
+use crate::journal::index::{self, IndexBuilder};
 use crate::journal::record::Fact;
 use crate::journal::scan::{self, Found, ScanError};
 use crate::journal::segment::{Segment, SegmentHeader};
@@ -198,6 +198,7 @@ pub(crate) fn open_locked(config: StoreConfig, lock: StoreLock) -> Result<(Store
         (loading.join().unwrap_or_else(|_| Err(ViewError::Panicked)), active)
     });
     let active = active?;
+    check_full(&found)?;
     let last = active.last();
     let segments = segments(&found, active);
     let view_position = loaded.as_ref().ok().map(|(_, state)| state.position());
@@ -276,6 +277,22 @@ fn repair_last(found: &Found, report: &mut OpenReport) -> Result<Arc<Segment>, O
     }
     let (path, header) = (segment.path.clone(), segment.header);
     Ok(Arc::new(Segment::scanned(path, header, scanned.end, scanned.last, index)))
+}
+
+/// Checks that the full segments are as long as their indexes say; one whose index does not tell is read as a whole. Their bytes
+/// are read behind the start, by the keeper.
+fn check_full(found: &Found) -> Result<(), OpenError> {
+    for pair in found.segments.windows(2) {
+        let [this, next] = pair else { unreachable!("windows of two") };
+        if index::indexed_bytes(&this.path) == Some((this.header.first, this.bytes)) {
+            continue;
+        }
+        let scanned = scan::scan(this, false, |_, _| Ok(()))?;
+        if scanned.last != next.header.follows {
+            return Err(scan::gap(next).into());
+        }
+    }
+    Ok(())
 }
 
 fn segments(found: &Found, active: Arc<Segment>) -> Vec<Arc<Segment>> {

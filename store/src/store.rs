@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::config::{Retention, StoreConfig};
 use crate::files;
 use crate::history::{self, HistoryPage, HistoryQuery};
-use crate::journal::{Journal, ReadError};
+use crate::journal::{DamageError, Journal, ReadError};
 use crate::node::NodeIdentity;
 use crate::open::{self, OpenError, OpenReport};
 use crate::state::{AlarmPage, AlarmQuery, Carry, Counts, State};
@@ -77,6 +77,7 @@ pub(crate) struct Shared {
     /// What must be written again before the journal loses its records up to a position.
     carry: Mutex<Option<(Position, Carry)>>,
     carry_wanted: AtomicBool,
+    damage: Mutex<Option<DamageError>>,
     pub(crate) view_position: AtomicU64,
     pub(crate) view_bytes: AtomicU64,
     pub(crate) view_repairs: AtomicU64,
@@ -112,10 +113,27 @@ impl Shared {
             wake: Condvar::new(),
             carry: Mutex::new(None),
             carry_wanted: AtomicBool::new(false),
+            damage: Mutex::new(None),
             view_position: AtomicU64::new(view.0),
             view_bytes: AtomicU64::new(0),
             view_repairs: AtomicU64::new(0),
         }
+    }
+
+    /// Keeps that the journal is damaged, and says so the first time.
+    pub(crate) fn note_damage(&self, damage: DamageError) {
+        let mut first = self.damage.lock().expect("nobody panics while holding it");
+        if first.is_none() {
+            tracing::error!(error = &damage as &dyn std::error::Error, "the journal is damaged");
+            *first = Some(damage);
+        }
+    }
+
+    fn noting<T>(&self, outcome: Result<T, ReadError>) -> Result<T, ReadError> {
+        if let Err(ReadError::Damaged(damage)) = &outcome {
+            self.note_damage(damage.clone());
+        }
+        outcome
     }
 
     /// How much history is kept now.
@@ -224,22 +242,27 @@ impl Store {
 
     /// The changes and touches behind `after`, at most `limit` (and at most [`crate::STREAM_LIMIT_MAX`]).
     pub fn changes_after(&self, after: Position, limit: usize) -> Result<Page, ReadError> {
-        stream::page(&self.0.ring, &self.0.journal, after, limit)
+        self.0.noting(stream::page(&self.0.ring, &self.0.journal, after, limit))
     }
 
     /// The changes that `query` asks for. Looks at a bounded number of records: a page may be short and still have a cursor.
     pub fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, ReadError> {
-        history::page(&self.0.journal, query)
+        self.0.noting(history::page(&self.0.journal, query))
     }
 
     /// The entry at `position`, if one stands there and is still kept.
     pub fn entry(&self, position: Position) -> Result<Option<Entry>, ReadError> {
-        history::entry(&self.0.journal, position)
+        self.0.noting(history::entry(&self.0.journal, position))
     }
 
     /// The entries behind `after`, in order: what was journalled and has no results yet.
     pub fn entries_after(&self, after: Position) -> Result<Vec<Entry>, ReadError> {
         history::entries_after(&self.0.journal, after)
+    }
+
+    /// The first damage that a reader, or the check behind the start, has met in the journal.
+    pub fn damage(&self) -> Option<DamageError> {
+        self.0.damage.lock().expect("nobody panics while holding it").clone()
     }
 
     /// Builds every index of a full segment that is not there.

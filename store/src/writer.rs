@@ -24,7 +24,6 @@ use crate::journal::FRAME_BYTES_MAX;
 use crate::journal::append::{Appender, WriteError};
 use crate::journal::record;
 use crate::lock::StoreLock;
-use crate::node;
 use crate::store::Shared;
 use crate::stream::Item;
 
@@ -415,7 +414,7 @@ impl Thread {
             let position = appender.place();
             debug_assert_eq!(entry.position, position, "an entry is at the place that the writer said");
             record::push_entry(&mut appender.frame, entry);
-            appender.part.time(entry.wall.as_micros());
+            appender.part.time(entry.at);
             too_large_yet(appender)?;
         }
         self.sizes.clear();
@@ -440,6 +439,7 @@ impl Thread {
             }
             appender.place();
             record::push_cursor(&mut appender.frame, &results.cursor);
+            appender.part.time(results.cursor.at);
         }
         Ok(appender.commit()?)
     }
@@ -513,8 +513,8 @@ impl Thread {
         if let Some(cursor) = &rows.cursor {
             appender.place();
             record::push_cursor(&mut appender.frame, cursor);
+            appender.part.time(cursor.at);
         }
-        appender.part.time(node::now().as_micros());
         Ok(appender.commit()?)
     }
 

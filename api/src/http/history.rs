@@ -67,6 +67,10 @@ pub(crate) fn unreadable(error: &ReadError) -> Problem {
         ReadError::Gap { .. } | ReadError::Beyond { .. } => {
             Problem::of_field(Kind::InvalidParameter, "cursor", error.to_string())
         }
-        ReadError::Damaged(_) | ReadError::Io { .. } => Problem::internal(error),
+        // Which part, the log and an alarm say; where the files lie is no business of a client.
+        ReadError::Damaged(_) => {
+            Problem::new(Kind::Internal, "a part of the journal is damaged; an alarm and the log say which")
+        }
+        ReadError::Io { .. } => Problem::internal(error),
     }
 }

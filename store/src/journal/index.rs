@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use klaxon_schemas::change::{Change, Subject};
 use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::resource::Resource;
+use klaxon_schemas::time::JournalTime;
 
 use super::frame::Kind;
 use super::record::{self, Sketch};
@@ -143,7 +144,7 @@ pub(crate) struct IndexBuilder {
     pairs: Vec<(Key, u32)>,
     sites: BTreeSet<Box<str>>,
     changes: u64,
-    newest: Option<i64>,
+    newest: JournalTime,
 }
 
 impl IndexBuilder {
@@ -159,7 +160,7 @@ impl IndexBuilder {
         self.pairs.clear();
         self.sites.clear();
         self.changes = 0;
-        self.newest = None;
+        self.newest = JournalTime::default();
     }
 
     /// A record begins at `offset`, or its frame if it is the first of one; `last_chunk` is where the last chunk began.
@@ -170,9 +171,9 @@ impl IndexBuilder {
         }
     }
 
-    /// The record at `position` came or happened at `at`.
-    pub(crate) fn time(&mut self, at: i64) {
-        self.newest = Some(self.newest.map_or(at, |newest| newest.max(at)));
+    /// An entry came, or the engine had come to, journal time `at`.
+    pub(crate) fn time(&mut self, at: JournalTime) {
+        self.newest = self.newest.max(at);
     }
 
     /// The change at `position`.
@@ -192,7 +193,6 @@ impl IndexBuilder {
             self.sites.insert(subjects.site.into());
         }
         self.changes += 1;
-        self.time(at);
         // A frame's part may have no chunk of its own: then the times go to the chunk before it, in `absorb`.
         match self.chunks.last_mut() {
             Some(chunk) => {
@@ -221,9 +221,7 @@ impl IndexBuilder {
             }
         }
         self.changes += part.changes;
-        if let Some(newest) = part.newest {
-            self.time(newest);
-        }
+        self.time(part.newest);
     }
 
     /// Where the last chunk begins.
@@ -254,8 +252,8 @@ impl IndexBuilder {
         self.sites.iter().map(|site| &**site)
     }
 
-    /// When the newest record came, in microseconds.
-    pub(crate) fn newest(&self) -> Option<i64> {
+    /// The newest journal time of its entries and cursors; zero if it has neither.
+    pub(crate) fn newest(&self) -> JournalTime {
         self.newest
     }
 
@@ -269,20 +267,20 @@ impl IndexBuilder {
         self.place(record.position, offset, last_chunk);
         match record.kind {
             Kind::Change => self.sketch(record.position, &Sketch::read(record.payload)?),
-            Kind::Entry => self.time(entry_wall(record.payload)?),
+            Kind::Entry | Kind::Cursor => self.time(journal_time(record.payload)?),
             _ => {}
         }
         Ok(())
     }
 }
 
-/// When an entry came, in microseconds.
-fn entry_wall(payload: &[u8]) -> Result<i64, record::DecodeError> {
+/// The journal time of an entry or a cursor.
+fn journal_time(payload: &[u8]) -> Result<JournalTime, record::DecodeError> {
     #[derive(serde::Deserialize)]
-    struct Wall {
-        wall: klaxon_schemas::time::Timestamp,
+    struct Time {
+        at: JournalTime,
     }
-    Ok(serde_json::from_slice::<Wall>(payload)?.wall.as_micros())
+    Ok(serde_json::from_slice::<Time>(payload)?.at)
 }
 
 fn chunk_before(chunks: &[Chunk], position: Position) -> Option<Chunk> {
@@ -302,12 +300,25 @@ pub(crate) struct SegmentIndex {
     pairs: u64,
     pairs_offset: u64,
     sites: Vec<Box<str>>,
-    newest: Option<i64>,
+    newest: JournalTime,
 }
 
 /// The path of the index of the segment at `segment`.
 pub(crate) fn index_path(segment: &Path) -> PathBuf {
     segment.with_extension("idx")
+}
+
+/// The first record and the bytes of the segment at `segment`, as the head of its index says; nothing if that is not sound.
+pub(crate) fn indexed_bytes(segment: &Path) -> Option<(Position, u64)> {
+    let mut header = [0; INDEX_HEADER_BYTES];
+    File::open(index_path(segment)).and_then(|file| file.read_exact_at(&mut header, 0)).ok()?;
+    let long = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
+    is_sound(&header).then(|| (Position(long(16)), long(24)))
+}
+
+fn is_sound(header: &[u8; INDEX_HEADER_BYTES]) -> bool {
+    let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
+    header[0..8] == INDEX_MAGIC && word(8) == FORMAT && crc32c::crc32c(&header[..60]) == word(60)
 }
 
 impl SegmentIndex {
@@ -355,7 +366,7 @@ impl SegmentIndex {
         file.read_exact_at(&mut header, 0).map_err(|error| error.to_string())?;
         let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
         let long = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
-        if header[0..8] != INDEX_MAGIC || word(8) != FORMAT || crc32c::crc32c(&header[..60]) != word(60) {
+        if !is_sound(&header) {
             return Err("its head is damaged or of another format".to_owned());
         }
         if (long(16), long(24)) != (segment.header.first.0, segment.bytes()) {
@@ -370,7 +381,7 @@ impl SegmentIndex {
         if crc32c::crc32c(&tables) != word(12) {
             return Err("its tables fail their checksum".to_owned());
         }
-        let newest = (word(56) == 1).then_some(long(48) as i64);
+        let newest = JournalTime(long(48));
         let blocks = pairs.div_ceil(BLOCK_PAIRS as u64) as usize;
         let (chunks, fences, sites) = parse_tables(&tables, blocks).ok_or("its tables contradict themselves")?;
         let pairs_offset = INDEX_HEADER_BYTES as u64 + tables_bytes;
@@ -392,8 +403,8 @@ impl SegmentIndex {
         self.sites.iter().map(|site| &**site)
     }
 
-    /// When the newest record came, in microseconds.
-    pub(crate) fn newest(&self) -> Option<i64> {
+    /// The newest journal time of its entries and cursors; zero if it has neither.
+    pub(crate) fn newest(&self) -> JournalTime {
         self.newest
     }
 
@@ -474,8 +485,7 @@ fn to_bytes(builder: &IndexBuilder, segment_bytes: u64, last: Position) -> Vec<u
     bytes[24..32].copy_from_slice(&segment_bytes.to_le_bytes());
     bytes[32..40].copy_from_slice(&(pairs.len() as u64).to_le_bytes());
     bytes[40..48].copy_from_slice(&(tables.len() as u64).to_le_bytes());
-    bytes[48..56].copy_from_slice(&builder.newest.unwrap_or(0).to_le_bytes());
-    bytes[56..60].copy_from_slice(&u32::from(builder.newest.is_some()).to_le_bytes());
+    bytes[48..56].copy_from_slice(&builder.newest.0.to_le_bytes());
     let crc = crc32c::crc32c(&bytes[..60]);
     bytes[60..64].copy_from_slice(&crc.to_le_bytes());
     bytes.extend_from_slice(&tables);
