@@ -2,6 +2,7 @@
  *
  *   KLAXON_SHIM_CLOCK=FILE     CLOCK_REALTIME is off by the seconds that FILE holds, read anew each time.
  *   KLAXON_SHIM_SYNC_FAIL=FILE while FILE exists, fdatasync and fsync of a segment fail with EIO.
+ *   KLAXON_SHIM_SYNC_LIES=1    fdatasync and fsync of a segment do nothing and say that all went well.
  *   KLAXON_SHIM_KILL=FILE      FILE holds two numbers, N and PERCENT: of the N-th write to a segment from now on only so many
  *                              percent are written, then the process is killed. 100 kills it right behind the sync of that
  *                              write. The file is read once, at the first write after it has appeared, and removed.
@@ -89,6 +90,7 @@ static int shimmed_sync(int fd, const char *name) {
         errno = EIO;
         return -1;
     }
+    if (getenv("KLAXON_SHIM_SYNC_LIES") && is_segment(fd)) return 0;
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
     int outcome = real(fd);
     if (kill_at_sync && is_segment(fd)) die();
