@@ -21,8 +21,8 @@ use klaxon_correlate::{Disposition, Engine, Output, Screening};
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::Change;
 use klaxon_schemas::entry::{ENTRY_BYTES_MAX, Entry, EntryKind, NewEpoch, Started};
-use klaxon_schemas::names::{Door, Site, Text};
-use klaxon_schemas::state::Settings;
+use klaxon_schemas::names::{Door, Follower, Site, Text};
+use klaxon_schemas::state::{FOLLOWERS_MAX, Followed, Settings, StateKey, StateRecord};
 use klaxon_schemas::wire::v1;
 use klaxon_store::publish::{Answer, Intake, Item, Next, PublishError, Published, Rejection, Submission};
 use klaxon_store::{AppendError, Durable, Frame, OpenReport, Results, Retention, Room, Store, Writer};
@@ -113,6 +113,8 @@ pub struct Follow {
     status: Arc<FollowStatus>,
     failure: Arc<Mutex<Option<AppendError>>>,
     own: own::Told,
+    /// Kept for followers, with the next results.
+    puts: Vec<(StateKey, Option<StateRecord>)>,
     /// What the node has to say of itself once what it is doing is done.
     untold: Vec<EntryKind>,
 }
@@ -122,6 +124,8 @@ struct Batch {
     asked: Vec<(Submission, Vec<Option<Answer>>)>,
     /// What is to be journalled, and whose item it is: submission and item.
     fresh: Vec<(EntryKind, Door, (usize, usize))>,
+    /// What is kept for followers. It is no entry: the engine has no part in it.
+    puts: Vec<(StateKey, Option<StateRecord>)>,
 }
 
 impl Follow {
@@ -141,6 +145,7 @@ impl Follow {
             status: parts.status,
             failure: Arc::default(),
             own,
+            puts: Vec::new(),
             untold: Vec::new(),
         };
         follow.catch_up()?;
@@ -188,7 +193,7 @@ impl Follow {
             tracing::info!(entries = waiting.len(), "applying what was journalled before the last stop");
         }
         for entry in waiting {
-            self.apply_alone(entry);
+            self.apply_alone(&entry);
         }
         self.writer.drain();
         Ok(())
@@ -281,9 +286,10 @@ impl Follow {
             }
             return;
         }
-        let batch = self.screen(submissions);
+        let mut batch = self.screen(submissions);
+        self.puts.append(&mut batch.puts);
         let rough: usize = batch.fresh.iter().map(|(kind, ..)| rough_bytes(kind)).sum();
-        if batch.fresh.is_empty() {
+        if batch.fresh.is_empty() && self.puts.is_empty() {
             self.answer_known(batch);
         } else if batch.fresh.len() <= FRAME_ENTRIES_MAX && rough <= FRAME_BYTES_ROUGH_MAX {
             self.commit_together(batch);
@@ -309,7 +315,7 @@ impl Follow {
     /// Looks at each item before it is journalled. What has come before, or cannot be taken, is answered without a trace in
     /// the journal. Items of one batch that repeat each other are told apart by the engine.
     fn screen(&self, submissions: Vec<Submission>) -> Batch {
-        let mut batch = Batch { asked: Vec::with_capacity(submissions.len()), fresh: Vec::new() };
+        let mut batch = Batch { asked: Vec::with_capacity(submissions.len()), fresh: Vec::new(), puts: Vec::new() };
         for (whose, mut submission) in submissions.into_iter().enumerate() {
             let mut answers = Vec::with_capacity(submission.items.len());
             for (which, item) in std::mem::take(&mut submission.items).into_iter().enumerate() {
@@ -324,6 +330,7 @@ impl Follow {
                         }
                     },
                     Item::Action(action) => Ok(EntryKind::Action(action)),
+                    Item::Followed(follower, followed) => Err(self.keep(follower, followed, &mut batch.puts)),
                 };
                 match kind.and_then(|kind| within_bounds(&kind).map(|()| kind)) {
                     Ok(kind) => {
@@ -338,6 +345,17 @@ impl Follow {
         batch
     }
 
+    /// Keeps how far a follower has come, if there is room for one more.
+    fn keep(&self, follower: Follower, followed: Option<Followed>, puts: &mut Vec<(StateKey, Option<StateRecord>)>) -> Answer {
+        let state = self.store.read();
+        let followers = state.state().followers();
+        if followed.is_some() && followers.len() >= FOLLOWERS_MAX && !followers.contains_key(&follower) {
+            return Answer::Rejected(Rejection::FollowerLimit { limit: FOLLOWERS_MAX });
+        }
+        puts.push((StateKey::Follower(follower), followed.map(StateRecord::Followed)));
+        Answer::Accepted { position: self.writer.next_position(), changes: Vec::new() }
+    }
+
     /// Nothing is to be journalled; but what the duplicates repeat may still be on its way to the disk.
     fn answer_known(&mut self, batch: Batch) {
         // A frame without records is durable as soon as those before it are.
@@ -346,7 +364,7 @@ impl Follow {
 
     /// The usual way: one frame holds the entries and what followed from them.
     fn commit_together(&mut self, batch: Batch) {
-        let Batch { mut asked, fresh } = batch;
+        let Batch { mut asked, fresh, .. } = batch;
         let (kinds, places): (Vec<_>, Vec<_>) = fresh.into_iter().map(|(kind, door, place)| ((kind, door), place)).unzip();
         let entries = self.stamp(kinds.into_iter());
         // A clock step that was noticed stands before them.
@@ -370,7 +388,7 @@ impl Follow {
     /// Under pressure: all entries are made durable at once, and their results follow in frames of their own.
     fn run_ahead(&mut self, batch: Batch) {
         self.status.ran_ahead.fetch_add(1, Ordering::Relaxed);
-        let Batch { mut asked, fresh } = batch;
+        let Batch { mut asked, fresh, .. } = batch;
         let (kinds, places): (Vec<_>, Vec<_>) = fresh.into_iter().map(|(kind, door, place)| ((kind, door), place)).unzip();
         let entries = self.stamp(kinds.into_iter());
         let own = entries.len() - places.len();
@@ -388,7 +406,7 @@ impl Follow {
                 }
                 Err(Broken) => {
                     self.reload();
-                    answers.extend(chunk.iter().cloned().map(|entry| self.apply_alone(entry)));
+                    answers.extend(chunk.iter().map(|entry| self.apply_alone(entry)));
                 }
             }
         }
@@ -445,16 +463,15 @@ impl Follow {
             let _ = told.send(durable.map_err(refused));
         });
         let durable = tell.recv().unwrap_or(Err(PublishError::Stopping));
-        let answers =
-            if durable.is_ok() { entries.into_iter().map(|entry| self.apply_alone(entry)).collect() } else { Vec::new() };
+        let answers = if durable.is_ok() { entries.iter().map(|entry| self.apply_alone(entry)).collect() } else { Vec::new() };
         then(answers, durable);
     }
 
     /// Applies one entry that is journalled. If the engine breaks on it, it is put aside.
-    fn apply_alone(&mut self, entry: Entry) -> Answer {
+    fn apply_alone(&mut self, entry: &Entry) -> Answer {
         let mut out = Output::default();
         let engine = &mut self.engine;
-        let applied = catch_unwind(AssertUnwindSafe(|| apply_one(engine, &entry, &mut out)));
+        let applied = catch_unwind(AssertUnwindSafe(|| apply_one(engine, entry, &mut out)));
         match applied {
             Ok(answer) => {
                 self.status.applied.fetch_add(1, Ordering::Relaxed);
@@ -467,7 +484,7 @@ impl Follow {
                 self.status.quarantined.fetch_add(1, Ordering::Relaxed);
                 self.reload();
                 let mut out = Output::default();
-                self.engine.quarantine(&entry, failure.clone(), &mut out);
+                self.engine.quarantine(entry, failure.clone(), &mut out);
                 let changes = out.changes().to_vec();
                 self.submit(Vec::new(), Some(out), |_| {});
                 let text = format!("Entry {} broke the engine: {failure}", entry.position);
@@ -484,7 +501,8 @@ impl Follow {
         done: impl FnOnce(Result<Durable, &AppendError>) + Send + 'static,
     ) {
         let results = out.map(|mut out| {
-            let results = out.take(&self.engine);
+            let mut results = out.take(&self.engine);
+            results.puts.append(&mut self.puts);
             Results { changes: results.changes, touched: results.touched, puts: results.puts, cursor: results.cursor }
         });
         let failure = Arc::clone(&self.failure);

@@ -1,6 +1,8 @@
 //! A node is killed, again and again, under load: every acknowledged report is there, nothing twice, and timers fire as if
 //! nothing had happened. The oracle is this process, which knows only what was acknowledged.
 
+#![expect(clippy::print_stdout, reason = "a run says its seed and what it hit")]
+
 mod harness;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

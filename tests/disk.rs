@@ -1,6 +1,8 @@
 //! What disks do: they fill up, they fail a sync, they lose power, their bytes flip. Needs root for the mounts; where it is not
 //! given the tests say so and pass, except with `CI=true`.
 
+#![expect(clippy::print_stdout, reason = "a run says its seed and what it hit")]
+
 mod harness;
 
 use std::os::unix::fs::FileExt as _;

@@ -123,7 +123,7 @@ impl Engine {
             }
             (StateKey::Bundle(_), StateRecord::Bundle(catalogue)) => self.catalogue = catalogue,
             (StateKey::Settings, StateRecord::Settings(settings)) => self.settings = settings,
-            (StateKey::Quarantine(_), _) => {}
+            (StateKey::Quarantine(_) | StateKey::Follower(_), _) => {}
             (key, record) => self.admission.load(key, &record),
         }
     }

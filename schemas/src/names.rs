@@ -339,6 +339,19 @@ impl Rule for AttributeValueRule {
 /// The value of one additional attribute.
 pub type AttributeValue = Name<AttributeValueRule>;
 
+/// Rule of [`Follower`].
+pub struct FollowerRule;
+impl Rule for FollowerRule {
+    const NAME: &'static str = "Follower";
+    const BYTES_MAX: usize = 128;
+    const ALLOWED: &'static str = TOKEN;
+    fn allows(character: char) -> bool {
+        is_token(character)
+    }
+}
+/// Who follows the changes with a cursor that the store keeps: a receiver of notifications, an uplink.
+pub type Follower = Name<FollowerRule>;
+
 /// Rule of [`Door`].
 pub struct DoorRule;
 impl Rule for DoorRule {

@@ -13,7 +13,7 @@ use crate::catalogue::{Catalogue, Digest};
 use crate::entry::Boot;
 use crate::event::AlarmKey;
 use crate::ids::{ActionId, Epoch, Position, Seq};
-use crate::names::{Actor, AlarmType, EventId, Producer, Text};
+use crate::names::{Actor, AlarmType, EventId, Follower, Producer, Text};
 use crate::time::{JournalTime, Timestamp};
 
 /// Names one keyed record.
@@ -37,6 +37,8 @@ pub enum StateKey {
     Quarantine(Position),
     /// [`Settings`] in force.
     Settings,
+    /// [`Followed`]: how far a follower of the changes has come.
+    Follower(Follower),
 }
 
 /// The record that belongs to a [`StateKey`].
@@ -58,6 +60,8 @@ pub enum StateRecord {
     Quarantine(Quarantined),
     /// What the engine is held to.
     Settings(Settings),
+    /// How far a follower has come.
+    Followed(Followed),
 }
 
 /// How many numbers below the highest a producer's [`Window`] remembers.
@@ -280,6 +284,16 @@ impl Default for Settings {
             suppressions_max: 1_000,
         }
     }
+}
+
+/// The most followers whose cursors are kept.
+pub const FOLLOWERS_MAX: usize = 4096;
+
+/// How far a follower of the changes has come. The engine has no part in it; retention by age waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Followed {
+    /// It needs nothing at or before this position any more.
+    pub position: Position,
 }
 
 /// How far the engine has come, and the numbers it goes on with. One stands at the end of every frame that has results.

@@ -230,14 +230,17 @@ impl Keeper {
         Ok((too_much || self.is_too_old(oldest)?).then(|| Arc::clone(oldest)))
     }
 
-    /// Whether all of `segment` is older than history is kept, by journal time: a wall clock that is set ages nothing.
+    /// Whether all of `segment` is older than history is kept, by journal time: a wall clock that is set ages nothing. What a
+    /// follower has yet to read is not, as long as there is room for it.
     fn is_too_old(&self, segment: &Segment) -> Result<bool, ReadError> {
         let newest = match segment.with_builder(IndexBuilder::newest) {
             Some(newest) => newest,
             None => segment.index()?.map_or(JournalTime::default(), |index| index.newest()),
         };
-        let now = self.shared.state().cursor().at;
-        Ok(now.since(newest) > self.shared.retention().history_max_age)
+        let state = self.shared.state();
+        let is_followed = state.followed().is_some_and(|position| position < segment.last());
+        let now = state.cursor().at;
+        Ok(!is_followed && now.since(newest) > self.shared.retention().history_max_age)
     }
 
     /// Removes `segment`, unless a backup is running.

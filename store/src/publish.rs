@@ -11,7 +11,8 @@ use klaxon_schemas::action::Action;
 use klaxon_schemas::change::Change;
 use klaxon_schemas::event::Event;
 use klaxon_schemas::ids::Position;
-use klaxon_schemas::names::Door;
+use klaxon_schemas::names::{Door, Follower};
+use klaxon_schemas::state::Followed;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::Durable;
@@ -30,6 +31,8 @@ pub enum Item {
     Event(Arc<Event>),
     /// An operator action.
     Action(Arc<Action>),
+    /// How far a follower of the changes has come; nothing if it is there no more. Kept, and never an entry.
+    Followed(Follower, Option<Followed>),
 }
 
 /// What became of one item.
@@ -57,6 +60,12 @@ pub enum Rejection {
     /// As many alarms are active as there may be.
     #[error("alarm limit reached: {limit} alarms are active")]
     AlarmLimit {
+        /// How many there may be.
+        limit: usize,
+    },
+    /// As many followers' cursors are kept as there may be.
+    #[error("follower limit reached: the cursors of {limit} followers are kept")]
+    FollowerLimit {
         /// How many there may be.
         limit: usize,
     },

@@ -4,6 +4,8 @@
 //! disk's sync rate in the same run, the node's CPU time per event, and the CPU time of the load generator, which has the same
 //! two cores. Read ratios, not absolute numbers.
 
+#![expect(clippy::print_stdout, reason = "its figures are what it is for")]
+
 #[path = "../harness/mod.rs"]
 mod harness;
 

@@ -39,7 +39,8 @@ impl From<&Rejection> for RejectReason {
     fn from(rejection: &Rejection) -> Self {
         match rejection {
             Rejection::TooOld => Self::TooOld,
-            Rejection::AlarmLimit { .. } => Self::AlarmLimit,
+            // No request keeps a follower's cursor yet.
+            Rejection::AlarmLimit { .. } | Rejection::FollowerLimit { .. } => Self::AlarmLimit,
             Rejection::TooLarge { .. } => Self::TooLarge,
         }
     }

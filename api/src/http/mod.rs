@@ -274,7 +274,7 @@ impl Api {
         let Some(catalogue) = self.store().read().catalogue() else { return 0 };
         let unknown = items.iter().filter(|item| match item {
             Item::Event(event) => catalogue.get(&event.key.alarm_type).is_none(),
-            Item::Action(_) => false,
+            Item::Action(_) | Item::Followed(..) => false,
         });
         unknown.count() as u64
     }

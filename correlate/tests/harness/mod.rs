@@ -336,7 +336,7 @@ fn parse(node: &mut Node, command: &str) -> Option<EntryKind> {
             for (name, value) in &words.named {
                 match *name {
                     "purge" => {
-                        settings.purge_cleared_after_s = u64::try_from(duration_us(value) / 1_000_000).expect("positive")
+                        settings.purge_cleared_after_s = u64::try_from(duration_us(value) / 1_000_000).expect("positive");
                     }
                     "cleared" => settings.cleared_max = value.parse().expect("a number"),
                     "active" => settings.active_alarms_max = value.parse().expect("a number"),

@@ -14,8 +14,8 @@ use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::{Change, Subject};
 use klaxon_schemas::ids::{ActionId, AlarmId, Position};
-use klaxon_schemas::names::AlarmType;
-use klaxon_schemas::state::{Cursor, Shelf, StateKey, StateRecord, Suppression};
+use klaxon_schemas::names::{AlarmType, Follower};
+use klaxon_schemas::state::{Cursor, Followed, Shelf, StateKey, StateRecord, Suppression};
 use klaxon_schemas::wire::v1::Touched;
 use uuid::Uuid;
 
@@ -37,6 +37,7 @@ pub struct State {
     records: HashMap<StateKey, Held<StateRecord>>,
     indexes: Indexes,
     suppressions: BTreeMap<AlarmType, Arc<Suppression>>,
+    followers: BTreeMap<Follower, Followed>,
     shelves: BTreeMap<ActionId, Arc<Shelf>>,
 }
 
@@ -145,6 +146,16 @@ impl State {
         self.shelves.values()
     }
 
+    /// Who follows the changes with a cursor that is kept, and how far each has come.
+    pub fn followers(&self) -> &BTreeMap<Follower, Followed> {
+        &self.followers
+    }
+
+    /// How far the slowest follower has come.
+    pub(crate) fn followed(&self) -> Option<Position> {
+        self.followers.values().map(|followed| followed.position).min()
+    }
+
     /// The catalogue in force.
     pub fn catalogue(&self) -> Option<Arc<Catalogue>> {
         match self.record(&StateKey::Bundle(self.cursor.catalogue.clone()?))? {
@@ -203,6 +214,12 @@ impl State {
             }
             (StateKey::Shelf(id), _) => {
                 self.shelves.remove(id);
+            }
+            (StateKey::Follower(follower), Some(StateRecord::Followed(followed))) => {
+                self.followers.insert(follower.clone(), *followed);
+            }
+            (StateKey::Follower(follower), _) => {
+                self.followers.remove(follower);
             }
             _ => {}
         }

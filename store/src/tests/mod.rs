@@ -165,12 +165,9 @@ impl Toy {
                 self.alarms.remove(&id);
             }
         }
-        results.cursor = Cursor {
-            applied: Position(first.0 + steps.len() as u64 - 1),
-            epoch: Epoch(1),
-            last_seq: Seq(self.seq),
-            ..Cursor::default()
-        };
+        let applied = Position(first.0 + steps.len() as u64 - 1);
+        results.cursor =
+            Cursor { applied, at: JournalTime(applied.0), epoch: Epoch(1), last_seq: Seq(self.seq), ..Cursor::default() };
         frame.results = Some(results);
         frame
     }
@@ -184,6 +181,15 @@ impl Toy {
         let (sender, outcome) = mpsc::channel();
         self.writer.submit(frame, move |outcome| sender.send(outcome).expect("is waited for"));
         outcome.recv().expect("is answered")
+    }
+
+    fn put(&mut self, puts: Vec<(StateKey, Option<StateRecord>)>) {
+        let cursor = self.store.read().cursor().clone();
+        let results = Results { puts, cursor, ..Results::default() };
+        let (sender, outcome) = mpsc::channel();
+        let frame = Frame { entries: Vec::new(), results: Some(results) };
+        self.writer.submit(frame, move |outcome| sender.send(outcome).expect("is waited for"));
+        outcome.recv().expect("is answered").expect("is appended");
     }
 
     /// Raises `count` alarms from number `first` on, `frame` in a frame.

@@ -2,8 +2,51 @@
 
 use std::time::{Duration, Instant};
 
+use klaxon_schemas::names::Follower;
+use klaxon_schemas::state::Followed;
+
 use super::*;
 use crate::{ReadError, Retention, offline};
+
+#[test]
+fn retention_by_age_waits_for_a_follower_and_retention_by_size_does_not() {
+    let dir = tempfile::tempdir().expect("makes");
+    let aged = Retention { history_max_age: Duration::ZERO, ..Retention::default() };
+    let (mut toy, _) = Toy::open_with(StoreConfig { retention: aged, ..small(dir.path()) });
+    let follower = |position: u64| {
+        let key = StateKey::Follower(Follower::new("noc").expect("valid"));
+        vec![(key, Some(StateRecord::Followed(Followed { position: Position(position) })))]
+    };
+    toy.put(follower(0));
+    for round in 0..60 {
+        toy.commit(&(0..20).map(|number| Step::Raise(round * 20 + number)).collect::<Vec<_>>());
+    }
+    let wait = |toy: &mut Toy, wanted: &dyn Fn(&Toy) -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !wanted(toy) {
+            assert!(Instant::now() < deadline, "{:?}", toy.store.info());
+            toy.writer.maintain();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    // The view has come to the end, so the keeper has looked more than once.
+    wait(&mut toy, &|toy| toy.store.info().view_position == toy.store.info().last_position);
+    assert_eq!(toy.store.info().first_position, Position(1), "nothing went that the follower has yet to read");
+    let last = toy.store.info().last_position;
+    toy.put(follower(last.0));
+    wait(&mut toy, &|toy| toy.store.info().first_position > Position(1));
+    // Size does not wait: the follower is told of a gap.
+    toy.put(follower(toy.store.info().first_position.0));
+    let behind = toy.store.info().first_position;
+    toy.writer.set_retention(Retention { history_max_bytes: 1, ..Retention::default() });
+    for round in 0..60 {
+        toy.commit(&(0..20).map(|number| Step::Again(round * 20 + number)).collect::<Vec<_>>());
+        toy.commit(&(0..20).map(|number| Step::Clear(round * 20 + number)).collect::<Vec<_>>());
+        toy.commit(&(0..20).map(|number| Step::Purge(round * 20 + number)).collect::<Vec<_>>());
+    }
+    wait(&mut toy, &|toy| toy.store.info().first_position > behind);
+    toy.close();
+}
 
 #[test]
 fn segments_go_and_the_journal_alone_still_makes_the_state() {

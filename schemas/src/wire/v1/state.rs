@@ -10,9 +10,9 @@ use crate::alarm::EngineMarks;
 use crate::catalogue::{Catalogue, CatalogueFile, Digest};
 use crate::event::AlarmKey;
 use crate::ids::{ActionId, AlarmId, Position};
-use crate::names::{AlarmType, EventId, Producer, Qualifier, Site};
+use crate::names::{AlarmType, EventId, Follower, Producer, Qualifier, Site};
 use crate::resource::Resource;
-use crate::state::{Quarantined, Seen, Shelf, StateKey, StateRecord, Suppression, Tombstone, Window};
+use crate::state::{Followed, Quarantined, Seen, Shelf, StateKey, StateRecord, Suppression, Tombstone, Window};
 use crate::time::Timestamp;
 
 /// An active alarm was reported again and did not change: written once per commit, however often it was.
@@ -67,6 +67,7 @@ pub fn state_key_text(key: &StateKey) -> String {
         StateKey::Suppression(alarm_type) => join("suppression", &[alarm_type]),
         StateKey::Bundle(digest) => join("bundle", &[&digest.to_string()]),
         StateKey::Settings => "settings".to_owned(),
+        StateKey::Follower(follower) => join("follower", &[follower]),
         StateKey::Quarantine(position) => join("quarantine", &[&position.to_string()]),
     }
 }
@@ -93,6 +94,7 @@ pub fn state_key(text: &str) -> Result<StateKey, FormError> {
         ["suppression", alarm_type] => StateKey::Suppression(AlarmType::new(alarm_type).map_err(|_| broken())?),
         ["bundle", digest] => StateKey::Bundle(Digest::from_text(digest)),
         ["settings"] => StateKey::Settings,
+        ["follower", follower] => StateKey::Follower(Follower::new(follower).map_err(|_| broken())?),
         ["quarantine", position] => StateKey::Quarantine(position.parse().map(Position).map_err(|_| broken())?),
         _ => return Err(broken()),
     })
@@ -109,6 +111,7 @@ impl StatePut {
             StateRecord::Suppression(suppression) => serde_json::to_value(&**suppression),
             StateRecord::Bundle(catalogue) => serde_json::to_value(catalogue.to_file()),
             StateRecord::Settings(settings) => serde_json::to_value(settings),
+            StateRecord::Followed(followed) => serde_json::to_value(followed),
             StateRecord::Quarantine(quarantined) => serde_json::to_value(quarantined),
         };
         Self { key: state_key_text(key), value: value.expect("names and numbers serialize") }
@@ -131,6 +134,7 @@ impl StatePut {
                 StateRecord::Bundle(Arc::new(catalogue))
             }
             StateKey::Settings => StateRecord::Settings(serde_json::from_value(value)?),
+            StateKey::Follower(_) => StateRecord::Followed(serde_json::from_value::<Followed>(value)?),
             StateKey::Quarantine(_) => StateRecord::Quarantine(serde_json::from_value::<Quarantined>(value)?),
         };
         Ok((key, record))
@@ -161,6 +165,7 @@ mod tests {
             StateKey::Bundle(Digest::of(b"x")),
             StateKey::Quarantine(Position(9)),
             StateKey::Settings,
+            StateKey::Follower(Follower::new("noc-1").expect("valid")),
         ];
         for key in keys {
             assert_eq!(state_key(&state_key_text(&key)).expect("reads"), key);
