@@ -77,6 +77,9 @@ pub(super) struct Indexes {
     pub(super) cleared: BTreeSet<OrderKey>,
     pub(super) sites: BTreeMap<Site, SiteIndex>,
     pub(super) types: HashMap<AlarmType, TypeIndex>,
+    pub(super) acknowledged: BTreeSet<AlarmId>,
+    pub(super) shelved: BTreeSet<AlarmId>,
+    pub(super) stale: BTreeSet<AlarmId>,
 }
 
 /// The alarms of one site.
@@ -177,6 +180,18 @@ impl Indexes {
             set.insert(key);
         } else {
             set.remove(&key);
+        }
+        let marks = [
+            (facets.acknowledged, &mut self.acknowledged),
+            (facets.shelved, &mut self.shelved),
+            (facets.stale, &mut self.stale),
+        ];
+        for (_, marked) in marks.into_iter().filter(|(has, _)| *has) {
+            if present {
+                marked.insert(alarm.id);
+            } else {
+                marked.remove(&alarm.id);
+            }
         }
     }
 

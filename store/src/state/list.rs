@@ -89,6 +89,15 @@ impl State {
         let in_order = query.sort == AlarmSort::Severity;
         // Following the order looks at about limit * all / set alarms until the page is full.
         let cheap = |set: usize| !in_order || set <= CANDIDATES_FEW || set <= limit.saturating_mul(all) / set;
+        let marks = [
+            (query.acknowledged, &self.indexes.acknowledged),
+            (query.shelved, &self.indexes.shelved),
+            (query.stale, &self.indexes.stale),
+        ];
+        let marked = marks.into_iter().filter(|(asked, _)| *asked == Some(true)).map(|(_, ids)| ids);
+        if let Some(ids) = marked.min_by_key(|ids| ids.len()).filter(|ids| cheap(ids.len())) {
+            return Some(self.by_ids(ids.iter().copied()));
+        }
         let of_type = query.alarm_type.as_ref().map(|alarm_type| self.indexes.types.get(alarm_type));
         let of_site = query.site.as_ref().map(|site| self.indexes.sites.get(site));
         let type_len = of_type.map(|index| index.map_or(0, |index| index.ids.len()));
