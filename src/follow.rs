@@ -115,6 +115,8 @@ pub struct Follow {
     own: own::Told,
     /// Kept for followers, with the next results.
     puts: Vec<(StateKey, Option<StateRecord>)>,
+    /// Entries may be journalled that have no results yet: they come before anything new.
+    is_behind: bool,
     /// What the node has to say of itself once what it is doing is done.
     untold: Vec<EntryKind>,
 }
@@ -146,9 +148,12 @@ impl Follow {
             failure: Arc::default(),
             own,
             puts: Vec::new(),
+            is_behind: true,
             untold: Vec::new(),
         };
         follow.catch_up()?;
+        // What was applied just now may be later than the cursor said before.
+        follow.clock = Clock::resume(follow.engine.cursor());
         follow.begin(&parts.report, settings, catalogue)?;
         Ok(follow)
     }
@@ -157,10 +162,13 @@ impl Follow {
     pub fn run(mut self) -> Result<(), FollowError> {
         loop {
             self.mend();
-            self.obey();
-            let untold = std::mem::take(&mut self.untold);
-            self.journal_own(untold);
-            self.fire();
+            self.catch_up()?;
+            if !self.is_behind {
+                self.obey();
+                let untold = std::mem::take(&mut self.untold);
+                self.journal_own(untold);
+                self.fire();
+            }
             let wait = self.idle_wait();
             match self.intake.next(Some(wait)) {
                 Next::Submission(first) => self.serve(first),
@@ -174,8 +182,11 @@ impl Follow {
     }
 
     fn idle(&mut self) {
-        self.writer.maintain();
-        self.tell_own();
+        if !self.is_behind && !self.has_failed() {
+            self.writer.maintain();
+            self.look_at_room();
+            self.tell_own();
+        }
     }
 
     fn idle_wait(&mut self) -> Duration {
@@ -186,16 +197,20 @@ impl Follow {
         self.engine.next_deadline().map_or(IDLE_WAIT, |due| due.since(now).min(IDLE_WAIT))
     }
 
-    /// What a crash left journalled but not applied.
+    /// Applies what is journalled and has no results yet: after a crash, or after the disk filled up between the two.
     fn catch_up(&mut self) -> Result<(), FollowError> {
+        if !self.is_behind || self.has_failed() {
+            return Ok(());
+        }
         let waiting = self.store.entries_after(self.engine.cursor().applied)?;
         if !waiting.is_empty() {
-            tracing::info!(entries = waiting.len(), "applying what was journalled before the last stop");
+            tracing::info!(entries = waiting.len(), "applying what was journalled and has no results yet");
         }
         for entry in waiting {
             self.apply_alone(&entry);
         }
         self.writer.drain();
+        self.is_behind = self.has_failed();
         Ok(())
     }
 
@@ -280,7 +295,7 @@ impl Follow {
             items += next.items.len();
             submissions.push(next);
         }
-        if let Some(error) = self.no_room() {
+        if let Some(error) = self.refusal() {
             for submission in submissions {
                 submission.answer(Err(error.clone()));
             }
@@ -298,13 +313,21 @@ impl Follow {
         }
     }
 
-    fn no_room(&mut self) -> Option<PublishError> {
+    fn look_at_room(&mut self) -> Room {
         let room = self.writer.room();
         let is_full = room != Room::Ok;
         if self.status.disk_full.swap(is_full, Ordering::Relaxed) != is_full {
             self.tell_own();
         }
-        match room {
+        room
+    }
+
+    /// Why nothing is taken now, if so.
+    fn refusal(&mut self) -> Option<PublishError> {
+        if self.is_behind || self.has_failed() {
+            return Some(PublishError::DiskFull { free_bytes: 0, needed_bytes: 1 });
+        }
+        match self.look_at_room() {
             Room::Ok => None,
             Room::Low { free_bytes, watermark_bytes } => {
                 Some(PublishError::DiskFull { free_bytes, needed_bytes: watermark_bytes })
@@ -396,6 +419,8 @@ impl Follow {
         self.submit(entries.clone(), None, move |durable| {
             let _ = told.send(durable.map_err(refused));
         });
+        let mut outcome = None;
+        let mut durable = || outcome.get_or_insert_with(|| tell.recv().unwrap_or(Err(PublishError::Stopping))).clone();
         let mut answers = Vec::with_capacity(entries.len());
         for chunk in chunks(&entries) {
             let mut out = Output::default();
@@ -404,15 +429,16 @@ impl Follow {
                     answers.extend(these);
                     self.submit(Vec::new(), Some(out), |_| {});
                 }
+                // Only what is journalled can be put aside.
+                Err(Broken) if durable().is_err() || self.has_failed() => break,
                 Err(Broken) => {
                     self.reload();
                     answers.extend(chunk.iter().map(|entry| self.apply_alone(entry)));
                 }
             }
         }
-        let durable = tell.recv().unwrap_or(Err(PublishError::Stopping));
         place(&mut asked, &places, answers.into_iter().skip(own));
-        answer(asked, &durable);
+        answer(asked, &durable());
         self.notice_limit();
     }
 
@@ -479,6 +505,11 @@ impl Follow {
                 answer
             }
             Err(payload) => {
+                // What stands before it must have its results first.
+                self.writer.drain();
+                if self.has_failed() {
+                    return Answer::Accepted { position: entry.position, changes: Vec::new() };
+                }
                 let failure = panic_text(&*payload);
                 tracing::error!(entry = %entry.position, failure = %failure, "an entry broke the engine and is put aside");
                 self.status.quarantined.fetch_add(1, Ordering::Relaxed);
@@ -535,6 +566,7 @@ impl Follow {
         if let Some(error) = self.take_failure() {
             tracing::error!(error = %error, "nothing can be journalled now; intake is refused until there is room");
         }
+        self.is_behind = true;
         self.status.disk_full.store(true, Ordering::Relaxed);
     }
 

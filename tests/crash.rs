@@ -80,7 +80,7 @@ fn kill_again_and_again(seed: u64, kills: u64) -> Hits {
     }
     let log = std::fs::read_to_string(data.with_extension("log")).expect("there is a log");
     hits.torn = log.matches("torn").count() as u64;
-    hits.left_without_results = log.matches("applying what was journalled before").count() as u64;
+    hits.left_without_results = log.matches("applying what was journalled and").count() as u64;
     hits.duplicates = reporters.iter().map(|reporter| reporter.duplicates).sum();
     println!("{hits:?}");
     hits

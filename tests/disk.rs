@@ -163,6 +163,40 @@ fn a_disk_that_is_full_in_the_middle_of_a_frame_loses_nothing() {
 }
 
 #[test]
+fn a_disk_that_is_full_between_entries_and_their_results_loses_neither() {
+    let scratch = scratch("between-");
+    let order = scratch.path().join("full");
+    let setup = Setup::new(&scratch.path().join("data")).shim().env("KLAXON_SHIM_FULL", &order.to_string_lossy());
+    let node = setup.start();
+    let mut sent = 0;
+    for times in [1, 2, 5] {
+        // The entries find room, so they are acknowledged; what follows from them does not, several times over.
+        std::fs::write(order.with_extension("new"), format!("1 {times}")).expect("can be written");
+        std::fs::rename(order.with_extension("new"), &order).expect("can be renamed");
+        let events: Vec<_> = (sent..sent + 3000)
+            .map(|key| json!({"resource": format!("a={key}"), "alarm_type": "t", "severity": "major"}))
+            .collect();
+        let told = node.send(&json!(events));
+        assert_eq!(told["accepted"], 3000);
+        sent += 3000;
+        wait_until("all have their effect", || node.json("/alarms/summary")["active"] == sent);
+        assert!(!order.exists(), "the disk was not full");
+    }
+    assert!(node.log_text().contains("nothing can be journalled now"), "{}", node.log_text());
+    assert!(node.alarms().iter().all(|alarm| alarm["count"] == 1));
+    oracle::check_numbers(&node.history());
+    // And once more, with a kill before there is room again.
+    std::fs::write(&order, "1 1000000").expect("can be written");
+    let event = |key: u64| json!({"resource": format!("a={key}"), "alarm_type": "t", "severity": "major"});
+    let told = node.send(&json!((sent..sent + 3000).map(event).collect::<Vec<_>>()));
+    assert_eq!(told["accepted"], 3000);
+    node.kill();
+    let node = setup.start();
+    assert_eq!(node.json("/alarms/summary")["active"], sent + 3000);
+    oracle::check_numbers(&node.history());
+}
+
+#[test]
 fn a_failed_sync_ends_the_process_and_what_was_acknowledged_is_there() {
     let scratch = scratch("sync-");
     let fails = scratch.path().join("fails");

@@ -3,6 +3,8 @@
  *   KLAXON_SHIM_CLOCK=FILE     CLOCK_REALTIME is off by the seconds that FILE holds, read anew each time.
  *   KLAXON_SHIM_SYNC_FAIL=FILE while FILE exists, fdatasync and fsync of a segment fail with EIO.
  *   KLAXON_SHIM_SYNC_LIES=1    fdatasync and fsync of a segment do nothing and say that all went well.
+ *   KLAXON_SHIM_FULL=FILE      FILE holds two numbers, N and M: N writes to a segment go well, the M behind them meet a full disk.
+ *                              Read once, as below.
  *   KLAXON_SHIM_KILL=FILE      FILE holds two numbers, N and PERCENT: of the N-th write to a segment from now on only so many
  *                              percent are written, then the process is killed. 100 kills it right behind the sync of that
  *                              write. The file is read once, at the first write after it has appeared, and removed.
@@ -29,15 +31,31 @@ static int is_segment(int fd) {
 }
 
 static int kill_after = -1, kill_percent = -1, kill_at_sync = 0;
+static int full_after = -1, full_times = 0;
 
-static void look_for_kill(void) {
-    const char *file = getenv("KLAXON_SHIM_KILL");
-    if (kill_after >= 0 || !file) return;
+/* Takes the two numbers of an order that has appeared, unless one is being carried out. */
+static void look_for(const char *name, int *first, int *second) {
+    const char *file = getenv(name);
+    if (*first >= 0 || !file) return;
     FILE *order = fopen(file, "r");
     if (!order) return;
-    if (fscanf(order, "%d %d", &kill_after, &kill_percent) != 2) kill_after = -1;
+    if (fscanf(order, "%d %d", first, second) != 2) *first = -1;
     fclose(order);
     unlink(file);
+}
+
+/* Whether this write is to meet a full disk. */
+static int is_full(int fd) {
+    if (!is_segment(fd)) return 0;
+    look_for("KLAXON_SHIM_FULL", &full_after, &full_times);
+    if (full_after < 0) return 0;
+    if (full_after > 0) {
+        full_after--;
+        return 0;
+    }
+    if (full_times-- > 0) return 1;
+    full_after = -1;
+    return 0;
 }
 
 static void die(void) {
@@ -51,7 +69,7 @@ typedef ssize_t (*pwrite_fn)(int, const void *, size_t, off_t);
 /* How much of this write is to be done before the process dies; -1 if it is to live. */
 static ssize_t share(int fd, size_t count) {
     if (!is_segment(fd)) return -1;
-    look_for_kill();
+    look_for("KLAXON_SHIM_KILL", &kill_after, &kill_percent);
     if (kill_after < 0 || kill_after-- > 0) return -1;
     kill_after = -1;
     if (kill_percent >= 100) {
@@ -64,6 +82,10 @@ static ssize_t share(int fd, size_t count) {
 ssize_t write(int fd, const void *buffer, size_t count) {
     static write_fn real;
     if (!real) real = (write_fn)dlsym(RTLD_NEXT, "write");
+    if (is_full(fd)) {
+        errno = ENOSPC;
+        return -1;
+    }
     ssize_t part = share(fd, count);
     if (part < 0) return real(fd, buffer, count);
     if (part > 0) real(fd, buffer, (size_t)part);
@@ -74,6 +96,10 @@ ssize_t write(int fd, const void *buffer, size_t count) {
 static ssize_t shimmed_pwrite(int fd, const void *buffer, size_t count, off_t offset) {
     static pwrite_fn real;
     if (!real) real = (pwrite_fn)dlsym(RTLD_NEXT, "pwrite64");
+    if (is_full(fd)) {
+        errno = ENOSPC;
+        return -1;
+    }
     ssize_t part = share(fd, count);
     if (part < 0) return real(fd, buffer, count, offset);
     if (part > 0) real(fd, buffer, (size_t)part, offset);
