@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -114,9 +115,12 @@ impl Stream {
             while !self.line()?.is_empty() {}
             self.is_past_head = true;
         }
+        let begun = Instant::now();
         let mut event = Event { id: String::new(), name: String::new(), data: Value::Null };
         loop {
             let line = self.line()?;
+            // Heartbeats alone are no answer.
+            assert!(begun.elapsed() < PATIENCE, "waited too long for an event");
             match line.split_once(": ") {
                 Some(("id", id)) => event.id = id.to_owned(),
                 Some(("event", name)) => event.name = name.to_owned(),
