@@ -20,8 +20,6 @@ pub struct Reading {
     pub at: JournalTime,
     /// What the wall clock says.
     pub wall: Timestamp,
-    /// By how many microseconds the wall clock was set since the last reading.
-    pub step_us: Option<i64>,
 }
 
 /// Makes journal time.
@@ -31,6 +29,8 @@ pub struct Clock {
     ahead_us: u64,
     /// The wall clock less journal time, at the last reading.
     offset_us: i64,
+    /// By how much the wall clock was set, until somebody asks.
+    stepped_us: i64,
 }
 
 impl Clock {
@@ -48,7 +48,7 @@ impl Clock {
             _ => cursor.at.saturating_add_micros(wall.micros_since(cursor.wall).max(0)),
         };
         let now = now.max(cursor.at).max(JournalTime(elapsed_us));
-        Self { ahead_us: now.0 - elapsed_us, offset_us: offset(wall, now) }
+        Self { ahead_us: now.0 - elapsed_us, offset_us: offset(wall, now), stepped_us: 0 }
     }
 
     /// The boot, at this moment.
@@ -62,7 +62,17 @@ impl Clock {
         let wall = wall();
         let offset_us = offset(wall, at);
         let moved_us = offset_us.saturating_sub(std::mem::replace(&mut self.offset_us, offset_us));
-        Reading { at, wall, step_us: (moved_us.saturating_abs() > STEP_MIN_US).then_some(moved_us) }
+        // A clock that is slewed moves little between two readings, and much over the days.
+        if moved_us.saturating_abs() > STEP_MIN_US {
+            self.stepped_us = self.stepped_us.saturating_add(moved_us);
+        }
+        Reading { at, wall }
+    }
+
+    /// By how many microseconds the wall clock was set since this was asked last, as far as readings have noticed.
+    pub fn take_step(&mut self) -> Option<i64> {
+        let stepped_us = std::mem::take(&mut self.stepped_us);
+        (stepped_us != 0).then_some(stepped_us)
     }
 }
 

@@ -27,7 +27,7 @@ use klaxon_schemas::wire::v1;
 use klaxon_store::publish::{Answer, Intake, Item, Next, PublishError, Published, Rejection, Submission};
 use klaxon_store::{AppendError, Durable, Frame, OpenReport, Results, Retention, Room, Store, Writer};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Reading};
 use crate::own::{self, OwnAlarm, Standing};
 
 /// The most entries that share a frame with their results. More run ahead in a frame of their own.
@@ -167,7 +167,7 @@ impl Follow {
                 self.obey();
                 let untold = std::mem::take(&mut self.untold);
                 self.journal_own(untold);
-                self.fire();
+                self.now();
             }
             let wait = self.idle_wait();
             match self.intake.next(Some(wait)) {
@@ -224,11 +224,19 @@ impl Follow {
         let mut kinds = vec![EntryKind::Started(started)];
         kinds.extend(self.settings_entry(settings));
         kinds.extend(self.catalogue_entry(catalogue));
-        if let Some(missing) = report.tail_missing {
-            let text = format!("Records {} to at least {} of the journal are missing.", missing.from, missing.to);
-            kinds.push(own::raise(&self.site, OwnAlarm::TailMissing, &text));
-        } else if report.new_epoch == Some(NewEpoch::Restored) {
-            tracing::warn!(epoch = %report.epoch, "restored from a backup: a new epoch begins");
+        match (report.new_epoch, report.tail_missing) {
+            (_, Some(missing)) => {
+                let text = format!("Records {} to at least {} of the journal are missing.", missing.from, missing.to);
+                kinds.push(own::raise(&self.site, OwnAlarm::TailMissing, &text));
+            }
+            // Found at an earlier start, which did not come to tell.
+            (Some(NewEpoch::TailMissing), None) => {
+                kinds.push(own::raise(&self.site, OwnAlarm::TailMissing, "Records are missing from the journal."));
+            }
+            (Some(NewEpoch::Restored), None) => {
+                tracing::warn!(epoch = %report.epoch, "restored from a backup: a new epoch begins");
+            }
+            _ => {}
         }
         self.journal_own(kinds);
         self.writer.drain();
@@ -264,20 +272,27 @@ impl Follow {
         }
     }
 
-    /// Works off the deadlines that have passed, each step with an entry of its own.
-    fn fire(&mut self) {
-        while self.engine.next_deadline().is_some_and(|due| due <= self.clock.read().at) && !self.has_failed() {
-            self.journal_own(vec![EntryKind::Deadline]);
+    /// Now, with the deadlines up to now worked off, each bounded step with an entry of its own.
+    fn now(&mut self) -> Reading {
+        let now = self.clock.read();
+        while self.engine.next_deadline().is_some_and(|due| due <= now.at) && !self.has_failed() {
+            self.journal_own_at(now, vec![EntryKind::Deadline]);
         }
+        now
     }
 
     /// Journals what the node itself has to say, and applies it.
     fn journal_own(&mut self, kinds: Vec<EntryKind>) {
-        if kinds.is_empty() {
-            return;
+        if !kinds.is_empty() {
+            // A start comes before what was due while the node was away.
+            let now = if matches!(kinds[0], EntryKind::Started(_)) { self.clock.read() } else { self.now() };
+            self.journal_own_at(now, kinds);
         }
+    }
+
+    fn journal_own_at(&mut self, now: Reading, kinds: Vec<EntryKind>) {
         let door = own::door();
-        let entries = self.stamp(kinds.into_iter().map(|kind| (kind, door.clone())));
+        let entries = self.stamp(now, kinds.into_iter().map(|kind| (kind, door.clone())));
         let mut out = Output::default();
         if self.apply_all(&entries, &mut out).is_ok() {
             self.submit(entries, Some(out), |_| {});
@@ -389,7 +404,8 @@ impl Follow {
     fn commit_together(&mut self, batch: Batch) {
         let Batch { mut asked, fresh, .. } = batch;
         let (kinds, places): (Vec<_>, Vec<_>) = fresh.into_iter().map(|(kind, door, place)| ((kind, door), place)).unzip();
-        let entries = self.stamp(kinds.into_iter());
+        let now = self.now();
+        let entries = self.stamp(now, kinds.into_iter());
         // A clock step that was noticed stands before them.
         let own = entries.len() - places.len();
         let mut out = Output::default();
@@ -413,7 +429,9 @@ impl Follow {
         self.status.ran_ahead.fetch_add(1, Ordering::Relaxed);
         let Batch { mut asked, fresh, .. } = batch;
         let (kinds, places): (Vec<_>, Vec<_>) = fresh.into_iter().map(|(kind, door, place)| ((kind, door), place)).unzip();
-        let entries = self.stamp(kinds.into_iter());
+        let now = self.now();
+        self.submit_puts();
+        let entries = self.stamp(now, kinds.into_iter());
         let own = entries.len() - places.len();
         let (told, tell) = mpsc::sync_channel(1);
         self.submit(entries.clone(), None, move |durable| {
@@ -430,8 +448,12 @@ impl Follow {
                     self.submit(Vec::new(), Some(out), |_| {});
                 }
                 // Only what is journalled can be put aside.
-                Err(Broken) if durable().is_err() || self.has_failed() => break,
+                Err(Broken) if durable().is_err() => break,
                 Err(Broken) => {
+                    self.writer.drain();
+                    if self.has_failed() {
+                        break;
+                    }
                     self.reload();
                     answers.extend(chunk.iter().map(|entry| self.apply_alone(entry)));
                 }
@@ -443,9 +465,8 @@ impl Follow {
     }
 
     /// Gives what came its place and time. A wall clock that was set is an entry of its own before it.
-    fn stamp(&mut self, kinds: impl Iterator<Item = (EntryKind, Door)>) -> Vec<Entry> {
-        let reading = self.clock.read();
-        let step = reading.step_us.map(|micros| {
+    fn stamp(&mut self, now: Reading, kinds: impl Iterator<Item = (EntryKind, Door)>) -> Vec<Entry> {
+        let step = self.clock.take_step().map(|micros| {
             tracing::warn!(seconds = micros / 1_000_000, "the wall clock was set");
             (EntryKind::ClockStep { micros }, own::door())
         });
@@ -453,7 +474,7 @@ impl Follow {
         step.into_iter()
             .chain(kinds)
             .zip(0..)
-            .map(|((kind, door), n)| Entry { position: first.plus(n), at: reading.at, wall: reading.wall, door, kind })
+            .map(|((kind, door), n)| Entry { position: first.plus(n), at: now.at, wall: now.wall, door, kind })
             .collect()
     }
 
@@ -479,7 +500,13 @@ impl Follow {
         mut entries: Vec<Entry>,
         then: impl FnOnce(Vec<Answer>, Result<Durable, PublishError>) + 'static,
     ) {
+        // What is in flight may fail, and then stands before this.
+        self.writer.drain();
+        if self.has_failed() {
+            return then(Vec::new(), Err(PublishError::Busy));
+        }
         self.reload();
+        self.submit_puts();
         let first = self.writer.next_position();
         for (entry, n) in entries.iter_mut().zip(0..) {
             entry.position = first.plus(n);
@@ -525,6 +552,13 @@ impl Follow {
         }
     }
 
+    /// Commits what is kept for followers, before what goes ahead of its results is acknowledged together with it.
+    fn submit_puts(&mut self) {
+        if !self.puts.is_empty() {
+            self.submit(Vec::new(), Some(Output::default()), |_| {});
+        }
+    }
+
     fn submit(
         &mut self,
         entries: Vec<Entry>,
@@ -563,11 +597,14 @@ impl Follow {
             return;
         }
         self.reload();
-        if let Some(error) = self.take_failure() {
+        self.puts.clear();
+        self.is_behind = true;
+        let was_full = self.status.disk_full.swap(true, Ordering::Relaxed);
+        if let Some(error) = self.take_failure()
+            && !was_full
+        {
             tracing::error!(error = %error, "nothing can be journalled now; intake is refused until there is room");
         }
-        self.is_behind = true;
-        self.status.disk_full.store(true, Ordering::Relaxed);
     }
 
     /// Builds the engine anew from what was committed.
@@ -585,6 +622,7 @@ impl Follow {
             active: self.engine.active_alarms(),
             active_max: self.engine.settings().active_alarms_max,
             damage: self.store.damage().map(|damage| damage.to_string()),
+            is_checked: self.store.is_checked(),
         };
         let kinds = self.own.look(&self.site, &standing);
         self.journal_own(kinds);
@@ -603,7 +641,10 @@ struct Broken;
 fn load(site: &Site, store: &Store) -> Engine {
     let state = store.read();
     let records = state.records().map(|(key, record)| (key.clone(), record.clone()));
-    Engine::load(site.clone(), state.alarms().cloned(), records, state.cursor().clone())
+    let mut engine = Engine::load(site.clone(), state.alarms().cloned(), records, state.cursor().clone());
+    // After a restore, what was journalled and has no results yet is numbered anew as well.
+    engine.adopt(store.epoch());
+    engine
 }
 
 fn apply_one(engine: &mut Engine, entry: &Entry, out: &mut Output) -> Answer {

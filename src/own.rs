@@ -90,8 +90,10 @@ pub struct Standing {
     pub active: usize,
     /// How many may be.
     pub active_max: usize,
-    /// What part of the journal cannot be read, in words. Known to be none only once all of it was read.
+    /// What part of the journal cannot be read, in words.
     pub damage: Option<String>,
+    /// Whether all of the journal was read since the start.
+    pub is_checked: bool,
 }
 
 /// What has been told, so that it is told once.
@@ -125,10 +127,15 @@ impl Told {
         // Once raised it is over only when there is room for a tenth more, so that it does not flap at the limit.
         let limit_from = if self.alarm_limit { active_max / 10 * 9 } else { active_max };
         let limit = (active >= limit_from).then(|| format!("{active} alarms are active; at {active_max} no more are raised."));
+        let mut damage = None;
+        if now.damage.is_some() || now.is_checked {
+            let over = "All of the journal was read, and no damage was found.";
+            damage = tell(&mut self.damaged, site, OwnAlarm::JournalDamaged, now.damage.clone(), over);
+        }
         [
+            damage,
             tell(&mut self.disk_low, site, OwnAlarm::DiskLow, low, "There is room on the disk again."),
             tell(&mut self.alarm_limit, site, OwnAlarm::AlarmLimit, limit, "There is room for alarms again."),
-            tell(&mut self.damaged, site, OwnAlarm::JournalDamaged, now.damage.clone(), "No damage was found in the journal."),
         ]
         .into_iter()
         .flatten()

@@ -129,6 +129,9 @@ impl Engine {
         if order.until <= moment.wall {
             return Err(RefusalReason::UntilIsPast);
         }
+        if self.shelves.contains_key(&action.id) {
+            return Err(RefusalReason::NoEffect);
+        }
         if self.shelves.len() >= self.settings.shelves_max {
             return Err(RefusalReason::LimitReached);
         }

@@ -31,7 +31,9 @@ pub enum Screening {
 pub(crate) struct Admission {
     windows: HashMap<Producer, Window>,
     windows_by_use: Aging,
-    ids: Aging,
+    /// Apart, so that a storm of events pushes no action out.
+    events: Aging,
+    actions: Aging,
 }
 
 impl Admission {
@@ -41,7 +43,7 @@ impl Admission {
                 self.windows_by_use.note(StateKey::Window(producer.clone()), window.used_at);
                 self.windows.insert(producer, window.clone());
             }
-            (key, StateRecord::Seen(seen)) => self.ids.note(key, seen.at),
+            (key, StateRecord::Seen(seen)) => self.ids(&key).note(key, seen.at),
             _ => {}
         }
     }
@@ -62,7 +64,11 @@ impl Admission {
     }
 
     pub(crate) fn has_seen(&self, key: &StateKey) -> bool {
-        self.ids.has(key)
+        if matches!(key, StateKey::Action(_)) { self.actions.has(key) } else { self.events.has(key) }
+    }
+
+    fn ids(&mut self, key: &StateKey) -> &mut Aging {
+        if matches!(key, StateKey::Action(_)) { &mut self.actions } else { &mut self.events }
     }
 
     /// Notes that a new report has come.
@@ -84,14 +90,16 @@ impl Admission {
 
     pub(crate) fn note_id(&mut self, key: StateKey, now: JournalTime, out: &mut Output) {
         out.put(key.clone(), StateRecord::Seen(Seen { at: now }));
-        self.ids.note(key, now);
+        self.ids(&key).note(key, now);
     }
 
     /// Forgets what is too old or too much.
     pub(crate) fn age(&mut self, now: JournalTime, settings: &Settings, out: &mut Output) {
         let lifetime = Duration::from_secs(settings.event_id_lifetime_s);
-        while let Some(key) = self.ids.pop(now, Some(lifetime), settings.event_ids_max) {
-            out.delete(key);
+        for ids in [&mut self.events, &mut self.actions] {
+            while let Some(key) = ids.pop(now, Some(lifetime), settings.event_ids_max) {
+                out.delete(key);
+            }
         }
         while let Some(key) = self.windows_by_use.pop(now, None, settings.producers_max) {
             if let StateKey::Window(producer) = &key {

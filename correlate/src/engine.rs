@@ -9,7 +9,7 @@ use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject, Timer};
 use klaxon_schemas::entry::{Entry, EntryKind, Started};
 use klaxon_schemas::event::{AlarmKey, Event, Report};
-use klaxon_schemas::ids::{ActionId, AlarmId, Position, Seq};
+use klaxon_schemas::ids::{ActionId, AlarmId, Epoch, Position, Seq};
 use klaxon_schemas::names::{Actor, AlarmType, Site, Text};
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::state::{
@@ -25,6 +25,9 @@ use crate::timers::{Due, Timers};
 
 /// The most deadlines and shelving steps that one deadline entry works off; what remains is due at once.
 pub const TIMERS_PER_ENTRY_MAX: usize = 1024;
+
+/// The most entries put aside whose records are kept; what happened to older ones stands in history.
+const QUARANTINED_MAX: usize = 1000;
 
 /// The door of the node's own reports, which no limit turns away.
 pub(crate) const NODE_DOOR: &str = "node";
@@ -43,6 +46,7 @@ pub struct Engine {
     pub(crate) admission: Admission,
     pub(crate) tombstones: HashMap<AlarmKey, Tombstone>,
     pub(crate) tombstones_by_age: Aging,
+    quarantined: Aging,
     pub(crate) shelves: BTreeMap<ActionId, Arc<Shelf>>,
     pub(crate) suppressions: BTreeMap<AlarmType, Arc<Suppression>>,
     pub(crate) timers: Timers,
@@ -89,6 +93,7 @@ impl Engine {
             admission: Admission::default(),
             tombstones: HashMap::new(),
             tombstones_by_age: Aging::default(),
+            quarantined: Aging::default(),
             shelves: BTreeMap::new(),
             suppressions: BTreeMap::new(),
             timers: Timers::default(),
@@ -123,7 +128,9 @@ impl Engine {
             }
             (StateKey::Bundle(_), StateRecord::Bundle(catalogue)) => self.catalogue = catalogue,
             (StateKey::Settings, StateRecord::Settings(settings)) => self.settings = settings,
-            (StateKey::Quarantine(_) | StateKey::Follower(_), _) => {}
+            // Their positions are in order, so that is how they age.
+            (key @ StateKey::Quarantine(position), _) => self.quarantined.note(key, JournalTime(position.0)),
+            (StateKey::Follower(_), _) => {}
             (key, record) => self.admission.load(key, &record),
         }
     }
@@ -186,14 +193,18 @@ impl Engine {
         self.active >= self.settings.active_alarms_max
             && door != NODE_DOOR
             && matches!(event.report, Report::Raise(_))
-            && !self.find(&self.canonical(&event.key)).is_some_and(|alarm| alarm.is_active())
+            && self.would_begin_episode(event)
     }
 
     /// Applies one entry.
     pub fn apply(&mut self, entry: &Entry, out: &mut Output) -> Disposition {
         let moment = Moment { entry, now: entry.at.max(self.cursor.at), wall: entry.wall };
-        let bound = if matches!(entry.kind, EntryKind::Deadline) { TIMERS_PER_ENTRY_MAX } else { usize::MAX };
-        self.fire(&moment, bound, out);
+        match &entry.kind {
+            // Leases run anew before any is looked at; what else is due, deadline entries work off.
+            EntryKind::Started(started) => self.start(&moment, started),
+            EntryKind::Deadline => self.fire(&moment, TIMERS_PER_ENTRY_MAX, out),
+            _ => self.fire(&moment, usize::MAX, out),
+        }
         self.admission.age(moment.now, &self.settings, out);
         self.age_tombstones(&moment, out);
         let disposition = self.dispatch(&moment, out);
@@ -201,14 +212,50 @@ impl Engine {
         disposition
     }
 
+    /// Numbers changes in `epoch` from here on; from 1, unless it is the numbering already.
+    pub fn adopt(&mut self, epoch: Epoch) {
+        if epoch != self.cursor.epoch {
+            self.cursor.epoch = epoch;
+            self.cursor.last_seq = Seq(0);
+        }
+    }
+
     /// Passes over an entry that breaks the engine, and keeps that it did.
     pub fn quarantine(&mut self, entry: &Entry, failure: Text, out: &mut Output) {
         let moment = Moment { entry, now: entry.at.max(self.cursor.at), wall: entry.wall };
+        match &entry.kind {
+            EntryKind::Started(started) => self.start(&moment, started),
+            EntryKind::Deadline => self.disarm(&moment, out),
+            _ => {}
+        }
+        let key = StateKey::Quarantine(entry.position);
+        self.quarantined.note(key, JournalTime(entry.position.0));
+        while let Some(oldest) = self.quarantined.pop(moment.now, None, QUARANTINED_MAX) {
+            out.delete(oldest);
+        }
         let quarantined = Quarantined { failure: failure.clone(), at: entry.wall };
         out.put(StateKey::Quarantine(entry.position), StateRecord::Quarantine(quarantined));
         let cause = Cause::new(ChangeKind::Quarantined, &[moment.reason()]);
         self.emit(&moment, cause, Subject::Quarantine { entry: entry.position, failure }, out);
         self.advance(entry);
+    }
+
+    /// Takes the deadline that is due first away from what it belongs to: the engine broke on it, and would again.
+    fn disarm(&mut self, moment: &Moment<'_>, out: &mut Output) {
+        let due = self.timers.pop(moment.now);
+        let first_cleared = self.cleared.first().map(|(_, id)| *id);
+        let ((Some(Due::End(id) | Due::Lease(id) | Due::Unshelve(id)), _) | (None, Some(id))) = (due, first_cleared) else {
+            return;
+        };
+        let Some(alarm) = self.alarms.get(&id) else { return };
+        let mut alarm = Alarm::clone(alarm);
+        match due {
+            Some(Due::End(_)) => alarm.engine.end = None,
+            Some(Due::Lease(_)) => alarm.engine.lease = None,
+            Some(_) => alarm.engine.shelved_until = None,
+            None => alarm.engine.cleared_at = Some(moment.now),
+        }
+        self.touch(alarm, out);
     }
 
     fn advance(&mut self, entry: &Entry) {
@@ -221,8 +268,7 @@ impl Engine {
         match &moment.entry.kind {
             EntryKind::Event(event) => return self.report(moment, event, out),
             EntryKind::Action(action) => return self.act(moment, action, out),
-            EntryKind::Started(started) => self.start(moment, started),
-            EntryKind::ClockStep { .. } | EntryKind::Deadline => {}
+            EntryKind::Started(_) | EntryKind::ClockStep { .. } | EntryKind::Deadline => {}
             EntryKind::Bundle { digest, catalogue } => {
                 if let Some(before) = self.cursor.catalogue.replace(digest.clone()).filter(|before| before != digest) {
                     out.delete(StateKey::Bundle(before));
@@ -240,10 +286,7 @@ impl Engine {
 
     /// Leases run anew from here: nobody could renew one while the node was away.
     fn start(&mut self, moment: &Moment<'_>, started: &Started) {
-        if started.epoch != self.cursor.epoch {
-            self.cursor.epoch = started.epoch;
-            self.cursor.last_seq = Seq(0);
-        }
+        self.adopt(started.epoch);
         self.cursor.boot = started.boot.clone();
         let before = std::mem::replace(&mut self.cursor.started_at, moment.now);
         for alarm in self.alarms.values() {
@@ -271,7 +314,7 @@ impl Engine {
             Due::Lease(id) => self.stale(moment, id, out),
             Due::Unshelve(id) => {
                 let reasons = [Reason::Timer(Timer::Shelved), moment.reason()];
-                self.unshelve(moment, id, Cause::new(ChangeKind::Unshelved, &reasons), out);
+                self.hand_over(moment, id, &reasons, out);
             }
             Due::ShelfEnd(id) => {
                 let reasons = [Reason::Timer(Timer::Shelved), moment.reason()];
@@ -366,7 +409,8 @@ impl Engine {
         self.by_key.remove(&alarm.key);
         self.unindex(&alarm);
         if !alarm.engine.order.is_empty() {
-            self.bury(&alarm.key, alarm.engine.order.clone(), moment.now, out);
+            let order = alarm.engine.order.clone();
+            self.bury(&alarm.key, Tombstone { order, event_time: None, at: moment.now }, out);
         }
         let mut alarm = Alarm::clone(&alarm);
         alarm.changed_at = moment.wall;
@@ -376,8 +420,8 @@ impl Engine {
     }
 
     /// Remembers how far the reports of an alarm that is not there had come.
-    pub(crate) fn bury(&mut self, key: &AlarmKey, order: Vec<OrderMark>, now: JournalTime, out: &mut Output) {
-        let tombstone = Tombstone { order, at: now };
+    pub(crate) fn bury(&mut self, key: &AlarmKey, tombstone: Tombstone, out: &mut Output) {
+        let now = tombstone.at;
         let state_key = StateKey::Tombstone(key.clone());
         self.tombstones_by_age.note(state_key.clone(), now);
         self.tombstones.insert(key.clone(), tombstone.clone());

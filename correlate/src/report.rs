@@ -16,7 +16,7 @@
 //! * A rise in severity and a new episode reset the acknowledgement; a fall keeps it.
 //! * Being shelved, assigned or suppressed outlives an episode.
 //! * A report that a newer one of the same producer has overtaken has no effect and stands in history.
-//! * A clear of what is not there leaves a tombstone if it is numbered, so that a late raise finds it.
+//! * A clear of what is not there leaves a tombstone if it has an order, so that a late raise finds it.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use klaxon_schemas::change::{ChangeKind, Reason, Subject, Timer, WithoutEffect};
 use klaxon_schemas::event::{AlarmKey, Details, Event, Report};
 use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::severity::Severity;
-use klaxon_schemas::state::Novelty;
+use klaxon_schemas::state::{Novelty, Tombstone};
 
 use crate::engine::{Cause, Engine, Moment};
 use crate::output::{Disposition, Output};
@@ -62,6 +62,12 @@ impl Engine {
         Disposition::Applied
     }
 
+    /// Whether a raise would begin an episode, and not only be logged, or change one.
+    pub(crate) fn would_begin_episode(&self, event: &Event) -> bool {
+        let key = self.canonical(&event.key);
+        matches!(self.effect(&key, event), Effect::Raise(_)) && !self.find(&key).is_some_and(|alarm| alarm.is_active())
+    }
+
     /// What a report is to do, before it is known in which state its alarm is.
     fn effect(&self, key: &AlarmKey, event: &Event) -> Effect {
         let entry = self.catalogue.get(&key.alarm_type);
@@ -79,19 +85,16 @@ impl Engine {
 
     /// Whether a newer report of the same alarm was there before.
     fn is_overtaken(&self, key: &AlarmKey, event: &Event) -> bool {
-        let alarm = self.find(key);
-        let order = match alarm {
-            Some(alarm) => &alarm.engine.order,
-            None => match self.tombstones.get(key) {
-                Some(tombstone) => &tombstone.order,
-                None => return false,
-            },
+        let (order, last_event_time) = match (self.find(key), self.tombstones.get(key)) {
+            (Some(alarm), _) => (&alarm.engine.order, alarm.last_event_time),
+            (None, Some(tombstone)) => (&tombstone.order, tombstone.event_time),
+            (None, None) => return false,
         };
         match (&event.origin.producer, event.origin.sequence) {
             (Some(producer), Some(sequence)) => {
                 order.iter().any(|mark| mark.producer == *producer && mark.sequence >= sequence)
             }
-            _ if event.order_by_event_time => alarm.is_some_and(|alarm| event.event_time < alarm.last_event_time),
+            _ if event.order_by_event_time => event.event_time < last_event_time,
             _ => false,
         }
     }
@@ -202,10 +205,13 @@ impl Engine {
     }
 
     fn clear_absent(&mut self, moment: &Moment<'_>, key: &AlarmKey, event: &Arc<Event>, out: &mut Output) {
-        if event.origin.sequence.is_some() {
-            let mut order = self.tombstones.get(key).map(|tombstone| tombstone.order.clone()).unwrap_or_default();
+        if event.origin.sequence.is_some() || event.order_by_event_time {
+            let before = self.tombstones.get(key);
+            let mut order = before.map(|tombstone| tombstone.order.clone()).unwrap_or_default();
             note_order(&mut order, event);
-            self.bury(key, order, moment.now, out);
+            let opted_in = event.event_time.filter(|_| event.order_by_event_time);
+            let event_time = opted_in.max(before.and_then(|tombstone| tombstone.event_time));
+            self.bury(key, Tombstone { order, event_time, at: moment.now }, out);
         }
         self.log(moment, event, Some(WithoutEffect::NothingToClear), out);
     }

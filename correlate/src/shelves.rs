@@ -62,7 +62,7 @@ impl Engine {
                 let reasons = [Reason::Shelf(shelf.id), moment.reason()];
                 match shelf.phase {
                     ShelfPhase::Filling => self.shelve_by(moment, id, &shelf, Cause::new(ChangeKind::Shelved, &reasons), out),
-                    _ => self.unshelve(moment, id, Cause::new(ChangeKind::Unshelved, &reasons), out),
+                    _ => self.hand_over(moment, id, &reasons, out),
                 }
             }
             if is_last_step {
@@ -98,6 +98,20 @@ impl Engine {
         let Some(alarm) = self.alarms.get(&id) else { return };
         let mut alarm = Alarm::clone(alarm);
         alarm.shelved = Some(shelved_by(shelf));
+        self.commit(moment, alarm, None, cause, out);
+    }
+
+    /// The time of a shelf, or of an operator's shelving, is over: another shelf that takes the alarm goes on with it.
+    pub(crate) fn hand_over(&mut self, moment: &Moment<'_>, id: AlarmId, reasons: &[Reason], out: &mut Output) {
+        let Some(alarm) = self.alarms.get(&id).filter(|alarm| alarm.shelved.is_some()) else { return };
+        let Some(shelf) = self.shelf_for(&alarm.key) else {
+            return self.unshelve(moment, id, Cause::new(ChangeKind::Unshelved, reasons), out);
+        };
+        let mut cause = Cause::new(ChangeKind::Shelved, reasons);
+        cause.reasons.push(Reason::Shelf(shelf.id));
+        let mut alarm = Alarm::clone(alarm);
+        alarm.shelved = Some(shelved_by(shelf));
+        alarm.engine.shelved_until = None;
         self.commit(moment, alarm, None, cause, out);
     }
 

@@ -137,7 +137,18 @@ fn a_silent_reporter_makes_its_alarm_stale_and_never_clears_it() {
          1000s clear host=a x
          => cleared host=a x major
          alarms
-         - host=a x major x3 episode 1 cleared",
+         - host=a x major x3 episode 1 cleared
+         # Also when it ran out while the node was away.
+         1100s raise host=a x major lease:60s
+         => raised host=a x major
+         1100s away 600s
+         1700s restart
+         1750s raise host=a x major lease:60s
+         ~ host=a x x2
+         1809s pass
+         1810s deadline
+         => staled host=a x major [Lease]
+         1811s pass",
     );
 }
 
@@ -252,7 +263,14 @@ fn event_time_decides_only_where_the_producer_opts_in() {
          1s clear host=a x time:50s
          => late host=a x Overtaken
          2s clear host=a x time:101s
-         => cleared host=a x major",
+         => cleared host=a x major
+         # A clear that overtakes its raise leaves a tombstone here too.
+         3s clear host=b x time:90s
+         => late host=b x NothingToClear
+         4s raise host=b x major time:80s
+         => late host=b x Overtaken
+         5s raise host=b x major time:95s
+         => raised host=b x major",
     );
 }
 
@@ -304,6 +322,26 @@ fn a_shelf_takes_what_is_there_and_what_is_raised_later_but_no_neighbour() {
          => raised host=a z major
          63s unshelf s by:ann
          => refused NoSuchShelf by ann",
+    );
+}
+
+#[test]
+fn a_shelf_that_still_stands_goes_on_with_what_another_lets_go() {
+    check(
+        "0s raise host=a x major
+         => raised host=a x major
+         1s shelf match:host=a until:60s by:ann id:s
+         => shelf-added Filling by ann
+         => shelved host=a x major [shelf]
+         2s shelf type:x until:120s by:bob id:t
+         => shelf-added Filling by bob
+         61s deadline
+         => shelf-removed Emptying [Shelved]
+         => shelved host=a x major [shelf] [shelf]
+         122s deadline
+         => shelf-removed Emptying [Shelved]
+         => unshelved host=a x major [shelf]
+         123s pass",
     );
 }
 
@@ -404,6 +442,8 @@ fn no_more_alarms_are_active_than_may_be() {
          1s raise host=c x major
          => late host=c x AlarmLimit
          ! AlarmLimit
+         1s raise host=c boot warning
+         => logged host=c boot
          # What is there still changes.
          2s raise host=b x critical
          => severity-changed host=b x critical from major

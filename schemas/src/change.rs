@@ -171,7 +171,7 @@ pub enum RefusalReason {
     NoEffect,
     /// The time until which it was to hold is over.
     UntilIsPast,
-    /// As many shelves, suppressions or notes are held as there may be.
+    /// As many shelves or suppressions are held as there may be.
     LimitReached,
 }
 

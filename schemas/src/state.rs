@@ -188,6 +188,9 @@ pub struct Seen {
 pub struct Tombstone {
     /// The newest numbered report of each producer.
     pub order: Vec<OrderMark>,
+    /// The newest event time of reports that are ordered by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_time: Option<Timestamp>,
     /// In journal time; it is forgotten a set time later.
     pub at: JournalTime,
 }

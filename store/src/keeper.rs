@@ -175,7 +175,9 @@ impl Keeper {
     fn check_one(&mut self) {
         let segments = self.shared.journal.segments();
         let (_, full) = segments.split_last().expect("there is always one");
-        let Some(segment) = full.iter().find(|segment| segment.last() > self.checked) else { return };
+        let Some(segment) = full.iter().find(|segment| segment.last() > self.checked) else {
+            return self.shared.checked.store(true, Ordering::Relaxed);
+        };
         match segment.walk(segment.header.first, |_, _| ControlFlow::Continue(())) {
             Err(ReadError::Damaged(damage)) => self.shared.note_damage(damage),
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "a segment could not be read"),
@@ -248,8 +250,8 @@ impl Keeper {
         let dir = &self.shared.config.dir;
         let failed = |source| ReadError::Io { path: segment.path.clone(), source };
         let Some(_alone) = RetentionLock::exclusive(dir).map_err(failed)? else { return Ok(false) };
-        self.shared.journal.remove_first();
         files::remove_file(&segment.path).map_err(failed)?;
+        self.shared.journal.remove_first();
         files::remove_file(&index_path(&segment.path)).map_err(failed)?;
         files::sync_dir(&self.shared.journal.dir).map_err(failed)?;
         tracing::info!(segment = %segment.path.display(), "an old segment was removed");

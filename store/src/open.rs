@@ -188,6 +188,7 @@ pub(crate) fn open_locked(config: StoreConfig, lock: StoreLock) -> Result<(Store
         append::create(&journal_path(&dir), header).map_err(io_error("begin a segment in", &dir))?;
         found = scan::find(&journal_path(&dir))?;
     }
+    remove_orphans(&journal_path(&dir)).map_err(io_error("clear", &dir))?;
     let (high_water, mark) = HighWater::open(&dir).map_err(io_error("open the high-water mark in", &dir))?;
 
     // The view is read while the last segment is checked: each takes about as long.
@@ -279,12 +280,24 @@ fn repair_last(found: &Found, report: &mut OpenReport) -> Result<Arc<Segment>, O
     Ok(Arc::new(Segment::scanned(path, header, scanned.end, scanned.last, index)))
 }
 
+/// Removes what a crash left of segments that are gone: indexes without a segment, and files that were being replaced.
+fn remove_orphans(journal: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(journal)? {
+        let path = entry?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if extension == Some("tmp") || extension == Some("idx") && !path.with_extension("seg").exists() {
+            files::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Checks that the full segments are as long as their indexes say; one whose index does not tell is read as a whole. Their bytes
 /// are read behind the start, by the keeper.
 fn check_full(found: &Found) -> Result<(), OpenError> {
     for pair in found.segments.windows(2) {
         let [this, next] = pair else { unreachable!("windows of two") };
-        if index::indexed_bytes(&this.path) == Some((this.header.first, this.bytes)) {
+        if index::head(&this.path) == Some((this.header.first, this.bytes, next.header.follows)) {
             continue;
         }
         let scanned = scan::scan(this, false, |_, _| Ok(()))?;

@@ -78,6 +78,8 @@ pub(crate) struct Shared {
     carry: Mutex<Option<(Position, Carry)>>,
     carry_wanted: AtomicBool,
     damage: Mutex<Option<DamageError>>,
+    /// All full segments were read since the start.
+    pub(crate) checked: AtomicBool,
     pub(crate) view_position: AtomicU64,
     pub(crate) view_bytes: AtomicU64,
     pub(crate) view_repairs: AtomicU64,
@@ -114,6 +116,7 @@ impl Shared {
             carry: Mutex::new(None),
             carry_wanted: AtomicBool::new(false),
             damage: Mutex::new(None),
+            checked: AtomicBool::new(false),
             view_position: AtomicU64::new(view.0),
             view_bytes: AtomicU64::new(0),
             view_repairs: AtomicU64::new(0),
@@ -263,6 +266,11 @@ impl Store {
     /// The first damage that a reader, or the check behind the start, has met in the journal.
     pub fn damage(&self) -> Option<DamageError> {
         self.0.damage.lock().expect("nobody panics while holding it").clone()
+    }
+
+    /// Whether all of the journal was read since the start, so that no damage means that there is none.
+    pub fn is_checked(&self) -> bool {
+        self.0.checked.load(Ordering::Relaxed)
     }
 
     /// Builds every index of a full segment that is not there.

@@ -301,6 +301,10 @@ impl Writer {
                 break;
             }
         }
+        // It tells the segment's time, by which it ages.
+        if rows.len() > 0 {
+            rows.cursor.get_or_insert_with(|| state.cursor().clone());
+        }
         drop(state);
         if plan.is_none() {
             self.shared.carry_planned(false);
@@ -372,8 +376,21 @@ struct Thread {
     sizes: Vec<usize>,
 }
 
+/// A panic on the writer thread is a broken invariant, and whoever waits for it would wait for ever: the process ends.
+struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the thread that writes the journal has panicked");
+            std::process::abort();
+        }
+    }
+}
+
 impl Thread {
     fn run(mut self, queue: &Receiver<Job>) {
+        let _end = EndOnPanic;
         while let Ok(job) = queue.recv() {
             let failed = match job {
                 Job::Frame { first, mut frame, done } => {

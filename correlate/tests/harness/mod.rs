@@ -167,6 +167,7 @@ pub(crate) fn check(timeline: &str) {
 fn play(timeline: &str, reload_each: bool) -> String {
     let mut node = Node::new(reload_each);
     let mut told = String::new();
+    let mut is_away = false;
     for line in timeline.lines() {
         if line.starts_with("=>") || line.starts_with('~') || line.starts_with('-') || line.starts_with("!") {
             continue;
@@ -181,12 +182,22 @@ fn play(timeline: &str, reload_each: bool) -> String {
             continue;
         }
         let (time, command) = line.split_once(' ').unwrap_or((line, "pass"));
-        node.pass(duration_us(time), |node, changes| {
-            if !changes.is_empty() {
-                writeln!(told, "{} deadline", seconds(node.now_us)).expect("writes");
-                render(&changes, &[], &mut told);
-            }
-        });
+        if let Some(away) = command.strip_prefix("away ") {
+            // The node is down: time passes, and nothing fires.
+            node.now_us = duration_us(time) + duration_us(away);
+            is_away = true;
+            writeln!(told, "{line}").expect("writes");
+            continue;
+        }
+        // A node that was away begins with its start, whatever is due.
+        if !std::mem::take(&mut is_away) {
+            node.pass(duration_us(time), |node, changes| {
+                if !changes.is_empty() {
+                    writeln!(told, "{} deadline", seconds(node.now_us)).expect("writes");
+                    render(&changes, &[], &mut told);
+                }
+            });
+        }
         if command == "deadline" {
             continue;
         }

@@ -308,12 +308,15 @@ pub(crate) fn index_path(segment: &Path) -> PathBuf {
     segment.with_extension("idx")
 }
 
-/// The first record and the bytes of the segment at `segment`, as the head of its index says; nothing if that is not sound.
-pub(crate) fn indexed_bytes(segment: &Path) -> Option<(Position, u64)> {
+/// The first record, the bytes and the last record of the segment at `segment`, as the head of its index says; nothing if that
+/// is not sound.
+pub(crate) fn head(segment: &Path) -> Option<(Position, u64, Position)> {
     let mut header = [0; INDEX_HEADER_BYTES];
     File::open(index_path(segment)).and_then(|file| file.read_exact_at(&mut header, 0)).ok()?;
     let long = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
-    is_sound(&header).then(|| (Position(long(16)), long(24)))
+    let records = u32::from_le_bytes(header[56..60].try_into().expect("four bytes"));
+    let first = Position(long(16));
+    is_sound(&header).then(|| (first, long(24), Position((first.0 + u64::from(records)).saturating_sub(1))))
 }
 
 fn is_sound(header: &[u8; INDEX_HEADER_BYTES]) -> bool {
@@ -486,6 +489,8 @@ fn to_bytes(builder: &IndexBuilder, segment_bytes: u64, last: Position) -> Vec<u
     bytes[32..40].copy_from_slice(&(pairs.len() as u64).to_le_bytes());
     bytes[40..48].copy_from_slice(&(tables.len() as u64).to_le_bytes());
     bytes[48..56].copy_from_slice(&builder.newest.0.to_le_bytes());
+    let records = u32::try_from((last.0 + 1).saturating_sub(builder.first.0)).unwrap_or(u32::MAX);
+    bytes[56..60].copy_from_slice(&records.to_le_bytes());
     let crc = crc32c::crc32c(&bytes[..60]);
     bytes[60..64].copy_from_slice(&crc.to_le_bytes());
     bytes.extend_from_slice(&tables);
