@@ -8,7 +8,7 @@ use std::sync::Arc;
 use harness::{Node, site};
 use klaxon_schemas::action::{Action, Matcher, ShelfOrder, Verb};
 use klaxon_schemas::entry::EntryKind;
-use klaxon_schemas::event::{AlarmKey, Details, Event, Origin, Report};
+use klaxon_schemas::event::{AlarmKey, Details, Event, Lease, Origin, Report};
 use klaxon_schemas::ids::{ActionId, Sequence};
 use klaxon_schemas::names::{Actor, AlarmType, Producer, Qualifier, Text};
 use klaxon_schemas::resource::Resource;
@@ -154,6 +154,26 @@ fn a_year_of_flapping_leaves_what_is_kept_as_small_as_it_was() {
 /// As [`Node::apply`], without comparing the whole state each time.
 fn apply_unchecked(node: &mut Node, event: Event) {
     node.apply_quick(EntryKind::Event(Arc::new(event)));
+}
+
+/// As if the engine had broken on a deadline: what it belongs to is left alone from then on, also after a restart.
+#[test]
+fn a_deadline_that_is_put_aside_is_not_due_again() {
+    let mut node = Node::new(false);
+    let mut leased = report(1, Report::Raise(Severity::Major), None);
+    leased.lease = Some(Lease::new(60).expect("in bounds"));
+    apply(&mut node, leased);
+    apply(&mut node, report(2, Report::Raise(Severity::Major), None));
+    apply(&mut node, report(2, Report::Clear, None));
+    let first = node.engine.next_deadline();
+    node.now_us = 90 * 24 * 3_600_000_000;
+    node.quarantine(EntryKind::Deadline);
+    node.reload();
+    assert!(node.engine.next_deadline() > first, "the lease is due no more, the purge is");
+    node.quarantine(EntryKind::Deadline);
+    node.reload();
+    assert!(node.engine.next_deadline().is_some_and(|due| due.0 > u64::try_from(node.now_us).expect("positive")));
+    assert_eq!(active(&node).len(), 1);
 }
 
 #[test]

@@ -74,14 +74,31 @@ impl Node {
         outcome
     }
 
-    /// Applies one entry, and folds what it puts out.
-    pub(crate) fn apply_quick(&mut self, kind: EntryKind) -> (Vec<Arc<Change>>, Vec<Arc<Alarm>>, Disposition) {
+    fn entry(&mut self, kind: EntryKind) -> Entry {
         self.position += 1;
         let at = JournalTime(u64::try_from(START_US + self.now_us).expect("positive"));
         let door = Door::new("test").expect("valid");
-        let entry = Entry { position: Position(self.position), at, wall: self.wall(), door, kind };
+        Entry { position: Position(self.position), at, wall: self.wall(), door, kind }
+    }
+
+    /// Puts one entry aside, as if the engine had broken on it.
+    pub(crate) fn quarantine(&mut self, kind: EntryKind) {
+        let entry = self.entry(kind);
+        let mut out = Output::default();
+        self.engine.quarantine(&entry, Text::new("broken").expect("valid"), &mut out);
+        self.fold(&mut out);
+    }
+
+    /// Applies one entry, and folds what it puts out.
+    pub(crate) fn apply_quick(&mut self, kind: EntryKind) -> (Vec<Arc<Change>>, Vec<Arc<Alarm>>, Disposition) {
+        let entry = self.entry(kind);
         let mut out = Output::default();
         let disposition = self.engine.apply(&entry, &mut out);
+        let (changes, touched) = self.fold(&mut out);
+        (changes, touched, disposition)
+    }
+
+    fn fold(&mut self, out: &mut Output) -> (Vec<Arc<Change>>, Vec<Arc<Alarm>>) {
         let results = out.take(&self.engine);
         for change in &results.changes {
             if let Subject::Alarm { alarm, .. } = &change.subject {
@@ -102,7 +119,7 @@ impl Node {
             };
         }
         self.changes.extend(results.changes.iter().cloned());
-        (results.changes, results.touched, disposition)
+        (results.changes, results.touched)
     }
 
     pub(crate) fn reload(&mut self) {

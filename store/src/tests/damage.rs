@@ -116,6 +116,32 @@ fn damage_within_the_journal_is_refused_and_named() {
 }
 
 #[test]
+fn a_missing_segment_is_refused_also_when_the_view_and_the_indexes_are_there() {
+    let dir = tempfile::tempdir().expect("makes");
+    let (mut toy, _) = Toy::open(dir.path());
+    toy.raise(1, 400, 20);
+    let count = |extension: &str| {
+        let entries = std::fs::read_dir(dir.path().join("journal")).expect("lists");
+        let paths = entries.map(|entry| entry.expect("lists").path());
+        paths.filter(|path| path.extension().is_some_and(|this| this == extension)).count()
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while count("idx") + 1 < count("seg") {
+        assert!(std::time::Instant::now() < deadline, "no index was written");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    toy.close();
+    assert!(Store::open(small(dir.path())).is_ok());
+    let mut segments: Vec<_> =
+        std::fs::read_dir(dir.path().join("journal")).expect("lists").map(|entry| entry.expect("lists").path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    segments.sort();
+    std::fs::remove_file(&segments[1]).expect("removes");
+    let error = Store::open(small(dir.path())).err().expect("is refused");
+    assert!(matches!(&error, OpenError::Damaged(damage) if damage.segment == segments[2]), "{error}");
+}
+
+#[test]
 fn a_tail_that_went_missing_begins_a_new_epoch_beyond_it() {
     let dir = tempfile::tempdir().expect("makes");
     let (mut toy, first) = Toy::open(dir.path());
