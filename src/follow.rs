@@ -221,8 +221,10 @@ impl Follow {
             new_epoch: report.new_epoch,
             boot: self.clock.boot(),
         };
-        let mut kinds = vec![EntryKind::Started(started)];
-        kinds.extend(self.settings_entry(settings));
+        // The start comes before what was due while the node was away, and that, in bounded steps, before the rest.
+        let now = self.clock.read();
+        self.journal_own_at(now, vec![EntryKind::Started(started)]);
+        let mut kinds: Vec<_> = self.settings_entry(settings).into_iter().collect();
         kinds.extend(self.catalogue_entry(catalogue));
         match (report.new_epoch, report.tail_missing) {
             (_, Some(missing)) => {
@@ -284,8 +286,7 @@ impl Follow {
     /// Journals what the node itself has to say, and applies it.
     fn journal_own(&mut self, kinds: Vec<EntryKind>) {
         if !kinds.is_empty() {
-            // A start comes before what was due while the node was away.
-            let now = if matches!(kinds[0], EntryKind::Started(_)) { self.clock.read() } else { self.now() };
+            let now = self.now();
             self.journal_own_at(now, kinds);
         }
     }

@@ -156,7 +156,8 @@ fn of_entry(entry: &Entry) -> String {
     let (door, wall) = (&entry.door, entry.wall);
     match &entry.kind {
         EntryKind::Event(event) => of_event(event, door, wall),
-        EntryKind::Action(action) => format!("{} ordered it at {wall} (action {})", action.actor, action.id),
+        // Who ordered it, the reason before this one says.
+        EntryKind::Action(_) => format!("the order came in at {wall} by {door}"),
         EntryKind::Started(started) => format!("the node started at {wall}, version {}", started.version),
         EntryKind::ClockStep { micros } => format!("the wall clock was moved by {micros} µs at {wall}"),
         EntryKind::Deadline => format!("a deadline passed at {wall}"),
