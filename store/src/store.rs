@@ -60,6 +60,10 @@ pub struct Info {
     pub records: usize,
     /// How often the view had to be opened or built anew since the start.
     pub view_repairs: u64,
+    /// How many frames were synced since the start.
+    pub syncs: u64,
+    /// How long all of these syncs took.
+    pub sync_time: Duration,
 }
 
 /// What reader, writer and keeper share.
@@ -300,6 +304,8 @@ impl Store {
             alarms,
             records,
             view_repairs: shared.view_repairs.load(Ordering::Relaxed),
+            syncs: shared.journal.syncs.load(Ordering::Relaxed),
+            sync_time: Duration::from_micros(shared.journal.sync_us.load(Ordering::Relaxed)),
         }
     }
 

@@ -173,6 +173,9 @@ fn journal(text: &mut MetricsText, info: &Info) {
         "How often the view was opened or built anew.",
         info.view_repairs,
     );
+    text.single("klaxon_journal_syncs_total", MetricKind::Counter, "Frames of the journal synced.", info.syncs);
+    let seconds = info.sync_time.as_secs_f64();
+    text.single("klaxon_journal_sync_seconds_total", MetricKind::Counter, "Time that these syncs took.", seconds);
     if let Some(free) = info.free_bytes {
         text.single("klaxon_store_free_bytes", gauge, "Free space where the store is.", free);
     }

@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use klaxon_schemas::ids::{Epoch, Position};
 
@@ -127,9 +129,13 @@ impl Appender {
         if let Err(error) = written {
             return Err(self.take_back(length, error));
         }
+        let begun = Instant::now();
         if let Err(error) = self.file.sync_data() {
             die("sync", &self.segment.path, &error);
         }
+        self.journal.syncs.fetch_add(1, Ordering::Relaxed);
+        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.journal.sync_us.fetch_add(took, Ordering::Relaxed);
         self.end += length;
         self.next = last.plus(1);
         self.last_chunk = self.frame_chunk;

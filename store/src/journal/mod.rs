@@ -18,6 +18,7 @@ pub(crate) mod segment;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 
 use klaxon_schemas::ids::Position;
@@ -77,13 +78,16 @@ pub enum ReadError {
 pub(crate) struct Journal {
     pub(crate) dir: PathBuf,
     segments: RwLock<Vec<Arc<Segment>>>,
+    /// How many frames were synced, and how long that took in microseconds.
+    pub(crate) syncs: AtomicU64,
+    pub(crate) sync_us: AtomicU64,
 }
 
 impl Journal {
     /// Over what the scan found.
     pub(crate) fn new(dir: PathBuf, segments: Vec<Arc<Segment>>) -> Self {
         debug_assert!(!segments.is_empty());
-        Self { dir, segments: RwLock::new(segments) }
+        Self { dir, segments: RwLock::new(segments), syncs: AtomicU64::new(0), sync_us: AtomicU64::new(0) }
     }
 
     /// The segments as they are now.
