@@ -1,6 +1,5 @@
 //! What holds for any order, any repetition and any length of time.
 
-#[expect(dead_code, reason = "the timelines use the rest")]
 mod harness;
 
 use std::sync::Arc;

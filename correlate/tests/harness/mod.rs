@@ -5,6 +5,8 @@
 //! what is there. [`check`] plays the timeline and compares it whole; then it plays it once more and builds the engine anew
 //! from what was put out after every single entry, as after a kill, and the same must come of it.
 
+#![allow(dead_code, reason = "each test uses its part of the harness")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
