@@ -20,7 +20,7 @@ use crate::journal::segment::Segment;
 use crate::lock::RetentionLock;
 use crate::node::HighWater;
 use crate::store::Shared;
-use crate::view::{Dirty, View, ViewError, guarded};
+use crate::view::{Dirty, View, ViewError, guarded, seal};
 use crate::writer::CloseError;
 
 /// How often it looks.
@@ -74,7 +74,11 @@ impl Keeper {
             let written = self.update_view(&dirty);
             let marked = self.mark();
             if stop {
-                written.and_then(|()| self.sync_view()).map_err(|error| CloseError::View(error.to_string()))?;
+                let path = view_path(&self.shared.config.dir);
+                let synced = written.and_then(|()| self.sync_view());
+                // Nothing writes to it any more once it is dropped.
+                self.view = None;
+                synced.and_then(|()| seal::write(&path)).map_err(|error| CloseError::View(error.to_string()))?;
                 return marked.map_err(CloseError::HighWater);
             }
             if let Err(error) = marked {
@@ -84,7 +88,7 @@ impl Keeper {
                 && let Err(error) = self.sync_view()
             {
                 tracing::warn!(%error, "the view could not be synced");
-                self.view = None;
+                self.give_up(&error);
             }
             if let Err(error) = self.write_indexes() {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the index of a segment could not be written");
@@ -114,9 +118,17 @@ impl Keeper {
         Ok(())
     }
 
+    /// Lets go of a view that has failed.
+    fn give_up(&mut self, error: &ViewError) {
+        match self.view.take() {
+            Some(view) if matches!(error, ViewError::Panicked) => view.abandon(),
+            _ => {}
+        }
+    }
+
     /// Builds the view anew from the state, which is what the journal says.
     fn repair_view(&mut self, error: &ViewError) -> Result<Position, ViewError> {
-        self.view = None;
+        self.give_up(error);
         if self.failed_at.is_some_and(|at| at.elapsed() < VIEW_RETRY_INTERVAL) {
             return Err(ViewError::Missing);
         }
@@ -126,13 +138,7 @@ impl Keeper {
         let path = view_path(&config.dir);
         let all = Dirty::everything(&self.shared.state());
         let position = all.position;
-        let view = guarded(|| {
-            files::remove_dir(&path).map_err(ViewError::Remove)?;
-            let view = View::open(&path, &config.view, self.shared.node.node_id)?;
-            view.fill(all)?;
-            Ok(view)
-        })?;
-        self.view = Some(view);
+        self.view = Some(View::build(&path, &config.view, self.shared.node.node_id, all)?);
         self.failed_at = None;
         self.shared.view_repairs.fetch_add(1, Ordering::Relaxed);
         Ok(position)

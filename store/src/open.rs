@@ -28,7 +28,7 @@ use crate::lock::{LockError, StoreLock};
 use crate::node::{HighWater, NodeError, NodeIdentity};
 use crate::state::State;
 use crate::store::{Shared, Store};
-use crate::view::{Dirty, View, ViewError, guarded};
+use crate::view::{Dirty, View, ViewError};
 use crate::writer::Writer;
 
 /// How far positions leap over a tail that is missing: more than can be written between two high-water marks, so that none
@@ -317,11 +317,7 @@ fn segments(found: &Found, active: Arc<Segment>) -> Vec<Arc<Segment>> {
 }
 
 fn load_view(path: &Path, config: &StoreConfig, node_id: uuid::Uuid) -> Result<(View, State), ViewError> {
-    guarded(|| {
-        let view = View::open(path, &config.view, node_id)?;
-        let state = view.load()?;
-        Ok((view, state))
-    })
+    View::open_and_load(path, &config.view, node_id)
 }
 
 /// Where things stand at the start.
@@ -400,13 +396,7 @@ fn present_state(
     }
     let path = view_path(&config.dir);
     let position = state.position();
-    let build = guarded(|| {
-        files::remove_dir(&path).map_err(ViewError::Remove)?;
-        let view = View::open(&path, &config.view, node.node_id)?;
-        view.fill(Dirty::everything(&state))?;
-        Ok(view)
-    });
-    match build {
+    match View::build(&path, &config.view, node.node_id, Dirty::everything(&state)) {
         Ok(view) => Ok(Present { view, position, ahead: Dirty { position, ..Dirty::default() }, state }),
         Err(error) => Err(OpenError::View { path, reason: chain(&error) }),
     }

@@ -254,6 +254,53 @@ proptest! {
     }
 }
 
+/// In these files the engine asserts what it reads, and what it asserts in vain ends the process.
+#[test]
+fn the_files_of_the_view_that_have_no_checksum_of_their_own_are_sealed() {
+    let dir = tempfile::tempdir().expect("makes");
+    let (mut toy, _) = Toy::open(dir.path());
+    toy.raise(1, 60, 20);
+    let held = alarms(&toy.store);
+    toy.close();
+    let mut files = Vec::new();
+    list(&dir.path().join("view"), &mut files);
+    let is_sealed = |name: &str| name == "version" || name.strip_prefix('v').is_some_and(|rest| rest.parse::<u64>().is_ok());
+    files.retain(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_sealed));
+    assert!(files.len() > 2, "{files:?}");
+    for number in 0..120 {
+        // A view that is built anew has other versions than the one before it.
+        let mut files = Vec::new();
+        list(&dir.path().join("view"), &mut files);
+        files.retain(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_sealed));
+        files.sort();
+        let path = &files[number % files.len()];
+        let mut bytes = std::fs::read(path).expect("reads");
+        let at = number * 7 % bytes.len();
+        bytes[at] ^= 1 << (number % 8);
+        std::fs::write(path, bytes).expect("writes");
+        let (toy, report) = Toy::open(dir.path());
+        assert!(report.view_rebuilt.as_ref().is_some_and(|why| why.contains("is not what it was")), "{report:?}");
+        assert_eq!(alarms(&toy.store), held);
+        toy.close();
+    }
+}
+
+#[test]
+fn a_view_at_which_the_last_start_ended_is_not_tried_again() {
+    let dir = tempfile::tempdir().expect("makes");
+    let (mut toy, _) = Toy::open(dir.path());
+    toy.raise(1, 20, 20);
+    let held = alarms(&toy.store);
+    toy.close();
+    std::fs::write(dir.path().join("view.opening"), "").expect("writes");
+    let (toy, report) = Toy::open(dir.path());
+    assert!(report.view_rebuilt.is_some_and(|why| why.contains("did not come to an end")));
+    assert_eq!(alarms(&toy.store), held);
+    toy.close();
+    let (_toy, report) = Toy::open(dir.path());
+    assert_eq!(report.view_rebuilt, None);
+}
+
 fn list(dir: &Path, files: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(dir).expect("lists") {
         let path = entry.expect("lists").path();

@@ -5,6 +5,7 @@
 
 pub(crate) mod engine;
 mod fjall;
+pub(crate) mod seal;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::config::ViewConfig;
+use crate::files;
 use crate::journal::{FORMAT, record};
 use crate::state::State;
 use engine::{Batch, Engine, EngineError, ROWS_MAX, Table};
@@ -49,9 +51,19 @@ pub(crate) enum ViewError {
     /// It is of another store, or of another format.
     #[error("it belongs to another store or format")]
     Foreign,
+    /// The process ended while it was opened the last time.
+    #[error("the last attempt to open it did not come to an end")]
+    Unfinished,
+    /// A file of the engine is not what it was.
+    #[error("{0} is not what it was")]
+    Changed(String),
+    /// The system refuses.
+    #[error("its files cannot be looked after")]
+    Io(#[source] std::io::Error),
 }
 
-/// Runs `work`; a panic of the engine is an error like any other, because the view can always be built anew.
+/// Runs `work` on a view that lives on; a panic of the engine is an error like any other, because the view can always be built
+/// anew. The view must not be dropped after a panic, see [`View::abandon`].
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, ViewError>) -> Result<T, ViewError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(Err(ViewError::Panicked))
 }
@@ -102,6 +114,38 @@ impl Dirty {
 }
 
 impl View {
+    /// Opens the view in `dir` and loads what it holds.
+    pub(crate) fn open_and_load(dir: &Path, config: &ViewConfig, node_id: Uuid) -> Result<(Self, State), ViewError> {
+        let attempt = seal::Attempt::begin(dir)?;
+        seal::check(dir)?;
+        let opened = guarded(|| {
+            let view = Self::open(dir, config, node_id)?;
+            let state = view.load()?;
+            Ok((view, state))
+        })?;
+        seal::write(dir)?;
+        attempt.end()?;
+        Ok(opened)
+    }
+
+    /// Removes the view in `dir`, and makes one that holds `all`.
+    pub(crate) fn build(dir: &Path, config: &ViewConfig, node_id: Uuid, all: Dirty) -> Result<Self, ViewError> {
+        files::remove_dir(dir).map_err(ViewError::Remove)?;
+        let view = guarded(|| {
+            let view = Self::open(dir, config, node_id)?;
+            view.fill(all)?;
+            Ok(view)
+        })?;
+        seal::write(dir)?;
+        seal::Attempt::forget(dir)?;
+        Ok(view)
+    }
+
+    /// Leaves the view to itself: an engine that has panicked may panic again when it is dropped.
+    pub(crate) fn abandon(self) {
+        std::mem::forget(self);
+    }
+
     /// Opens the view in `dir`, making an empty one if there is none.
     pub(crate) fn open(dir: &Path, config: &ViewConfig, node_id: Uuid) -> Result<Self, ViewError> {
         Ok(Self { engine: Engine::open(dir, config)?, node_id })
