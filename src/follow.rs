@@ -341,7 +341,13 @@ impl Follow {
     /// Why nothing is taken now, if so.
     fn refusal(&mut self) -> Option<PublishError> {
         if self.is_behind || self.has_failed() {
-            return Some(PublishError::DiskFull { free_bytes: 0, needed_bytes: 1 });
+            // What is durable and has no results yet comes first; with room again that takes a moment.
+            return Some(match self.writer.room() {
+                Room::Ok => PublishError::Busy,
+                Room::Low { free_bytes, watermark_bytes } => {
+                    PublishError::DiskFull { free_bytes, needed_bytes: watermark_bytes }
+                }
+            });
         }
         match self.look_at_room() {
             Room::Ok => None,
