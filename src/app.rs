@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use klaxon_api::http::{Api, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
 use klaxon_schemas::catalogue::Catalogue;
+use klaxon_store::door::Door;
 use klaxon_store::publish::{self, Publisher};
 use klaxon_store::{OpenReport, Store};
 use sd_notify::NotifyState;
@@ -137,8 +138,8 @@ impl Node {
     fn api(&self) -> anyhow::Result<Api> {
         let status = Arc::clone(&self.status);
         let parts = ApiParts {
-            store: self.store.clone(),
-            publisher: self.publisher.clone(),
+            door: Door::new("http".parse().expect("is a word"), self.publisher.clone(), self.store.clone()),
+            other_doors: Vec::new(),
             site: self.config.node.site.clone(),
             stop: self.stop.clone(),
             more_metrics: Some(Box::new(move |text| engine_metrics(&status, text))),

@@ -12,6 +12,7 @@
 
 pub mod backup;
 mod config;
+pub mod door;
 mod files;
 mod frame;
 mod history;

@@ -14,6 +14,7 @@ use klaxon_schemas::names::{Actor, AlarmType, Text};
 use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1::{self, ActionOrder};
 use klaxon_store::AlarmQuery;
+use klaxon_store::door::Tally;
 use klaxon_store::publish::{Answer, Item};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,6 @@ use uuid::Uuid;
 use super::Api;
 use super::alarms::{find, pick};
 use super::body::WholeBody;
-use super::counters::Tally;
 use super::events::refused;
 use super::guard::Acting;
 use super::openapi::{Acts, Always, Found};
@@ -355,7 +355,7 @@ fn filtered_targets(api: &Api, filter: Value) -> Result<Vec<Target>, Problem> {
 /// Journals the action that `members` say, and tells what followed.
 async fn act(api: &Api, actor: Actor, members: Map<String, Value>, targets: Option<Vec<Target>>) -> Result<Response, Problem> {
     let action = Arc::new(action(actor, members, targets)?);
-    let published = api.publish(vec![Item::Action(Arc::clone(&action))], Tally::default()).await;
+    let published = api.door().publish(vec![Item::Action(Arc::clone(&action))], Tally::default()).await;
     let published = published.map_err(|error| refused(&error))?;
     let (changes, duplicate) = match published.answers.into_iter().next() {
         Some(Answer::Accepted { changes, .. }) => (changes, false),

@@ -8,11 +8,11 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use bytes::Bytes;
 use http_body_util::LengthLimitError;
+use klaxon_store::door::{RejectReason, Tally};
 use klaxon_store::publish::PublishError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Api;
-use super::counters::{RejectReason, Tally};
 use super::problem::{Kind, Problem, quoted};
 
 /// How many bytes of bodies are held at one time, all requests together.
@@ -115,7 +115,7 @@ pub(crate) fn count_unreadable(api: &Api, problem: &Problem) {
     } else {
         tally.reject(RejectReason::Invalid, 1);
     }
-    api.counters().settle(&tally);
+    api.door().counts().settle(&tally);
 }
 
 /// How large the body may become, as far as can be told beforehand. Decompression takes the header away with the coding.

@@ -8,6 +8,7 @@ use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::Site;
 use klaxon_schemas::wire::v1::{self, InputError, parse_event};
+use klaxon_store::door::{RejectReason, Tally};
 use klaxon_store::publish::{Answer, Item, PublishError};
 use serde::Serialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
@@ -17,7 +18,6 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::body::{Form, WholeBody, count_unreadable, unsupported};
-use super::counters::{RejectReason, Tally};
 use super::openapi::{Always, Intake};
 use super::params::{FromParams, Params, Query};
 use super::problem::{Kind, Problem};
@@ -154,7 +154,7 @@ pub(crate) async fn post(
         Err(Unread::TooMany { events, events_max }) => {
             let mut tally = Tally::default();
             tally.reject(RejectReason::TooLarge, events);
-            api.counters().settle(&tally);
+            api.door().counts().settle(&tally);
             let detail = format!("the body has {events} events, at most {events_max} are taken at once");
             return Err(Problem::new(Kind::TooLarge, detail));
         }
@@ -162,10 +162,10 @@ pub(crate) async fn post(
     let mut tally = Tally::default();
     tally.reject(RejectReason::Invalid, (sent.len() - items.len()) as u64);
     if items.is_empty() {
-        api.counters().settle(&tally);
+        api.door().counts().settle(&tally);
         return Err(nothing_accepted(sent.into_iter().filter_map(Result::err).map(rejected)));
     }
-    let published = api.publish(items, tally).await.map_err(|error| refused(&error))?;
+    let published = api.door().publish(items, tally).await.map_err(|error| refused(&error))?;
     let told = params.results.unwrap_or(if sent.len() == 1 { Told::All } else { Told::Notable });
     let mut answers = published.answers.into_iter();
     let mut answer =

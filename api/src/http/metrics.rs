@@ -7,10 +7,10 @@ use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use klaxon_schemas::severity::Severity;
+use klaxon_store::door::{DropReason, RejectReason, Tally};
 use klaxon_store::{Counts, Info, SeverityCounts};
 
 use super::Api;
-use super::counters::{DropReason, RejectReason};
 use super::openapi::Always;
 use super::params::{NoParams, Query};
 use super::problem::Problem;
@@ -83,7 +83,7 @@ pub(crate) async fn show(State(api): State<Api>, Query(NoParams): Query<NoParams
     text.family("klaxon_build_info", MetricKind::Gauge, "The program that runs; always 1.");
     text.sample("klaxon_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     alarms(&mut text, &counts, &info);
-    door(&mut text, &api);
+    doors(&mut text, &api);
     journal(&mut text, &info);
     http(&mut text, &api);
     api.more_metrics(&mut text);
@@ -123,37 +123,46 @@ fn alarms(text: &mut MetricsText, counts: &Counts, info: &Info) {
     );
 }
 
-fn door(text: &mut MetricsText, api: &Api) {
-    let door = api.door().as_str();
-    let (received, tally) = api.counters().totals();
+/// Takes one count out of a door's totals.
+type Count = fn(&(u64, Tally)) -> u64;
+
+fn doors(text: &mut MetricsText, api: &Api) {
+    let doors: Vec<_> = api.doors().map(|door| (door.name().as_str(), door.counts().totals())).collect();
     let counter = MetricKind::Counter;
-    let counts = [
+    let counts: [(&str, &str, Count); 4] = [
         (
-            "received",
+            "klaxon_door_events_received_total",
             "Events and actions of which it is known what became: journalled, rejected, dropped or duplicate.",
-            received,
+            |(received, _)| *received,
         ),
-        ("journalled", "Events and actions that are durable.", tally.journalled),
-        ("duplicate", "Events and actions that had come before.", tally.duplicate),
+        ("klaxon_door_events_journalled_total", "Events and actions that are durable.", |(_, tally)| tally.journalled),
+        ("klaxon_door_events_duplicate_total", "Events and actions that had come before.", |(_, tally)| tally.duplicate),
+        (
+            "klaxon_door_events_uncatalogued_total",
+            "Journalled events of a type that the catalogue does not know.",
+            |(_, tally)| tally.uncatalogued,
+        ),
     ];
-    for (word, help, count) in counts {
-        let name = format!("klaxon_door_events_{word}_total");
-        text.family(&name, counter, help);
-        text.sample(&name, &[("door", door)], count);
+    for (name, help, count) in counts {
+        text.family(name, counter, help);
+        for (door, totals) in &doors {
+            text.sample(name, &[("door", door)], count(totals));
+        }
     }
     let name = "klaxon_door_events_rejected_total";
     text.family(name, counter, "Events and actions that cannot be used.");
-    for reason in RejectReason::ALL {
-        text.sample(name, &[("door", door), ("reason", reason.as_str())], tally.rejected[reason as usize]);
+    for (door, (_, tally)) in &doors {
+        for reason in RejectReason::ALL {
+            text.sample(name, &[("door", door), ("reason", reason.as_str())], tally.rejected[reason as usize]);
+        }
     }
     let name = "klaxon_door_events_dropped_total";
     text.family(name, counter, "Events and actions that could be used and were refused; their sender was told.");
-    for reason in DropReason::ALL {
-        text.sample(name, &[("door", door), ("reason", reason.as_str())], tally.dropped[reason as usize]);
+    for (door, (_, tally)) in &doors {
+        for reason in DropReason::ALL {
+            text.sample(name, &[("door", door), ("reason", reason.as_str())], tally.dropped[reason as usize]);
+        }
     }
-    let name = "klaxon_door_events_uncatalogued_total";
-    text.family(name, counter, "Journalled events of a type that the catalogue does not know.");
-    text.sample(name, &[("door", door)], tally.uncatalogued);
     text.single("klaxon_queue_waiting", MetricKind::Gauge, "Events and actions that wait to be journalled.", api.waiting());
 }
 

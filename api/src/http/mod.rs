@@ -41,9 +41,10 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use klaxon_schemas::ids::Position;
-use klaxon_schemas::names::{Door, Site};
+use klaxon_schemas::names::Site;
 use klaxon_store::Store;
-use klaxon_store::publish::{Item, PublishError, Published, Publisher, SUBMISSION_ENTRIES_MAX};
+use klaxon_store::door::Door;
+use klaxon_store::publish::SUBMISSION_ENTRIES_MAX;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::CompressionLevel;
@@ -54,7 +55,6 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub use counters::{Counters, DropReason, RejectReason, Tally};
 pub use guard::Peer;
 pub use metrics::{MetricKind, MetricsText};
 pub use serve::{ServeError, serve_tcp, serve_unix};
@@ -137,10 +137,10 @@ pub type MoreMetrics = Box<dyn Fn(&mut MetricsText) + Send + Sync>;
 
 /// What the front end needs from the node.
 pub struct Parts {
-    /// What is read from.
-    pub store: Store,
     /// By what events and actions come in.
-    pub publisher: Publisher,
+    pub door: Door,
+    /// The other doors of the node, whose counts stand in the metrics.
+    pub other_doors: Vec<Door>,
     /// The site of events that name none.
     pub site: Site,
     /// Cancelled when the node is to stop.
@@ -156,8 +156,6 @@ pub struct Api(Arc<Inner>);
 struct Inner {
     config: HttpConfig,
     parts: Parts,
-    door: Door,
-    counters: Counters,
     responses: Responses,
     requests: Semaphore,
     bodies: Arc<Semaphore>,
@@ -171,8 +169,6 @@ impl Api {
     pub fn new(config: HttpConfig, parts: Parts) -> Result<Self, HttpConfigError> {
         config.check()?;
         Ok(Self(Arc::new(Inner {
-            door: "http".parse().expect("is a word"),
-            counters: Counters::default(),
             responses: Responses::default(),
             requests: Semaphore::new(config.requests_max),
             bodies: Arc::new(body::budget()),
@@ -189,11 +185,6 @@ impl Api {
         self.0.started.store(true, Ordering::Relaxed);
     }
 
-    /// What the door counts.
-    pub fn counters(&self) -> &Counters {
-        &self.0.counters
-    }
-
     fn is_started(&self) -> bool {
         self.0.started.load(Ordering::Relaxed)
     }
@@ -203,7 +194,7 @@ impl Api {
     }
 
     fn store(&self) -> &Store {
-        &self.0.parts.store
+        self.door().store()
     }
 
     fn site(&self) -> &Site {
@@ -215,7 +206,12 @@ impl Api {
     }
 
     fn door(&self) -> &Door {
-        &self.0.door
+        &self.0.parts.door
+    }
+
+    /// Every door of the node.
+    fn doors(&self) -> impl Iterator<Item = &Door> {
+        std::iter::once(self.door()).chain(&self.0.parts.other_doors)
     }
 
     fn responses(&self) -> &Responses {
@@ -239,44 +235,13 @@ impl Api {
     }
 
     fn waiting(&self) -> usize {
-        self.0.parts.publisher.waiting()
+        self.door().waiting()
     }
 
     fn more_metrics(&self, text: &mut MetricsText) {
         if let Some(more) = &self.0.parts.more_metrics {
             more(text);
         }
-    }
-
-    /// Brings `items` in and counts what became of them, together with what `tally` says was rejected before. The one place
-    /// that does: it goes on when the request is gone, so that nothing is left uncounted.
-    async fn publish(&self, items: Vec<Item>, mut tally: Tally) -> Result<Published, PublishError> {
-        let api = self.clone();
-        let publishing = tokio::spawn(async move {
-            let uncatalogued = api.uncatalogued(&items);
-            let count = items.len() as u64;
-            let outcome = api.0.parts.publisher.publish(api.0.door.clone(), items).await;
-            match &outcome {
-                Ok(published) => {
-                    published.answers.iter().for_each(|answer| tally.note(answer));
-                    tally.uncatalogued = uncatalogued;
-                }
-                Err(error) => tally.refuse(error, count),
-            }
-            api.0.counters.settle(&tally);
-            outcome
-        });
-        publishing.await.unwrap_or(Err(PublishError::Stopping))
-    }
-
-    /// How many of the events are of a type that the catalogue does not know.
-    fn uncatalogued(&self, items: &[Item]) -> u64 {
-        let Some(catalogue) = self.store().read().catalogue() else { return 0 };
-        let unknown = items.iter().filter(|item| match item {
-            Item::Event(event) => catalogue.get(&event.key.alarm_type).is_none(),
-            Item::Action(_) | Item::Followed(..) => false,
-        });
-        unknown.count() as u64
     }
 
     /// Waits until the state has come to `position`.

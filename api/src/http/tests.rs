@@ -17,6 +17,7 @@ use klaxon_schemas::ids::{AlarmId, Position, Seq};
 use klaxon_schemas::names::Site;
 use klaxon_schemas::state::Cursor;
 use klaxon_schemas::time::{JournalTime, Timestamp};
+use klaxon_store::door::Door;
 use klaxon_store::publish::{Answer, Intake, Item, Next, PublishError, Published, queue};
 use klaxon_store::{Frame, Results, Store, StoreConfig, Writer};
 use serde_json::{Value, json};
@@ -186,7 +187,13 @@ fn node() -> Node {
     let site: Site = "here".parse().expect("valid");
     let stop = CancellationToken::new();
     let config = HttpConfig { batch_events_max: 1000, stream_subscribers_max: 2, ..HttpConfig::default() };
-    let parts = Parts { store: store.clone(), publisher, site: site.clone(), stop: stop.clone(), more_metrics: None };
+    let parts = Parts {
+        door: Door::new("http".parse().expect("is a word"), publisher, store.clone()),
+        other_doors: Vec::new(),
+        site: site.clone(),
+        stop: stop.clone(),
+        more_metrics: None,
+    };
     let api = Api::new(config, parts).expect("is within bounds");
     let cursor = Cursor { last_seq: Seq(0), ..Cursor::default() };
     std::thread::spawn(move || Loop { intake, writer, store, site, alarms: HashMap::new(), cursor }.run());
@@ -307,7 +314,7 @@ async fn a_batch_is_judged_one_by_one_and_the_sums_balance() {
     let announced =
         Request::post("/api/v1/events").header("content-type", "application/json").header("content-length", "99999999999");
     assert_eq!(node.tcp(announced, MAJOR).await.0, StatusCode::PAYLOAD_TOO_LARGE);
-    let (received, tally) = node.api.counters().totals();
+    let (received, tally) = node.api.door().counts().totals();
     assert_eq!(received, tally.received());
     assert_eq!((tally.journalled, tally.dropped), (5, [0, 1, 0]));
 }

@@ -6,6 +6,7 @@
 mod action;
 mod alarm;
 mod change;
+mod collector;
 mod entry;
 mod event;
 pub mod schema;
@@ -14,6 +15,7 @@ mod state;
 pub use action::{Action, ActionOrder};
 pub use alarm::Alarm;
 pub use change::{Change, ChangeSubject};
+pub use collector::{Collector, CollectorState, Reading};
 pub use entry::{Entry, EntryKind};
 pub use event::{Event, EventKind, InputError, PerceivedSeverity, parse_event};
 pub use state::{StatePut, Touched, state_key, state_key_text};

@@ -1,0 +1,247 @@
+//! The life of one collector: look, tell, wait; and what becomes of it when a look fails.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use klaxon_schemas::severity::Severity;
+use klaxon_schemas::time::Timestamp;
+use klaxon_schemas::wire::v1::{self, CollectorState};
+use rustix::time::{ClockId, clock_gettime};
+use tokio_util::sync::CancellationToken;
+
+use super::desk::Desk;
+use super::{Collector, Finding, Host, Look, LookError, Spec, Subject, Told};
+
+/// How long a look may take before it counts as hung.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(30);
+/// After so many failed looks in a row the collector counts as failed.
+const FAILURES_MAX: u32 = 3;
+/// The shortest time between two looks.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// How long a collector waits that could not report what it found.
+const REPORT_AGAIN: Duration = Duration::from_secs(1);
+/// The most readings that are shown.
+const READINGS_MAX: usize = 256;
+
+/// How a collector is, for those who ask.
+#[derive(Debug)]
+pub(super) struct Health(Mutex<v1::Collector>);
+
+impl Health {
+    pub(super) fn new(spec: &Spec) -> Self {
+        Self(Mutex::new(v1::Collector {
+            name: spec.name(),
+            state: CollectorState::Starting,
+            reason: None,
+            interval_s: spec.interval().as_secs(),
+            looked_at: None,
+            look_us: 0,
+            looks: 0,
+            failures: 0,
+            holds: 0,
+            readings: Vec::new(),
+        }))
+    }
+
+    pub(super) fn show(&self) -> v1::Collector {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, change: impl FnOnce(&mut v1::Collector)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn looked(&self, look: &Look, took: Duration) {
+        self.note(|health| {
+            health.state = if look.not_applicable.is_some() { CollectorState::NotApplicable } else { CollectorState::Running };
+            health.reason.clone_from(&look.not_applicable);
+            health.looked_at = Some(wall());
+            health.look_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            health.looks += 1;
+            health.holds = look.findings.len();
+            health.readings = look.readings.iter().take(READINGS_MAX).cloned().collect();
+        });
+    }
+
+    fn stumbled(&self) {
+        self.note(|health| {
+            health.looks += 1;
+            health.failures += 1;
+        });
+    }
+
+    fn failed(&self, reason: &str) {
+        self.note(|health| {
+            health.state = CollectorState::Failed;
+            health.reason = Some(reason.to_owned());
+        });
+    }
+}
+
+/// What a look came to.
+enum Outcome {
+    Done(Box<dyn Collector>, Result<Look, LookError>),
+    Panicked,
+    Hung,
+    Stopped,
+}
+
+/// One collector at work.
+pub(super) struct Runner {
+    pub(super) spec: Spec,
+    pub(super) host: Host,
+    pub(super) desk: Desk,
+    pub(super) health: Arc<Health>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Runner {
+    /// Looks and tells until it is stopped; then gives back the desk.
+    pub(super) async fn run(mut self) -> Desk {
+        let mut collector = self.spec.make(&self.host);
+        let mut failures = 0;
+        while !self.stop.is_cancelled() {
+            let wakes = collector.wakes();
+            let woken = async {
+                match &wakes {
+                    Some(wakes) => wakes.notified().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let begun = Instant::now();
+            let pause = match self.look(collector).await {
+                Outcome::Stopped => break,
+                Outcome::Done(same, Ok(look)) => {
+                    collector = same;
+                    failures = 0;
+                    self.health.looked(&look, begun.elapsed());
+                    self.tell(&look).await
+                }
+                Outcome::Done(same, Err(error)) => {
+                    collector = same;
+                    failures += 1;
+                    self.health.stumbled();
+                    if failures >= FAILURES_MAX {
+                        self.fail(&format!("{:#}", Chain(&error))).await;
+                    } else {
+                        tracing::warn!(collector = %self.spec.name(), error = %Chain(&error), "a look failed");
+                    }
+                    self.spec.interval()
+                }
+                Outcome::Panicked => {
+                    self.health.stumbled();
+                    self.fail("it broke; the log says where").await;
+                    collector = self.spec.make(&self.host);
+                    self.spec.interval()
+                }
+                Outcome::Hung => {
+                    // Its thread is lost until the system lets go of it; a new one begins.
+                    collector = self.spec.make(&self.host);
+                    PAUSE_MIN
+                }
+            };
+            let pause = pause.max(PAUSE_MIN);
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+                () = woken => {}
+            }
+        }
+        self.desk
+    }
+
+    /// One look on a thread of its own. If it takes too long, the collector has failed; it is waited for all the same, so that
+    /// it never runs twice.
+    async fn look(&mut self, mut collector: Box<dyn Collector>) -> Outcome {
+        let told = self.desk.told();
+        let mut looking = tokio::task::spawn_blocking(move || {
+            let look = collector.look(boottime(), &told);
+            (collector, look)
+        });
+        let stop = self.stop.clone();
+        let name = self.spec.name();
+        let mut hung = false;
+        loop {
+            let wait = if hung { Duration::MAX } else { LOOK_TIME_MAX };
+            tokio::select! {
+                () = stop.cancelled() => return Outcome::Stopped,
+                done = &mut looking => return match done {
+                    // What it saw so long ago is not worth telling.
+                    Ok(_) if hung => Outcome::Hung,
+                    Ok((collector, look)) => Outcome::Done(collector, look),
+                    Err(_) => Outcome::Panicked,
+                },
+                () = tokio::time::sleep(wait) => {
+                    tracing::error!(collector = %name, "a collector hangs");
+                    self.health.stumbled();
+                    self.fail(&format!("it has not answered for {} s", LOOK_TIME_MAX.as_secs())).await;
+                    hung = true;
+                }
+            }
+        }
+    }
+
+    /// Reports what was found, and says when to look again.
+    async fn tell(&mut self, look: &Look) -> Duration {
+        match self.desk.tell(&look.findings).await {
+            Ok(_) => look.again_in.map_or(self.spec.interval(), |sooner| sooner.min(self.spec.interval())),
+            Err(error) => {
+                tracing::warn!(collector = %self.spec.name(), %error, "what a collector found has to wait");
+                REPORT_AGAIN.min(self.spec.interval())
+            }
+        }
+    }
+
+    async fn fail(&mut self, reason: &str) {
+        let name = self.spec.name();
+        let before = self.health.show().state;
+        self.health.failed(reason);
+        if before != CollectorState::Failed {
+            tracing::error!(collector = %name, reason, "a collector has failed");
+        }
+        let text = format!("The collector {name} does not work: {reason}. What it told is not looked at any more.");
+        let finding =
+            Finding::new(Subject::new(self.host.part("collector", &name), "klaxon.collector-failed"), Severity::Major, &text);
+        if let Err(error) = self.desk.went_blind(finding).await {
+            tracing::warn!(collector = %name, %error, "the failure of a collector could not be reported");
+        }
+    }
+}
+
+/// An error with what led to it.
+pub(super) struct Chain<'a>(pub(super) &'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// Time by CLOCK_BOOTTIME: it runs on while the machine sleeps, and nobody sets it.
+pub(super) fn boottime() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// What the wall clock says.
+fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::default().saturating_add_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Looks once, as a person asks for it; a share of time is that of one second.
+pub(super) fn once(spec: &Spec, host: &Host) -> Result<Look, LookError> {
+    let mut collector = spec.make(host);
+    let mut look = collector.look(boottime(), &Told::default())?;
+    if spec.needs_two_looks() {
+        std::thread::sleep(Duration::from_secs(1));
+        look = collector.look(boottime(), &Told::default())?;
+    }
+    Ok(look)
+}
