@@ -13,7 +13,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use klaxon_api::http::{Api, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
+use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
+use klaxon_ingest::collect::Collectors;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_store::door::Door;
 use klaxon_store::publish::{self, Publisher};
@@ -61,6 +62,10 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     let followed = follow.join().map_err(|_| anyhow::anyhow!("the journalling loop broke; see the log"))?;
     followed.context("the journalling loop ended")?;
     served
+}
+
+fn contradiction((key, reason): (String, String)) -> anyhow::Error {
+    anyhow::anyhow!("{key}: {reason}")
 }
 
 fn cannot_open(dir: &Path) -> String {
@@ -116,7 +121,12 @@ impl Node {
         let listen = tcp.local_addr()?;
         let socket = self.config.socket_path();
         let unix = bind_unix(&socket)?;
-        let api = self.api()?;
+        let door = |name: &str| Door::new(name.parse().expect("is a word"), self.publisher.clone(), self.store.clone());
+        let collect = door("collect");
+        let host = self.config.collect.host().map_err(contradiction)?;
+        let mut collectors = Collectors::new(collect.clone(), self.config.node.site.clone(), host);
+        let board = collectors.board();
+        let api = self.api(door("http"), vec![collect], Box::new(move || board.show()))?;
         let mut doors = JoinSet::new();
         doors.spawn(serve_tcp(tcp, api.clone()));
         doors.spawn(serve_unix(unix, api.clone()));
@@ -125,30 +135,37 @@ impl Node {
         notify(&[NotifyState::Ready]);
         tracing::info!(site = %self.config.node.site, epoch = %self.store.epoch(), "the node is ready");
         say(&greeting(&self.config, listen, &socket));
-        let outcome = self.watch(&mut doors).await;
+        collectors.apply(&self.config.collect.build().map_err(contradiction)?).await;
+        let outcome = self.watch(&mut doors, &mut collectors).await;
         notify(&[NotifyState::Stopping]);
         tracing::info!("the node stops");
         self.stop.cancel();
         while doors.join_next().await.is_some() {}
+        collectors.stop().await;
         self.publisher.close();
         let _ = std::fs::remove_file(&socket);
         outcome
     }
 
-    fn api(&self) -> anyhow::Result<Api> {
+    fn api(&self, door: Door, other_doors: Vec<Door>, collectors: CollectorsShown) -> anyhow::Result<Api> {
         let status = Arc::clone(&self.status);
         let parts = ApiParts {
-            door: Door::new("http".parse().expect("is a word"), self.publisher.clone(), self.store.clone()),
-            other_doors: Vec::new(),
+            door,
+            other_doors,
             site: self.config.node.site.clone(),
             stop: self.stop.clone(),
+            collectors: Some(collectors),
             more_metrics: Some(Box::new(move |text| engine_metrics(&status, text))),
         };
         Ok(Api::new(self.config.http_config(DRAIN), parts)?)
     }
 
     /// Waits until something ends the node, and reloads the settings when asked to.
-    async fn watch(&mut self, doors: &mut JoinSet<Result<(), klaxon_api::http::ServeError>>) -> anyhow::Result<()> {
+    async fn watch(
+        &mut self,
+        doors: &mut JoinSet<Result<(), klaxon_api::http::ServeError>>,
+        collectors: &mut Collectors,
+    ) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
@@ -157,7 +174,7 @@ impl Node {
                 () = self.stop.cancelled() => return Ok(()),
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
-                Some(()) = next(&mut hang_up) => self.reload(),
+                Some(()) = next(&mut hang_up) => self.reload(collectors).await,
                 Some(door) = doors.join_next() => {
                     door??;
                     anyhow::bail!("a listener ended");
@@ -167,9 +184,9 @@ impl Node {
     }
 
     /// Takes up the settings that can change while the node runs. A file that is wrong changes nothing.
-    fn reload(&mut self) {
+    async fn reload(&mut self, collectors: &mut Collectors) {
         notify(&[NotifyState::Reloading]);
-        match self.reloaded() {
+        match self.reloaded(collectors).await {
             Ok(changed) if changed.is_empty() => tracing::info!("the settings are as they were"),
             Ok(changed) => tracing::info!(changed = %changed.join(", "), "new settings are in force"),
             Err(error) => tracing::error!(error = %format!("{error:#}"), "the new settings are refused; the old ones stay"),
@@ -177,13 +194,15 @@ impl Node {
         notify(&[NotifyState::Ready]);
     }
 
-    fn reloaded(&mut self) -> anyhow::Result<Vec<String>> {
+    async fn reloaded(&mut self, collectors: &mut Collectors) -> anyhow::Result<Vec<String>> {
         let new = self.settings.load()?;
         let changes = Config::reloadable_from(&self.config, &new)?;
         self.log.set_level(new.log.level);
         // The loop is gone only when the node stops.
         let _ = self.control.send(Control::Settings(new.engine.settings()));
         let _ = self.control.send(Control::Retention(new.retention()));
+        collectors.set_host(new.collect.host().map_err(contradiction)?);
+        collectors.apply(&new.collect.build().map_err(contradiction)?).await;
         self.config = new;
         Ok(changes.keys)
     }

@@ -1,6 +1,7 @@
 //! The settings of a node: read from one TOML file, checked once, and refused with file, line and key where they are wrong.
 //! `klaxon.default.toml` holds every key with its comment and is the reference; tests keep it true.
 
+mod collect;
 mod units;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use klaxon_schemas::names::Site;
 use klaxon_schemas::state::Settings;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use collect::CollectSection;
 pub use units::{Size, Span};
 
 /// The reference: every setting, its default and what it is for.
@@ -23,7 +25,7 @@ const BATCH_EVENTS_LIMIT: usize = 4096;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Keys, or sections with a final dot, that may change while the node runs.
-const RELOADABLE: [&str; 4] = ["engine.", "log.level", "store.history_max_bytes", "store.history_max_age"];
+const RELOADABLE: [&str; 5] = ["collect.", "engine.", "log.level", "store.history_max_bytes", "store.history_max_age"];
 
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -37,6 +39,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// The engine's limits.
     pub engine: EngineConfig,
+    /// What looks at this machine.
+    pub collect: CollectSection,
     /// What it says of itself.
     pub log: LogConfig,
 }
@@ -323,7 +327,7 @@ pub enum ConfigError {
     #[error("{key}: {reason}")]
     Contradiction {
         /// The key with its section.
-        key: &'static str,
+        key: String,
         /// What is wrong with it.
         reason: String,
     },
@@ -360,7 +364,7 @@ impl Config {
         })?;
         match config.mistake() {
             None => Ok(config),
-            Some((key, reason)) => Err(wrong(line_of_key(text, key).unwrap_or(1), Some(key.to_owned()), reason)),
+            Some((key, reason)) => Err(wrong(line_of_key(text, &key).unwrap_or(1), Some(key), reason)),
         }
     }
 
@@ -418,15 +422,27 @@ impl Config {
     fn flat(&self) -> Vec<(String, toml::Value)> {
         let table = toml::Table::try_from(self).expect("every setting has a TOML form");
         let mut settings = Vec::new();
-        for (section, keys) in table {
-            let toml::Value::Table(keys) = keys else { continue };
-            settings.extend(keys.into_iter().map(|(key, value)| (format!("{section}.{key}"), value)));
+        let mut open = vec![(String::new(), table)];
+        while let Some((section, keys)) = open.pop() {
+            for (key, value) in keys {
+                let name = if section.is_empty() { key } else { format!("{section}.{key}") };
+                match value {
+                    toml::Value::Table(keys) => open.push((name, keys)),
+                    value => settings.push((name, value)),
+                }
+            }
         }
+        settings.sort_by(|(one, _), (other, _)| one.cmp(other));
         settings
     }
 
     /// The first setting that is outside its bounds or contradicts another, and why.
-    fn mistake(&self) -> Option<(&'static str, String)> {
+    fn mistake(&self) -> Option<(String, String)> {
+        let own = self.own_mistake().map(|(key, reason)| (key.to_owned(), reason));
+        own.or_else(|| self.collect.host().err()).or_else(|| self.collect.build().err())
+    }
+
+    fn own_mistake(&self) -> Option<(&'static str, String)> {
         let (http, store, engine) = (&self.http, &self.store, &self.engine);
         let at_least_one = [
             ("http.requests_max", http.requests_max),
@@ -517,7 +533,7 @@ fn line_of_key(text: &str, key: &str) -> Option<usize> {
 }
 
 fn section_name(line: &str) -> Option<&str> {
-    Some(line.strip_prefix('[')?.split(']').next()?.trim())
+    Some(line.strip_prefix('[')?.trim_start_matches('[').split(']').next()?.trim())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod actions;
 mod alarms;
 mod client;
+mod collect;
 mod event;
 mod failure;
 mod filter;
@@ -75,6 +76,8 @@ enum Command {
     /// Report events
     #[command(subcommand)]
     Event(event::EventCommand),
+    /// Tell how the collectors are and what they see
+    Collect(collect::CollectArgs),
     /// Tell why an alarm is as it is
     Why {
         /// The alarm's id, or its first digits (at least 4)
@@ -124,6 +127,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Event(event::EventCommand::Send(args)) => {
             wait(async { event::send(&output, &find(node.as_deref()).await?, &args).await })
         }
+        Command::Collect(args) => collect::collect(&output, node.as_deref(), &args),
         Command::Why { id } => wait(async { show::why(&output, &find(node.as_deref()).await?, &id).await }),
         Command::Store(command) => store::store(&output, command),
         Command::Config(ConfigCommand::Default) => Ok(output.text(DEFAULT_FILE)?),

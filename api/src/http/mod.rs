@@ -12,6 +12,7 @@
 mod actions;
 mod alarms;
 mod body;
+mod collectors;
 mod counters;
 mod events;
 mod guard;
@@ -55,6 +56,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use collectors::CollectorsShown;
 pub use guard::Peer;
 pub use metrics::{MetricKind, MetricsText};
 pub use serve::{ServeError, serve_tcp, serve_unix};
@@ -145,6 +147,8 @@ pub struct Parts {
     pub site: Site,
     /// Cancelled when the node is to stop.
     pub stop: CancellationToken,
+    /// How the collectors are, if the node has some.
+    pub collectors: Option<CollectorsShown>,
     /// Metrics of other parts, if there are any.
     pub more_metrics: Option<MoreMetrics>,
 }
@@ -238,6 +242,10 @@ impl Api {
         self.door().waiting()
     }
 
+    fn collectors(&self) -> Vec<klaxon_schemas::wire::v1::Collector> {
+        self.0.parts.collectors.as_ref().map(|show| show()).unwrap_or_default()
+    }
+
     fn more_metrics(&self, text: &mut MetricsText) {
         if let Some(more) = &self.0.parts.more_metrics {
             more(text);
@@ -276,6 +284,7 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(alarms::catalogue_entry))
         .routes(routes!(alarms::suppressions))
         .routes(routes!(alarms::shelves))
+        .routes(routes!(collectors::list))
         .routes(routes!(history::list))
         .routes(routes!(stream::follow))
         // The same description as at the root, for those who know the base of the API only; described once.

@@ -192,6 +192,7 @@ fn node() -> Node {
         other_doors: Vec::new(),
         site: site.clone(),
         stop: stop.clone(),
+        collectors: None,
         more_metrics: None,
     };
     let api = Api::new(config, parts).expect("is within bounds");

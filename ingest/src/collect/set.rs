@@ -130,6 +130,7 @@ impl Board {
 
 struct Running {
     spec: Spec,
+    host: Host,
     stop: CancellationToken,
     task: JoinHandle<Desk>,
 }
@@ -155,13 +156,18 @@ impl Collectors {
         self.board.clone()
     }
 
+    /// From the next [`Collectors::apply`] on they look at this machine by another name.
+    pub fn set_host(&mut self, host: Host) {
+        self.host = host;
+    }
+
     /// Makes it so that those of `config` are at work and no others. What one that is off had told is cleared.
     pub async fn apply(&mut self, config: &CollectConfig) {
         let wanted: BTreeMap<String, &Spec> = config.specs.iter().map(|spec| (spec.name(), spec)).collect();
         let ended: Vec<String> = self
             .running
             .iter()
-            .filter(|(name, running)| wanted.get(*name).is_none_or(|spec| **spec != running.spec))
+            .filter(|(name, running)| wanted.get(*name).is_none_or(|spec| **spec != running.spec || running.host != self.host))
             .map(|(name, _)| name.clone())
             .collect();
         let mut off: Vec<String> = Vec::new();
@@ -198,7 +204,7 @@ impl Collectors {
         let stop = CancellationToken::new();
         let runner = Runner { spec: spec.clone(), host: self.host.clone(), desk, health, stop: stop.clone() };
         let task = tokio::spawn(runner.run());
-        self.running.insert(name, Running { spec, stop, task });
+        self.running.insert(name, Running { spec, host: self.host.clone(), stop, task });
     }
 
     /// Ends all of them; what they told stands.
