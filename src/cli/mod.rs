@@ -4,6 +4,7 @@ mod actions;
 mod alarms;
 mod client;
 mod collect;
+mod demo;
 mod event;
 mod failure;
 mod filter;
@@ -78,6 +79,8 @@ enum Command {
     Event(event::EventCommand),
     /// Tell how the collectors are and what they see
     Collect(collect::CollectArgs),
+    /// Play a story of a dozen alarms, all marked, over a minute
+    Demo(demo::DemoArgs),
     /// Tell why an alarm is as it is
     Why {
         /// The alarm's id, or its first digits (at least 4)
@@ -128,6 +131,7 @@ fn dispatch(cli: Cli) -> Outcome {
             wait(async { event::send(&output, &find(node.as_deref()).await?, &args).await })
         }
         Command::Collect(args) => collect::collect(&output, node.as_deref(), &args),
+        Command::Demo(args) => wait(async { demo::demo(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Why { id } => wait(async { show::why(&output, &find(node.as_deref()).await?, &id).await }),
         Command::Store(command) => store::store(&output, command),
         Command::Config(ConfigCommand::Default) => Ok(output.text(DEFAULT_FILE)?),

@@ -110,7 +110,8 @@ pub enum PerceivedSeverity {
 }
 
 impl PerceivedSeverity {
-    fn severity(self) -> Option<Severity> {
+    /// The severity, unless the condition is over.
+    pub fn severity(self) -> Option<Severity> {
         match self {
             Self::Cleared => None,
             Self::Indeterminate => Some(Severity::Indeterminate),
