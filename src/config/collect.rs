@@ -1,9 +1,16 @@
 //! `[collect]`: which collectors look at this machine, and what is too much for each.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::PathBuf;
 
-use klaxon_ingest::collect::{CollectConfig, CpuConfig, Host, Level, MemoryConfig, Spec, Thresholds};
+use klaxon_ingest::collect::{
+    CHECK_TIMEOUT_MAX, CertificatesConfig, CheckConfig, CheckFormat, CollectConfig, CpuConfig, FilesystemConfig, Globs, Host,
+    Level, LinkConfig, MemoryConfig, PathGlob, Pattern, Spec, Thresholds, TimeConfig, TimeDaemon, UnitsConfig,
+};
+use klaxon_schemas::names::AlarmType;
+use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +20,9 @@ use super::Span;
 const INTERVAL_MIN: Span = Span::seconds(1);
 /// The longest.
 const INTERVAL_MAX: Span = Span::days(1);
+
+/// The most checks of one's own.
+const CHECKS_MAX: usize = 100;
 
 /// A key with its section, and what is wrong with it.
 pub(super) type Mistake = (String, String);
@@ -29,11 +39,34 @@ pub struct CollectSection {
     pub cpu: Gauge<OfCpu>,
     /// How much memory is taken.
     pub memory: Gauge<OfMemory>,
+    /// How full file systems are, and whether they can be written.
+    pub filesystem: FilesystemSection,
+    /// Whether network links have a carrier.
+    pub link: LinkSection,
+    /// Which units of systemd have failed.
+    pub units: UnitsSection,
+    /// Whether the clock is synchronised.
+    pub time: TimeSection,
+    /// When certificates expire.
+    pub certificates: CertificatesSection,
+    /// Checks of one's own.
+    pub check: Vec<CheckForm>,
 }
 
 impl Default for CollectSection {
     fn default() -> Self {
-        Self { enabled: true, host: String::new(), cpu: Gauge::default(), memory: Gauge::default() }
+        Self {
+            enabled: true,
+            host: String::new(),
+            cpu: Gauge::default(),
+            memory: Gauge::default(),
+            filesystem: FilesystemSection::default(),
+            link: LinkSection::default(),
+            units: UnitsSection::default(),
+            time: TimeSection::default(),
+            certificates: CertificatesSection::default(),
+            check: Vec::new(),
+        }
     }
 }
 
@@ -85,13 +118,18 @@ impl GaugeDefaults for OfMemory {
     const LEVELS: (u32, u32) = (80, 90);
 }
 
+/// A major and a critical level, each after three minutes.
+fn levels((major, critical): (u32, u32)) -> Vec<LevelForm> {
+    let level = |severity, above| LevelForm { severity, above, after: Span::seconds(180) };
+    vec![level(Severity::Major, major), level(Severity::Critical, critical)]
+}
+
 impl<D: GaugeDefaults> Default for Gauge<D> {
     fn default() -> Self {
-        let level = |severity, above| LevelForm { severity, above, after: Span::seconds(180) };
         Self {
             enabled: true,
             interval: Span::seconds(30),
-            levels: vec![level(Severity::Major, D::LEVELS.0), level(Severity::Critical, D::LEVELS.1)],
+            levels: levels(D::LEVELS),
             hysteresis: 2,
             clear_after: Span::seconds(60),
             defaults: PhantomData,
@@ -124,28 +162,27 @@ impl<D: GaugeDefaults> fmt::Debug for Gauge<D> {
 
 impl<D: GaugeDefaults> Gauge<D> {
     fn thresholds(&self, section: &str) -> Result<Thresholds, Mistake> {
-        thresholds(section, "", &self.levels, self.hysteresis, self.clear_after)
+        thresholds(section, "levels", &self.levels, (self.hysteresis, self.clear_after))
     }
 }
 
-/// Levels as a collector takes them. `prefix` is what the keys begin with.
+/// Levels as a collector takes them; `key` is that of the levels, behind them stand hysteresis and the time to clear.
 fn thresholds(
     section: &str,
-    prefix: &str,
+    key: &str,
     levels: &[LevelForm],
-    hysteresis: u32,
-    clear_after: Span,
+    (hysteresis, clear_after): (u32, Span),
 ) -> Result<Thresholds, Mistake> {
-    let key = |key: &str| format!("collect.{section}.{prefix}{key}");
+    let named = |key: &str| format!("collect.{section}.{key}");
     if let Some(level) = levels.iter().find(|level| !(1..=100).contains(&level.above)) {
-        return Err((key("levels"), format!("{} begins at {} %, which is not between 1 and 100", level.severity, level.above)));
+        return Err((named(key), format!("{} begins at {} %, which is not between 1 and 100", level.severity, level.above)));
     }
     if levels.iter().any(|level| level.above <= hysteresis) {
-        return Err((key("hysteresis"), format!("{hysteresis} % leaves nothing of the lowest level")));
+        return Err((named("hysteresis"), format!("{hysteresis} % leaves nothing of the lowest level")));
     }
     let form = |level: &LevelForm| Level { severity: level.severity, above: level.above.into(), after: level.after.0 };
     Thresholds::new(levels.iter().map(form).collect(), hysteresis.into(), clear_after.0)
-        .map_err(|error| (key("levels"), error.to_string()))
+        .map_err(|error| (named(key), error.to_string()))
 }
 
 fn interval(section: &str, interval: Span) -> Result<std::time::Duration, Mistake> {
@@ -153,6 +190,364 @@ fn interval(section: &str, interval: Span) -> Result<std::time::Duration, Mistak
         return Ok(interval.0);
     }
     Err((format!("collect.{section}.interval"), "must be between 1s and 1d".to_owned()))
+}
+
+/// How full file systems are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FilesystemSection {
+    /// Whether they are looked at.
+    pub enabled: bool,
+    /// How often.
+    pub interval: Span,
+    /// From which use of their space on a severity holds, and after how long.
+    pub levels: Vec<LevelForm>,
+    /// The same of their inodes.
+    pub inode_levels: Vec<LevelForm>,
+    /// By how much below a level the use must fall to leave it.
+    pub hysteresis: u32,
+    /// How long it must be there.
+    pub clear_after: Span,
+    /// Whether those of other machines are looked at too.
+    pub network: bool,
+    /// Mount points that are looked at whatever is mounted there.
+    pub include: Vec<String>,
+    /// Mount points that are not.
+    pub exclude: Vec<String>,
+}
+
+impl Default for FilesystemSection {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: Span::seconds(30),
+            levels: levels((80, 90)),
+            inode_levels: levels((80, 95)),
+            hysteresis: 2,
+            clear_after: Span::seconds(60),
+            network: false,
+            include: Vec::new(),
+            exclude: Vec::new(),
+        }
+    }
+}
+
+impl FilesystemSection {
+    fn build(&self) -> Result<FilesystemConfig, Mistake> {
+        let margins = (self.hysteresis, self.clear_after);
+        Ok(FilesystemConfig {
+            interval: interval("filesystem", self.interval)?,
+            space: thresholds("filesystem", "levels", &self.levels, margins)?,
+            inodes: thresholds("filesystem", "inode_levels", &self.inode_levels, margins)?,
+            network: self.network,
+            include: globs("filesystem.include", &self.include)?,
+            exclude: globs("filesystem.exclude", &self.exclude)?,
+            ..FilesystemConfig::default()
+        })
+    }
+}
+
+/// Whether network links have a carrier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinkSection {
+    /// Whether they are followed.
+    pub enabled: bool,
+    /// How often what the kernel told is held against what is.
+    pub interval: Span,
+    /// Links that are followed whatever their kind.
+    pub include: Vec<String>,
+    /// Links that are not.
+    pub exclude: Vec<String>,
+    /// How long a link must be down.
+    pub raise_after: Span,
+    /// How long it must be up again.
+    pub clear_after: Span,
+    /// A link that goes down more often than this flaps,
+    pub flaps: u32,
+    /// if it does so within this time.
+    pub flap_window: Span,
+}
+
+impl Default for LinkSection {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: Span::seconds(60),
+            include: Vec::new(),
+            exclude: Vec::new(),
+            raise_after: Span::seconds(0),
+            clear_after: Span::seconds(5),
+            flaps: 6,
+            flap_window: Span::seconds(300),
+        }
+    }
+}
+
+impl LinkSection {
+    fn build(&self) -> Result<LinkConfig, Mistake> {
+        Ok(LinkConfig {
+            interval: interval("link", self.interval)?,
+            include: patterns("link.include", &self.include)?,
+            exclude: patterns("link.exclude", &self.exclude)?,
+            raise_after: self.raise_after.0,
+            clear_after: self.clear_after.0,
+            flaps: self.flaps,
+            flap_window: self.flap_window.0,
+            ..LinkConfig::default()
+        })
+    }
+}
+
+/// Which units of systemd have failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UnitsSection {
+    /// Whether they are looked at.
+    pub enabled: bool,
+    /// How often.
+    pub interval: Span,
+    /// How bad a failed unit is.
+    pub severity: Severity,
+    /// How long it must have failed.
+    pub raise_after: Span,
+    /// Units that may fail.
+    pub exclude: Vec<String>,
+    /// The program that is asked.
+    pub systemctl: PathBuf,
+}
+
+impl Default for UnitsSection {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: Span::seconds(30),
+            severity: Severity::Major,
+            raise_after: Span::seconds(0),
+            exclude: Vec::new(),
+            systemctl: PathBuf::from("systemctl"),
+        }
+    }
+}
+
+impl UnitsSection {
+    fn build(&self) -> Result<UnitsConfig, Mistake> {
+        Ok(UnitsConfig {
+            interval: interval("units", self.interval)?,
+            severity: self.severity,
+            after: self.raise_after.0,
+            exclude: globs("units.exclude", &self.exclude)?,
+            systemctl: self.systemctl.clone(),
+        })
+    }
+}
+
+/// Whether the clock is synchronised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimeSection {
+    /// Whether it is looked at.
+    pub enabled: bool,
+    /// How often.
+    pub interval: Span,
+    /// Who is asked.
+    pub daemon: DaemonForm,
+    /// How long it must be lost.
+    pub raise_after: Span,
+    /// How long it must be well again.
+    pub clear_after: Span,
+    /// Whether each time server that does not answer is told.
+    pub sources: bool,
+    /// `chronyc`, with its first arguments.
+    pub chronyc: Vec<String>,
+    /// `ntpq`, with its first arguments.
+    pub ntpq: Vec<String>,
+}
+
+/// A time daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DaemonForm {
+    /// Whichever runs.
+    Auto,
+    /// chronyd.
+    Chrony,
+    /// ntpd, of NTP or NTPsec.
+    Ntpd,
+    /// systemd-timesyncd.
+    Timesyncd,
+}
+
+impl Default for TimeSection {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: Span::seconds(60),
+            daemon: DaemonForm::Auto,
+            raise_after: Span::seconds(180),
+            clear_after: Span::seconds(0),
+            sources: true,
+            chronyc: vec!["chronyc".to_owned()],
+            ntpq: vec!["ntpq".to_owned()],
+        }
+    }
+}
+
+impl TimeSection {
+    fn build(&self) -> Result<TimeConfig, Mistake> {
+        for (key, command) in [("chronyc", &self.chronyc), ("ntpq", &self.ntpq)] {
+            if command.first().is_none_or(String::is_empty) {
+                return Err((format!("collect.time.{key}"), "names no program".to_owned()));
+            }
+        }
+        let daemon = match self.daemon {
+            DaemonForm::Auto => TimeDaemon::Auto,
+            DaemonForm::Chrony => TimeDaemon::Chrony,
+            DaemonForm::Ntpd => TimeDaemon::Ntpd,
+            DaemonForm::Timesyncd => TimeDaemon::Timesyncd,
+        };
+        Ok(TimeConfig {
+            interval: interval("time", self.interval)?,
+            daemon,
+            after: self.raise_after.0,
+            clear_after: self.clear_after.0,
+            sources: self.sources,
+            chronyc: self.chronyc.clone(),
+            ntpq: self.ntpq.clone(),
+            ..TimeConfig::default()
+        })
+    }
+}
+
+/// When certificates expire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CertificatesSection {
+    /// Whether they are looked at.
+    pub enabled: bool,
+    /// How often.
+    pub interval: Span,
+    /// Where they are.
+    pub files: Vec<String>,
+    /// How long before its end a certificate is an alarm of severity major,
+    pub expiring_before: Span,
+    /// and of severity warning; not at all if 0.
+    pub warning_before: Span,
+}
+
+impl Default for CertificatesSection {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: Span::hours(1),
+            files: Vec::new(),
+            expiring_before: Span::days(30),
+            warning_before: Span::seconds(0),
+        }
+    }
+}
+
+impl CertificatesSection {
+    fn build(&self) -> Result<CertificatesConfig, Mistake> {
+        let files = self.files.iter().map(|file| PathGlob::new(file)).collect::<Result<_, _>>();
+        let warning_before = Some(self.warning_before.0).filter(|before| !before.is_zero());
+        if warning_before.is_some_and(|before| before <= self.expiring_before.0) {
+            let why = "is not before expiring_before".to_owned();
+            return Err(("collect.certificates.warning_before".to_owned(), why));
+        }
+        Ok(CertificatesConfig {
+            interval: interval("certificates", self.interval)?,
+            files: files.map_err(|error| ("collect.certificates.files".to_owned(), error.to_string()))?,
+            expiring_before: self.expiring_before.0,
+            warning_before,
+        })
+    }
+}
+
+/// A check of one's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckForm {
+    /// Its name.
+    pub name: String,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// How it says what it found.
+    #[serde(default)]
+    pub format: FormatForm,
+    /// How often it is run.
+    #[serde(default = "minute")]
+    pub interval: Span,
+    /// How long it may run.
+    #[serde(default = "ten_seconds")]
+    pub timeout: Span,
+    /// How often in a row it must say that something is wrong.
+    #[serde(default = "one")]
+    pub raise_after_failures: u32,
+    /// What it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<Resource>,
+    /// Which kind of alarm it raises.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm_type: Option<AlarmType>,
+    /// What its environment has beside `PATH`.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+}
+
+/// How a check says what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FormatForm {
+    /// As plugins of Nagios do.
+    #[default]
+    Nagios,
+    /// As a list of findings.
+    Json,
+}
+
+fn minute() -> Span {
+    Span::seconds(60)
+}
+
+fn ten_seconds() -> Span {
+    Span::seconds(10)
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl CheckForm {
+    fn build(&self) -> Result<CheckConfig, Mistake> {
+        let named = |reason: String| ("collect.check".to_owned(), format!("{:?}: {reason}", self.name));
+        let mut config = CheckConfig::new(&self.name, self.command.clone()).map_err(|error| named(error.to_string()))?;
+        config.format = match self.format {
+            FormatForm::Nagios => CheckFormat::Nagios,
+            FormatForm::Json => CheckFormat::Json,
+        };
+        config.interval = interval("check", self.interval).map_err(|(_, reason)| named(format!("interval: {reason}")))?;
+        if !(Span::seconds(1)..=Span(CHECK_TIMEOUT_MAX)).contains(&self.timeout) {
+            return Err(named(format!("timeout: must be between 1s and {}s", CHECK_TIMEOUT_MAX.as_secs())));
+        }
+        config.timeout = self.timeout.0;
+        config.raise_after_failures = self.raise_after_failures.max(1);
+        config.resource.clone_from(&self.resource);
+        if let Some(alarm_type) = &self.alarm_type {
+            config.alarm_type = alarm_type.clone();
+        }
+        config.environment.clone_from(&self.environment);
+        Ok(config)
+    }
+}
+
+fn globs(key: &str, texts: &[String]) -> Result<Globs, Mistake> {
+    Globs::new(texts).map_err(|error| (format!("collect.{key}"), error.to_string()))
+}
+
+fn patterns(key: &str, texts: &[String]) -> Result<Vec<Pattern>, Mistake> {
+    let patterns = texts.iter().map(|text| Pattern::new(text)).collect::<Result<_, _>>();
+    patterns.map_err(|error| (format!("collect.{key}"), error.to_string()))
 }
 
 impl CollectSection {
@@ -164,16 +559,32 @@ impl CollectSection {
 
     /// As the collectors take it.
     pub fn build(&self) -> Result<CollectConfig, Mistake> {
-        let mut specs = Vec::new();
-        if self.cpu.enabled {
-            let config = CpuConfig { interval: interval("cpu", self.cpu.interval)?, thresholds: self.cpu.thresholds("cpu")? };
-            specs.push(Spec::Cpu(config));
+        let cpu = CpuConfig { interval: interval("cpu", self.cpu.interval)?, thresholds: self.cpu.thresholds("cpu")? };
+        let memory = MemoryConfig {
+            interval: interval("memory", self.memory.interval)?,
+            thresholds: self.memory.thresholds("memory")?,
+        };
+        let mut specs = vec![
+            (self.cpu.enabled, Spec::Cpu(cpu)),
+            (self.memory.enabled, Spec::Memory(memory)),
+            (self.filesystem.enabled, Spec::Filesystem(self.filesystem.build()?)),
+            (self.link.enabled, Spec::Link(self.link.build()?)),
+            (self.units.enabled, Spec::Units(self.units.build()?)),
+            (self.time.enabled, Spec::Time(self.time.build()?)),
+            (self.certificates.enabled, Spec::Certificates(self.certificates.build()?)),
+        ];
+        if self.check.len() > CHECKS_MAX {
+            return Err(("collect.check".to_owned(), format!("there are {}, at most {CHECKS_MAX} are allowed", self.check.len())));
         }
-        if self.memory.enabled {
-            let (interval, thresholds) = (interval("memory", self.memory.interval)?, self.memory.thresholds("memory")?);
-            specs.push(Spec::Memory(MemoryConfig { interval, thresholds }));
+        let mut names = BTreeSet::new();
+        for check in &self.check {
+            if !names.insert(&check.name) {
+                return Err(("collect.check".to_owned(), format!("{:?} is there twice", check.name)));
+            }
+            specs.push((true, Spec::Check(check.build()?)));
         }
         // What is turned off is checked all the same.
-        Ok(if self.enabled { CollectConfig { specs } } else { CollectConfig::default() })
+        let specs = specs.into_iter().filter(|(enabled, _)| *enabled && self.enabled).map(|(_, spec)| spec).collect();
+        Ok(CollectConfig { specs })
     }
 }

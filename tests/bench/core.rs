@@ -8,6 +8,8 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+#[path = "measure.rs"]
+mod measure;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -16,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use harness::{Node, Setup, scratch, wait_until};
+use measure::{millis, node_cpu, own_cpu, print_disk, print_idle, print_memory, print_threads};
 use serde_json::{Value, json};
 
 const KEYS: usize = 100_000;
@@ -144,68 +147,6 @@ impl Load {
     }
 }
 
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
-}
-
-/// CPU time of a process so far, from `/proc`.
-fn node_cpu(node: &Node) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", node.child.id())).expect("it is there");
-    let fields: Vec<&str> = stat.rsplit_once(')').expect("has a name").1.split_whitespace().collect();
-    let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
-    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
-}
-
-fn own_cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("it is there");
-    let fields: Vec<&str> = stat.rsplit_once(')').expect("has a name").1.split_whitespace().collect();
-    let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
-    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
-}
-
-/// What each thread of the node has used, so that one sees where the time goes.
-fn print_threads(node: &Node) {
-    let mut threads = std::collections::BTreeMap::<String, f64>::new();
-    let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
-    for task in std::fs::read_dir(format!("/proc/{}/task", node.child.id())).expect("it is there").flatten() {
-        let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { continue };
-        let (head, tail) = stat.rsplit_once(')').expect("has a name");
-        let name = head.split_once('(').expect("has a name").1.to_owned();
-        let fields: Vec<&str> = tail.split_whitespace().collect();
-        let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
-        *threads.entry(name).or_default() += ticks as f64 / ticks_per_second;
-    }
-    let list: Vec<String> = threads.iter().filter(|(_, s)| **s > 0.0).map(|(name, s)| format!("{name} {s:.2} s")).collect();
-    println!("CPU by thread since the start: {}", list.join(", "));
-}
-
-/// The median of a small append and its sync, on the disk of `dir`.
-fn sync_time(dir: &Path) -> Duration {
-    let path = dir.join("sync-probe");
-    let mut file = std::fs::File::create(&path).expect("can be made");
-    let mut times: Vec<Duration> = (0..200)
-        .map(|_| {
-            let begun = Instant::now();
-            file.write_all(&[1; 1024]).expect("can be written");
-            file.sync_data().expect("can be synced");
-            begun.elapsed()
-        })
-        .collect();
-    times.sort();
-    std::fs::remove_file(path).expect("can be removed");
-    times[times.len() / 2]
-}
-
-fn print_disk(dir: &Path) -> Duration {
-    let median = sync_time(dir);
-    println!(
-        "this disk: one append of 1 KiB with its sync takes {:.3} ms (median of 200), {:.0}/s",
-        millis(median),
-        1.0 / median.as_secs_f64()
-    );
-    median
-}
-
 fn raises_and_repeats() {
     let scratch = scratch("bench-");
     print_disk(scratch.path());
@@ -330,20 +271,10 @@ fn memory() {
     print_memory(&node, "the same after a restart");
 }
 
-fn print_memory(node: &Node, when: &str) {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", node.child.id())).expect("it is there");
-    let field = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap_or(name).replace(['\t', ' '], "");
-    println!("memory {when}: {}, {}", field("VmRSS:"), field("VmHWM:"));
-}
-
 fn idle() {
     let scratch = scratch("bench-");
     let begun = Instant::now();
     let node = Setup::new(&scratch.path().join("data")).start();
     println!("start to serving, empty store: {:.0} ms", millis(begun.elapsed()));
-    let before = node_cpu(&node);
-    let begun = Instant::now();
-    wait_until("half a minute has passed", || begun.elapsed() > Duration::from_secs(30));
-    let used = node_cpu(&node) - before;
-    println!("an idle node uses {:.2} % of a core", used.as_secs_f64() / begun.elapsed().as_secs_f64() * 100.0);
+    print_idle(&node);
 }

@@ -4,6 +4,7 @@
 
 pub(crate) mod http;
 pub(crate) mod load;
+pub(crate) mod mount;
 pub(crate) mod oracle;
 
 use std::io::{BufRead as _, BufReader};
