@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection (serve) ─▶ trace: request id, span, count ─▶ render: problems ─▶ compression ─▶ panics ─▶ guard ─▶ bounds
-//!      ─▶ decompression ─▶ handler: events, alarms, history, why, actions, stream, metrics, health, openapi
+//!      ─▶ decompression ─▶ handler: events, alarms, history, why, actions, stream, metrics, health, openapi, page
 //! ```
 //!
 //! [`Api`] is what handlers share: the store to read from, the publisher to bring in by, the limits and the counts. The app
@@ -20,6 +20,7 @@ mod health;
 mod history;
 mod metrics;
 mod openapi;
+mod page;
 mod params;
 mod problem;
 mod query;
@@ -299,6 +300,7 @@ pub fn router(api: &Api) -> Router {
         OpenApiRouter::with_openapi(Description::openapi()).nest("/api/v1", bounded).merge(node).split_for_parts();
     api.description().0.get_or_init(|| serde_json::to_vec(&description).expect("a description serializes").into());
     router
+        .merge(page::routes())
         .layer(from_fn_with_state(api.clone(), guard::check))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(problem::render))

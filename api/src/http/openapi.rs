@@ -1,4 +1,5 @@
-//! The API's description of itself, made from the handlers. What it leaves out does not exist.
+//! The API's description of itself, made from the handlers. What it leaves out does not exist; the page at `/` is no part of
+//! the API, but a client of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
