@@ -121,8 +121,7 @@ impl Engine {
     pub(crate) fn silence(&mut self, moment: &Moment<'_>, key: &Arc<AlarmKey>, out: &mut Output) {
         let Some(heartbeat) = self.lose_heartbeat(moment, key, out) else { return };
         let words = if heartbeat.text.is_empty() { String::new() } else { format!(": {}", heartbeat.text) };
-        let said =
-            format!("No heartbeat within {}, the last came at {}{words}", heartbeat.every_s, heartbeat.last_heard_at);
+        let said = format!("No heartbeat within {}, the last came at {}{words}", heartbeat.every_s, heartbeat.last_heard_at);
         let report = Event {
             key: AlarmKey::clone(key),
             report: Report::Raise(heartbeat.severity),
@@ -139,12 +138,7 @@ impl Engine {
     }
 
     /// Notes that the promise was broken. No deadline of it runs until the next heartbeat.
-    pub(crate) fn lose_heartbeat(
-        &mut self,
-        moment: &Moment<'_>,
-        key: &AlarmKey,
-        out: &mut Output,
-    ) -> Option<Arc<Heartbeat>> {
+    pub(crate) fn lose_heartbeat(&mut self, moment: &Moment<'_>, key: &AlarmKey, out: &mut Output) -> Option<Arc<Heartbeat>> {
         let (key, before) = self.take_heartbeat(key)?;
         let lost = Heartbeat { lost_at: Some(moment.wall), ..Heartbeat::clone(&before) };
         self.put_heartbeat(key, lost, out);

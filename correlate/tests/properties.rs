@@ -71,8 +71,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (1u32..40, severity())
             .prop_map(|(every, severity)| Report::Heartbeat { every: Lease::new(every).expect("in bounds"), severity }),
     ];
-    let step = (0usize..4, said, 0usize..12, 1usize..4)
-        .prop_map(|(resource, said, delay, copies)| Step { resource, said, delay, copies });
+    let step = (0usize..4, said, 0usize..12, 1usize..4).prop_map(|(resource, said, delay, copies)| Step {
+        resource,
+        said,
+        delay,
+        copies,
+    });
     prop::collection::vec(step, 1..120)
 }
 
@@ -243,7 +247,10 @@ fn a_deadline_that_is_put_aside_is_not_due_again() {
     node.quarantine(EntryKind::Deadline);
     node.reload();
     node.apply(EntryKind::Deadline);
-    assert!(node.heartbeats().all(|(_, heartbeat)| heartbeat.lost_at.is_some()), "the promise is lost, though nothing was raised");
+    assert!(
+        node.heartbeats().all(|(_, heartbeat)| heartbeat.lost_at.is_some()),
+        "the promise is lost, though nothing was raised"
+    );
     assert!(node.engine.next_deadline().is_none_or(|due| due.0 > u64::try_from(node.now_us).expect("positive")));
     assert_eq!(active(&node).len(), 1);
 }

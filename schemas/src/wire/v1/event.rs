@@ -201,7 +201,10 @@ impl Event {
             },
             (EventKind::Heartbeat, perceived) => {
                 let severity = perceived.map_or(Some(SILENCE_SEVERITY), PerceivedSeverity::severity).ok_or_else(|| {
-                    InputError::new("severity", "cannot be cleared in a heartbeat; an ordinary report that clears ends the promise")
+                    InputError::new(
+                        "severity",
+                        "cannot be cleared in a heartbeat; an ordinary report that clears ends the promise",
+                    )
                 })?;
                 let every = lease.take().ok_or_else(|| {
                     InputError::new("lease_s", "is missing: a heartbeat says within which time the next one comes")

@@ -58,9 +58,8 @@ pub fn state_key_text(key: &StateKey) -> String {
         }
         text
     };
-    let of_alarm = |kind: &str, key: &AlarmKey| {
-        join(kind, &[&key.site, key.resource.as_str(), &key.alarm_type, &key.qualifier])
-    };
+    let of_alarm =
+        |kind: &str, key: &AlarmKey| join(kind, &[&key.site, key.resource.as_str(), &key.alarm_type, &key.qualifier]);
     match key {
         StateKey::Window(producer) => join("window", &[producer]),
         StateKey::EventId(producer, id) => join("event-id", &[producer.as_deref().unwrap_or(""), id]),
