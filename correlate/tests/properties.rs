@@ -111,7 +111,16 @@ proptest! {
             apply(&mut bad, event_of(number, &steps[number]));
         }
         prop_assert_eq!(active(&straight), active(&bad));
-        prop_assert_eq!(promises(&straight), promises(&bad));
+        // A heartbeat that a raise has overtaken has no effect; the one behind it, or a clear, decides.
+        let decided = |node: &Node| {
+            let mut promises = promises(node);
+            promises.retain(|(resource, ..)| {
+                let last = steps.iter().rev().find(|step| format!("host=h{}", step.resource) == *resource);
+                !last.is_some_and(|step| matches!(step.said, Report::Raise(_)))
+            });
+            promises
+        };
+        prop_assert_eq!(decided(&straight), decided(&bad));
     }
 
     #[test]
