@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection (serve) ─▶ trace: request id, span, count ─▶ render: problems ─▶ compression ─▶ panics ─▶ guard ─▶ bounds
-//!      ─▶ decompression ─▶ handler: events, alarms, history, why, actions, stream, metrics, health, openapi, page
+//!      ─▶ decompression ─▶ handler: events, heartbeats, alarms, history, why, actions, stream, metrics, health, openapi, page
 //! ```
 //!
 //! [`Api`] is what handlers share: the store to read from, the publisher to bring in by, the limits and the counts. The app
@@ -17,6 +17,7 @@ mod counters;
 mod events;
 mod guard;
 mod health;
+mod heartbeats;
 mod history;
 mod metrics;
 mod openapi;
@@ -273,6 +274,7 @@ impl Api {
 pub fn router(api: &Api) -> Router {
     let taking = OpenApiRouter::new()
         .routes(routes!(events::post))
+        .routes(routes!(heartbeats::post, heartbeats::end, heartbeats::show))
         .routes(routes!(actions::post))
         .routes(routes!(actions::post_on_alarm))
         .layer(RequestDecompressionLayer::new().gzip(true).zstd(true));
@@ -286,6 +288,7 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(alarms::suppressions))
         .routes(routes!(alarms::shelves))
         .routes(routes!(collectors::list))
+        .routes(routes!(heartbeats::list))
         .routes(routes!(history::list))
         .routes(routes!(stream::follow))
         // The same description as at the root, for those who know the base of the API only; described once.

@@ -30,6 +30,7 @@ use super::stream::{Hello, Reset};
     components(schemas(Content, Hello, Reset, klaxon_schemas::wire::v1::Change, klaxon_schemas::wire::v1::Touched)),
     tags(
         (name = "events", description = "What is reported"),
+        (name = "heartbeats", description = "Who has promised to be heard from; silence is an alarm"),
         (name = "alarms", description = "What lasts"),
         (name = "history", description = "What happened"),
         (name = "operators", description = "What people do about it; acting needs the Unix socket"),
