@@ -125,6 +125,8 @@ pub struct EngineConfig {
     pub shelves_max: usize,
     /// How many suppressions.
     pub suppressions_max: usize,
+    /// How many promises to be heard from.
+    pub heartbeats_max: usize,
 }
 
 /// What the program says of itself.
@@ -223,6 +225,7 @@ impl Default for EngineConfig {
             producers_max: 10_000,
             shelves_max: 256,
             suppressions_max: 1_000,
+            heartbeats_max: 10_000,
         }
     }
 }
@@ -247,6 +250,7 @@ impl EngineConfig {
             producers_max: self.producers_max,
             shelves_max: self.shelves_max,
             suppressions_max: self.suppressions_max,
+            heartbeats_max: self.heartbeats_max,
         }
     }
 }
@@ -449,6 +453,7 @@ impl Config {
             ("http.stream_subscribers_max", http.stream_subscribers_max),
             ("engine.active_alarms_max", engine.active_alarms_max),
             ("engine.producers_max", engine.producers_max),
+            ("engine.heartbeats_max", engine.heartbeats_max),
         ];
         if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return Some((key, "must be at least 1".to_owned()));

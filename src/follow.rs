@@ -373,6 +373,10 @@ impl Follow {
                             let limit = self.engine.settings().active_alarms_max;
                             Err(Answer::Rejected(Rejection::AlarmLimit { limit }))
                         }
+                        Screening::HeartbeatLimit => {
+                            let limit = self.engine.settings().heartbeats_max;
+                            Err(Answer::Rejected(Rejection::HeartbeatLimit { limit }))
+                        }
                     },
                     Item::Action(action) => Ok(EntryKind::Action(action)),
                     Item::Followed(follower, followed) => Err(self.keep(follower, followed, &mut batch.puts)),
@@ -628,6 +632,8 @@ impl Follow {
             room: self.writer.room(),
             active: self.engine.active_alarms(),
             active_max: self.engine.settings().active_alarms_max,
+            heartbeats: self.engine.heartbeats(),
+            heartbeats_max: self.engine.settings().heartbeats_max,
             damage: self.store.damage().map(|damage| damage.to_string()),
             is_checked: self.store.is_checked(),
         };
@@ -636,7 +642,8 @@ impl Follow {
     }
 
     fn notice_limit(&mut self) {
-        if self.engine.active_alarms() >= self.engine.settings().active_alarms_max {
+        let settings = self.engine.settings();
+        if self.engine.active_alarms() >= settings.active_alarms_max || self.engine.heartbeats() >= settings.heartbeats_max {
             self.tell_own();
         }
     }
@@ -659,7 +666,7 @@ fn apply_one(engine: &mut Engine, entry: &Entry, out: &mut Output) -> Answer {
     let before = out.changes().len();
     match engine.apply(entry, out) {
         Disposition::Duplicate => Answer::Duplicate,
-        Disposition::Applied | Disposition::TooOld | Disposition::AlarmLimit => {
+        Disposition::Applied | Disposition::TooOld | Disposition::AlarmLimit | Disposition::HeartbeatLimit => {
             Answer::Accepted { position: entry.position, changes: out.changes()[before..].to_vec() }
         }
     }

@@ -17,6 +17,8 @@ pub enum OwnAlarm {
     DiskLow,
     /// As many alarms are active as there may be.
     AlarmLimit,
+    /// As many reporters have promised to be heard from as may.
+    HeartbeatLimit,
     /// The end of the journal was lost.
     TailMissing,
     /// An entry broke the engine.
@@ -30,6 +32,7 @@ impl OwnAlarm {
         match self {
             Self::DiskLow => "klaxon.disk-low",
             Self::AlarmLimit => "klaxon.alarm-limit",
+            Self::HeartbeatLimit => "klaxon.heartbeat-limit",
             Self::TailMissing => "klaxon.journal-tail-missing",
             Self::Quarantine => "klaxon.quarantine",
             Self::JournalDamaged => "klaxon.journal-damaged",
@@ -39,7 +42,7 @@ impl OwnAlarm {
     fn severity(self) -> Severity {
         match self {
             Self::DiskLow | Self::TailMissing | Self::JournalDamaged => Severity::Critical,
-            Self::AlarmLimit | Self::Quarantine => Severity::Major,
+            Self::AlarmLimit | Self::HeartbeatLimit | Self::Quarantine => Severity::Major,
         }
     }
 }
@@ -90,6 +93,10 @@ pub struct Standing {
     pub active: usize,
     /// How many may be.
     pub active_max: usize,
+    /// How many reporters have promised to be heard from.
+    pub heartbeats: usize,
+    /// How many may.
+    pub heartbeats_max: usize,
     /// What part of the journal cannot be read, in words.
     pub damage: Option<String>,
     /// Whether all of the journal was read since the start.
@@ -101,6 +108,7 @@ pub struct Standing {
 pub struct Told {
     disk_low: bool,
     alarm_limit: bool,
+    heartbeat_limit: bool,
     damaged: bool,
 }
 
@@ -111,13 +119,14 @@ impl Told {
         Self {
             disk_low: told(OwnAlarm::DiskLow),
             alarm_limit: told(OwnAlarm::AlarmLimit),
+            heartbeat_limit: told(OwnAlarm::HeartbeatLimit),
             damaged: told(OwnAlarm::JournalDamaged),
         }
     }
 
     /// The reports that follow from how things stand now.
     pub fn look(&mut self, site: &Site, now: &Standing) -> Vec<EntryKind> {
-        let Standing { active, active_max, .. } = *now;
+        let Standing { active, active_max, heartbeats, heartbeats_max, .. } = *now;
         let low = match now.room {
             Room::Ok => None,
             Room::Low { free_bytes, watermark_bytes } => Some(format!(
@@ -127,6 +136,9 @@ impl Told {
         // Once raised it is over only when there is room for a tenth more, so that it does not flap at the limit.
         let limit_from = if self.alarm_limit { active_max / 10 * 9 } else { active_max };
         let limit = (active >= limit_from).then(|| format!("{active} alarms are active; at {active_max} no more are raised."));
+        let heartbeats_from = if self.heartbeat_limit { heartbeats_max - heartbeats_max / 10 } else { heartbeats_max };
+        let heartbeat_limit = (heartbeats >= heartbeats_from)
+            .then(|| format!("{heartbeats} programs have promised to be heard from; at {heartbeats_max} no more are taken."));
         let mut damage = None;
         if now.damage.is_some() || now.is_checked {
             let over = "All of the journal was read, and no damage was found.";
@@ -136,6 +148,13 @@ impl Told {
             damage,
             tell(&mut self.disk_low, site, OwnAlarm::DiskLow, low, "There is room on the disk again."),
             tell(&mut self.alarm_limit, site, OwnAlarm::AlarmLimit, limit, "There is room for alarms again."),
+            tell(
+                &mut self.heartbeat_limit,
+                site,
+                OwnAlarm::HeartbeatLimit,
+                heartbeat_limit,
+                "There is room for heartbeats again.",
+            ),
         ]
         .into_iter()
         .flatten()

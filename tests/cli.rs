@@ -217,6 +217,41 @@ fn an_event_is_sent_and_its_fate_told() {
 }
 
 #[test]
+fn a_heartbeat_is_sent_and_who_is_watched_is_listed() {
+    let answer = json!({ "position": 12, "heartbeat": {} });
+    let node = Node::json(vec![(200, answer)]);
+    let output = node.run(&["heartbeat", "a b", "--every", "1h30m", "--severity", "minor", "--site", "north"]);
+    assert_eq!((out(&output).as_str(), output.status.code()), ("", Some(0)), "{}", err(&output));
+    let asked = node.asked();
+    assert_eq!(asked.line, "POST /api/v1/heartbeats/a%20b");
+    let body: Value = serde_json::from_str(&asked.body).expect("is JSON");
+    assert_eq!(body, json!({ "every": 5400, "severity": "minor", "site": "north" }));
+
+    let node = Node::json(vec![(200, json!({ "position": 13, "change": "cleared", "alarm": ID }))]);
+    let output = node.run(&["heartbeat", "a", "--end", "--site", "north"]);
+    assert_eq!(node.asked().line, "DELETE /api/v1/heartbeats/a?site=north");
+    assert_eq!(out(&output), "cleared  1a2b3c4d  a\na is not watched any more\n");
+
+    let beat = |name: &str, rest: Value| {
+        let mut beat = json!({ "name": name, "site": "s", "resource": "r", "alarm_type": "t", "every_s": 300, "severity": "major",
+            "last_heard_at": "2026-11-22T03:12:00Z", "lost": false });
+        beat.as_object_mut().expect("is an object").extend(rest.as_object().expect("is an object").clone());
+        beat
+    };
+    let first = beat("a\u{1b}[2J", json!({ "due_at": "2999-01-01T00:00:00Z", "text": "words" }));
+    let second = beat("b", json!({ "lost": true, "lost_at": "2026-11-22T03:17:00Z", "name": null }));
+    let node = Node::json(vec![(200, json!({ "heartbeats": [first, second], "next": "00ff", "total": 9, "lost": 1 }))]);
+    let output = node.run(&["heartbeats", "--lost", "--limit", "2"]);
+    assert_eq!(node.asked().line, "GET /api/v1/heartbeats?lost=true&limit=2");
+    let text = out(&output);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("STATE  EVERY  HEARD"), "{text}");
+    assert!(lines[1].starts_with("kept      5m") && lines[1].ends_with("a [2J  major     words"), "{text}");
+    assert!(lines[2].starts_with("lost      5m") && lines[2].contains(" -  r t"), "{text}");
+    assert!(err(&output).contains("--cursor 00ff"), "{}", err(&output));
+}
+
+#[test]
 fn one_alarm_is_shown_with_what_is_known_of_it() {
     let entry = json!({ "id": "disk.full", "title": "File system nearly full", "event_type": "processing-error",
         "probable_cause": "storage-capacity-problem", "severities": ["major"], "text": "Little space.", "repair_action": "Delete.",

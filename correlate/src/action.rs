@@ -78,9 +78,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Clears an alarm and forgets it, in one change.
+    /// Clears an alarm and forgets it, in one change; a promise to be heard from ends with it.
     fn retire(&mut self, moment: &Moment<'_>, mut alarm: Alarm, cause: Cause, out: &mut Output) {
         let id = alarm.id;
+        self.break_off_heartbeat(&mut alarm, out);
         if alarm.is_active() {
             set_cleared(moment, &mut alarm, ClearedBy::Operator);
             self.replace_quietly(alarm);

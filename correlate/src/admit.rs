@@ -25,6 +25,8 @@ pub enum Screening {
     TooOld,
     /// It would raise one alarm more than there may be.
     AlarmLimit,
+    /// It would be one promise to be heard from more than there may be.
+    HeartbeatLimit,
 }
 
 #[derive(Default)]

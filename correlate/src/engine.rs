@@ -19,6 +19,7 @@ use klaxon_schemas::time::{JournalTime, Timestamp};
 
 use crate::admit::{Admission, Screening};
 use crate::aging::Aging;
+use crate::heartbeats::Heartbeats;
 use crate::intern::Interner;
 use crate::output::{Disposition, Output};
 use crate::timers::{Due, Timers};
@@ -47,6 +48,7 @@ pub struct Engine {
     pub(crate) tombstones: HashMap<AlarmKey, Tombstone>,
     pub(crate) tombstones_by_age: Aging,
     quarantined: Aging,
+    pub(crate) heartbeats: Heartbeats,
     pub(crate) shelves: BTreeMap<ActionId, Arc<Shelf>>,
     pub(crate) suppressions: BTreeMap<AlarmType, Arc<Suppression>>,
     pub(crate) timers: Timers,
@@ -58,6 +60,8 @@ pub(crate) struct Moment<'a> {
     pub(crate) entry: &'a Entry,
     pub(crate) now: JournalTime,
     pub(crate) wall: Timestamp,
+    /// The deadline that speaks here in the place of a report.
+    pub(crate) timer: Option<Timer>,
 }
 
 /// What a change says beside its subject.
@@ -94,6 +98,7 @@ impl Engine {
             tombstones: HashMap::new(),
             tombstones_by_age: Aging::default(),
             quarantined: Aging::default(),
+            heartbeats: Heartbeats::default(),
             shelves: BTreeMap::new(),
             suppressions: BTreeMap::new(),
             timers: Timers::default(),
@@ -130,6 +135,11 @@ impl Engine {
             (StateKey::Settings, StateRecord::Settings(settings)) => self.settings = settings,
             // Their positions are in order, so that is how they age.
             (key @ StateKey::Quarantine(position), _) => self.quarantined.note(key, JournalTime(position.0)),
+            (StateKey::Heartbeat(key), StateRecord::Heartbeat(heartbeat)) => {
+                let key = Arc::new(key);
+                self.timers.add_heartbeat(&key, &heartbeat, self.cursor.started_at);
+                self.heartbeats.put(key, heartbeat);
+            }
             (StateKey::Follower(_), _) => {}
             (key, record) => self.admission.load(key, &record),
         }
@@ -160,6 +170,11 @@ impl Engine {
         self.active
     }
 
+    /// How many reporters have promised to be heard from.
+    pub fn heartbeats(&self) -> usize {
+        self.heartbeats.len()
+    }
+
     /// All alarms, by id.
     pub fn alarms(&self) -> Vec<Arc<Alarm>> {
         let mut alarms: Vec<_> = self.alarms.values().cloned().collect();
@@ -184,6 +199,7 @@ impl Engine {
             Novelty::Duplicate => Screening::Duplicate,
             Novelty::TooOld => Screening::TooOld,
             Novelty::New if self.is_one_too_many(event, door) => Screening::AlarmLimit,
+            Novelty::New if self.is_one_heartbeat_too_many(event, door) => Screening::HeartbeatLimit,
             Novelty::New => Screening::Fresh,
         }
     }
@@ -198,7 +214,7 @@ impl Engine {
 
     /// Applies one entry.
     pub fn apply(&mut self, entry: &Entry, out: &mut Output) -> Disposition {
-        let moment = Moment { entry, now: entry.at.max(self.cursor.at), wall: entry.wall };
+        let moment = self.moment(entry);
         match &entry.kind {
             // Leases run anew before any is looked at; what else is due, deadline entries work off.
             EntryKind::Started(started) => self.start(&moment, started),
@@ -222,7 +238,7 @@ impl Engine {
 
     /// Passes over an entry that breaks the engine, and keeps that it did.
     pub fn quarantine(&mut self, entry: &Entry, failure: Text, out: &mut Output) {
-        let moment = Moment { entry, now: entry.at.max(self.cursor.at), wall: entry.wall };
+        let moment = self.moment(entry);
         match &entry.kind {
             EntryKind::Started(started) => self.start(&moment, started),
             EntryKind::Deadline => self.disarm(&moment, out),
@@ -240,14 +256,22 @@ impl Engine {
         self.advance(entry);
     }
 
+    fn moment<'a>(&self, entry: &'a Entry) -> Moment<'a> {
+        Moment { entry, now: entry.at.max(self.cursor.at), wall: entry.wall, timer: None }
+    }
+
     /// Takes the deadline that is due first away from what it belongs to: the engine broke on it, and would again.
     fn disarm(&mut self, moment: &Moment<'_>, out: &mut Output) {
         let due = self.timers.pop(moment.now);
+        if let Some(Due::Silence(key)) = &due {
+            self.lose_heartbeat(moment, key, out);
+            return;
+        }
         let first_cleared = self.cleared.first().map(|(_, id)| *id);
-        let ((Some(Due::End(id) | Due::Lease(id) | Due::Unshelve(id)), _) | (None, Some(id))) = (due, first_cleared) else {
+        let ((Some(Due::End(id) | Due::Lease(id) | Due::Unshelve(id)), _) | (None, Some(id))) = (&due, &first_cleared) else {
             return;
         };
-        let Some(alarm) = self.alarms.get(&id) else { return };
+        let Some(alarm) = self.alarms.get(id) else { return };
         let mut alarm = Alarm::clone(alarm);
         match due {
             Some(Due::End(_)) => alarm.engine.end = None,
@@ -293,6 +317,10 @@ impl Engine {
             self.timers.remove(alarm, before);
             self.timers.add(alarm, moment.now);
         }
+        for (key, heartbeat) in self.heartbeats.iter() {
+            self.timers.remove_heartbeat(key, heartbeat, before);
+            self.timers.add_heartbeat(key, heartbeat, moment.now);
+        }
     }
 
     fn fire(&mut self, moment: &Moment<'_>, bound: usize, out: &mut Output) {
@@ -312,6 +340,7 @@ impl Engine {
         match due {
             Due::End(id) => self.end(moment, id, out),
             Due::Lease(id) => self.stale(moment, id, out),
+            Due::Silence(key) => self.silence(moment, &key, out),
             Due::Unshelve(id) => {
                 let reasons = [Reason::Timer(Timer::Shelved), moment.reason()];
                 self.hand_over(moment, id, &reasons, out);
@@ -482,6 +511,11 @@ impl Moment<'_> {
     /// The entry itself as a reason.
     pub(crate) fn reason(&self) -> Reason {
         Reason::Entry(self.position())
+    }
+
+    /// What led to what a report, or a deadline in its place, does.
+    pub(crate) fn reasons(&self) -> Vec<Reason> {
+        self.timer.map(Reason::Timer).into_iter().chain([self.reason()]).collect()
     }
 
     pub(crate) fn position(&self) -> Position {

@@ -5,6 +5,7 @@
 //! entry ─▶ timers   deadlines at or before the entry fire first
 //!       ─▶ admit    has this report come before?            ─▶ duplicate
 //!       ─▶ report   raise, update, change severity, clear   ─▶ changes, touched alarms
+//!       ─▶ heartbeats  who has promised to be heard from    ─▶ renewed promises; silence raises an alarm
 //!       ─▶ action   what operators do                       ─▶ changes, refusals
 //!       ─▶ shelves  what a standing shelf does to many alarms, in steps
 //! ```
@@ -16,6 +17,7 @@ mod action;
 mod admit;
 mod aging;
 mod engine;
+mod heartbeats;
 mod intern;
 mod output;
 mod report;

@@ -21,6 +21,8 @@ pub enum Disposition {
     TooOld,
     /// As many alarms are active as there may be; it went to history only.
     AlarmLimit,
+    /// As many reporters have promised to be heard from as may; it went to history only.
+    HeartbeatLimit,
 }
 
 /// What some entries led to, gathered until it is committed.

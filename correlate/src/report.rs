@@ -17,6 +17,7 @@
 //! * Being shelved, assigned or suppressed outlives an episode.
 //! * A report that a newer one of the same producer has overtaken has no effect and stands in history.
 //! * A clear of what is not there leaves a tombstone if it has an order, so that a late raise finds it.
+//! * A heartbeat is a clear that promises to come again; see `heartbeats.rs`.
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use klaxon_schemas::severity::Severity;
 use klaxon_schemas::state::{Novelty, Tombstone};
 
 use crate::engine::{Cause, Engine, Moment};
+use crate::heartbeats::Promise;
 use crate::output::{Disposition, Output};
 use crate::timers::end_timer;
 
@@ -49,17 +51,28 @@ impl Engine {
                 self.log(moment, event, Some(WithoutEffect::AlarmLimit), out);
                 return Disposition::AlarmLimit;
             }
-            Effect::Raise(severity) => match self.find(&key).cloned() {
-                None => self.raise_new(moment, key, event, severity, out),
-                Some(alarm) if alarm.is_active() => self.raise_again(moment, &alarm, event, severity, out),
-                Some(alarm) => self.raise_anew(moment, &alarm, event, severity, out),
-            },
+            Effect::Raise(severity) => self.raise(moment, key, event, severity, out),
+            Effect::Clear if self.heartbeats.has(&key) => self.end_heartbeat(moment, &key, event, out),
             Effect::Clear => match self.find(&key).cloned() {
                 None => self.clear_absent(moment, &key, event, out),
                 Some(alarm) => self.clear_reported(moment, &alarm, event, out),
             },
+            Effect::Heartbeat(_) if self.is_one_heartbeat_too_many(event, &moment.entry.door) => {
+                self.log(moment, event, Some(WithoutEffect::HeartbeatLimit), out);
+                return Disposition::HeartbeatLimit;
+            }
+            Effect::Heartbeat(promise) => self.heartbeat(moment, key, event, promise, out),
         }
         Disposition::Applied
+    }
+
+    /// The condition holds, in whichever state its alarm is.
+    pub(crate) fn raise(&mut self, moment: &Moment<'_>, key: AlarmKey, event: &Event, severity: Severity, out: &mut Output) {
+        match self.find(&key).cloned() {
+            None => self.raise_new(moment, key, event, severity, out),
+            Some(alarm) if alarm.is_active() => self.raise_again(moment, &alarm, event, severity, out),
+            Some(alarm) => self.raise_anew(moment, &alarm, event, severity, out),
+        }
     }
 
     /// Whether a raise would begin an episode, and not only be logged, or change one.
@@ -78,28 +91,34 @@ impl Engine {
             Report::Raise(_) if is_for_ever && event.ends_at.is_none() => Effect::Log,
             _ if self.is_overtaken(key, event) => Effect::None(WithoutEffect::Overtaken),
             Report::Raise(severity) => Effect::Raise(severity),
-            Report::Clear if is_for_ever && self.find(key).is_none() => Effect::None(WithoutEffect::NeverClears),
+            Report::Heartbeat { every, severity } => Effect::Heartbeat(Promise { every, severity }),
+            Report::Clear if is_for_ever && self.find(key).is_none() && !self.heartbeats.has(key) => {
+                Effect::None(WithoutEffect::NeverClears)
+            }
             Report::Clear => Effect::Clear,
         }
     }
 
     /// Whether a newer report of the same alarm was there before.
     fn is_overtaken(&self, key: &AlarmKey, event: &Event) -> bool {
-        let (order, last_event_time) = match (self.find(key), self.tombstones.get(key)) {
-            (Some(alarm), _) => (&alarm.engine.order, alarm.last_event_time),
-            (None, Some(tombstone)) => (&tombstone.order, tombstone.event_time),
-            (None, None) => return false,
+        let of_alarm = match (self.find(key), self.tombstones.get(key)) {
+            (Some(alarm), _) => Some((&alarm.engine.order, alarm.last_event_time)),
+            (None, Some(tombstone)) => Some((&tombstone.order, tombstone.event_time)),
+            (None, None) => None,
         };
-        match (&event.origin.producer, event.origin.sequence) {
-            (Some(producer), Some(sequence)) => {
-                order.iter().any(|mark| mark.producer == *producer && mark.sequence >= sequence)
+        let of_heartbeat = self.heartbeats.get(key).map(|heartbeat| (&heartbeat.order, heartbeat.last_event_time));
+        of_alarm.into_iter().chain(of_heartbeat).any(|(order, last_event_time)| {
+            match (&event.origin.producer, event.origin.sequence) {
+                (Some(producer), Some(sequence)) => {
+                    order.iter().any(|mark| mark.producer == *producer && mark.sequence >= sequence)
+                }
+                _ if event.order_by_event_time => event.event_time < last_event_time,
+                _ => false,
             }
-            _ if event.order_by_event_time => event.event_time < last_event_time,
-            _ => false,
-        }
+        })
     }
 
-    fn log(&mut self, moment: &Moment<'_>, event: &Arc<Event>, why: Option<WithoutEffect>, out: &mut Output) {
+    pub(crate) fn log(&mut self, moment: &Moment<'_>, event: &Arc<Event>, why: Option<WithoutEffect>, out: &mut Output) {
         let kind = if why.is_some() { ChangeKind::Late } else { ChangeKind::Logged };
         let catalogued = self.catalogue.get(&event.key.alarm_type).is_some();
         let subject = Subject::Event { event: Arc::clone(event), catalogued, without_effect: why };
@@ -154,7 +173,7 @@ impl Engine {
         alarm.count = 0;
         self.take_report(moment, &mut alarm, event);
         alarm.text = event.text.clone();
-        let mut cause = Cause::new(ChangeKind::Raised, &[moment.reason()]);
+        let mut cause = Cause::new(ChangeKind::Raised, &moment.reasons());
         if alarm.shelved.is_none()
             && let Some(shelf) = self.shelf_for(&alarm.key)
         {
@@ -185,7 +204,7 @@ impl Engine {
             return self.touch(alarm, out);
         };
         let previous = (severity != before.severity).then_some(before.severity);
-        self.commit(moment, alarm, previous, Cause::new(kind, &[moment.reason()]), out);
+        self.commit(moment, alarm, previous, Cause::new(kind, &moment.reasons()), out);
     }
 
     /// What every report of an alarm leaves with it.
@@ -205,18 +224,32 @@ impl Engine {
     }
 
     fn clear_absent(&mut self, moment: &Moment<'_>, key: &AlarmKey, event: &Arc<Event>, out: &mut Output) {
-        if event.origin.sequence.is_some() || event.order_by_event_time {
-            let before = self.tombstones.get(key);
-            let mut order = before.map(|tombstone| tombstone.order.clone()).unwrap_or_default();
-            note_order(&mut order, event);
-            let opted_in = event.event_time.filter(|_| event.order_by_event_time);
-            let event_time = opted_in.max(before.and_then(|tombstone| tombstone.event_time));
-            self.bury(key, Tombstone { order, event_time, at: moment.now }, out);
-        }
+        self.bury_clear(moment, key, event, &[], out);
         self.log(moment, event, Some(WithoutEffect::NothingToClear), out);
     }
 
-    fn clear_reported(&mut self, moment: &Moment<'_>, before: &Alarm, event: &Event, out: &mut Output) {
+    /// Leaves a tombstone where a clear finds no alarm, if it has an order, or `more` has.
+    pub(crate) fn bury_clear(
+        &mut self,
+        moment: &Moment<'_>,
+        key: &AlarmKey,
+        event: &Event,
+        more: &[OrderMark],
+        out: &mut Output,
+    ) {
+        if event.origin.sequence.is_none() && !event.order_by_event_time && more.is_empty() {
+            return;
+        }
+        let before = self.tombstones.get(key);
+        let mut order = before.map(|tombstone| tombstone.order.clone()).unwrap_or_default();
+        more.iter().for_each(|mark| note_mark(&mut order, mark.clone()));
+        note_order(&mut order, event);
+        let opted_in = event.event_time.filter(|_| event.order_by_event_time);
+        let event_time = opted_in.max(before.and_then(|tombstone| tombstone.event_time));
+        self.bury(key, Tombstone { order, event_time, at: moment.now }, out);
+    }
+
+    pub(crate) fn clear_reported(&mut self, moment: &Moment<'_>, before: &Alarm, event: &Event, out: &mut Output) {
         let mut alarm = before.clone();
         note_order(&mut alarm.engine.order, event);
         alarm.last_event_time = event.event_time.or(alarm.last_event_time);
@@ -262,6 +295,7 @@ enum Effect {
     Log,
     Raise(Severity),
     Clear,
+    Heartbeat(Promise),
     None(WithoutEffect),
 }
 
@@ -286,11 +320,20 @@ fn merge(kept: &mut Details, given: &Details) {
 }
 
 /// Notes the number of a report among its producer's; the producer heard from last stands at the end.
-fn note_order(order: &mut Vec<OrderMark>, event: &Event) {
-    let (Some(producer), Some(sequence)) = (&event.origin.producer, event.origin.sequence) else { return };
-    order.retain(|mark| mark.producer != *producer);
+pub(crate) fn note_order(order: &mut Vec<OrderMark>, event: &Event) {
+    if let (Some(producer), Some(sequence)) = (&event.origin.producer, event.origin.sequence) {
+        note_mark(order, OrderMark { producer: producer.clone(), sequence });
+    }
+}
+
+/// Notes a mark among those of the other producers, unless its own is newer.
+pub(crate) fn note_mark(order: &mut Vec<OrderMark>, new: OrderMark) {
+    if order.iter().any(|mark| mark.producer == new.producer && mark.sequence > new.sequence) {
+        return;
+    }
+    order.retain(|mark| mark.producer != new.producer);
     if order.len() >= ORDER_MARKS_MAX {
         order.remove(0);
     }
-    order.push(OrderMark { producer: producer.clone(), sequence });
+    order.push(new);
 }

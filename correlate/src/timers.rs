@@ -2,20 +2,24 @@
 //! does not.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use klaxon_schemas::alarm::{Alarm, ClearedBy};
 use klaxon_schemas::change::Timer;
+use klaxon_schemas::event::AlarmKey;
 use klaxon_schemas::ids::{ActionId, AlarmId};
+use klaxon_schemas::state::Heartbeat;
 use klaxon_schemas::time::JournalTime;
 
 /// What a deadline belongs to. Of those due at the same time an alarm's end comes before its lease, so that nothing goes
 /// stale only to clear.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
     End(AlarmId),
     Lease(AlarmId),
     Unshelve(AlarmId),
     ShelfEnd(ActionId),
+    Silence(Arc<AlarmKey>),
 }
 
 #[derive(Default)]
@@ -42,6 +46,18 @@ impl Timers {
 
     pub(crate) fn remove_shelf(&mut self, shelf: ActionId, ends_at: JournalTime) {
         self.due.remove(&(ends_at, Due::ShelfEnd(shelf)));
+    }
+
+    /// Sets the deadline of a promise to be heard from, given the last start of the node.
+    pub(crate) fn add_heartbeat(&mut self, key: &Arc<AlarmKey>, heartbeat: &Heartbeat, started_at: JournalTime) {
+        self.due.extend(heartbeat.due(started_at).map(|due| (due, Due::Silence(Arc::clone(key)))));
+    }
+
+    /// Takes the deadline of a promise to be heard from away.
+    pub(crate) fn remove_heartbeat(&mut self, key: &Arc<AlarmKey>, heartbeat: &Heartbeat, started_at: JournalTime) {
+        if let Some(due) = heartbeat.due(started_at) {
+            self.due.remove(&(due, Due::Silence(Arc::clone(key))));
+        }
     }
 
     pub(crate) fn first(&self) -> Option<JournalTime> {

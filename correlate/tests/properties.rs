@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use harness::{Node, site};
 use klaxon_schemas::action::{Action, Matcher, ShelfOrder, Verb};
-use klaxon_schemas::entry::EntryKind;
+use klaxon_schemas::entry::{EntryKind, Started};
 use klaxon_schemas::event::{AlarmKey, Details, Event, Lease, Origin, Report};
-use klaxon_schemas::ids::{ActionId, Sequence};
+use klaxon_schemas::ids::{ActionId, Epoch, Sequence};
 use klaxon_schemas::names::{Actor, AlarmType, Producer, Qualifier, Text};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
@@ -57,21 +57,37 @@ fn active(node: &Node) -> Vec<(String, Severity)> {
 #[derive(Debug, Clone)]
 struct Step {
     resource: usize,
-    severity: Option<usize>,
+    said: Report,
     /// By how many places a network may delay it.
     delay: usize,
     copies: usize,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0usize..4, prop::option::of(0usize..5), 0usize..12, 1usize..4)
-        .prop_map(|(resource, severity, delay, copies)| Step { resource, severity, delay, copies });
+    let severity = || (0usize..5).prop_map(|number| Severity::ALL[number]);
+    let said = prop_oneof![
+        4 => severity().prop_map(Report::Raise),
+        2 => Just(Report::Clear),
+        2 => (1u32..40, severity())
+            .prop_map(|(every, severity)| Report::Heartbeat { every: Lease::new(every).expect("in bounds"), severity }),
+    ];
+    let step = (0usize..4, said, 0usize..12, 1usize..4).prop_map(|(resource, said, delay, copies)| Step {
+        resource,
+        said,
+        delay,
+        copies,
+    });
     prop::collection::vec(step, 1..120)
 }
 
+/// Who has promised to be heard from, and with what.
+fn promises(node: &Node) -> Vec<(String, u32, Severity)> {
+    let promises = node.heartbeats();
+    promises.map(|(key, beat)| (key.resource.to_string(), beat.every_s.seconds(), beat.severity)).collect()
+}
+
 fn event_of(number: usize, step: &Step) -> Event {
-    let said = step.severity.map_or(Report::Clear, |severity| Report::Raise(Severity::ALL[severity]));
-    report(step.resource, said, Some((1, number as u64 + 1)))
+    report(step.resource, step.said, Some((1, number as u64 + 1)))
 }
 
 proptest! {
@@ -95,6 +111,48 @@ proptest! {
             apply(&mut bad, event_of(number, &steps[number]));
         }
         prop_assert_eq!(active(&straight), active(&bad));
+        // A heartbeat that a raise has overtaken has no effect; the one behind it, or a clear, decides.
+        let decided = |node: &Node| {
+            let mut promises = promises(node);
+            promises.retain(|(resource, ..)| {
+                let last = steps.iter().rev().find(|step| format!("host=h{}", step.resource) == *resource);
+                !last.is_some_and(|step| matches!(step.said, Report::Raise(_)))
+            });
+            promises
+        };
+        prop_assert_eq!(decided(&straight), decided(&bad));
+    }
+
+    #[test]
+    fn a_promise_is_lost_exactly_when_nothing_was_heard_for_its_lease(
+        beats in prop::collection::vec((0usize..4, 1u32..40, 0i64..30, 0u8..10), 1..60)
+    ) {
+        let mut node = Node::new(true);
+        // Of each resource: when silence will be too long.
+        let mut due: std::collections::BTreeMap<String, i64> = std::collections::BTreeMap::new();
+        let mut now = 0;
+        for (resource, every, pause, what) in beats {
+            now += pause;
+            node.pass(now * 1_000_000, |_, _| {});
+            if what == 0 {
+                node.reload();
+                let started = Started { version: "test".into(), epoch: Epoch(1), new_epoch: None, boot: None };
+                node.apply(EntryKind::Started(started));
+                let leases: std::collections::BTreeMap<_, _> =
+                    promises(&node).into_iter().map(|(resource, every, _)| (resource, i64::from(every))).collect();
+                for (resource, due) in due.iter_mut().filter(|(_, due)| **due > now) {
+                    *due = now + leases[resource];
+                }
+            }
+            let said = Report::Heartbeat { every: Lease::new(every).expect("in bounds"), severity: Severity::Major };
+            apply(&mut node, report(resource, said, None));
+            due.insert(format!("host=h{resource}"), now + i64::from(every));
+            let silent: Vec<_> = due.iter().filter(|(_, due)| **due <= now).map(|(resource, _)| resource.clone()).collect();
+            let raised: Vec<_> = active(&node).into_iter().map(|(resource, _)| resource).collect();
+            prop_assert_eq!(&silent, &raised);
+            let lost: Vec<_> = node.heartbeats().filter(|(_, beat)| beat.lost_at.is_some()).collect();
+            prop_assert_eq!(lost.len(), silent.len());
+        }
     }
 
     #[test]
@@ -150,6 +208,28 @@ fn a_year_of_flapping_leaves_what_is_kept_as_small_as_it_was() {
     assert!(largest.expect("there are some") < 1200, "an alarm has grown to {largest:?} bytes");
 }
 
+/// Ten thousand promises, renewed a few times: nothing is told of it and nothing grows.
+#[test]
+fn many_promises_that_are_kept_leave_no_trace_in_history() {
+    let mut node = Node::new(false);
+    let said = Report::Heartbeat { every: Lease::new(90).expect("in bounds"), severity: Severity::Major };
+    for minute in 0..4 {
+        node.pass(minute * 60_000_000, |_, changes| panic!("nobody is silent: {changes:?}"));
+        let before = node.changes.len();
+        for key in 0..10_000 {
+            apply_unchecked(&mut node, report(key, said, None));
+        }
+        assert_eq!(node.changes.len() - before, if minute == 0 { 10_000 } else { 0 });
+        assert_eq!((node.engine.heartbeats(), node.heartbeats().count(), node.alarms.len()), (10_000, 10_000, 0));
+    }
+    // All at once fall silent: each deadline entry works off so many.
+    let mut steps = Vec::new();
+    node.pass(10 * 60_000_000, |_, changes| steps.push(changes.len()));
+    assert_eq!(steps.iter().sum::<usize>(), 10_000);
+    assert!(steps.iter().all(|changes| *changes <= klaxon_correlate::TIMERS_PER_ENTRY_MAX));
+    assert_eq!(active(&node).len(), 10_000);
+}
+
 /// As [`Node::apply`], without comparing the whole state each time.
 fn apply_unchecked(node: &mut Node, event: Event) {
     node.apply_quick(EntryKind::Event(Arc::new(event)));
@@ -169,9 +249,18 @@ fn a_deadline_that_is_put_aside_is_not_due_again() {
     node.quarantine(EntryKind::Deadline);
     node.reload();
     assert!(node.engine.next_deadline() > first, "the lease is due no more, the purge is");
+    let said = Report::Heartbeat { every: Lease::new(60).expect("in bounds"), severity: Severity::Major };
+    node.apply_quick(EntryKind::Deadline);
+    apply(&mut node, report(3, said, None));
+    node.now_us += 60_000_000;
     node.quarantine(EntryKind::Deadline);
     node.reload();
-    assert!(node.engine.next_deadline().is_some_and(|due| due.0 > u64::try_from(node.now_us).expect("positive")));
+    node.apply(EntryKind::Deadline);
+    assert!(
+        node.heartbeats().all(|(_, heartbeat)| heartbeat.lost_at.is_some()),
+        "the promise is lost, though nothing was raised"
+    );
+    assert!(node.engine.next_deadline().is_none_or(|due| due.0 > u64::try_from(node.now_us).expect("positive")));
     assert_eq!(active(&node).len(), 1);
 }
 

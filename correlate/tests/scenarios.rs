@@ -453,3 +453,284 @@ fn no_more_alarms_are_active_than_may_be() {
          => raised host=c x major",
     );
 }
+
+#[test]
+fn a_promise_that_is_kept_changes_nothing_and_silence_raises() {
+    check(
+        "0s beat heartbeat=backup hb.lost every:60s
+         => logged heartbeat=backup hb.lost
+         30s beat heartbeat=backup hb.lost every:60s
+         60s beat heartbeat=backup hb.lost every:60s text:nightly
+         119s pass
+         heartbeats
+         + heartbeat=backup hb.lost every 1m major kept
+         120s deadline
+         => raised heartbeat=backup hb.lost major [Heartbeat]
+         heartbeats
+         + heartbeat=backup hb.lost every 1m major lost
+         # It is told once.
+         1000s pass
+         alarms
+         - heartbeat=backup hb.lost major x1 episode 1
+         # A late heartbeat is one all the same.
+         1001s beat heartbeat=backup hb.lost every:60s
+         => cleared heartbeat=backup hb.lost major
+         1061s deadline
+         => raised heartbeat=backup hb.lost major [Heartbeat]
+         alarms
+         - heartbeat=backup hb.lost major x1 episode 2
+         # Whose deadline passes with its own arrival is too late.
+         1062s beat heartbeat=backup hb.lost every:60s
+         => cleared heartbeat=backup hb.lost major
+         1122s deadline
+         => raised heartbeat=backup hb.lost major [Heartbeat]
+         1122s beat heartbeat=backup hb.lost every:60s
+         => cleared heartbeat=backup hb.lost major",
+    );
+}
+
+#[test]
+fn a_promise_changes_with_its_heartbeat() {
+    check(
+        "0s beat heartbeat=a hb.lost every:60s
+         => logged heartbeat=a hb.lost
+         10s beat heartbeat=a hb.lost minor every:1h
+         => logged heartbeat=a hb.lost
+         heartbeats
+         + heartbeat=a hb.lost every 1h minor kept
+         60s pass
+         3610s deadline
+         => raised heartbeat=a hb.lost minor [Heartbeat]
+         3620s beat heartbeat=a hb.lost critical every:60s
+         => cleared heartbeat=a hb.lost minor
+         => logged heartbeat=a hb.lost
+         3680s deadline
+         => raised heartbeat=a hb.lost critical [Heartbeat]
+         alarms
+         - heartbeat=a hb.lost critical x1 episode 2",
+    );
+}
+
+#[test]
+fn a_restart_restarts_the_leases_of_promises_and_forgets_none() {
+    check(
+        "0s beat heartbeat=a hb.lost every:60s
+         => logged heartbeat=a hb.lost
+         0s beat heartbeat=b hb.lost every:300s
+         => logged heartbeat=b hb.lost
+         0s beat heartbeat=c hb.lost every:20s
+         => logged heartbeat=c hb.lost
+         20s deadline
+         => raised heartbeat=c hb.lost major [Heartbeat]
+         50s restart
+         109s pass
+         110s deadline
+         => raised heartbeat=a hb.lost major [Heartbeat]
+         # Also when it ran out while the node was away; and what was lost before is lost still, and not told anew.
+         200s away 600s
+         800s restart
+         heartbeats
+         + heartbeat=a hb.lost every 1m major lost
+         + heartbeat=b hb.lost every 5m major kept
+         + heartbeat=c hb.lost every 20s major lost
+         1100s deadline
+         => raised heartbeat=b hb.lost major [Heartbeat]
+         2000s pass",
+    );
+}
+
+#[test]
+fn a_clear_or_a_retire_ends_a_promise() {
+    check(
+        "0s beat heartbeat=a hb.lost every:60s
+         => logged heartbeat=a hb.lost
+         10s clear heartbeat=a hb.lost
+         => logged heartbeat=a hb.lost
+         heartbeats
+         100s pass
+         101s clear heartbeat=a hb.lost
+         => late heartbeat=a hb.lost NothingToClear
+         # While it is raised.
+         110s beat heartbeat=a hb.lost every:60s
+         => logged heartbeat=a hb.lost
+         170s deadline
+         => raised heartbeat=a hb.lost major [Heartbeat]
+         180s clear heartbeat=a hb.lost
+         => cleared heartbeat=a hb.lost major
+         heartbeats
+         # While it is cleared and still there.
+         190s beat heartbeat=a hb.lost every:60s
+         => logged heartbeat=a hb.lost
+         200s clear heartbeat=a hb.lost
+         => logged heartbeat=a hb.lost
+         ~ heartbeat=a hb.lost x1
+         heartbeats
+         # By an operator, for what will never report again.
+         210s beat heartbeat=a hb.lost every:60s
+         => logged heartbeat=a hb.lost
+         220s retire heartbeat=a hb.lost by:ann
+         => retired heartbeat=a hb.lost major by ann
+         heartbeats
+         alarms
+         230s beat heartbeat=a hb.lost every:60s
+         => logged heartbeat=a hb.lost
+         290s deadline
+         => raised heartbeat=a hb.lost major [Heartbeat]
+         300s retire heartbeat=a hb.lost by:ann
+         => retired heartbeat=a hb.lost major by ann
+         heartbeats
+         alarms
+         1000s pass",
+    );
+}
+
+#[test]
+fn what_an_operator_clears_or_purges_is_raised_only_when_a_heartbeat_is_missed_anew() {
+    check(
+        "0s settings purge:100s
+         0s beat heartbeat=a hb.lost every:60s
+         => logged heartbeat=a hb.lost
+         60s deadline
+         => raised heartbeat=a hb.lost major [Heartbeat]
+         70s clear heartbeat=a hb.lost by:ann
+         => cleared heartbeat=a hb.lost major by ann
+         80s restart
+         170s deadline
+         => purged heartbeat=a hb.lost major [Purge]
+         heartbeats
+         + heartbeat=a hb.lost every 1m major lost
+         500s beat heartbeat=a hb.lost every:60s
+         560s deadline
+         => raised heartbeat=a hb.lost major [Heartbeat]",
+    );
+}
+
+#[test]
+fn silence_is_shelved_and_acknowledged_as_any_alarm() {
+    check(
+        "0s shelf match:heartbeat=a until:1h by:ann id:s
+         => shelf-added Filling by ann
+         0s beat heartbeat=a hb.lost every:60s
+         => logged heartbeat=a hb.lost
+         0s beat heartbeat=b hb.lost every:60s
+         => logged heartbeat=b hb.lost
+         60s deadline
+         => raised heartbeat=a hb.lost major [Heartbeat] [shelf]
+         => raised heartbeat=b hb.lost major [Heartbeat]
+         70s ack heartbeat=b hb.lost by:ann
+         => acknowledged heartbeat=b hb.lost major by ann
+         # Somebody says himself that it is worse; the next heartbeat says that it is over.
+         80s raise heartbeat=b hb.lost critical
+         => severity-changed heartbeat=b hb.lost critical from major
+         90s beat heartbeat=b hb.lost every:60s
+         => cleared heartbeat=b hb.lost critical
+         100s raise heartbeat=b hb.lost minor
+         => raised heartbeat=b hb.lost minor
+         # It is raised already when it falls silent.
+         150s deadline
+         => severity-changed heartbeat=b hb.lost major from minor [Heartbeat]",
+    );
+}
+
+#[test]
+fn heartbeats_are_recognised_and_ordered_as_other_reports() {
+    check(
+        "0s beat heartbeat=a hb.lost every:60s seq:1.1
+         => logged heartbeat=a hb.lost
+         1s beat heartbeat=a hb.lost every:60s seq:1.1
+         ! Duplicate
+         2s beat heartbeat=a hb.lost every:60s id:x
+         3s beat heartbeat=a hb.lost every:60s id:x
+         ! Duplicate
+         4s beat heartbeat=a hb.lost every:60s seq:1.3
+         # A raise, a clear and a heartbeat that come late.
+         5s raise heartbeat=a hb.lost major seq:1.2
+         => late heartbeat=a hb.lost Overtaken
+         6s clear heartbeat=a hb.lost seq:1.5
+         => logged heartbeat=a hb.lost
+         7s beat heartbeat=a hb.lost every:60s seq:1.4
+         => late heartbeat=a hb.lost Overtaken
+         8s beat heartbeat=a hb.lost every:60s seq:1.6
+         => logged heartbeat=a hb.lost
+         9s beat heartbeat=b hb.lost every:60s time:90s
+         => logged heartbeat=b hb.lost
+         10s clear heartbeat=b hb.lost time:80s
+         => late heartbeat=b hb.lost Overtaken
+         11s clear heartbeat=b hb.lost time:95s
+         => logged heartbeat=b hb.lost
+         12s beat heartbeat=b hb.lost every:60s time:92s
+         => late heartbeat=b hb.lost Overtaken
+         # What is retired leaves the order of its heartbeats.
+         68s deadline
+         => raised heartbeat=a hb.lost major [Heartbeat]
+         69s beat heartbeat=a hb.lost every:60s seq:1.8
+         => cleared heartbeat=a hb.lost major
+         70s beat heartbeat=a hb.lost every:60s seq:1.9
+         71s retire heartbeat=a hb.lost by:ann
+         => retired heartbeat=a hb.lost major by ann
+         72s beat heartbeat=a hb.lost every:60s seq:1.7
+         => late heartbeat=a hb.lost Overtaken
+         heartbeats",
+    );
+}
+
+#[test]
+fn no_more_promises_are_kept_than_may_be_and_each_of_them_can_be_told_as_broken() {
+    check(
+        "0s settings heartbeats:2 active:1
+         0s beat heartbeat=a hb.lost every:60s
+         => logged heartbeat=a hb.lost
+         0s beat heartbeat=b hb.lost every:60s
+         => logged heartbeat=b hb.lost
+         1s beat heartbeat=c hb.lost every:60s
+         => late heartbeat=c hb.lost HeartbeatLimit
+         ! HeartbeatLimit
+         # Those that are there are renewed.
+         2s beat heartbeat=b hb.lost every:60s
+         60s deadline
+         => raised heartbeat=a hb.lost major [Heartbeat]
+         62s deadline
+         => raised heartbeat=b hb.lost major [Heartbeat]
+         63s raise host=a x major
+         => late host=a x AlarmLimit
+         ! AlarmLimit
+         64s clear heartbeat=a hb.lost
+         => cleared heartbeat=a hb.lost major
+         65s beat heartbeat=c hb.lost every:60s
+         => logged heartbeat=c hb.lost
+         # A type that nobody else could clear.
+         66s settings
+         70s beat host=a boot every:60s
+         => logged host=a boot
+         125s deadline
+         => raised heartbeat=c hb.lost major [Heartbeat]
+         130s deadline
+         => raised host=a boot major [Heartbeat]
+         131s beat host=a boot every:60s
+         => cleared host=a boot major
+         132s clear host=a boot
+         => logged host=a boot
+         ~ host=a boot x1",
+    );
+}
+
+#[test]
+fn a_clock_that_is_set_breaks_no_promise() {
+    check(
+        "0s beat heartbeat=a 100.200 every:60s
+         => logged heartbeat=a 100.200
+         10s clock 3650d
+         20s clock -7300d
+         30s beat heartbeat=a disk.full every:60s
+         => logged heartbeat=a disk.full
+         60s deadline
+         => raised heartbeat=a 100.200 major [Heartbeat]
+         90s deadline
+         => raised heartbeat=a disk.full major [Heartbeat]
+         91s beat heartbeat=a 100.104 every:60s
+         => cleared heartbeat=a disk.full major
+         heartbeats
+         + heartbeat=a 100.200 every 1m major lost
+         + heartbeat=a disk.full every 1m major kept",
+    );
+}

@@ -135,6 +135,8 @@ pub enum WithoutEffect {
     NeverClears,
     /// As many alarms are active as there may be.
     AlarmLimit,
+    /// As many reporters have promised to be heard from as may.
+    HeartbeatLimit,
     /// It clears what was not there.
     NothingToClear,
 }
@@ -212,6 +214,8 @@ pub enum Reason {
 pub enum Timer {
     /// A reporter's promise to report again.
     Lease,
+    /// A reporter's promise to be heard from, whose breach is an alarm.
+    Heartbeat,
     /// The end the reporter declared.
     EndsAt,
     /// The lifetime of the type.

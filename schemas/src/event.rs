@@ -1,10 +1,13 @@
 //! The event: something reported (X.733 alarm report).
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, SchemaType, Type};
 
@@ -36,6 +39,13 @@ pub enum Report {
     Clear,
     /// Something happened that lasts not: it raises nothing and stands in history.
     Log(Severity),
+    /// All is well, and this will be said again: the alarm is over, and silence raises it.
+    Heartbeat {
+        /// Within which time it will be said again.
+        every: Lease,
+        /// The severity with which silence raises the alarm.
+        severity: Severity,
+    },
 }
 
 /// Where an event comes from, and how a second delivery of it is recognised.
@@ -50,17 +60,22 @@ pub struct Origin {
 }
 
 /// X.733 attributes that an event may give and an alarm keeps.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Details {
     /// X.733 8.1.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_type: Option<EventType>,
     /// X.733 8.1.2.2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probable_cause: Option<ProbableCause>,
     /// X.733 8.1.2.12 proposed repair actions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repair_action: Option<Text>,
     /// Whether service is affected, as the reporter knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_affecting: Option<bool>,
     /// X.733 8.1.2.14 additional information.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
     pub attributes: Attributes,
 }
 
@@ -88,7 +103,7 @@ pub struct Event {
 }
 
 /// A promise to report again, in whole seconds, at least one and at most a year.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Lease(u32);
 
@@ -99,6 +114,20 @@ pub const LEASE_S_MAX: u32 = 366 * 24 * 3600;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not between 1 and {LEASE_S_MAX} seconds")]
 pub struct LeaseError;
+
+/// A text that is no lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseTextError {
+    /// It is no length of time.
+    #[error("is no length of time such as 90s, 5m, 25h, 1h30m or a number of seconds")]
+    Form,
+    /// It is too short or too long.
+    #[error(transparent)]
+    Bounds(#[from] LeaseError),
+}
+
+/// The units in which a lease is written, in seconds, the largest first.
+const LEASE_UNITS: [(char, u32); 4] = [('d', 24 * 3600), ('h', 3600), ('m', 60), ('s', 1)];
 
 impl Lease {
     /// A lease of `seconds`.
@@ -114,6 +143,44 @@ impl Lease {
     /// Its length in seconds.
     pub fn seconds(self) -> u32 {
         self.0
+    }
+}
+
+/// As people write it, in the largest unit that needs no other: `90s`, `5m`, `25h`.
+impl fmt::Display for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = LEASE_UNITS.into_iter().find(|(_, seconds)| self.0.is_multiple_of(*seconds));
+        let (unit, seconds) = whole.expect("every lease is whole in seconds");
+        write!(f, "{}{unit}", self.0 / seconds)
+    }
+}
+
+/// A number of seconds, or numbers with units, the largest first: `300`, `5m`, `1h30m`, `1h 30m`.
+impl FromStr for Lease {
+    type Err = LeaseTextError;
+
+    fn from_str(text: &str) -> Result<Self, LeaseTextError> {
+        let number = |digits: &str| -> Result<u32, LeaseTextError> {
+            if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(LeaseTextError::Form);
+            }
+            // What is no number of 32 bits is too long in any unit.
+            Ok(digits.parse().unwrap_or(u32::MAX))
+        };
+        if let Ok(seconds) = number(text) {
+            return Ok(Self::new(seconds)?);
+        }
+        let mut rest = text;
+        let mut units = LEASE_UNITS.into_iter();
+        let mut sum: u32 = 0;
+        while !rest.is_empty() {
+            let end = rest.find(|character: char| character.is_ascii_alphabetic()).ok_or(LeaseTextError::Form)?;
+            let (digits, behind) = rest.split_at(end);
+            let (_, seconds) = units.find(|(unit, _)| behind.starts_with(*unit)).ok_or(LeaseTextError::Form)?;
+            sum = sum.saturating_add(number(digits)?.saturating_mul(seconds));
+            rest = behind[1..].trim_start();
+        }
+        if text.is_empty() { Err(LeaseTextError::Form) } else { Ok(Self::new(sum)?) }
     }
 }
 
@@ -195,3 +262,28 @@ impl utoipa::PartialSchema for Attributes {
 }
 
 impl utoipa::ToSchema for Attributes {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_written_and_read_as_people_do() {
+        let read = |text: &str| text.parse::<Lease>().map(Lease::seconds);
+        for (text, seconds) in
+            [("300", 300), ("90s", 90), ("5m", 300), ("25h", 90_000), ("7d", 604_800), ("1h30m", 5400), ("1h 30m", 5400)]
+        {
+            assert_eq!(read(text), Ok(seconds), "{text}");
+        }
+        for text in ["", "m", "s5", "5 m", "-5m", "+5", "5x", "30m1h", "5m5m", " 5m", "1.5h", "5µ", "5ms", "²s", "5m3"] {
+            assert_eq!(read(text), Err(LeaseTextError::Form), "{text:?}");
+        }
+        for text in ["0", "0s", "0h0m", "367d", "99999999999", "9999999999d"] {
+            assert_eq!(read(text), Err(LeaseTextError::Bounds(LeaseError)), "{text}");
+        }
+        for (seconds, text) in [(90, "90s"), (300, "5m"), (90_000, "25h"), (86_400, "1d"), (1, "1s"), (5400, "90m")] {
+            let lease = Lease::new(seconds).expect("in bounds");
+            assert_eq!((lease.to_string().as_str(), lease.to_string().parse()), (text, Ok(lease)));
+        }
+    }
+}

@@ -11,9 +11,10 @@ use crate::action::ShelfOrder;
 use crate::alarm::OrderMark;
 use crate::catalogue::{Catalogue, Digest};
 use crate::entry::Boot;
-use crate::event::AlarmKey;
+use crate::event::{AlarmKey, Details, Lease};
 use crate::ids::{ActionId, Epoch, Position, Seq};
 use crate::names::{Actor, AlarmType, EventId, Follower, Producer, Text};
+use crate::severity::Severity;
 use crate::time::{JournalTime, Timestamp};
 
 /// Names one keyed record.
@@ -39,6 +40,8 @@ pub enum StateKey {
     Settings,
     /// [`Followed`]: how far a follower of the changes has come.
     Follower(Follower),
+    /// [`Heartbeat`]: the promise to be heard from, whose breach is this alarm.
+    Heartbeat(AlarmKey),
 }
 
 /// The record that belongs to a [`StateKey`].
@@ -62,6 +65,8 @@ pub enum StateRecord {
     Settings(Settings),
     /// How far a follower has come.
     Followed(Followed),
+    /// A promise to be heard from.
+    Heartbeat(Arc<Heartbeat>),
 }
 
 /// How many numbers below the highest a producer's [`Window`] remembers.
@@ -237,6 +242,44 @@ pub struct Suppression {
     pub reason: Option<Text>,
 }
 
+/// The promise of a reporter to be heard from again and again. It stands until a clear or a retire ends it; while it is
+/// broken its alarm is raised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Heartbeat {
+    /// How long it may be silent, in seconds.
+    pub every_s: Lease,
+    /// The severity with which silence raises the alarm.
+    pub severity: Severity,
+    /// What it is that reports, in its own words.
+    pub text: Text,
+    /// What the alarm says beyond the text.
+    #[serde(default)]
+    pub details: Details,
+    /// Who reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub producer: Option<Producer>,
+    /// When it was heard from last, by the owner's wall clock.
+    pub last_heard_at: Timestamp,
+    /// The reporter's claim in the last heartbeat that made one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_event_time: Option<Timestamp>,
+    /// When it was heard from last, in journal time: the lease runs from there, or from the last start.
+    pub renewed_at: JournalTime,
+    /// Since when it has been silent for too long, by the owner's wall clock; no deadline runs until it is heard from again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_at: Option<Timestamp>,
+    /// The newest numbered heartbeat of each producer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub order: Vec<OrderMark>,
+}
+
+impl Heartbeat {
+    /// When silence will be too long, given the last start of the node: nobody could be heard while it was away.
+    pub fn due(&self, started_at: JournalTime) -> Option<JournalTime> {
+        self.lost_at.is_none().then(|| self.renewed_at.max(started_at) + self.every_s.duration())
+    }
+}
+
 /// An entry on which the engine broke.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Quarantined {
@@ -270,6 +313,8 @@ pub struct Settings {
     pub shelves_max: usize,
     /// How many types may be suppressed.
     pub suppressions_max: usize,
+    /// How many reporters may promise to be heard from.
+    pub heartbeats_max: usize,
 }
 
 impl Default for Settings {
@@ -285,6 +330,7 @@ impl Default for Settings {
             producers_max: 10_000,
             shelves_max: 256,
             suppressions_max: 1_000,
+            heartbeats_max: 10_000,
         }
     }
 }

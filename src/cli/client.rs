@@ -150,6 +150,11 @@ impl Client {
         self.send(Method::POST, path, Some(("application/json", Bytes::from(body.to_string())))).await
     }
 
+    /// Deletes what is at a path under the API's base.
+    pub(super) async fn delete(&self, path: &str, query: &Query) -> Outcome<Answer> {
+        self.send(Method::DELETE, &query.on(path), None).await
+    }
+
     /// Posts what is JSON, or should be.
     pub(super) async fn post_text(&self, path: &str, text: &str) -> Outcome<Answer> {
         self.send(Method::POST, path, Some(("application/json", Bytes::copy_from_slice(text.as_bytes())))).await

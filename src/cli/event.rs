@@ -274,14 +274,25 @@ fn tell(output: &Output, result: &Value, alone: bool) -> Outcome {
 /// Sends a batch; while the node says that it has no room, again: nothing of it was taken.
 async fn post(client: &Client, batch: &[String]) -> Outcome<super::client::Answer> {
     let lines = Bytes::from(batch.join("\n") + "\n");
+    patiently(|| async {
+        match batch {
+            // As one event, so that the node tells what became of it.
+            [event] => client.post_text("/events", event).await,
+            _ => client.post_lines("/events", lines.clone()).await,
+        }
+    })
+    .await
+}
+
+/// Asks; while the node says that it has no room, again.
+pub(super) async fn patiently<A>(mut ask: impl FnMut() -> A) -> Outcome<super::client::Answer>
+where
+    A: Future<Output = Outcome<super::client::Answer>>,
+{
     let mut tries = 0;
     loop {
         tries += 1;
-        let answer = match batch {
-            // As one event, so that the node tells what became of it.
-            [event] => client.post_text("/events", event).await?,
-            _ => client.post_lines("/events", lines.clone()).await?,
-        };
+        let answer = ask().await?;
         let Some(wait) = answer.retry_after_s.filter(|_| matches!(answer.status.as_u16(), 503 | 507) && tries < TRIES_MAX)
         else {
             return Ok(answer);

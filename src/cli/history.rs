@@ -253,6 +253,7 @@ fn without(why: klaxon_schemas::change::WithoutEffect) -> &'static str {
         WithoutEffect::TooOld => "its number is too old",
         WithoutEffect::NeverClears => "reports of this type cannot be cleared",
         WithoutEffect::AlarmLimit => "as many alarms are active as there may be",
+        WithoutEffect::HeartbeatLimit => "as many have promised to be heard from as may",
         WithoutEffect::NothingToClear => "there is nothing to clear",
     }
 }

@@ -8,6 +8,7 @@ mod demo;
 mod event;
 mod failure;
 mod filter;
+mod heartbeat;
 mod history;
 mod output;
 pub(crate) mod run;
@@ -81,6 +82,10 @@ enum Command {
     Collect(collect::CollectArgs),
     /// Play a story of a dozen alarms, all marked, over a minute
     Demo(demo::DemoArgs),
+    /// Say that a program is there, and promise to say so again: silence is an alarm
+    Heartbeat(Box<heartbeat::HeartbeatArgs>),
+    /// List who has promised to be heard from, and who is silent
+    Heartbeats(heartbeat::HeartbeatsArgs),
     /// Tell why an alarm is as it is
     Why {
         /// The alarm's id, or its first digits (at least 4)
@@ -132,6 +137,8 @@ fn dispatch(cli: Cli) -> Outcome {
         }
         Command::Collect(args) => collect::collect(&output, node.as_deref(), &args),
         Command::Demo(args) => wait(async { demo::demo(&output, &find(node.as_deref()).await?, &args).await }),
+        Command::Heartbeat(args) => wait(async { heartbeat::heartbeat(&output, &find(node.as_deref()).await?, &args).await }),
+        Command::Heartbeats(args) => wait(async { heartbeat::heartbeats(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Why { id } => wait(async { show::why(&output, &find(node.as_deref()).await?, &id).await }),
         Command::Store(command) => store::store(&output, command),
         Command::Config(ConfigCommand::Default) => Ok(output.text(DEFAULT_FILE)?),
@@ -180,5 +187,9 @@ mod tests {
         assert!(Cli::try_parse_from(["klaxon", "alarms", "--min-severity", "bad"]).is_err());
         assert!(Cli::try_parse_from(["klaxon", "alarms", "shelve", "1a2b", "--reason", "x"]).is_err(), "for how long?");
         assert!(Cli::try_parse_from(["klaxon", "alarms", "ack"]).is_err(), "which?");
+        Cli::try_parse_from(["klaxon", "heartbeat", "backup", "--every", "25h", "--severity", "minor"]).expect("a promise");
+        Cli::try_parse_from(["klaxon", "heartbeat", "backup", "--end"]).expect("its end");
+        assert!(Cli::try_parse_from(["klaxon", "heartbeat", "backup"]).is_err(), "how often?");
+        assert!(Cli::try_parse_from(["klaxon", "heartbeat", "backup", "--every", "25h", "--end"]).is_err(), "which of both?");
     }
 }

@@ -89,11 +89,13 @@ pub enum RejectReason {
     AlarmLimit,
     /// It is too large, or one of too many.
     TooLarge,
+    /// As many reporters have promised to be heard from as may.
+    HeartbeatLimit,
 }
 
 impl RejectReason {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Invalid, Self::TooOld, Self::AlarmLimit, Self::TooLarge];
+    pub const ALL: [Self; 5] = [Self::Invalid, Self::TooOld, Self::AlarmLimit, Self::TooLarge, Self::HeartbeatLimit];
 
     /// The word in metrics.
     pub fn as_str(self) -> &'static str {
@@ -102,6 +104,7 @@ impl RejectReason {
             Self::TooOld => "too_old",
             Self::AlarmLimit => "alarm_limit",
             Self::TooLarge => "too_large",
+            Self::HeartbeatLimit => "heartbeat_limit",
         }
     }
 }
@@ -113,6 +116,7 @@ impl From<&Rejection> for RejectReason {
             // No request keeps a follower's cursor yet.
             Rejection::AlarmLimit { .. } | Rejection::FollowerLimit { .. } => Self::AlarmLimit,
             Rejection::TooLarge { .. } => Self::TooLarge,
+            Rejection::HeartbeatLimit { .. } => Self::HeartbeatLimit,
         }
     }
 }
@@ -150,7 +154,7 @@ pub struct Tally {
     /// Had come before.
     pub duplicate: u64,
     /// Not usable, by [`RejectReason::ALL`].
-    pub rejected: [u64; 4],
+    pub rejected: [u64; 5],
     /// Usable, and refused all the same, by [`DropReason::ALL`].
     pub dropped: [u64; 3],
     /// Of those that are durable: of a type that the catalogue does not know.
@@ -194,7 +198,7 @@ pub struct DoorCounts {
     received: AtomicU64,
     journalled: AtomicU64,
     duplicate: AtomicU64,
-    rejected: [AtomicU64; 4],
+    rejected: [AtomicU64; 5],
     dropped: [AtomicU64; 3],
     uncatalogued: AtomicU64,
 }
@@ -247,7 +251,7 @@ mod tests {
         counts.settle(&refused);
         let (received, totals) = counts.totals();
         assert_eq!((received, totals.received()), (21, 21));
-        assert_eq!(totals.rejected, [3, 1, 0, 9]);
+        assert_eq!(totals.rejected, [3, 1, 0, 9, 0]);
         assert_eq!(totals.dropped, [5, 2, 0]);
     }
 }

@@ -63,6 +63,12 @@ pub enum Rejection {
         /// How many there may be.
         limit: usize,
     },
+    /// As many reporters have promised to be heard from as may.
+    #[error("heartbeat limit reached: {limit} promises to be heard from are kept")]
+    HeartbeatLimit {
+        /// How many there may be.
+        limit: usize,
+    },
     /// As many followers' cursors are kept as there may be.
     #[error("follower limit reached: the cursors of {limit} followers are kept")]
     FollowerLimit {

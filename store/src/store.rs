@@ -1,5 +1,6 @@
 //! The reader's handle, and what reader, writer and keeper share.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -7,9 +8,10 @@ use std::time::Duration;
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::entry::Entry;
+use klaxon_schemas::event::AlarmKey;
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
 use klaxon_schemas::names::AlarmType;
-use klaxon_schemas::state::{Cursor, Shelf, StateKey, StateRecord, Suppression};
+use klaxon_schemas::state::{Cursor, Heartbeat, Shelf, StateKey, StateRecord, Suppression};
 use tokio::sync::watch;
 
 use crate::config::{Retention, StoreConfig};
@@ -369,6 +371,10 @@ impl StateRead<'_> {
     /// The suppressed types.
     pub fn suppressions(&self) -> impl Iterator<Item = (&AlarmType, &Arc<Suppression>)> {
         self.0.suppressions()
+    }
+    /// Who has promised to be heard from, by the alarm that silence is.
+    pub fn heartbeats(&self) -> &BTreeMap<AlarmKey, Arc<Heartbeat>> {
+        self.0.heartbeats()
     }
     /// The shelves.
     pub fn shelves(&self) -> impl Iterator<Item = &Arc<Shelf>> {

@@ -78,11 +78,14 @@ impl MetricsText {
 )]
 pub(crate) async fn show(State(api): State<Api>, Query(NoParams): Query<NoParams>) -> Result<Response, Problem> {
     let info = api.store().info();
-    let counts = api.store().read().counts();
+    let (counts, heartbeats) = {
+        let state = api.store().read();
+        (state.counts(), state.heartbeats().len())
+    };
     let mut text = MetricsText::default();
     text.family("klaxon_build_info", MetricKind::Gauge, "The program that runs; always 1.");
     text.sample("klaxon_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    alarms(&mut text, &counts, &info);
+    alarms(&mut text, &counts, heartbeats, &info);
     doors(&mut text, &api);
     journal(&mut text, &info);
     http(&mut text, &api);
@@ -94,7 +97,7 @@ pub(crate) async fn show(State(api): State<Api>, Query(NoParams): Query<NoParams
 /// Takes one count out of several.
 type Pick = fn(&SeverityCounts) -> u64;
 
-fn alarms(text: &mut MetricsText, counts: &Counts, info: &Info) {
+fn alarms(text: &mut MetricsText, counts: &Counts, heartbeats: usize, info: &Info) {
     let name = "klaxon_alarms_active";
     text.family(name, MetricKind::Gauge, "Alarms that are not cleared, by site and severity.");
     for (site, counts) in &counts.sites {
@@ -114,6 +117,7 @@ fn alarms(text: &mut MetricsText, counts: &Counts, info: &Info) {
             text.sample(name, &[("site", site.as_str())], counts.by_severity.iter().map(pick).sum::<u64>());
         }
     }
+    text.single("klaxon_heartbeats", MetricKind::Gauge, "Promises to be heard from, kept or lost.", heartbeats);
     text.single("klaxon_alarms_cleared", MetricKind::Gauge, "Cleared alarms that are still kept.", counts.cleared);
     text.single(
         "klaxon_engine_records",

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection (serve) ─▶ trace: request id, span, count ─▶ render: problems ─▶ compression ─▶ panics ─▶ guard ─▶ bounds
-//!      ─▶ decompression ─▶ handler: events, alarms, history, why, actions, stream, metrics, health, openapi
+//!      ─▶ decompression ─▶ handler: events, heartbeats, alarms, history, why, actions, stream, metrics, health, openapi, page
 //! ```
 //!
 //! [`Api`] is what handlers share: the store to read from, the publisher to bring in by, the limits and the counts. The app
@@ -17,9 +17,11 @@ mod counters;
 mod events;
 mod guard;
 mod health;
+mod heartbeats;
 mod history;
 mod metrics;
 mod openapi;
+mod page;
 mod params;
 mod problem;
 mod query;
@@ -272,6 +274,7 @@ impl Api {
 pub fn router(api: &Api) -> Router {
     let taking = OpenApiRouter::new()
         .routes(routes!(events::post))
+        .routes(routes!(heartbeats::post, heartbeats::end, heartbeats::show))
         .routes(routes!(actions::post))
         .routes(routes!(actions::post_on_alarm))
         .layer(RequestDecompressionLayer::new().gzip(true).zstd(true));
@@ -285,6 +288,7 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(alarms::suppressions))
         .routes(routes!(alarms::shelves))
         .routes(routes!(collectors::list))
+        .routes(routes!(heartbeats::list))
         .routes(routes!(history::list))
         .routes(routes!(stream::follow))
         // The same description as at the root, for those who know the base of the API only; described once.
@@ -299,6 +303,7 @@ pub fn router(api: &Api) -> Router {
         OpenApiRouter::with_openapi(Description::openapi()).nest("/api/v1", bounded).merge(node).split_for_parts();
     api.description().0.get_or_init(|| serde_json::to_vec(&description).expect("a description serializes").into());
     router
+        .merge(page::routes())
         .layer(from_fn_with_state(api.clone(), guard::check))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(problem::render))

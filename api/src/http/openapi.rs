@@ -1,4 +1,5 @@
-//! The API's description of itself, made from the handlers. What it leaves out does not exist.
+//! The API's description of itself, made from the handlers. What it leaves out does not exist; the page at `/` is no part of
+//! the API, but a client of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use super::stream::{Hello, Reset};
     components(schemas(Content, Hello, Reset, klaxon_schemas::wire::v1::Change, klaxon_schemas::wire::v1::Touched)),
     tags(
         (name = "events", description = "What is reported"),
+        (name = "heartbeats", description = "Who has promised to be heard from; silence is an alarm"),
         (name = "alarms", description = "What lasts"),
         (name = "history", description = "What happened"),
         (name = "operators", description = "What people do about it; acting needs the Unix socket"),

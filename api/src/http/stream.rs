@@ -269,7 +269,8 @@ fn picks_change(params: &StreamParams, change: &Change) -> bool {
         Subject::Event { event, .. } => {
             let severity = match event.report {
                 Report::Raise(severity) | Report::Log(severity) => severity,
-                Report::Clear => Severity::Indeterminate,
+                // That all is well is of no severity.
+                Report::Clear | Report::Heartbeat { .. } => Severity::Indeterminate,
             };
             picks_alarm(params, &event.key, severity, None)
         }

@@ -356,7 +356,7 @@ async fn only_who_is_known_acts() {
 async fn what_is_wrong_is_a_problem_that_says_so() {
     let node = node();
     for (path, expected) in [
-        ("/", 404),
+        ("/page/nothing", 404),
         ("/api/v1/nothing", 404),
         ("/api/v1/alarms?limt=1", 400),
         ("/api/v1/alarms?limit=0", 400),
@@ -409,6 +409,47 @@ async fn a_list_goes_on_where_its_page_ended() {
         }
         assert_eq!(seen.len(), expected, "{filter}");
     }
+}
+
+#[tokio::test]
+async fn the_page_is_served_once_and_held_to_what_it_may_do() {
+    let node = node();
+    let ask = async |method: &str, path: &str, held: &str| {
+        let request = Request::builder().method(method).uri(path).header("host", "localhost").header("if-none-match", held);
+        let request = request.body(Body::empty()).expect("a request");
+        node.send(Peer::Tcp { local: "127.0.0.1:7780".parse().expect("valid") }, request).await
+    };
+    for (path, form) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/?from=a-link", "text/html; charset=utf-8"),
+        ("/page/app.mjs", "text/javascript; charset=utf-8"),
+        ("/page/app.css", "text/css; charset=utf-8"),
+        ("/page/favicon.svg", "image/svg+xml"),
+    ] {
+        let response = ask("GET", path, "").await;
+        let headers = response.headers().clone();
+        assert_eq!((response.status(), &headers["content-type"]), (StatusCode::OK, &form.parse().expect("valid")), "{path}");
+        for (name, value) in
+            [("cache-control", "no-cache"), ("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer")]
+        {
+            assert_eq!(headers[name], value, "{path}");
+        }
+        let policy = headers["content-security-policy"].to_str().expect("is text");
+        assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"), "{path}: {policy}");
+        assert!(!to_bytes(response.into_body(), usize::MAX).await.expect("a body").is_empty(), "{path}");
+        let tag = headers["etag"].to_str().expect("is text");
+        let again = ask("GET", path, tag).await;
+        assert_eq!((again.status(), &again.headers()["etag"]), (StatusCode::NOT_MODIFIED, &headers["etag"]), "{path}");
+        assert_eq!(again.headers()["content-security-policy"], policy);
+        assert!(to_bytes(again.into_body(), usize::MAX).await.expect("a body").is_empty(), "{path}");
+        let head = ask("HEAD", path, "").await;
+        assert_eq!((head.status(), &head.headers()["etag"]), (StatusCode::OK, &headers["etag"]), "{path}");
+        assert!(to_bytes(head.into_body(), usize::MAX).await.expect("a body").is_empty(), "{path}");
+    }
+    assert_eq!(ask("POST", "/", "").await.status(), StatusCode::METHOD_NOT_ALLOWED);
+    let elsewhere = Request::get("/").header("host", "evil.example").body(Body::empty()).expect("a request");
+    let response = node.send(Peer::Tcp { local: "127.0.0.1:7780".parse().expect("valid") }, elsewhere).await;
+    assert_eq!(response.status(), StatusCode::MISDIRECTED_REQUEST);
 }
 
 async fn next_event(body: &mut Body) -> Option<String> {

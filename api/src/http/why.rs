@@ -147,6 +147,7 @@ fn of_timer(timer: Timer) -> &'static str {
         Timer::Lease => "its reporter had promised to report again by now and did not",
         Timer::EndsAt => "the end that its reporter had declared is reached",
         Timer::Lifetime => "the lifetime that the catalogue gives its type is over",
+        Timer::Heartbeat => "its reporter did not keep its promise to be heard from",
         Timer::Shelved => "the time for which it was shelved is over",
         Timer::Purge => "it was cleared and kept for as long as cleared alarms are",
     }
@@ -172,6 +173,7 @@ fn of_event(event: &Event, door: &str, wall: klaxon_schemas::time::Timestamp) ->
         Report::Raise(severity) => format!("that it is {severity}"),
         Report::Clear => "that it is over".to_owned(),
         Report::Log(severity) => format!("a log event ({severity})"),
+        Report::Heartbeat { every, .. } => format!("that all is well, and promised to be heard from again within {every}"),
     };
     format!("{who} reported {what}; received at {wall} by {door}")
 }

@@ -2,7 +2,7 @@
 //!
 //! A line `TIME VERB WORDS…` is a step; the lines under it that begin with `=>` are the changes it leads to, and with `~` the
 //! alarms that were only counted. Deadlines that pass between two steps show up under a line `TIME deadline`. `alarms` lists
-//! what is there. [`check`] plays the timeline and compares it whole; then it plays it once more and builds the engine anew
+//! what is there, `heartbeats` who has promised to be heard from. [`check`] plays the timeline and compares it whole; then it plays it once more and builds the engine anew
 //! from what was put out after every single entry, as after a kill, and the same must come of it.
 
 #![allow(dead_code, reason = "each test uses its part of the harness")]
@@ -22,7 +22,7 @@ use klaxon_schemas::ids::{ActionId, AlarmId, Epoch, Position, Sequence};
 use klaxon_schemas::names::{Actor, AlarmType, Door, EventId, Producer, Qualifier, Site, Text};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
-use klaxon_schemas::state::{Cursor, Settings, StateKey, StateRecord};
+use klaxon_schemas::state::{Cursor, Heartbeat, Settings, StateKey, StateRecord};
 use klaxon_schemas::time::{JournalTime, Timestamp};
 
 /// The moment at which every scenario begins.
@@ -73,7 +73,16 @@ impl Node {
             self.reload();
         }
         assert_eq!(self.engine.alarms(), self.alarms.values().cloned().collect::<Vec<_>>(), "what was put out is the state");
+        assert_eq!(self.engine.heartbeats(), self.heartbeats().count(), "what was put out is the state");
         outcome
+    }
+
+    /// Who has promised to be heard from.
+    pub(crate) fn heartbeats(&self) -> impl Iterator<Item = (&AlarmKey, &Heartbeat)> {
+        self.records.iter().filter_map(|(key, record)| match (key, record) {
+            (StateKey::Heartbeat(key), StateRecord::Heartbeat(heartbeat)) => Some((key, &**heartbeat)),
+            _ => None,
+        })
     }
 
     fn entry(&mut self, kind: EntryKind) -> Entry {
@@ -188,7 +197,7 @@ fn play(timeline: &str, reload_each: bool) -> String {
     let mut told = String::new();
     let mut is_away = false;
     for line in timeline.lines() {
-        if line.starts_with("=>") || line.starts_with('~') || line.starts_with('-') || line.starts_with("!") {
+        if line.starts_with("=>") || line.starts_with(['~', '-', '!', '+']) {
             continue;
         }
         if line.is_empty() || line.starts_with('#') {
@@ -198,6 +207,14 @@ fn play(timeline: &str, reload_each: bool) -> String {
         if line == "alarms" {
             writeln!(told, "{line}").expect("writes");
             list(&node, &mut told);
+            continue;
+        }
+        if line == "heartbeats" {
+            writeln!(told, "{line}").expect("writes");
+            for (key, heartbeat) in node.heartbeats() {
+                let state = if heartbeat.lost_at.is_some() { "lost" } else { "kept" };
+                writeln!(told, "+ {} every {} {} {state}", name(key), heartbeat.every_s, heartbeat.severity).expect("writes");
+            }
             continue;
         }
         let (time, command) = line.split_once(' ').unwrap_or((line, "pass"));
@@ -315,7 +332,7 @@ struct Words<'a> {
     named: BTreeMap<&'a str, &'a str>,
 }
 
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 20] = [
     "producer",
     "seq",
     "id",
@@ -334,6 +351,8 @@ const NAMES: [&str; 18] = [
     "purge",
     "cleared",
     "active",
+    "every",
+    "heartbeats",
 ];
 
 fn words(command: &str) -> Words<'_> {
@@ -370,6 +389,7 @@ fn parse(node: &mut Node, command: &str) -> Option<EntryKind> {
                     }
                     "cleared" => settings.cleared_max = value.parse().expect("a number"),
                     "active" => settings.active_alarms_max = value.parse().expect("a number"),
+                    "heartbeats" => settings.heartbeats_max = value.parse().expect("a number"),
                     other => panic!("no setting: {other}"),
                 }
             }
@@ -381,6 +401,10 @@ fn parse(node: &mut Node, command: &str) -> Option<EntryKind> {
         ["clear", resource, alarm_type] if !words.named.contains_key("by") => {
             event(node, &words, resource, alarm_type, Report::Clear)
         }
+        ["beat", resource, alarm_type] => beat(node, &words, resource, alarm_type, Severity::Major),
+        ["beat", resource, alarm_type, severity] => {
+            beat(node, &words, resource, alarm_type, severity.parse().expect("a severity"))
+        }
         ["log", resource, alarm_type] => event(node, &words, resource, alarm_type, Report::Log(Severity::Warning)),
         _ => EntryKind::Action(Arc::new(action(node, &words))),
     })
@@ -388,6 +412,15 @@ fn parse(node: &mut Node, command: &str) -> Option<EntryKind> {
 
 fn later(node: &Node, text: &str) -> Timestamp {
     node.wall().saturating_add_micros(duration_us(text))
+}
+
+pub(crate) fn lease(text: &str) -> Lease {
+    Lease::new(u32::try_from(duration_us(text) / 1_000_000).expect("positive")).expect("in bounds")
+}
+
+fn beat(node: &Node, words: &Words<'_>, resource: &str, alarm_type: &str, severity: Severity) -> EntryKind {
+    let every = lease(words.named.get("every").expect("every"));
+    event(node, words, resource, alarm_type, Report::Heartbeat { every, severity })
 }
 
 fn event(node: &Node, words: &Words<'_>, resource: &str, alarm_type: &str, report: Report) -> EntryKind {
@@ -414,8 +447,7 @@ fn event(node: &Node, words: &Words<'_>, resource: &str, alarm_type: &str, repor
             sequence,
             event_id: named("id").map(|id| EventId::new(id).expect("valid")),
         },
-        lease: named("lease")
-            .map(|lease| Lease::new(u32::try_from(duration_us(lease) / 1_000_000).expect("positive")).expect("in bounds")),
+        lease: named("lease").map(lease),
         ends_at: named("ends").map(|time| later(node, time)),
         order_by_event_time: event_time.is_some(),
     }))

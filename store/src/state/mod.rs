@@ -13,9 +13,10 @@ use std::sync::Arc;
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::{Change, Subject};
+use klaxon_schemas::event::AlarmKey;
 use klaxon_schemas::ids::{ActionId, AlarmId, Position};
 use klaxon_schemas::names::{AlarmType, Follower};
-use klaxon_schemas::state::{Cursor, Followed, Shelf, StateKey, StateRecord, Suppression};
+use klaxon_schemas::state::{Cursor, Followed, Heartbeat, Shelf, StateKey, StateRecord, Suppression};
 use klaxon_schemas::wire::v1::Touched;
 use uuid::Uuid;
 
@@ -39,6 +40,7 @@ pub struct State {
     suppressions: BTreeMap<AlarmType, Arc<Suppression>>,
     followers: BTreeMap<Follower, Followed>,
     shelves: BTreeMap<ActionId, Arc<Shelf>>,
+    heartbeats: BTreeMap<AlarmKey, Arc<Heartbeat>>,
 }
 
 /// Something, and the record of the journal that holds it whole.
@@ -146,6 +148,11 @@ impl State {
         self.shelves.values()
     }
 
+    /// Who has promised to be heard from, by the alarm that silence is.
+    pub fn heartbeats(&self) -> &BTreeMap<AlarmKey, Arc<Heartbeat>> {
+        &self.heartbeats
+    }
+
     /// Who follows the changes with a cursor that is kept, and how far each has come.
     pub fn followers(&self) -> &BTreeMap<Follower, Followed> {
         &self.followers
@@ -214,6 +221,12 @@ impl State {
             }
             (StateKey::Shelf(id), _) => {
                 self.shelves.remove(id);
+            }
+            (StateKey::Heartbeat(key), Some(StateRecord::Heartbeat(heartbeat))) => {
+                self.heartbeats.insert(key.clone(), Arc::clone(heartbeat));
+            }
+            (StateKey::Heartbeat(key), _) => {
+                self.heartbeats.remove(key);
             }
             (StateKey::Follower(follower), Some(StateRecord::Followed(followed))) => {
                 self.followers.insert(follower.clone(), *followed);

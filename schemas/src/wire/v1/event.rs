@@ -23,10 +23,13 @@ pub struct Event {
     /// Tells alarms of one type on one resource apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qualifier: Option<Qualifier>,
-    /// `alarm` (the default) reports a lasting state, `log` something that raises nothing.
+    /// `alarm` (the default) reports a lasting state, `log` something that raises nothing, `heartbeat` that all is well and
+    /// that this will be said again within `lease_s`: silence raises the alarm, until a report of kind `alarm` that clears it
+    /// ends the promise.
     #[serde(default, skip_serializing_if = "EventKind::is_alarm")]
     pub kind: EventKind,
-    /// How bad it is; `cleared` says that it is over. May be absent from a log event.
+    /// How bad it is; `cleared` says that it is over. May be absent from a log event. In a heartbeat: how bad silence will be,
+    /// `major` unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<PerceivedSeverity>,
     /// What happened, in words (X.733 8.1.2.13).
@@ -63,7 +66,7 @@ pub struct Event {
     /// The reporter's identifier of this report: a second delivery is recognised by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_id: Option<EventId>,
-    /// Seconds within which the reporter promises to report again; silence makes the alarm stale.
+    /// Seconds within which the reporter promises to report again; silence makes the alarm stale. A heartbeat needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_s: Option<Lease>,
     /// When the condition ends, as the reporter declares; the alarm clears then.
@@ -74,16 +77,21 @@ pub struct Event {
     pub order_by_event_time: bool,
 }
 
-/// Whether a report is of a lasting state.
+/// What a report is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
-    /// It is.
+    /// A lasting state.
     #[default]
     Alarm,
-    /// It is not.
+    /// Something that lasts not.
     Log,
+    /// The reporter itself: it is there.
+    Heartbeat,
 }
+
+/// The severity with which silence raises an alarm, if the reporter says none.
+pub const SILENCE_SEVERITY: Severity = Severity::Major;
 
 impl EventKind {
     fn is_alarm(&self) -> bool {
@@ -183,6 +191,7 @@ fn without_place(message: &str) -> String {
 impl Event {
     /// The event itself, at `site` if it names none.
     pub fn into_event(self, site: &Site) -> Result<crate::event::Event, InputError> {
+        let mut lease = self.lease_s;
         let report = match (self.kind, self.severity) {
             (EventKind::Alarm, None) => return Err(InputError::new("severity", "is missing")),
             (EventKind::Alarm, Some(perceived)) => perceived.severity().map_or(Report::Clear, Report::Raise),
@@ -191,6 +200,21 @@ impl Event {
                 Some(severity) => Report::Log(severity),
                 None => return Err(InputError::new("severity", "cannot be cleared in a log event")),
             },
+            (EventKind::Heartbeat, perceived) => {
+                let severity = perceived.map_or(Some(SILENCE_SEVERITY), PerceivedSeverity::severity).ok_or_else(|| {
+                    InputError::new(
+                        "severity",
+                        "cannot be cleared in a heartbeat; an ordinary report that clears ends the promise",
+                    )
+                })?;
+                let every = lease.take().ok_or_else(|| {
+                    InputError::new("lease_s", "is missing: a heartbeat says within which time the next one comes")
+                })?;
+                if self.ends_at.is_some() {
+                    return Err(InputError::new("ends_at", "has no meaning in a heartbeat"));
+                }
+                Report::Heartbeat { every, severity }
+            }
         };
         let sequence = match (self.epoch, self.seq) {
             (Some(epoch), Some(seq)) => Some(Sequence { epoch, seq }),
@@ -222,7 +246,7 @@ impl Event {
             },
             event_time: self.event_time,
             origin: Origin { producer: self.producer, sequence, event_id: self.event_id },
-            lease: self.lease_s,
+            lease,
             ends_at: self.ends_at,
             order_by_event_time: self.order_by_event_time,
         })
@@ -247,6 +271,11 @@ impl From<&crate::event::Event> for Event {
             Report::Raise(severity) => (EventKind::Alarm, severity.into()),
             Report::Clear => (EventKind::Alarm, PerceivedSeverity::Cleared),
             Report::Log(severity) => (EventKind::Log, severity.into()),
+            Report::Heartbeat { severity, .. } => (EventKind::Heartbeat, severity.into()),
+        };
+        let lease_s = match event.report {
+            Report::Heartbeat { every, .. } => Some(every),
+            Report::Raise(_) | Report::Clear | Report::Log(_) => event.lease,
         };
         let key = &event.key;
         let details = &event.details;
@@ -268,7 +297,7 @@ impl From<&crate::event::Event> for Event {
             epoch: event.origin.sequence.map(|sequence| sequence.epoch),
             seq: event.origin.sequence.map(|sequence| sequence.seq),
             event_id: event.origin.event_id.clone(),
-            lease_s: event.lease,
+            lease_s,
             ends_at: event.ends_at,
             order_by_event_time: event.order_by_event_time,
         }
@@ -310,6 +339,28 @@ mod tests {
         assert_eq!(long, InputError::new("text", "is 5000 bytes long, at most 4096 are allowed"));
         assert_eq!(error(r#"{"alarm_type":"x","severity":"major"}"#).reason, "missing field `resource`");
         assert_eq!(error("[1]").field, ".");
+    }
+
+    #[test]
+    fn a_heartbeat_says_when_the_next_one_comes() {
+        let read = |rest: &str| {
+            let json = format!(r#"{{"resource":"heartbeat=a","alarm_type":"heartbeat.lost","kind":"heartbeat"{rest}}}"#);
+            parse_event(&json).and_then(|(event, _)| event.into_event(&site()))
+        };
+        let every = Lease::new(300).expect("in bounds");
+        let event = read(r#","lease_s":300"#).expect("valid");
+        assert_eq!((event.report, event.lease), (Report::Heartbeat { every, severity: Severity::Major }, None));
+        assert_eq!(Event::from(&event).into_event(&site()).expect("round-trips"), event);
+        let minor = read(r#","lease_s":300,"severity":"minor""#).expect("valid");
+        assert_eq!(minor.report, Report::Heartbeat { every, severity: Severity::Minor });
+        for (rest, field) in [
+            ("", "lease_s"),
+            (r#","lease_s":300,"severity":"cleared""#, "severity"),
+            (r#","lease_s":300,"ends_at":"2026-11-22T03:12:00Z""#, "ends_at"),
+            (r#","lease_s":300,"seq":1"#, "epoch"),
+        ] {
+            assert_eq!(read(rest).expect_err("is wrong").field, field);
+        }
     }
 
     #[test]

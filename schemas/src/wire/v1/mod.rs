@@ -17,7 +17,7 @@ pub use alarm::Alarm;
 pub use change::{Change, ChangeSubject};
 pub use collector::{Collector, CollectorState, Reading};
 pub use entry::{Entry, EntryKind};
-pub use event::{Event, EventKind, InputError, PerceivedSeverity, parse_event};
+pub use event::{Event, EventKind, InputError, PerceivedSeverity, SILENCE_SEVERITY, parse_event};
 pub use state::{StatePut, Touched, state_key, state_key_text};
 
 /// A stored form that this program cannot read, though its checksum is right.

@@ -12,7 +12,7 @@ use crate::event::AlarmKey;
 use crate::ids::{ActionId, AlarmId, Position};
 use crate::names::{AlarmType, EventId, Follower, Producer, Qualifier, Site};
 use crate::resource::Resource;
-use crate::state::{Followed, Quarantined, Seen, Shelf, StateKey, StateRecord, Suppression, Tombstone, Window};
+use crate::state::{Followed, Heartbeat, Quarantined, Seen, Shelf, StateKey, StateRecord, Suppression, Tombstone, Window};
 use crate::time::Timestamp;
 
 /// An active alarm was reported again and did not change: written once per commit, however often it was.
@@ -58,11 +58,14 @@ pub fn state_key_text(key: &StateKey) -> String {
         }
         text
     };
+    let of_alarm =
+        |kind: &str, key: &AlarmKey| join(kind, &[&key.site, key.resource.as_str(), &key.alarm_type, &key.qualifier]);
     match key {
         StateKey::Window(producer) => join("window", &[producer]),
         StateKey::EventId(producer, id) => join("event-id", &[producer.as_deref().unwrap_or(""), id]),
         StateKey::Action(id) => join("action", &[&id.to_string()]),
-        StateKey::Tombstone(key) => join("tombstone", &[&key.site, key.resource.as_str(), &key.alarm_type, &key.qualifier]),
+        StateKey::Tombstone(key) => of_alarm("tombstone", key),
+        StateKey::Heartbeat(key) => of_alarm("heartbeat", key),
         StateKey::Shelf(id) => join("shelf", &[&id.to_string()]),
         StateKey::Suppression(alarm_type) => join("suppression", &[alarm_type]),
         StateKey::Bundle(digest) => join("bundle", &[&digest.to_string()]),
@@ -77,6 +80,14 @@ pub fn state_key(text: &str) -> Result<StateKey, FormError> {
     let broken = || FormError::Field { field: "key", reason: "is of no known kind" };
     let parts: Vec<&str> = text.split(SEPARATOR).collect();
     let id = |text: &str| text.parse().map(ActionId).map_err(|_| broken());
+    let alarm = |[site, resource, alarm_type, qualifier]: [&str; 4]| -> Result<AlarmKey, FormError> {
+        Ok(AlarmKey {
+            site: Site::new(site).map_err(|_| broken())?,
+            resource: Resource::new(resource).map_err(|_| broken())?,
+            alarm_type: AlarmType::new(alarm_type).map_err(|_| broken())?,
+            qualifier: Qualifier::new(qualifier).map_err(|_| broken())?,
+        })
+    };
     Ok(match parts[..] {
         ["window", producer] => StateKey::Window(Producer::new(producer).map_err(|_| broken())?),
         ["event-id", "", event] => StateKey::EventId(None, EventId::new(event).map_err(|_| broken())?),
@@ -84,12 +95,12 @@ pub fn state_key(text: &str) -> Result<StateKey, FormError> {
             StateKey::EventId(Some(Producer::new(producer).map_err(|_| broken())?), EventId::new(event).map_err(|_| broken())?)
         }
         ["action", action] => StateKey::Action(id(action)?),
-        ["tombstone", site, resource, alarm_type, qualifier] => StateKey::Tombstone(AlarmKey {
-            site: Site::new(site).map_err(|_| broken())?,
-            resource: Resource::new(resource).map_err(|_| broken())?,
-            alarm_type: AlarmType::new(alarm_type).map_err(|_| broken())?,
-            qualifier: Qualifier::new(qualifier).map_err(|_| broken())?,
-        }),
+        ["tombstone", site, resource, alarm_type, qualifier] => {
+            StateKey::Tombstone(alarm([site, resource, alarm_type, qualifier])?)
+        }
+        ["heartbeat", site, resource, alarm_type, qualifier] => {
+            StateKey::Heartbeat(alarm([site, resource, alarm_type, qualifier])?)
+        }
         ["shelf", shelf] => StateKey::Shelf(id(shelf)?),
         ["suppression", alarm_type] => StateKey::Suppression(AlarmType::new(alarm_type).map_err(|_| broken())?),
         ["bundle", digest] => StateKey::Bundle(Digest::from_text(digest)),
@@ -112,6 +123,7 @@ impl StatePut {
             StateRecord::Bundle(catalogue) => serde_json::to_value(catalogue.to_file()),
             StateRecord::Settings(settings) => serde_json::to_value(settings),
             StateRecord::Followed(followed) => serde_json::to_value(followed),
+            StateRecord::Heartbeat(heartbeat) => serde_json::to_value(&**heartbeat),
             StateRecord::Quarantine(quarantined) => serde_json::to_value(quarantined),
         };
         Self { key: state_key_text(key), value: value.expect("names and numbers serialize") }
@@ -135,6 +147,7 @@ impl StatePut {
             }
             StateKey::Settings => StateRecord::Settings(serde_json::from_value(value)?),
             StateKey::Follower(_) => StateRecord::Followed(serde_json::from_value::<Followed>(value)?),
+            StateKey::Heartbeat(_) => StateRecord::Heartbeat(Arc::new(serde_json::from_value::<Heartbeat>(value)?)),
             StateKey::Quarantine(_) => StateRecord::Quarantine(serde_json::from_value::<Quarantined>(value)?),
         };
         Ok((key, record))
@@ -149,17 +162,19 @@ mod tests {
     fn every_kind_of_key_round_trips() {
         let name = |text| Producer::new(text).expect("valid");
         let id = ActionId(uuid::Uuid::from_u128(7));
+        let alarm = AlarmKey {
+            site: Site::new("s").expect("valid"),
+            resource: Resource::new("host=a b.fs=/x").expect("valid"),
+            alarm_type: AlarmType::new("t").expect("valid"),
+            qualifier: Qualifier::new("").expect("valid"),
+        };
         let keys = [
             StateKey::Window(name("a/b")),
             StateKey::EventId(None, EventId::new("x/y").expect("valid")),
             StateKey::EventId(Some(name("p")), EventId::new("x").expect("valid")),
             StateKey::Action(id),
-            StateKey::Tombstone(AlarmKey {
-                site: Site::new("s").expect("valid"),
-                resource: Resource::new("host=a b.fs=/x").expect("valid"),
-                alarm_type: AlarmType::new("t").expect("valid"),
-                qualifier: Qualifier::new("").expect("valid"),
-            }),
+            StateKey::Tombstone(alarm.clone()),
+            StateKey::Heartbeat(alarm),
             StateKey::Shelf(id),
             StateKey::Suppression(AlarmType::new("100.101").expect("valid")),
             StateKey::Bundle(Digest::of(b"x")),
@@ -171,5 +186,22 @@ mod tests {
             assert_eq!(state_key(&state_key_text(&key)).expect("reads"), key);
         }
         assert!(state_key("nothing").is_err());
+    }
+
+    #[test]
+    fn a_heartbeat_is_stored_in_few_words() {
+        let key = StateKey::Heartbeat(AlarmKey {
+            site: Site::new("s").expect("valid"),
+            resource: Resource::new("heartbeat=backup").expect("valid"),
+            alarm_type: AlarmType::new("heartbeat.lost").expect("valid"),
+            qualifier: Qualifier::new("").expect("valid"),
+        });
+        let stored = r#"{"every_s":300,"severity":"major","text":"","last_heard_at":"2026-11-22T03:12:00Z","renewed_at":7}"#;
+        let put = StatePut { key: state_key_text(&key), value: serde_json::from_str(stored).expect("is JSON") };
+        let (read, record) = put.into_record().expect("is sound");
+        let StateRecord::Heartbeat(heartbeat) = &record else { panic!("is a heartbeat") };
+        assert_eq!((read, heartbeat.every_s.seconds(), heartbeat.lost_at), (key.clone(), 300, None));
+        let again = StatePut::new(&key, &record);
+        assert_eq!(again.into_record().expect("is sound").1, record);
     }
 }
