@@ -150,13 +150,21 @@ impl Certificates {
         let days = (not_after_s - wall_s).div_euclid(DAY_S);
         let named = format!("{holder}, issued by {issuer}");
         let (alarm_type, severity, text) = if wall_s > *not_after_s {
-            ("certificate.expired", Some(Severity::Critical), format!("The certificate of {named} has expired: it was valid until {until}."))
+            (
+                "certificate.expired",
+                Some(Severity::Critical),
+                format!("The certificate of {named} has expired: it was valid until {until}."),
+            )
         } else if wall_s < *not_before_s {
             let text = format!("The certificate of {named} is not valid before {}.", date(*not_before_s));
             ("certificate.not-yet-valid", Some(Severity::Minor), text)
         } else if wall_s >= major_s || warning_s.is_some_and(|warning_s| wall_s >= warning_s) {
             let severity = if wall_s >= major_s { Severity::Major } else { Severity::Warning };
-            ("certificate.expiring", Some(severity), format!("The certificate of {named} is valid for {days} more days, until {until}."))
+            (
+                "certificate.expiring",
+                Some(severity),
+                format!("The certificate of {named} is valid for {days} more days, until {until}."),
+            )
         } else {
             ("certificate.expiring", None, String::new())
         };
@@ -361,7 +369,10 @@ mod tests {
         assert_eq!(why(KeyPair::generate().expect("a key").serialize_pem().as_bytes()), "has no certificate in it");
         let (pem, _) = certificate("web", 1);
         assert!(why(&pem.as_bytes()[..pem.len() - 40]).starts_with("certificate 1: "));
-        assert!(why(pem.replace("-----BEGIN CERTIFICATE-----\n", "-----BEGIN CERTIFICATE-----\nAAAA").as_bytes()).starts_with("certificate 1: "));
+        assert!(
+            why(pem.replace("-----BEGIN CERTIFICATE-----\n", "-----BEGIN CERTIFICATE-----\nAAAA").as_bytes())
+                .starts_with("certificate 1: ")
+        );
         for name in ["broken.pem", "missing.pem"] {
             let path = dir.path().join(name);
             if name == "broken.pem" {

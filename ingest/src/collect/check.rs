@@ -145,9 +145,11 @@ impl Check {
         };
         self.failures = self.failures.saturating_add(1);
         if self.failures >= self.config.raise_after_failures || told.severity(&self.subject).is_some() {
-            let attributes = verdict.performance.iter().take(ATTRIBUTES_MAX).filter_map(|(name, value)| {
-                Some((AttributeName::lossy(name).ok()?, AttributeValue::lossy(value).ok()?))
-            });
+            let attributes = verdict
+                .performance
+                .iter()
+                .take(ATTRIBUTES_MAX)
+                .filter_map(|(name, value)| Some((AttributeName::lossy(name).ok()?, AttributeValue::lossy(value).ok()?)));
             let attributes = Attributes::new(attributes.collect()).expect("are not too many");
             let finding = Finding::new(self.subject.clone(), severity, &verdict.text);
             look.findings.push(Finding { attributes, ..finding });
@@ -166,9 +168,7 @@ impl Check {
         let values = values(&ran.stdout).map_err(|error| self.misunderstood(error))?;
         let mut look = Look::default();
         for (index, value) in values.into_iter().enumerate() {
-            let finding = self.finding(value).map_err(|error| {
-                self.misunderstood(format!("finding {}: {error}", index + 1))
-            })?;
+            let finding = self.finding(value).map_err(|error| self.misunderstood(format!("finding {}: {error}", index + 1)))?;
             look.findings.extend(finding);
         }
         look.readings.push(Reading {
@@ -351,7 +351,10 @@ mod tests {
         let slow = CheckConfig { timeout: Duration::from_millis(300), ..check("sleep 600") };
         let look_slow = look(&slow, &Told::default()).expect("is told");
         assert_eq!(look_slow.findings[0].severity, Severity::Critical);
-        assert_eq!(look_slow.findings[0].text.as_str(), "The check c told nothing: it did not end within 0.3 s and was killed.");
+        assert_eq!(
+            look_slow.findings[0].text.as_str(),
+            "The check c told nothing: it did not end within 0.3 s and was killed."
+        );
         let error = look(&CheckConfig { format: CheckFormat::Json, ..slow }, &Told::default()).expect_err("told nothing");
         assert_eq!(error, "cannot run the check c (sh): it did not end within 0.3 s and was killed");
         let error = look(&check("kill -9 $$"), &Told::default()).expect_err("told nothing");
@@ -376,7 +379,8 @@ mod tests {
     #[test]
     fn findings_in_json_are_all_that_holds() {
         let one = r#"{"severity":"minor","text":"so"}"#;
-        let two = r#"{"resource":"door=1","alarm_type":"door.open","qualifier":"q","severity":"major","attributes":{"by":"x"}}"#;
+        let two =
+            r#"{"resource":"door=1","alarm_type":"door.open","qualifier":"q","severity":"major","attributes":{"by":"x"}}"#;
         for printed in [format!("[{one},{two}]"), format!("{one}\n{two}\n"), format!(" {one}{two}")] {
             let findings = json(&format!("echo '{printed}'")).expect("is understood");
             assert_eq!(findings.len(), 2, "{printed}");

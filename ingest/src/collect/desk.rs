@@ -78,9 +78,12 @@ impl Desk {
                 reports.push(self.raise(subject, finding, None));
             }
         }
-        reports.extend(logged.iter().filter(|(subject, _)| !self.logged.contains(*subject)).map(|(subject, finding)| {
-            self.raise(subject, finding, None)
-        }));
+        reports.extend(
+            logged
+                .iter()
+                .filter(|(subject, _)| !self.logged.contains(*subject))
+                .map(|(subject, finding)| self.raise(subject, finding, None)),
+        );
         raised.retain(|subject, _| !look.unseen.contains(&subject.resource));
         reports.extend(raised.into_keys().map(|subject| self.clear(subject, "It is over.")));
         let logged = logged.into_keys().collect();
@@ -185,7 +188,7 @@ impl Desk {
         self.report(subject, Report::Clear, Text::new(text).expect("printable"))
     }
 
-    fn report(&self, subject: Subject, report: Report, text: Text) -> Event {
+    pub(super) fn report(&self, subject: Subject, report: Report, text: Text) -> Event {
         let Subject { resource, alarm_type, qualifier } = subject;
         Event {
             key: AlarmKey { site: self.site.clone(), resource, alarm_type, qualifier },

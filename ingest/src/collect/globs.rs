@@ -138,7 +138,10 @@ mod tests {
         assert!(set.is_match("/var/lib/docker/overlay2/x/merged") && set.is_match("user@1000.service"));
         assert!(!set.is_match("/var/lib/dockerx") && !set.is_match("/"));
         assert!(!Globs::default().set().is_match("/"));
-        assert_eq!(Globs::new(&["a[b"]).expect_err("is none").to_string(), "\"a[b\" is no glob: unclosed character class; missing ']'");
+        assert_eq!(
+            Globs::new(&["a[b"]).expect_err("is none").to_string(),
+            "\"a[b\" is no glob: unclosed character class; missing ']'"
+        );
     }
 
     #[test]

@@ -226,12 +226,8 @@ mod tests {
     #[test]
     fn the_environment_is_small() {
         let environment = BTreeMap::from([("CHECKED".to_owned(), "yes".to_owned())]);
-        let program = Program {
-            command: vec![OsStr::new("env")],
-            environment: &environment,
-            timeout: LONG,
-            stdout_bytes_max: 1 << 16,
-        };
+        let program =
+            Program { command: vec![OsStr::new("env")], environment: &environment, timeout: LONG, stdout_bytes_max: 1 << 16 };
         let ran = run(&program).expect("runs");
         let mut names: Vec<_> = ran.stdout.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
         names.sort_unstable();

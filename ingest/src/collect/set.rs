@@ -199,7 +199,21 @@ pub struct Collectors {
 impl Collectors {
     /// None at work yet. They report by `door`, for `site`, about `host`.
     pub fn new(door: Door, site: Site, host: Host) -> Self {
-        Self { door, site, host, board: Board::default(), running: BTreeMap::new(), is_first: true, look_time_max: run::LOOK_TIME_MAX }
+        Self {
+            door,
+            site,
+            host,
+            board: Board::default(),
+            running: BTreeMap::new(),
+            is_first: true,
+            look_time_max: run::LOOK_TIME_MAX,
+        }
+    }
+
+    /// The same, with another time after which a look counts as hung.
+    #[cfg(test)]
+    pub(super) fn hanging_after(self, look_time_max: Duration) -> Self {
+        Self { look_time_max, ..self }
     }
 
     /// How they are.
@@ -248,7 +262,14 @@ impl Collectors {
         self.board.put(name.clone(), Arc::clone(&health));
         let desk = Desk::open(self.door.clone(), self.site.clone(), &name);
         let stop = CancellationToken::new();
-        let runner = Runner { spec: spec.clone(), host: self.host.clone(), desk, health, stop: stop.clone(), look_time_max: self.look_time_max };
+        let runner = Runner {
+            spec: spec.clone(),
+            host: self.host.clone(),
+            desk,
+            health,
+            stop: stop.clone(),
+            look_time_max: self.look_time_max,
+        };
         let task = tokio::spawn(runner.run());
         self.running.insert(name, Running { spec, stop, task });
     }

@@ -85,12 +85,19 @@ impl Units {
     /// The failed units, or why there can be none.
     fn failed(&self) -> Result<Result<Vec<Unit>, String>, LookError> {
         let cannot = || format!("list failed units with {}", self.config.systemctl.display());
-        let ran =
-            match self.systemctl(&["list-units", "--state=failed", "--no-legend", "--no-pager", "--plain", "--full", "--all"]) {
-                Ok(ran) => ran,
-                Err(ProgramError::Missing) => return Ok(Err(format!("there is no {}", self.config.systemctl.display()))),
-                Err(error) => return Err(LookError::new(cannot(), error)),
-            };
+        let ran = match self.systemctl(&[
+            "list-units",
+            "--state=failed",
+            "--no-legend",
+            "--no-pager",
+            "--plain",
+            "--full",
+            "--all",
+        ]) {
+            Ok(ran) => ran,
+            Err(ProgramError::Missing) => return Ok(Err(format!("there is no {}", self.config.systemctl.display()))),
+            Err(error) => return Err(LookError::new(cannot(), error)),
+        };
         if ran.stderr.contains("not been booted with systemd") {
             return Ok(Err("this machine was not booted with systemd".to_owned()));
         }
@@ -144,7 +151,8 @@ fn shown(stdout: &str) -> BTreeMap<String, BTreeMap<String, String>> {
 
 /// What is said of a failed unit.
 fn finding(subject: Subject, severity: Severity, unit: &Unit, details: Option<&BTreeMap<String, String>>) -> Finding {
-    let detail = |name: &str| details.and_then(|details| details.get(name)).map(String::as_str).filter(|value| !value.is_empty());
+    let detail =
+        |name: &str| details.and_then(|details| details.get(name)).map(String::as_str).filter(|value| !value.is_empty());
     let mut why = Vec::new();
     if let Some(result) = detail("Result").filter(|result| *result != "success") {
         why.push(result.to_owned());
@@ -274,7 +282,8 @@ Id=run-credentials.mount\nResult=success\n";
             std::fs::write(dir.path().join("code"), "1").expect("a file");
             units.look(Duration::ZERO, &Told::default())
         };
-        let look = answers("System has not been booted with systemd as init system (PID 1). Can't operate.\n").expect("is no fault");
+        let look =
+            answers("System has not been booted with systemd as init system (PID 1). Can't operate.\n").expect("is no fault");
         assert_eq!(look, Look::not_applicable("this machine was not booted with systemd"));
         let error = answers("Failed to connect to bus: Connection refused\n").expect_err("is a fault");
         assert_eq!(error.source.to_string(), "it ended with 1: Failed to connect to bus: Connection refused");

@@ -96,7 +96,11 @@ pub(super) fn ntpd(ntpq: &[&OsStr]) -> Result<Asked, LookError> {
     // It ends with 0 even if nobody answers.
     if !ran.status.success() || !ran.stdout.lines().any(|line| line.starts_with("====")) {
         let said_no_peers = ran.stdout.contains("No association") || ran.stderr.contains("No association");
-        let why = if said_no_peers { "no time source is configured".to_owned() } else { format!("ntpd does not answer ({})", ran.complaint()) };
+        let why = if said_no_peers {
+            "no time source is configured".to_owned()
+        } else {
+            format!("ntpd does not answer ({})", ran.complaint())
+        };
         return Ok(Asked::Clock(Clock::lost(why)));
     }
     match ntpd_clock(&ran.stdout) {

@@ -177,7 +177,9 @@ impl Time {
                 self.seen = Some(daemon);
                 Ok(Ok(clock))
             }
-            Asked::NoProgram(program) if is_auto => Ok(Err(format!("{} runs, but there is no {program} to ask it", daemon.name()))),
+            Asked::NoProgram(program) if is_auto => {
+                Ok(Err(format!("{} runs, but there is no {program} to ask it", daemon.name())))
+            }
             Asked::NoProgram(program) => Err(LookError::new(format!("run {program}"), "there is no such program")),
         }
     }

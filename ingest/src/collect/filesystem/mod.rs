@@ -30,8 +30,20 @@ const LOCAL_TYPES: [&str; 26] = [
 ];
 /// The types of file systems on other machines.
 const NETWORK_TYPES: [&str; 14] = [
-    "9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "lustre", "nfs", "nfs4",
-    "smb3", "virtiofs",
+    "9p",
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "fuse.ceph",
+    "fuse.glusterfs",
+    "fuse.s3fs",
+    "fuse.sshfs",
+    "lustre",
+    "nfs",
+    "nfs4",
+    "smb3",
+    "virtiofs",
 ];
 
 /// What the collector `filesystem` is told.
@@ -331,9 +343,7 @@ impl Collector for Filesystem {
         for mount in &chosen {
             self.look_at(mount, &mut pass);
         }
-        self.was_writable.retain(|place, device| {
-            chosen.iter().any(|mount| mount.place == *place && mount.device == *device)
-        });
+        self.was_writable.retain(|place, device| chosen.iter().any(|mount| mount.place == *place && mount.device == *device));
         let mut look = pass.look;
         look.again_in = self.gates.finish();
         if chosen.is_empty() {
@@ -342,3 +352,6 @@ impl Collector for Filesystem {
         Ok(look)
     }
 }
+
+#[cfg(test)]
+mod tests;
