@@ -347,7 +347,7 @@ mod tests {
                 finding.text.as_str(),
                 "The certificate of CN=web, issued by CN=web has expired: it was valid until 2026-06-01T00:00:00Z."
             );
-            assert_eq!(finding.attributes.get("serial").map(|value| value.as_str()), Some("2a"));
+            assert_eq!(finding.attributes.get("serial").map(AttributeValue::as_str), Some("2a"));
         }
     }
 

@@ -387,7 +387,7 @@ mod tests {
             assert_eq!(findings[0].subject.resource.as_str(), "host=a.check=c");
             assert_eq!((findings[0].subject.alarm_type.as_str(), findings[0].severity), ("check.failed", Severity::Minor));
             assert_eq!((findings[1].subject.resource.as_str(), findings[1].subject.qualifier.as_str()), ("door=1", "q"));
-            assert_eq!(findings[1].attributes.get("by").map(|value| value.as_str()), Some("x"));
+            assert_eq!(findings[1].attributes.get("by").map(AttributeValue::as_str), Some("x"));
         }
         assert_eq!(json("true"), Ok(Vec::new()));
         assert_eq!(json("echo '[]'"), Ok(Vec::new()));

@@ -120,7 +120,8 @@ impl Desk {
         let raised = self.raised();
         let mut reports = Vec::new();
         for (subject, alarm) in &raised {
-            if alarm.stale.is_none() && *subject != fault.subject {
+            // The promise is made once: a second would put off its end.
+            if alarm.stale.is_none() && alarm.engine.lease.is_none() && *subject != fault.subject {
                 let attributes = alarm.details.attributes.clone();
                 let finding =
                     Finding { subject: subject.clone(), severity: alarm.severity, text: alarm.text.clone(), attributes };
@@ -149,11 +150,11 @@ impl Desk {
             for (event, answer) in chunk.iter().zip(published.answers) {
                 match answer {
                     Answer::Accepted { changes, .. } => {
-                        let alarms = changes.iter().filter_map(|change| match &change.subject {
+                        let mut alarms = changes.iter().filter_map(|change| match &change.subject {
                             change::Subject::Alarm { alarm, .. } => Some(alarm),
                             _ => None,
                         });
-                        let ours = alarms.filter(|alarm| alarm.key == event.key).last();
+                        let ours = alarms.rfind(|alarm| alarm.key == event.key);
                         match ours {
                             Some(alarm) => _ = self.ids.insert(subject(alarm), alarm.id),
                             // It stood raised by somebody else, and nothing changed.

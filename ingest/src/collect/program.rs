@@ -86,14 +86,14 @@ pub(super) fn run(program: &Program<'_>) -> Result<Ran, ProgramError> {
         _ => ProgramError::Io(error),
     })?;
     let mut child = Supervised(child);
-    child.to_end(program)
+    child.see_end(program)
 }
 
 /// A program that is killed with its group if nobody saw it end.
 struct Supervised(Child);
 
 impl Supervised {
-    fn to_end(&mut self, program: &Program<'_>) -> Result<Ran, ProgramError> {
+    fn see_end(&mut self, program: &Program<'_>) -> Result<Ran, ProgramError> {
         let deadline = Instant::now() + program.timeout;
         let mut stdout = Pipe::new(self.0.stdout.take(), program.stdout_bytes_max)?;
         let mut stderr = Pipe::new(self.0.stderr.take(), STDERR_BYTES_MAX)?;

@@ -255,7 +255,7 @@ Id=run-credentials.mount\nResult=success\n";
             ]
         );
         assert_eq!(look.findings[0].severity, Severity::Major);
-        assert_eq!(look.findings[0].attributes.get("exit-status").map(|value| value.as_str()), Some("1"));
+        assert_eq!(look.findings[0].attributes.get("exit-status").map(AttributeValue::as_str), Some("1"));
         assert_eq!(look.findings[0].subject.resource.elements().count(), 2);
         std::fs::write(dir.path().join("listed"), "").expect("a file");
         assert_eq!(units.look(Duration::ZERO, &Told::default()).expect("looks").findings, []);

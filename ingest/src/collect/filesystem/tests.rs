@@ -98,7 +98,7 @@ impl Disk {
         let path = self.place().join("filler");
         let mut bytes = 0;
         loop {
-            let stat = statvfs(&self.place()).expect("is mounted");
+            let stat = statvfs(self.place()).expect("is mounted");
             if Share::new(stat.f_blocks, stat.f_bfree, stat.f_bavail).expect("has blocks").percent >= percent {
                 return;
             }
