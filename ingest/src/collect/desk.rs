@@ -1,6 +1,6 @@
 //! The desk of one collector: it holds what was found against what stands raised, and reports the difference.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use klaxon_schemas::alarm::Alarm;
@@ -11,7 +11,7 @@ use klaxon_schemas::names::{Producer, Site, Text};
 use klaxon_store::door::{Door, Tally};
 use klaxon_store::publish::{Answer, Item, PublishError, SUBMISSION_ENTRIES_MAX};
 
-use super::{Finding, Subject, Told};
+use super::{Finding, Look, Subject, Told};
 
 /// What the names of collectors begin with where they report.
 const PRODUCER_PREFIX: &str = "collector/";
@@ -38,6 +38,8 @@ pub(super) struct Desk {
     site: Site,
     producer: Producer,
     ids: BTreeMap<Subject, AlarmId>,
+    /// What holds but is no alarm, because its type never clears: told once.
+    logged: BTreeSet<Subject>,
 }
 
 impl Desk {
@@ -50,7 +52,7 @@ impl Desk {
             .filter(|alarm| alarm.is_active() && alarm.key.site == site && alarm.producer.as_ref() == Some(&producer));
         let ids = ours.map(|alarm| (subject(alarm), alarm.id)).collect();
         drop(read);
-        Self { door, site, producer, ids }
+        Self { door, site, producer, ids, logged: BTreeSet::new() }
     }
 
     /// What stands raised now; what others have cleared or taken away does not.
@@ -65,20 +67,50 @@ impl Desk {
         Told(self.raised().into_iter().map(|(subject, alarm)| (subject, alarm.severity)).collect())
     }
 
-    /// Reports what of `findings` is new, and what of that which stands raised is not among them. Returns what holds.
-    pub(super) async fn tell(&mut self, findings: &[Finding]) -> Result<usize, PublishError> {
+    /// Reports what of `look` is new, and what of that which stands raised is not found any more.
+    pub(super) async fn tell(&mut self, look: &Look) -> Result<(), PublishError> {
         let mut raised = self.raised();
         self.ids.retain(|subject, _| raised.contains_key(subject));
+        let (found, logged) = self.sort(&look.findings);
         let mut reports = Vec::new();
-        for finding in findings {
-            let known = raised.remove(&finding.subject);
-            if !known.is_some_and(|alarm| alarm.severity == finding.severity && alarm.stale.is_none()) {
-                reports.push(self.raise(finding, None));
+        for (subject, finding) in &found {
+            if !raised.remove(subject).is_some_and(|alarm| says(&alarm, finding)) {
+                reports.push(self.raise(subject, finding, None));
             }
         }
+        reports.extend(
+            logged
+                .iter()
+                .filter(|(subject, _)| !self.logged.contains(*subject))
+                .map(|(subject, finding)| self.raise(subject, finding, None)),
+        );
+        raised.retain(|subject, _| !look.unseen.contains(&subject.resource));
         reports.extend(raised.into_keys().map(|subject| self.clear(subject, "It is over.")));
+        let logged = logged.into_keys().collect();
         self.publish(reports).await?;
-        Ok(findings.len())
+        self.logged = logged;
+        Ok(())
+    }
+
+    /// Findings under the names that the catalogue has for their types, each subject once and with the worst that was found;
+    /// apart from them those whose type is never an alarm.
+    fn sort<'a>(&self, findings: &'a [Finding]) -> (BTreeMap<Subject, &'a Finding>, BTreeMap<Subject, &'a Finding>) {
+        let catalogue = self.door.store().read().catalogue();
+        let (mut found, mut logged) = (BTreeMap::new(), BTreeMap::new());
+        for finding in findings {
+            let mut subject = finding.subject.clone();
+            let entry = catalogue.as_ref().and_then(|catalogue| catalogue.get(&subject.alarm_type));
+            if let Some(entry) = entry {
+                subject.alarm_type = entry.id.clone();
+            }
+            let is_logged = entry.is_some_and(|entry| !entry.will_clear && entry.lifetime_s.is_none());
+            let kind = if is_logged { &mut logged } else { &mut found };
+            let worst = kind.entry(subject).or_insert(finding);
+            if worst.severity < finding.severity {
+                *worst = finding;
+            }
+        }
+        (found, logged)
     }
 
     /// Reports that the collector itself failed. What stands raised becomes stale: nobody looks any more.
@@ -88,15 +120,16 @@ impl Desk {
         let raised = self.raised();
         let mut reports = Vec::new();
         for (subject, alarm) in &raised {
-            if alarm.stale.is_none() && *subject != fault.subject {
+            // The promise is made once: a second would put off its end.
+            if alarm.stale.is_none() && alarm.engine.lease.is_none() && *subject != fault.subject {
                 let attributes = alarm.details.attributes.clone();
                 let finding =
                     Finding { subject: subject.clone(), severity: alarm.severity, text: alarm.text.clone(), attributes };
-                reports.push(self.raise(&finding, lease));
+                reports.push(self.raise(subject, &finding, lease));
             }
         }
         if raised.get(&fault.subject).is_none_or(|alarm| alarm.severity != fault.severity) {
-            reports.push(self.raise(&fault, None));
+            reports.push(self.raise(&fault.subject, &fault, None));
         }
         self.publish(reports).await
     }
@@ -117,11 +150,16 @@ impl Desk {
             for (event, answer) in chunk.iter().zip(published.answers) {
                 match answer {
                     Answer::Accepted { changes, .. } => {
-                        let alarms = changes.iter().filter_map(|change| match &change.subject {
+                        let mut alarms = changes.iter().filter_map(|change| match &change.subject {
                             change::Subject::Alarm { alarm, .. } => Some(alarm),
                             _ => None,
                         });
-                        self.ids.extend(alarms.filter(|alarm| alarm.key == event.key).map(|alarm| (subject(alarm), alarm.id)));
+                        let ours = alarms.rfind(|alarm| alarm.key == event.key);
+                        match ours {
+                            Some(alarm) => _ = self.ids.insert(subject(alarm), alarm.id),
+                            // It stood raised by somebody else, and nothing changed.
+                            None => self.adopt(&event.key),
+                        }
                     }
                     Answer::Duplicate => {}
                     Answer::Rejected(reason) => {
@@ -133,17 +171,25 @@ impl Desk {
         Ok(())
     }
 
-    fn raise(&self, finding: &Finding, lease: Option<Lease>) -> Event {
+    /// Takes over the alarm with this key, if it is active.
+    fn adopt(&mut self, key: &AlarmKey) {
+        let read = self.door.store().read();
+        if let Some(alarm) = read.alarms().find(|alarm| alarm.is_active() && alarm.key == *key) {
+            self.ids.insert(subject(alarm), alarm.id);
+        }
+    }
+
+    fn raise(&self, subject: &Subject, finding: &Finding, lease: Option<Lease>) -> Event {
         let details = Details { attributes: finding.attributes.clone(), ..Details::default() };
         let report = Report::Raise(finding.severity);
-        Event { details, lease, ..self.report(finding.subject.clone(), report, finding.text.clone()) }
+        Event { details, lease, ..self.report(subject.clone(), report, finding.text.clone()) }
     }
 
     fn clear(&self, subject: Subject, text: &str) -> Event {
         self.report(subject, Report::Clear, Text::new(text).expect("printable"))
     }
 
-    fn report(&self, subject: Subject, report: Report, text: Text) -> Event {
+    pub(super) fn report(&self, subject: Subject, report: Report, text: Text) -> Event {
         let Subject { resource, alarm_type, qualifier } = subject;
         Event {
             key: AlarmKey { site: self.site.clone(), resource, alarm_type, qualifier },
@@ -157,6 +203,18 @@ impl Desk {
             order_by_event_time: false,
         }
     }
+}
+
+/// Whether the alarm says what the finding says: it is heard from, is as bad, and has the same words but for the numbers in
+/// them. A value that moves is no news; another error is.
+fn says(alarm: &Alarm, finding: &Finding) -> bool {
+    fn words(text: &str) -> impl Iterator<Item = char> {
+        text.chars().filter(|character| !character.is_ascii_digit() && !matches!(character, '.' | '-'))
+    }
+    alarm.severity == finding.severity
+        && alarm.stale.is_none()
+        && alarm.engine.lease.is_none()
+        && (finding.text.is_empty() || words(&alarm.text).eq(words(&finding.text)))
 }
 
 fn subject(alarm: &Alarm) -> Subject {

@@ -10,12 +10,22 @@
 //! over is cleared, and what an operator cleared too early comes back. One that fails, hangs or panics is an alarm, its
 //! alarms become stale, and the others go on.
 
+mod certificates;
+mod check;
 mod cpu;
 mod desk;
+mod filesystem;
 mod gate;
+mod globs;
 mod memory;
+mod program;
 mod run;
 mod set;
+mod time;
+mod units;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,10 +38,16 @@ use klaxon_schemas::severity::Severity;
 pub use klaxon_schemas::wire::v1::Reading;
 use tokio::sync::Notify;
 
+pub use certificates::CertificatesConfig;
+pub use check::{CHECK_TIMEOUT_MAX, CheckConfig, CheckConfigError, CheckFormat};
 pub use cpu::CpuConfig;
-pub use gate::{Level, Thresholds};
+pub use filesystem::FilesystemConfig;
+pub use gate::{Level, Thresholds, ThresholdsError};
+pub use globs::{Globs, GlobsError, PathGlob};
 pub use memory::MemoryConfig;
 pub use set::{Board, CollectConfig, Collectors, Host, HostError, Spec, once};
+pub use time::{TimeConfig, TimeDaemon};
+pub use units::UnitsConfig;
 
 /// What a finding is about: the key of its alarm without the site.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +96,8 @@ pub struct Look {
     pub findings: Vec<Finding>,
     /// Everything that was looked at.
     pub readings: Vec<Reading>,
+    /// What could not be looked at this time: what stands raised about it stays as it is.
+    pub unseen: Vec<Resource>,
     /// When to look again, if that is before the interval is over: a debounce ends then.
     pub again_in: Option<Duration>,
     /// Why there is nothing to look at on this machine, in words; then there are no findings.

@@ -7,15 +7,18 @@ use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1::{self, CollectorState};
 use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::desk::Desk;
 use super::{Collector, Finding, Host, Look, LookError, Spec, Subject, Told};
 
 /// How long a look may take before it counts as hung.
-const LOOK_TIME_MAX: Duration = Duration::from_secs(30);
+pub(super) const LOOK_TIME_MAX: Duration = Duration::from_secs(30);
 /// After so many failed looks in a row the collector counts as failed.
 const FAILURES_MAX: u32 = 3;
+/// How long a collector waits whose look failed, until it counts as failed, if it does not look more often anyway.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// The shortest time between two looks.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// How long a collector waits that could not report what it found.
@@ -93,6 +96,8 @@ pub(super) struct Runner {
     pub(super) desk: Desk,
     pub(super) health: Arc<Health>,
     pub(super) stop: CancellationToken,
+    /// How long a look may take.
+    pub(super) look_time_max: Duration,
 }
 
 impl Runner {
@@ -122,11 +127,13 @@ impl Runner {
                     failures += 1;
                     self.health.stumbled();
                     if failures >= FAILURES_MAX {
-                        self.fail(&format!("{:#}", Chain(&error))).await;
+                        let reason = Chain(&error).to_string();
+                        self.fail(&reason).await;
+                        self.spec.interval()
                     } else {
                         tracing::warn!(collector = %self.spec.name(), error = %Chain(&error), "a look failed");
+                        LOOK_AGAIN.min(self.spec.interval())
                     }
-                    self.spec.interval()
                 }
                 Outcome::Panicked => {
                     self.health.stumbled();
@@ -151,18 +158,22 @@ impl Runner {
     }
 
     /// One look on a thread of its own. If it takes too long, the collector has failed; it is waited for all the same, so that
-    /// it never runs twice.
+    /// it never runs twice. The thread is none of the runtime's: one that hangs does not keep the process from ending.
     async fn look(&mut self, mut collector: Box<dyn Collector>) -> Outcome {
         let told = self.desk.told();
-        let mut looking = tokio::task::spawn_blocking(move || {
-            let look = collector.look(boottime(), &told);
-            (collector, look)
-        });
-        let stop = self.stop.clone();
+        let (done, mut looking) = oneshot::channel();
         let name = self.spec.name();
+        let spawned = std::thread::Builder::new().name(format!("look {name}")).spawn(move || {
+            let look = collector.look(boottime(), &told);
+            // Nobody may wait any more.
+            let _ = done.send((collector, look));
+        });
+        if let Err(error) = spawned {
+            return Outcome::Done(self.spec.make(&self.host), Err(LookError::new("begin a thread", error)));
+        }
+        let stop = self.stop.clone();
         let mut hung = false;
         loop {
-            let wait = if hung { Duration::MAX } else { LOOK_TIME_MAX };
             tokio::select! {
                 () = stop.cancelled() => return Outcome::Stopped,
                 done = &mut looking => return match done {
@@ -171,11 +182,13 @@ impl Runner {
                     Ok((collector, look)) => Outcome::Done(collector, look),
                     Err(_) => Outcome::Panicked,
                 },
-                () = tokio::time::sleep(wait) => {
-                    tracing::error!(collector = %name, "a collector hangs");
-                    self.health.stumbled();
-                    self.fail(&format!("it has not answered for {} s", LOOK_TIME_MAX.as_secs())).await;
+                // Told again and again, because it could not be told, or somebody cleared it.
+                () = tokio::time::sleep(self.look_time_max) => {
+                    if !hung {
+                        self.health.stumbled();
+                    }
                     hung = true;
+                    self.fail(&format!("it has not answered for {} s", self.look_time_max.as_secs_f64())).await;
                 }
             }
         }
@@ -183,8 +196,8 @@ impl Runner {
 
     /// Reports what was found, and says when to look again.
     async fn tell(&mut self, look: &Look) -> Duration {
-        match self.desk.tell(&look.findings).await {
-            Ok(_) => look.again_in.map_or(self.spec.interval(), |sooner| sooner.min(self.spec.interval())),
+        match self.desk.tell(look).await {
+            Ok(()) => look.again_in.map_or(self.spec.interval(), |sooner| sooner.min(self.spec.interval())),
             Err(error) => {
                 tracing::warn!(collector = %self.spec.name(), %error, "what a collector found has to wait");
                 REPORT_AGAIN.min(self.spec.interval())

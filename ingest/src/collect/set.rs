@@ -11,10 +11,15 @@ use klaxon_store::door::Door;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::certificates::{Certificates, CertificatesConfig};
+use super::check::{Check, CheckConfig};
 use super::cpu::{Cpu, CpuConfig};
 use super::desk::{self, Desk};
+use super::filesystem::{Filesystem, FilesystemConfig};
 use super::memory::{Memory, MemoryConfig};
 use super::run::{self, Health, Runner};
+use super::time::{Time, TimeConfig};
+use super::units::{Units, UnitsConfig};
 use super::{Collector, Look, LookError};
 
 /// The machine that is looked at, by the name it has in resources.
@@ -47,10 +52,22 @@ impl Host {
         self.0.clone()
     }
 
-    /// `host=NAME.element=value`; a value that is too long for a resource is cut.
+    /// `host=NAME.element=value`. What would begin another element in the value, or cannot stand in a resource, is written as
+    /// `%` and two hexadecimal digits; a value that is too long is cut.
     pub fn part(&self, element: &str, value: &str) -> Resource {
-        let mut text = format!("{}.{element}={value}", self.0);
-        text.retain(|character| !character.is_control());
+        use std::fmt::Write as _;
+        let opens_element = value.contains('.') && value.contains('=');
+        let mut text = format!("{}.{element}=", self.0);
+        for character in value.chars() {
+            if character.is_control() || (opens_element && character == '=') {
+                let mut bytes = [0; 4];
+                for byte in character.encode_utf8(&mut bytes).bytes() {
+                    let _ = write!(text, "%{byte:02X}");
+                }
+            } else {
+                text.push(character);
+            }
+        }
         while text.len() > klaxon_schemas::resource::RESOURCE_BYTES_MAX {
             text.pop();
         }
@@ -72,6 +89,19 @@ pub enum Spec {
     Cpu(CpuConfig),
     /// How much memory is taken.
     Memory(MemoryConfig),
+    /// How full file systems are, and whether they became read-only.
+    Filesystem(FilesystemConfig),
+    /// Which units of systemd have failed.
+    Units(UnitsConfig),
+    /// Whether the clock is synchronised.
+    Time(TimeConfig),
+    /// Whether certificates are still valid.
+    Certificates(CertificatesConfig),
+    /// A check of one's own; there may be several.
+    Check(CheckConfig),
+    /// One that does what a test tells it.
+    #[cfg(test)]
+    Scripted(super::tests::Script),
 }
 
 impl Spec {
@@ -80,6 +110,13 @@ impl Spec {
         match self {
             Self::Cpu(_) => "cpu".to_owned(),
             Self::Memory(_) => "memory".to_owned(),
+            Self::Filesystem(_) => "filesystem".to_owned(),
+            Self::Units(_) => "units".to_owned(),
+            Self::Time(_) => "time".to_owned(),
+            Self::Certificates(_) => "certificates".to_owned(),
+            Self::Check(config) => format!("check/{}", config.name()),
+            #[cfg(test)]
+            Self::Scripted(script) => script.name.clone(),
         }
     }
 
@@ -88,6 +125,13 @@ impl Spec {
         match self {
             Self::Cpu(config) => config.interval,
             Self::Memory(config) => config.interval,
+            Self::Filesystem(config) => config.interval,
+            Self::Units(config) => config.interval,
+            Self::Time(config) => config.interval,
+            Self::Certificates(config) => config.interval,
+            Self::Check(config) => config.interval,
+            #[cfg(test)]
+            Self::Scripted(script) => script.interval,
         }
     }
 
@@ -95,6 +139,13 @@ impl Spec {
         match self {
             Self::Cpu(config) => Box::new(Cpu::new(config, host)),
             Self::Memory(config) => Box::new(Memory::new(config, host)),
+            Self::Filesystem(config) => Box::new(Filesystem::new(config, host)),
+            Self::Units(config) => Box::new(Units::new(config, host)),
+            Self::Time(config) => Box::new(Time::new(config, host)),
+            Self::Certificates(config) => Box::new(Certificates::new(config, host)),
+            Self::Check(config) => Box::new(Check::new(config, host)),
+            #[cfg(test)]
+            Self::Scripted(script) => script.make(),
         }
     }
 
@@ -143,12 +194,27 @@ pub struct Collectors {
     board: Board,
     running: BTreeMap<String, Running>,
     is_first: bool,
+    look_time_max: Duration,
 }
 
 impl Collectors {
     /// None at work yet. They report by `door`, for `site`, about `host`.
     pub fn new(door: Door, site: Site, host: Host) -> Self {
-        Self { door, site, host, board: Board::default(), running: BTreeMap::new(), is_first: true }
+        Self {
+            door,
+            site,
+            host,
+            board: Board::default(),
+            running: BTreeMap::new(),
+            is_first: true,
+            look_time_max: run::LOOK_TIME_MAX,
+        }
+    }
+
+    /// The same, with another time after which a look counts as hung.
+    #[cfg(test)]
+    pub(super) fn hanging_after(self, look_time_max: Duration) -> Self {
+        Self { look_time_max, ..self }
     }
 
     /// How they are.
@@ -202,7 +268,14 @@ impl Collectors {
         self.board.put(name.clone(), Arc::clone(&health));
         let desk = Desk::open(self.door.clone(), self.site.clone(), &name);
         let stop = CancellationToken::new();
-        let runner = Runner { spec: spec.clone(), host: self.host.clone(), desk, health, stop: stop.clone() };
+        let runner = Runner {
+            spec: spec.clone(),
+            host: self.host.clone(),
+            desk,
+            health,
+            stop: stop.clone(),
+            look_time_max: self.look_time_max,
+        };
         let task = tokio::spawn(runner.run());
         self.running.insert(name, Running { spec, host: self.host.clone(), stop, task });
     }
