@@ -211,11 +211,17 @@ fn checks_of_ones_own_tell_and_one_that_breaks_leaves_the_others_alone() {
     let scratch = scratch("collect-check-");
     let path = |name: &str| scratch.path().join(name);
     std::fs::write(path("code"), "0").expect("can be written");
-    script(&path("check"), &format!("read code < {}\necho \"portal answers with $code | time=3ms\"\nexit $code", path("code").display()));
+    script(
+        &path("check"),
+        &format!("read code < {}\necho \"portal answers with $code | time=3ms\"\nexit $code", path("code").display()),
+    );
     std::fs::write(path("findings"), "[]").expect("can be written");
     script(&path("lister"), &format!("cat {}", path("findings").display()));
     let check = |name: &str, program: &str, more: &str| {
-        format!("[[collect.check]]\nname = \"{name}\"\ncommand = [\"{}\"]\ninterval = \"1s\"\n{more}\n", path(program).display())
+        format!(
+            "[[collect.check]]\nname = \"{name}\"\ncommand = [\"{}\"]\ninterval = \"1s\"\n{more}\n",
+            path(program).display()
+        )
     };
     let lines = [
         check("portal", "check", "resource = \"service=portal\"\nalarm_type = \"service.down\""),
@@ -241,7 +247,9 @@ fn checks_of_ones_own_tell_and_one_that_breaks_leaves_the_others_alone() {
     wait_until("it is stale", || raised(&node, "temperature.high").is_some_and(|alarm| !alarm["stale"].is_null()));
     std::fs::write(path("findings"), finding).expect("can be written");
     wait_until("it is fresh", || raised(&node, "temperature.high").is_some_and(|alarm| alarm["stale"].is_null()));
-    wait_until("one is left that fails", || node.json("/alarms?alarm_type=klaxon.collector-failed")["alarms"].as_array().map(Vec::len) == Some(1));
+    wait_until("one is left that fails", || {
+        node.json("/alarms?alarm_type=klaxon.collector-failed")["alarms"].as_array().map(Vec::len) == Some(1)
+    });
     std::fs::write(path("findings"), "[]").expect("can be written");
     wait_over(&node, "temperature.high");
     script(&path("nothing-here"), "echo well");

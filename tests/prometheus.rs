@@ -79,13 +79,7 @@ fn prometheus_scrapes_a_node_and_its_tool_finds_nothing_wrong() {
     wait_until("the alarm is counted", || ask(active).is_some_and(|count| count != "0"));
     // The counts of each door balance.
     let sum = |word: &str| format!("sum(klaxon_door_events_{word}_total)");
-    let balance = format!(
-        "{}-{}-{}-{}-{}",
-        sum("received"),
-        sum("journalled"),
-        sum("rejected"),
-        sum("dropped"),
-        sum("duplicate")
-    );
+    let balance =
+        format!("{}-{}-{}-{}-{}", sum("received"), sum("journalled"), sum("rejected"), sum("dropped"), sum("duplicate"));
     assert_eq!(ask(&balance).as_deref(), Some("0"));
 }

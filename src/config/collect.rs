@@ -560,10 +560,8 @@ impl CollectSection {
     /// As the collectors take it.
     pub fn build(&self) -> Result<CollectConfig, Mistake> {
         let cpu = CpuConfig { interval: interval("cpu", self.cpu.interval)?, thresholds: self.cpu.thresholds("cpu")? };
-        let memory = MemoryConfig {
-            interval: interval("memory", self.memory.interval)?,
-            thresholds: self.memory.thresholds("memory")?,
-        };
+        let memory =
+            MemoryConfig { interval: interval("memory", self.memory.interval)?, thresholds: self.memory.thresholds("memory")? };
         let mut specs = vec![
             (self.cpu.enabled, Spec::Cpu(cpu)),
             (self.memory.enabled, Spec::Memory(memory)),
@@ -574,7 +572,10 @@ impl CollectSection {
             (self.certificates.enabled, Spec::Certificates(self.certificates.build()?)),
         ];
         if self.check.len() > CHECKS_MAX {
-            return Err(("collect.check".to_owned(), format!("there are {}, at most {CHECKS_MAX} are allowed", self.check.len())));
+            return Err((
+                "collect.check".to_owned(),
+                format!("there are {}, at most {CHECKS_MAX} are allowed", self.check.len()),
+            ));
         }
         let mut names = BTreeSet::new();
         for check in &self.check {

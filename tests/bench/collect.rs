@@ -53,7 +53,11 @@ fn starts() {
         took
     });
     let (median, most) = median(times.collect());
-    println!("start to serving, empty store: median {:.0} ms, most {:.0} ms (target: under 100 ms)", millis(median), millis(most));
+    println!(
+        "start to serving, empty store: median {:.0} ms, most {:.0} ms (target: under 100 ms)",
+        millis(median),
+        millis(most)
+    );
 }
 
 /// The links of the benchmark go with it.

@@ -16,6 +16,7 @@ use super::check::{Check, CheckConfig};
 use super::cpu::{Cpu, CpuConfig};
 use super::desk::{self, Desk};
 use super::filesystem::{Filesystem, FilesystemConfig};
+use super::link::{LinkConfig, Links};
 use super::memory::{Memory, MemoryConfig};
 use super::run::{self, Health, Runner};
 use super::time::{Time, TimeConfig};
@@ -87,6 +88,8 @@ pub struct CollectConfig {
 pub enum Spec {
     /// How busy the processors are.
     Cpu(CpuConfig),
+    /// Whether the network's links work.
+    Link(LinkConfig),
     /// How much memory is taken.
     Memory(MemoryConfig),
     /// How full file systems are, and whether they became read-only.
@@ -109,6 +112,7 @@ impl Spec {
     pub fn name(&self) -> String {
         match self {
             Self::Cpu(_) => "cpu".to_owned(),
+            Self::Link(_) => "link".to_owned(),
             Self::Memory(_) => "memory".to_owned(),
             Self::Filesystem(_) => "filesystem".to_owned(),
             Self::Units(_) => "units".to_owned(),
@@ -124,6 +128,7 @@ impl Spec {
     pub fn interval(&self) -> Duration {
         match self {
             Self::Cpu(config) => config.interval,
+            Self::Link(config) => config.interval,
             Self::Memory(config) => config.interval,
             Self::Filesystem(config) => config.interval,
             Self::Units(config) => config.interval,
@@ -135,9 +140,11 @@ impl Spec {
         }
     }
 
-    pub(super) fn make(&self, host: &Host) -> Box<dyn Collector> {
+    /// The collector itself, for one who looks with it on their own.
+    pub fn make(&self, host: &Host) -> Box<dyn Collector> {
         match self {
             Self::Cpu(config) => Box::new(Cpu::new(config, host)),
+            Self::Link(config) => Box::new(Links::new(config, host)),
             Self::Memory(config) => Box::new(Memory::new(config, host)),
             Self::Filesystem(config) => Box::new(Filesystem::new(config, host)),
             Self::Units(config) => Box::new(Units::new(config, host)),
