@@ -99,6 +99,18 @@ pub struct StoreConfig {
 pub enum ViewEngine {
     /// fjall, an LSM tree.
     Fjall,
+    /// sled 0.34.7, a tree of pages; only in a build with the feature `sled`.
+    Sled,
+}
+
+impl ViewEngine {
+    /// As the store takes it.
+    fn of_store(self) -> klaxon_store::ViewEngine {
+        match self {
+            Self::Fjall => klaxon_store::ViewEngine::Fjall,
+            Self::Sled => klaxon_store::ViewEngine::Sled,
+        }
+    }
 }
 
 /// The engine's limits.
@@ -384,11 +396,11 @@ impl Config {
 
     /// As the store takes it.
     pub fn store_config(&self) -> klaxon_store::StoreConfig {
-        let ViewEngine::Fjall = self.store.view;
         klaxon_store::StoreConfig {
             segment_bytes: self.store.segment_bytes.0,
             retention: self.retention(),
             free_space_watermark_bytes: self.store.free_space_watermark.0,
+            view: klaxon_store::ViewConfig { engine: self.store.view.of_store(), ..Default::default() },
             ..klaxon_store::StoreConfig::new(&self.store.dir)
         }
     }
@@ -485,6 +497,9 @@ impl Config {
         }
         if store.history_max_bytes.0 / 2 < store.segment_bytes.0 {
             return Some(("store.history_max_bytes", "must be at least twice store.segment_bytes".to_owned()));
+        }
+        if !store.view.of_store().is_built() {
+            return Some(("store.view", "this build has no sled; build with `--features sled`, or set \"fjall\"".to_owned()));
         }
         let at_least_a_second = [
             ("store.history_max_age", store.history_max_age),
@@ -607,6 +622,20 @@ mod tests {
         let drain = Duration::from_secs(5);
         assert_eq!(config.http_config(drain), klaxon_api::http::HttpConfig { drain, ..Default::default() });
         assert_eq!(BATCH_EVENTS_LIMIT, klaxon_store::publish::SUBMISSION_ENTRIES_MAX);
+    }
+
+    #[cfg(not(feature = "sled"))]
+    #[test]
+    fn a_build_without_sled_says_so_where_it_is_set() {
+        let view = error("[store]\ndir = \"x\"\nview = \"sled\"\n");
+        assert_eq!(view, "k.toml:3: store.view: this build has no sled; build with `--features sled`, or set \"fjall\"");
+    }
+
+    #[cfg(feature = "sled")]
+    #[test]
+    fn a_build_with_sled_takes_it() {
+        let config = Config::parse("[store]\nview = \"sled\"\n", Path::new("k.toml")).expect("is right");
+        assert_eq!(config.store_config().view.engine, klaxon_store::ViewEngine::Sled);
     }
 
     #[test]

@@ -118,7 +118,10 @@ fn an_operator_at_a_site_that_is_cut_off() {
     assert!(site.node.wait().expect("ends").success());
     assert_eq!(site.json(&["alarms", "--offline", "klaxon-data"])["alarms"][0]["id"], *id);
     site.ok(&["store", "rebuild"]);
+    assert_eq!(site.json(&["store", "info"])["view"], "fjall");
+    assert!(site.ok(&["store", "info"]).contains("kept by fjall"));
     site.ok(&["store", "restore", "copy", "--data", "restored"]);
+    assert_eq!(site.json(&["store", "info", "restored"])["view"], Value::Null);
     assert_eq!(site.run(&["store", "restore", "copy", "--data", "restored"]).status.code(), Some(1), "it is there already");
     assert_eq!(site.json(&["alarms", "--offline", "restored"])["alarms"][0]["id"], *id);
 }

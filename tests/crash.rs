@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use harness::load::Reporter;
-use harness::{Chance, Setup, is_long, oracle, scratch, seeds, wait_until};
+use harness::{Chance, Setup, is_long, oracle, scratch, seeds, view_of, wait_until};
 use serde_json::json;
 
 /// What the kills of a run hit: a run in which they hit nothing shows nothing.
@@ -24,14 +24,15 @@ struct Hits {
 
 /// Kills a node `kills` times. In every second life the shim kills it in the middle of a frame or right behind one.
 fn kill_again_and_again(seed: u64, kills: u64) -> Hits {
-    println!("seed {seed}");
+    let view = view_of(seed);
+    println!("seed {seed}, view in {view}");
     let scratch = scratch("crash-");
     let data = scratch.path().join("data");
     let order = scratch.path().join("kill");
     let mut chance = Chance::new(seed);
     let setup = Setup::new(&data)
         // Small segments and little history beside them, so that kills hit rolling and carrying forward as well.
-        .config("[store]\nsegment_bytes = \"1MiB\"\nhistory_max_bytes = \"1GiB\"")
+        .config(&format!("[store]\nsegment_bytes = \"1MiB\"\nhistory_max_bytes = \"1GiB\"\nview = \"{view}\""))
         .shim()
         .env("KLAXON_SHIM_KILL", &order.to_string_lossy());
     let mut reporters: Vec<_> = (0..3).map(|n| Reporter::new(&format!("r{n}"), 60, seed + n)).collect();

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use harness::load::Reporter;
-use harness::{Chance, Setup, is_long, oracle, scratch, seeds, wait_until};
+use harness::{Chance, Setup, VIEWS, is_long, oracle, scratch, seeds, wait_until};
 use serde_json::json;
 
 /// A file system in a file, mounted; unmounted when dropped.
@@ -134,32 +134,35 @@ fn a_disk_that_is_full_in_the_middle_of_a_frame_loses_nothing() {
     if !can_mount() {
         return;
     }
-    let scratch = scratch("enospc-");
-    let mount = LoopMount::new(scratch.path(), "disk", 48);
-    // The watermark is as good as off: appends themselves meet the end of the disk.
-    let setup = Setup::new(&mount.dir.join("data"))
-        .config("[store]\nfree_space_watermark = \"1B\"\nsegment_bytes = \"4MiB\"\nhistory_max_bytes = \"1GiB\"");
-    let node = setup.start();
-    let mut reporters: Vec<_> = (0..2).map(|n| Reporter::new(&format!("r{n}"), 200, n)).collect();
-    let agent = harness::agent();
-    let ballast = mount.dir.join("ballast");
-    std::fs::write(&ballast, vec![1; 12 << 20]).expect("fits");
-    for reporter in &mut reporters {
-        let mut sent = 0;
-        while reporter.send(&agent, &node.base, 700) {
-            sent += 1;
-            assert!(sent < 2000, "the disk never filled");
+    for view in VIEWS {
+        let scratch = scratch("enospc-");
+        let mount = LoopMount::new(scratch.path(), "disk", 48);
+        // The watermark is as good as off: appends themselves meet the end of the disk.
+        let setup = Setup::new(&mount.dir.join("data"))
+            .config("[store]\nfree_space_watermark = \"1B\"\nsegment_bytes = \"4MiB\"\nhistory_max_bytes = \"1GiB\"")
+            .config(&format!("view = \"{view}\""));
+        let node = setup.start();
+        let mut reporters: Vec<_> = (0..2).map(|n| Reporter::new(&format!("r{n}"), 200, n)).collect();
+        let agent = harness::agent();
+        let ballast = mount.dir.join("ballast");
+        std::fs::write(&ballast, vec![1; 12 << 20]).expect("fits");
+        for reporter in &mut reporters {
+            let mut sent = 0;
+            while reporter.send(&agent, &node.base, 700) {
+                sent += 1;
+                assert!(sent < 2000, "the disk never filled");
+            }
         }
+        assert!(node.json("/alarms?cleared=any")["alarms"].as_array().is_some_and(|alarms| !alarms.is_empty()));
+        std::fs::remove_file(&ballast).expect("can be removed");
+        for reporter in &mut reporters {
+            reporter.settle(&node.base);
+        }
+        oracle::compare(&node, &reporters);
+        node.kill();
+        let node = setup.start();
+        oracle::compare(&node, &reporters);
     }
-    assert!(node.json("/alarms?cleared=any")["alarms"].as_array().is_some_and(|alarms| !alarms.is_empty()));
-    std::fs::remove_file(&ballast).expect("can be removed");
-    for reporter in &mut reporters {
-        reporter.settle(&node.base);
-    }
-    oracle::compare(&node, &reporters);
-    node.kill();
-    let node = setup.start();
-    oracle::compare(&node, &reporters);
 }
 
 #[test]
@@ -225,14 +228,16 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
         return;
     }
     let images = if is_long() { 12 } else { 5 };
-    for seed in seeds(1, 4) {
-        println!("seed {seed}");
+    for (seed, view) in seeds(1, 4).into_iter().flat_map(|seed| VIEWS.iter().map(move |view| (seed, view))) {
+        println!("seed {seed}, view in {view}");
         let scratch = scratch("power-");
         let mount = LoopMount::new(scratch.path(), "disk", 512);
-        let config = "[store]\nfree_space_watermark = \"8MiB\"\nsegment_bytes = \"2MiB\"\nhistory_max_bytes = \"1GiB\"";
+        let config = format!(
+            "[store]\nfree_space_watermark = \"8MiB\"\nsegment_bytes = \"2MiB\"\nhistory_max_bytes = \"1GiB\"\nview = \"{view}\""
+        );
         let mut chance = Chance::new(seed);
         let reporters: Vec<_> = (0..2).map(|n| Mutex::new(Reporter::new(&format!("r{n}"), 80, seed + n))).collect();
-        let setup = Setup::new(&mount.dir.join("data")).config(config);
+        let setup = Setup::new(&mount.dir.join("data")).config(&config);
         let lies = std::env::var_os("KLAXON_SHIM_SYNC_LIES").is_some();
         let node = if lies { setup.shim().start() } else { setup.start() };
         for image in 0..images {
@@ -256,11 +261,14 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
                 node.signal(rustix::process::Signal::CONT);
                 (cut, known)
             });
-            let revived = Setup::new(&cut.dir.join("data")).config(config).start();
+            let revived = Setup::new(&cut.dir.join("data")).config(&config).start();
             for reporter in &mut known {
                 reporter.settle(&revived.base);
             }
             oracle::compare(&revived, &known);
+            if revived.log_text().contains("the view is built anew") {
+                println!("image {image}: the view was built anew");
+            }
             assert!(revived.stop().success());
             let image = cut.image.clone();
             drop(cut);
@@ -271,9 +279,16 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
 
 #[test]
 fn damage_is_refused_or_mended_and_said_and_never_silently_wrong() {
+    for view in VIEWS {
+        damage_with(view);
+    }
+}
+
+fn damage_with(view: &str) {
+    println!("view in {view}");
     let scratch = scratch("damage-");
     let data = scratch.path().join("data");
-    let setup = Setup::new(&data).config("[store]\nsegment_bytes = \"1MiB\"");
+    let setup = Setup::new(&data).config(&format!("[store]\nsegment_bytes = \"1MiB\"\nview = \"{view}\""));
     let mut reporter = Reporter::new("r", 100, 5);
     let node = setup.start();
     let agent = harness::agent();
@@ -385,24 +400,64 @@ fn files_under(dir: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn a_deleted_view_is_built_anew_and_is_the_same() {
-    let scratch = scratch("view-");
-    let data = scratch.path().join("data");
-    let setup = Setup::new(&data).config("[store]\nsegment_bytes = \"1MiB\"");
-    let node = setup.start();
-    let mut reporter = Reporter::new("r", 300, 9);
-    let agent = harness::agent();
-    for _ in 0..6 {
-        assert!(reporter.send(&agent, &node.base, 500));
+    for view in VIEWS {
+        let scratch = scratch("view-");
+        let data = scratch.path().join("data");
+        let setup = Setup::new(&data).config(&format!("[store]\nsegment_bytes = \"1MiB\"\nview = \"{view}\""));
+        let node = setup.start();
+        let mut reporter = Reporter::new("r", 300, 9);
+        let agent = harness::agent();
+        for _ in 0..6 {
+            assert!(reporter.send(&agent, &node.base, 500));
+        }
+        assert!(node.stop().success());
+        let node = setup.start();
+        let before = node.alarms();
+        assert!(node.stop().success());
+        std::fs::remove_dir_all(data.join("view")).expect("can be removed");
+        let node = setup.start();
+        assert_eq!(node.alarms(), before);
+        assert!(node.log_text().contains("view"), "{}", node.log_text());
+        oracle::compare(&node, std::slice::from_ref(&reporter));
     }
+}
+
+#[cfg(feature = "sled")]
+#[test]
+fn another_engine_of_the_view_builds_it_anew_and_says_so() {
+    let scratch = scratch("engines-");
+    let data = scratch.path().join("data");
+    let with = |view: &str| Setup::new(&data).config(&format!("[store]\nview = \"{view}\""));
+    let node = with("fjall").start();
+    let mut reporter = Reporter::new("r", 300, 11);
+    assert!(reporter.send(&harness::agent(), &node.base, 2000));
     assert!(node.stop().success());
-    let node = setup.start();
-    let before = node.alarms();
-    assert!(node.stop().success());
-    std::fs::remove_dir_all(data.join("view")).expect("can be removed");
-    let node = setup.start();
-    assert_eq!(node.alarms(), before);
-    assert!(node.log_text().contains("view"), "{}", node.log_text());
-    oracle::compare(&node, std::slice::from_ref(&reporter));
+    let info = |view: &str| {
+        let output = harness::klaxon().args(["--json", "store", "info"]).arg(&data).output().expect("it runs");
+        let info: serde_json::Value = serde_json::from_slice(&output.stdout).expect("is JSON");
+        assert_eq!(info["view"], view);
+    };
+    info("fjall");
+    for (before, now) in [("fjall", "sled"), ("sled", "fjall")] {
+        let node = with(now).start();
+        let said = node.log_text();
+        assert!(said.contains("the view is built anew"), "{said}");
+        assert!(said.contains(&format!("{before} keeps it, and {now} is to")), "{said}");
+        oracle::compare(&node, std::slice::from_ref(&reporter));
+        // A kill, and the next start goes on with what is there.
+        node.kill();
+        std::fs::write(data.with_extension("log"), "").expect("can be emptied");
+        let node = with(now).start();
+        assert!(!node.log_text().contains("built anew"), "{}", node.log_text());
+        oracle::compare(&node, std::slice::from_ref(&reporter));
+        assert!(node.stop().success());
+        info(now);
+        for command in ["rebuild", "verify"] {
+            let output = harness::klaxon().args(["store", command]).arg(&data).output().expect("it runs");
+            assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        info(now);
+    }
 }
 
 #[test]

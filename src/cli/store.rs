@@ -152,6 +152,7 @@ fn info(output: &Output, dir: &Path) -> Outcome {
     // The identity is ahead of the journal from a restore until the next start.
     let epoch = node["epoch"].as_u64().unwrap_or(cursor.epoch.0);
     let (segments, bytes) = journal_size(dir)?;
+    let view = offline::view_engine(dir).map(klaxon_store::ViewEngine::as_str);
     if output.json {
         return Ok(output.json(&json!({
             "dir": dir,
@@ -159,6 +160,7 @@ fn info(output: &Output, dir: &Path) -> Outcome {
             "epoch": epoch,
             "segments": segments,
             "journal_bytes": bytes,
+            "view": view,
             "last_seq": cursor.last_seq,
             "position": state.position(),
             "applied": cursor.applied,
@@ -175,6 +177,7 @@ fn info(output: &Output, dir: &Path) -> Outcome {
         ("epoch", if epoch == cursor.epoch.0 { epoch.to_string() } else { format!("{epoch}, begins with the next start") }),
         ("changes", format!("{} in epoch {}", cursor.last_seq, cursor.epoch)),
         ("journal", format!("{} in {segments} segments", Size(bytes))),
+        ("view", view.map_or("none, the next start builds it".to_owned(), |engine| format!("kept by {engine}"))),
         ("position", format!("{}, applied up to {}", state.position(), cursor.applied)),
         ("alarms", format!("{active} active, {} cleared, of {} sites", counts.cleared, counts.sites.len())),
     ];

@@ -98,19 +98,23 @@ pub fn restore(from: &Path, dir: &Path) -> Result<BackupReport, BackupError> {
     Ok(report)
 }
 
-/// Removes the view and the indexes of the store in `dir`, which nobody may have open, and builds them anew.
+/// Removes the view and the indexes of the store in `dir`, which nobody may have open, and builds them anew. The engine that
+/// keeps the view goes on keeping it.
 pub fn rebuild(dir: &Path) -> Result<OpenReport, BackupError> {
     if NodeIdentity::read(dir)?.is_none() {
         return Err(OfflineError::NoStore { dir: dir.to_owned() }.into());
     }
     let lock = open::lock(dir)?;
+    let mut config = StoreConfig::new(dir);
+    config.view.engine = offline::view_engine(dir).unwrap_or_default();
+    open::check(&config)?;
     files::remove_dir(&view_path(dir)).map_err(failed("remove", dir))?;
     let journal = open::journal_path(dir);
     for segment in scan::find(&journal).map_err(OpenError::from)?.segments {
         let index = index_path(&segment.path);
         files::remove_file(&index).map_err(failed("remove", &index))?;
     }
-    let (store, writer, report) = open::open_locked(StoreConfig::new(dir), lock)?;
+    let (store, writer, report) = open::open_locked(config, lock)?;
     store.build_indexes().map_err(|error| BackupError::Index(Box::new(error)))?;
     writer.close()?;
     Ok(report)

@@ -46,9 +46,9 @@ impl Default for Retention {
 pub struct ViewConfig {
     /// What keeps it.
     pub engine: ViewEngine,
-    /// The engine's block cache.
+    /// The engine's cache of blocks or pages.
     pub cache_bytes: u64,
-    /// A memtable of this size is written out.
+    /// A memtable of this size is written out. sled has none.
     pub memtable_bytes: u64,
 }
 
@@ -58,6 +58,29 @@ pub enum ViewEngine {
     /// fjall.
     #[default]
     Fjall,
+    /// sled 0.34.7, with the feature `sled`.
+    Sled,
+}
+
+impl ViewEngine {
+    /// All, also those that this build lacks.
+    pub const ALL: [Self; 2] = [Self::Fjall, Self::Sled];
+
+    /// Its name, as in the settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fjall => "fjall",
+            Self::Sled => "sled",
+        }
+    }
+
+    /// Whether this build has it.
+    pub fn is_built(self) -> bool {
+        match self {
+            Self::Fjall => true,
+            Self::Sled => cfg!(feature = "sled"),
+        }
+    }
 }
 
 impl StoreConfig {

@@ -76,9 +76,12 @@ impl Keeper {
             if stop {
                 let path = view_path(&self.shared.config.dir);
                 let synced = written.and_then(|()| self.sync_view());
-                // Nothing writes to it any more once it is dropped.
-                self.view = None;
-                synced.and_then(|()| seal::write(&path)).map_err(|error| CloseError::View(error.to_string()))?;
+                // Nothing writes to it any more once it is closed.
+                let closed = self.view.take().map_or(Ok(()), View::close);
+                synced
+                    .and(closed)
+                    .and_then(|()| seal::write(&path, seal::Use::AtRest))
+                    .map_err(|error| CloseError::View(error.to_string()))?;
                 return marked.map_err(CloseError::HighWater);
             }
             if let Err(error) = marked {
@@ -122,7 +125,12 @@ impl Keeper {
     fn give_up(&mut self, error: &ViewError) {
         match self.view.take() {
             Some(view) if matches!(error, ViewError::Panicked) => view.abandon(),
-            _ => {}
+            Some(view) => {
+                if let Err(error) = view.close() {
+                    tracing::warn!(%error, "the view could not be closed");
+                }
+            }
+            None => {}
         }
     }
 

@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 
 use klaxon_schemas::ids::Position;
 
+use crate::config::ViewEngine;
 use crate::journal::frame::{Kind, RawRecord};
 use crate::journal::index::{SegmentIndex, index_path};
 use crate::journal::scan::{self, Found, ScanError};
 use crate::journal::segment::Segment;
 use crate::journal::{DamageError, FORMAT, record};
+use crate::keeper::view_path;
 use crate::lock::RetentionLock;
 use crate::node::{HighWater, NodeError, NodeIdentity};
 use crate::open::{self, TornTail};
 use crate::state::State;
+use crate::view;
 
 /// Why the files cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +89,11 @@ pub fn read_state(dir: &Path) -> Result<State, OfflineError> {
     let mut state = State::default();
     read(dir, |record| open::fold(&mut state, record))?;
     Ok(state)
+}
+
+/// The engine that keeps the view of the store in `dir`, if there is one.
+pub fn view_engine(dir: &Path) -> Option<ViewEngine> {
+    view::kept_by(&view_path(dir))
 }
 
 /// Reads everything in `dir` and checks it. Damage is an error that names file and offset.

@@ -224,7 +224,8 @@ pub(crate) fn open_locked(config: StoreConfig, lock: StoreLock) -> Result<(Store
     Ok((Store::new(shared), writer, report))
 }
 
-fn check(config: &StoreConfig) -> Result<(), OpenError> {
+/// Whether the settings can be.
+pub(crate) fn check(config: &StoreConfig) -> Result<(), OpenError> {
     let refuse = |setting, reason| Err(OpenError::Config { setting, reason });
     if config.segment_bytes < SEGMENT_BYTES_MIN {
         return refuse("segment_bytes", "is below 64 KiB");
@@ -237,6 +238,9 @@ fn check(config: &StoreConfig) -> Result<(), OpenError> {
     }
     if config.view.memtable_bytes == 0 {
         return refuse("view.memtable_bytes", "is zero");
+    }
+    if !config.view.engine.is_built() {
+        return refuse("view.engine", "is sled, and this build has no sled; build with `--features sled`");
     }
     Ok(())
 }

@@ -18,6 +18,14 @@ use serde_json::Value;
 /// How long a test waits for a state before it gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The engines of the view that this build has. What kills, power cuts and damage do is tried on each.
+pub(crate) const VIEWS: &[&str] = if cfg!(feature = "sled") { &["fjall", "sled"] } else { &["fjall"] };
+
+/// The engine for a run with `seed`: the same each time.
+pub(crate) fn view_of(seed: u64) -> &'static str {
+    VIEWS[usize::try_from(seed % VIEWS.len() as u64).expect("small")]
+}
+
 /// The program under test.
 pub(crate) fn klaxon() -> Command {
     Command::new(env!("CARGO_BIN_EXE_klaxon"))
@@ -322,12 +330,12 @@ impl Chance {
     }
 }
 
-/// The seeds of a run: a few, or all with `--long`; `KLAXON_SEED` names one.
+/// The seeds of a run: a few, or all with `--long`; `KLAXON_SEED` names one. Even and odd ones take turns.
 pub(crate) fn seeds(few: u64, all: u64) -> Vec<u64> {
     if let Ok(seed) = std::env::var("KLAXON_SEED") {
         return vec![seed.parse().expect("KLAXON_SEED is a number")];
     }
-    let from = u64::from(std::process::id());
+    let from = u64::from(std::process::id()) & !1;
     let count = if is_long() { all } else { few };
     (0..count).map(|n| if n < few / 2 { n } else { from + n }).collect()
 }

@@ -5,7 +5,7 @@ use crate::{OpenError, offline};
 use klaxon_schemas::entry::NewEpoch;
 use proptest::prelude::*;
 
-fn alarms(store: &Store) -> Vec<Alarm> {
+pub(super) fn alarms(store: &Store) -> Vec<Alarm> {
     store.read().alarms().map(|alarm| Alarm::clone(alarm)).collect()
 }
 
@@ -143,55 +143,59 @@ fn a_missing_segment_is_refused_also_when_the_view_and_the_indexes_are_there() {
 
 #[test]
 fn a_tail_that_went_missing_begins_a_new_epoch_beyond_it() {
-    let dir = tempfile::tempdir().expect("makes");
-    let (mut toy, first) = Toy::open(dir.path());
-    toy.commit(&[Step::Raise(1)]);
-    let segment = dir.path().join("journal/00000000000000000001.seg");
-    let (length, held) = (std::fs::metadata(&segment).expect("is there").len(), alarms(&toy.store));
-    let kept = toy.store.info().last_position;
-    toy.commit(&[Step::Raise(2)]);
-    let lost = toy.store.info().last_position;
-    toy.close();
-    let cut = || std::fs::OpenOptions::new().write(true).open(&segment).expect("opens").set_len(length).expect("cuts");
-    cut();
-    let (mut toy, report) = Toy::open(dir.path());
-    let missing = report.tail_missing.expect("is noticed");
-    assert_eq!((missing.from, missing.to), (kept.plus(1), lost));
-    assert_eq!(report.new_epoch, Some(NewEpoch::TailMissing));
-    assert!(report.epoch > first.epoch);
-    assert!(toy.writer.next_position() > lost);
-    assert_eq!(alarms(&toy.store), held);
-    toy.seq = 10;
-    toy.commit(&[Step::Raise(3)]);
-    let page = toy.store.changes_after(Position(0), 100).expect("reads over the gap");
-    assert_eq!((page.items.len(), page.reached), (2, toy.store.info().last_position));
-    let now = alarms(&toy.store);
-    toy.close();
-    let (toy, report) = Toy::open(dir.path());
-    assert_eq!((report.tail_missing, report.view_rebuilt), (None, None));
-    assert_eq!(alarms(&toy.store), now);
-    assert_eq!(offline::read_state(dir.path()).expect("reads"), *toy.store.read().state());
+    for engine in engines() {
+        let dir = tempfile::tempdir().expect("makes");
+        let (mut toy, first) = Toy::open_in(dir.path(), engine);
+        toy.commit(&[Step::Raise(1)]);
+        let segment = dir.path().join("journal/00000000000000000001.seg");
+        let (length, held) = (std::fs::metadata(&segment).expect("is there").len(), alarms(&toy.store));
+        let kept = toy.store.info().last_position;
+        toy.commit(&[Step::Raise(2)]);
+        let lost = toy.store.info().last_position;
+        toy.close();
+        let cut = || std::fs::OpenOptions::new().write(true).open(&segment).expect("opens").set_len(length).expect("cuts");
+        cut();
+        let (mut toy, report) = Toy::open_in(dir.path(), engine);
+        let missing = report.tail_missing.expect("is noticed");
+        assert_eq!((missing.from, missing.to), (kept.plus(1), lost));
+        assert_eq!(report.new_epoch, Some(NewEpoch::TailMissing));
+        assert!(report.epoch > first.epoch);
+        assert!(toy.writer.next_position() > lost);
+        assert_eq!(alarms(&toy.store), held);
+        toy.seq = 10;
+        toy.commit(&[Step::Raise(3)]);
+        let page = toy.store.changes_after(Position(0), 100).expect("reads over the gap");
+        assert_eq!((page.items.len(), page.reached), (2, toy.store.info().last_position));
+        let now = alarms(&toy.store);
+        toy.close();
+        let (toy, report) = Toy::open_in(dir.path(), engine);
+        assert_eq!((report.tail_missing, report.view_rebuilt), (None, None));
+        assert_eq!(alarms(&toy.store), now);
+        assert_eq!(offline::read_state(dir.path()).expect("reads"), *toy.store.read().state());
+    }
 }
 
 #[test]
 fn a_last_frame_that_was_known_to_be_written_is_missed() {
-    let dir = tempfile::tempdir().expect("makes");
-    let (mut toy, _) = Toy::open(dir.path());
-    toy.commit(&[Step::Raise(1)]);
-    let held = alarms(&toy.store);
-    toy.commit(&[Step::Raise(2)]);
-    toy.close();
-    std::fs::remove_dir_all(dir.path().join("view")).expect("removes");
-    let segment = dir.path().join("journal/00000000000000000001.seg");
-    let mut bytes = std::fs::read(&segment).expect("reads");
-    let last = bytes.len() - 10;
-    bytes[last] ^= 1;
-    std::fs::write(&segment, bytes).expect("writes");
-    // It looks like a torn tail and is cut as one, but the high-water mark knows that somebody was told of it.
-    let (toy, report) = Toy::open(dir.path());
-    assert!(report.torn_tail.is_some() && report.tail_missing.is_some(), "{report:?}");
-    assert_eq!(report.new_epoch, Some(NewEpoch::TailMissing));
-    assert_eq!(alarms(&toy.store), held);
+    for engine in engines() {
+        let dir = tempfile::tempdir().expect("makes");
+        let (mut toy, _) = Toy::open_in(dir.path(), engine);
+        toy.commit(&[Step::Raise(1)]);
+        let held = alarms(&toy.store);
+        toy.commit(&[Step::Raise(2)]);
+        toy.close();
+        std::fs::remove_dir_all(dir.path().join("view")).expect("removes");
+        let segment = dir.path().join("journal/00000000000000000001.seg");
+        let mut bytes = std::fs::read(&segment).expect("reads");
+        let last = bytes.len() - 10;
+        bytes[last] ^= 1;
+        std::fs::write(&segment, bytes).expect("writes");
+        // It looks like a torn tail and is cut as one, but the high-water mark knows that somebody was told of it.
+        let (toy, report) = Toy::open_in(dir.path(), engine);
+        assert!(report.torn_tail.is_some() && report.tail_missing.is_some(), "{report:?}");
+        assert_eq!(report.new_epoch, Some(NewEpoch::TailMissing));
+        assert_eq!(alarms(&toy.store), held);
+    }
 }
 
 #[test]
@@ -234,23 +238,25 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
     fn a_view_with_a_flipped_bit_is_built_anew_or_right(file in 0usize..100, place in 0.0f64..1.0, bit in 0u8..8) {
-        let dir = tempfile::tempdir().expect("makes");
-        let (mut toy, _) = Toy::open(dir.path());
-        toy.raise(1, 60, 20);
-        let held = alarms(&toy.store);
-        toy.close();
-        let mut files = Vec::new();
-        list(&dir.path().join("view"), &mut files);
-        files.sort();
-        let path = &files[file % files.len()];
-        let mut bytes = std::fs::read(path).expect("reads");
-        if !bytes.is_empty() {
-            let at = ((bytes.len() - 1) as f64 * place) as usize;
-            bytes[at] ^= 1 << bit;
-            std::fs::write(path, bytes).expect("writes");
+        for engine in engines() {
+            let dir = tempfile::tempdir().expect("makes");
+            let (mut toy, _) = Toy::open_in(dir.path(), engine);
+            toy.raise(1, 60, 20);
+            let held = alarms(&toy.store);
+            toy.close();
+            let mut files = Vec::new();
+            list(&dir.path().join("view"), &mut files);
+            files.sort();
+            let path = &files[file % files.len()];
+            let mut bytes = std::fs::read(path).expect("reads");
+            if !bytes.is_empty() {
+                let at = ((bytes.len() - 1) as f64 * place) as usize;
+                bytes[at] ^= 1 << bit;
+                std::fs::write(path, bytes).expect("writes");
+            }
+            let (toy, _) = Toy::open_in(dir.path(), engine);
+            prop_assert_eq!(alarms(&toy.store), held);
         }
-        let (toy, _) = Toy::open(dir.path());
-        prop_assert_eq!(alarms(&toy.store), held);
     }
 }
 
@@ -287,21 +293,23 @@ fn the_files_of_the_view_that_have_no_checksum_of_their_own_are_sealed() {
 
 #[test]
 fn a_view_at_which_the_last_start_ended_is_not_tried_again() {
-    let dir = tempfile::tempdir().expect("makes");
-    let (mut toy, _) = Toy::open(dir.path());
-    toy.raise(1, 20, 20);
-    let held = alarms(&toy.store);
-    toy.close();
-    std::fs::write(dir.path().join("view.opening"), "").expect("writes");
-    let (toy, report) = Toy::open(dir.path());
-    assert!(report.view_rebuilt.is_some_and(|why| why.contains("did not come to an end")));
-    assert_eq!(alarms(&toy.store), held);
-    toy.close();
-    let (_toy, report) = Toy::open(dir.path());
-    assert_eq!(report.view_rebuilt, None);
+    for engine in engines() {
+        let dir = tempfile::tempdir().expect("makes");
+        let (mut toy, _) = Toy::open_in(dir.path(), engine);
+        toy.raise(1, 20, 20);
+        let held = alarms(&toy.store);
+        toy.close();
+        std::fs::write(dir.path().join("view.opening"), "").expect("writes");
+        let (toy, report) = Toy::open_in(dir.path(), engine);
+        assert!(report.view_rebuilt.is_some_and(|why| why.contains("did not come to an end")));
+        assert_eq!(alarms(&toy.store), held);
+        toy.close();
+        let (_toy, report) = Toy::open_in(dir.path(), engine);
+        assert_eq!(report.view_rebuilt, None);
+    }
 }
 
-fn list(dir: &Path, files: &mut Vec<std::path::PathBuf>) {
+pub(super) fn list(dir: &Path, files: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(dir).expect("lists") {
         let path = entry.expect("lists").path();
         if path.is_dir() { list(&path, files) } else { files.push(path) }

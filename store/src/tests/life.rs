@@ -24,73 +24,79 @@ fn stored(store: &Store) -> Vec<Alarm> {
 
 #[test]
 fn what_is_committed_is_there_now_and_after_a_close() {
-    let dir = tempfile::tempdir().expect("makes");
-    let (mut toy, report) = Toy::open(dir.path());
-    assert_eq!(report.new_epoch, Some(NewEpoch::FirstStart));
-    assert_eq!(report.view_rebuilt, None);
-    some_life(&mut toy);
-    let alarms = held(&toy);
-    assert_eq!(stored(&toy.store), alarms);
-    assert_eq!(toy.store.read().records().count(), 40);
-    let items = toy.items();
-    let position = toy.store.info().last_position;
-    toy.close();
+    for engine in engines() {
+        let dir = tempfile::tempdir().expect("makes");
+        let (mut toy, report) = Toy::open_in(dir.path(), engine);
+        assert_eq!(report.new_epoch, Some(NewEpoch::FirstStart));
+        assert_eq!(report.view_rebuilt, None);
+        some_life(&mut toy);
+        let alarms = held(&toy);
+        assert_eq!(stored(&toy.store), alarms);
+        assert_eq!(toy.store.read().records().count(), 40);
+        let items = toy.items();
+        let position = toy.store.info().last_position;
+        toy.close();
 
-    let (toy, report) = Toy::open(dir.path());
-    assert_eq!((report.replayed_records, report.view_rebuilt, report.torn_tail), (0, None, None));
-    assert_eq!(stored(&toy.store), alarms);
-    assert_eq!(toy.store.read().position(), position);
-    assert_eq!(toy.writer.next_position(), position.plus(1));
-    assert_eq!(toy.items(), items, "the ring and the files tell the same");
-    assert_eq!(offline::read_state(dir.path()).expect("reads"), *toy.store.read().state());
-    let entry = toy.store.entry(Position(1)).expect("reads").expect("is there");
-    assert_eq!((entry.position, entry.wall), (Position(1), at(1)));
-    assert_eq!(toy.store.entry(Position(8)).expect("reads"), None, "a change stands there");
-    toy.close();
+        let (toy, report) = Toy::open_in(dir.path(), engine);
+        assert_eq!((report.replayed_records, report.view_rebuilt, report.torn_tail), (0, None, None));
+        assert_eq!(stored(&toy.store), alarms);
+        assert_eq!(toy.store.read().position(), position);
+        assert_eq!(toy.writer.next_position(), position.plus(1));
+        assert_eq!(toy.items(), items, "the ring and the files tell the same");
+        assert_eq!(offline::read_state(dir.path()).expect("reads"), *toy.store.read().state());
+        let entry = toy.store.entry(Position(1)).expect("reads").expect("is there");
+        assert_eq!((entry.position, entry.wall), (Position(1), at(1)));
+        assert_eq!(toy.store.entry(Position(8)).expect("reads"), None, "a change stands there");
+        toy.close();
+    }
 }
 
 #[test]
 fn a_kill_loses_nothing_that_was_acknowledged() {
-    let (dir, after) = (tempfile::tempdir().expect("makes"), tempfile::tempdir().expect("makes"));
-    let (mut toy, _) = Toy::open(dir.path());
-    some_life(&mut toy);
-    let alarms = held(&toy);
-    let last = toy.store.info().last_position;
-    toy.kill(dir.path(), after.path());
-    let (toy, report) = Toy::open(after.path());
-    assert_eq!(report.tail_missing, None);
-    assert_eq!(stored(&toy.store), alarms);
-    assert_eq!(toy.store.info().last_position, last);
+    for engine in engines() {
+        let (dir, after) = (tempfile::tempdir().expect("makes"), tempfile::tempdir().expect("makes"));
+        let (mut toy, _) = Toy::open_in(dir.path(), engine);
+        some_life(&mut toy);
+        let alarms = held(&toy);
+        let last = toy.store.info().last_position;
+        toy.kill(dir.path(), after.path());
+        let (toy, report) = Toy::open_in(after.path(), engine);
+        assert_eq!(report.tail_missing, None);
+        assert_eq!(stored(&toy.store), alarms);
+        assert_eq!(toy.store.info().last_position, last);
+    }
 }
 
 #[test]
 fn the_view_and_the_indexes_can_be_lost() {
-    let dir = tempfile::tempdir().expect("makes");
-    let (mut toy, _) = Toy::open(dir.path());
-    toy.raise(1, 400, 20);
-    some_life(&mut toy);
-    let query = HistoryQuery { site: Some(Site::new("south").expect("valid")), limit: 1000, ..HistoryQuery::default() };
-    let history = toy.store.history(&query).expect("reads");
-    let alarms = stored(&toy.store);
-    assert!(toy.store.info().segments > 3, "{:?}", toy.store.info());
-    assert!(history.items.len() > 100);
-    toy.close();
+    for engine in engines() {
+        let dir = tempfile::tempdir().expect("makes");
+        let (mut toy, _) = Toy::open_in(dir.path(), engine);
+        toy.raise(1, 400, 20);
+        some_life(&mut toy);
+        let query = HistoryQuery { site: Some(Site::new("south").expect("valid")), limit: 1000, ..HistoryQuery::default() };
+        let history = toy.store.history(&query).expect("reads");
+        let alarms = stored(&toy.store);
+        assert!(toy.store.info().segments > 3, "{:?}", toy.store.info());
+        assert!(history.items.len() > 100);
+        toy.close();
 
-    std::fs::remove_dir_all(dir.path().join("view")).expect("removes");
-    for entry in std::fs::read_dir(dir.path().join("journal")).expect("lists") {
-        let path = entry.expect("lists").path();
-        if path.extension().is_some_and(|extension| extension == "idx") {
-            std::fs::remove_file(path).expect("removes");
+        std::fs::remove_dir_all(dir.path().join("view")).expect("removes");
+        for entry in std::fs::read_dir(dir.path().join("journal")).expect("lists") {
+            let path = entry.expect("lists").path();
+            if path.extension().is_some_and(|extension| extension == "idx") {
+                std::fs::remove_file(path).expect("removes");
+            }
         }
+        let (toy, report) = Toy::open_in(dir.path(), engine);
+        assert!(report.view_rebuilt.is_some());
+        assert_eq!(stored(&toy.store), alarms);
+        assert_eq!(toy.store.history(&query).expect("reads"), history);
+        toy.close();
+        let report = backup::rebuild(dir.path()).expect("rebuilds");
+        assert!(report.view_rebuilt.is_some());
+        assert_eq!(offline::verify(dir.path()).expect("is sound").bad_indexes, Vec::<std::path::PathBuf>::new());
     }
-    let (toy, report) = Toy::open(dir.path());
-    assert!(report.view_rebuilt.is_some());
-    assert_eq!(stored(&toy.store), alarms);
-    assert_eq!(toy.store.history(&query).expect("reads"), history);
-    toy.close();
-    let report = backup::rebuild(dir.path()).expect("rebuilds");
-    assert!(report.view_rebuilt.is_some());
-    assert_eq!(offline::verify(dir.path()).expect("is sound").bad_indexes, Vec::<std::path::PathBuf>::new());
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod index;
 mod life;
 mod query;
 mod retention;
+mod view;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +23,7 @@ use klaxon_schemas::severity::Severity;
 use klaxon_schemas::state::{Cursor, Seen, StateKey, StateRecord};
 use klaxon_schemas::time::{JournalTime, Timestamp};
 
-use crate::{AppendError, Durable, Frame, Item, OpenReport, Results, Store, StoreConfig, Writer};
+use crate::{AppendError, Durable, Frame, Item, OpenReport, Results, Store, StoreConfig, ViewEngine, Writer};
 
 fn at(number: u64) -> Timestamp {
     Timestamp::from_micros(1_700_000_000_000_000 + number as i64 * 1_000_000).expect("valid")
@@ -87,6 +88,18 @@ fn small(dir: &Path) -> StoreConfig {
     StoreConfig { segment_bytes: 64 * 1024, free_space_watermark_bytes: 0, ..StoreConfig::new(dir) }
 }
 
+/// The same with the view in `engine`.
+fn small_in(dir: &Path, engine: ViewEngine) -> StoreConfig {
+    let mut config = small(dir);
+    config.view.engine = engine;
+    config
+}
+
+/// The engines that this build has: what the view has a part in is tested with each.
+fn engines() -> impl Iterator<Item = ViewEngine> {
+    ViewEngine::ALL.into_iter().filter(|engine| engine.is_built())
+}
+
 fn event(number: u64) -> Arc<Event> {
     Arc::new(Event {
         key: key(number),
@@ -104,6 +117,10 @@ fn event(number: u64) -> Arc<Event> {
 impl Toy {
     fn open(dir: &Path) -> (Self, OpenReport) {
         Self::open_with(small(dir))
+    }
+
+    fn open_in(dir: &Path, engine: ViewEngine) -> (Self, OpenReport) {
+        Self::open_with(small_in(dir, engine))
     }
 
     fn open_with(config: StoreConfig) -> (Self, OpenReport) {
@@ -231,8 +248,9 @@ fn copy_dir(from: &Path, to: &Path) {
         let target = to.join(entry.file_name());
         if entry.file_type().expect("has a type").is_dir() {
             copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("copies");
+        } else if let Err(error) = std::fs::copy(entry.path(), target) {
+            // Of a store that is open: what is being replaced is gone again.
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
         }
     }
 }

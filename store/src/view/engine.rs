@@ -4,6 +4,8 @@
 use std::path::Path;
 
 use super::fjall::Fjall;
+#[cfg(feature = "sled")]
+use super::sled::Sled;
 use crate::config::{ViewConfig, ViewEngine};
 
 /// The most rows that a range gives.
@@ -69,6 +71,8 @@ impl Batch {
 #[derive(Debug)]
 pub(crate) enum Engine {
     Fjall(Fjall),
+    #[cfg(feature = "sled")]
+    Sled(Sled),
 }
 
 impl Engine {
@@ -76,6 +80,10 @@ impl Engine {
     pub(crate) fn open(dir: &Path, config: &ViewConfig) -> Result<Self, EngineError> {
         match config.engine {
             ViewEngine::Fjall => Fjall::open(dir, config).map(Self::Fjall),
+            #[cfg(feature = "sled")]
+            ViewEngine::Sled => Sled::open(dir, config).map(Self::Sled),
+            #[cfg(not(feature = "sled"))]
+            ViewEngine::Sled => unreachable!("a store does not open with an engine that this build lacks"),
         }
     }
 
@@ -83,6 +91,8 @@ impl Engine {
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
         match self {
             Self::Fjall(fjall) => fjall.get(table, key),
+            #[cfg(feature = "sled")]
+            Self::Sled(sled) => sled.get(table, key),
         }
     }
 
@@ -90,6 +100,8 @@ impl Engine {
     pub(crate) fn range(&self, table: Table, after: Option<&[u8]>, limit: usize) -> Result<Vec<Row>, EngineError> {
         match self {
             Self::Fjall(fjall) => fjall.range(table, after, limit.min(ROWS_MAX)),
+            #[cfg(feature = "sled")]
+            Self::Sled(sled) => sled.range(table, after, limit.min(ROWS_MAX)),
         }
     }
 
@@ -97,6 +109,8 @@ impl Engine {
     pub(crate) fn apply(&self, batch: Batch) -> Result<(), EngineError> {
         match self {
             Self::Fjall(fjall) => fjall.apply(batch),
+            #[cfg(feature = "sled")]
+            Self::Sled(sled) => sled.apply(batch),
         }
     }
 
@@ -104,6 +118,8 @@ impl Engine {
     pub(crate) fn sync(&self) -> Result<(), EngineError> {
         match self {
             Self::Fjall(fjall) => fjall.sync(),
+            #[cfg(feature = "sled")]
+            Self::Sled(sled) => sled.sync(),
         }
     }
 
@@ -111,6 +127,8 @@ impl Engine {
     pub(crate) fn bytes(&self) -> u64 {
         match self {
             Self::Fjall(fjall) => fjall.bytes(),
+            #[cfg(feature = "sled")]
+            Self::Sled(sled) => sled.bytes(),
         }
     }
 }

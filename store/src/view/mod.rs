@@ -6,7 +6,10 @@
 pub(crate) mod engine;
 mod fjall;
 pub(crate) mod seal;
+#[cfg(feature = "sled")]
+mod sled;
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,11 +20,12 @@ use klaxon_schemas::wire::v1;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::config::ViewConfig;
+use crate::config::{ViewConfig, ViewEngine};
 use crate::files;
 use crate::journal::{FORMAT, record};
 use crate::state::State;
 use engine::{Batch, Engine, EngineError, ROWS_MAX, Table};
+use seal::Use;
 
 /// Bytes before a value's payload: its checksum, and the position at which the journal holds it whole.
 const VALUE_HEADER_BYTES: usize = 12;
@@ -42,6 +46,14 @@ pub(crate) enum ViewError {
     /// There is none.
     #[error("it is missing")]
     Missing,
+    /// The setting has changed.
+    #[error("{is} keeps it, and {wanted} is to", is = is.as_str(), wanted = wanted.as_str())]
+    OtherEngine {
+        /// The engine that keeps it.
+        is: ViewEngine,
+        /// The one that is set.
+        wanted: ViewEngine,
+    },
     /// What is in its place cannot be removed.
     #[error("it cannot be removed")]
     Remove(#[source] std::io::Error),
@@ -66,6 +78,11 @@ pub(crate) enum ViewError {
 /// anew. The view must not be dropped after a panic, see [`View::abandon`].
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, ViewError>) -> Result<T, ViewError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(Err(ViewError::Panicked))
+}
+
+/// The engine that keeps the view in `dir`: each has its folder there.
+pub(crate) fn kept_by(dir: &Path) -> Option<ViewEngine> {
+    ViewEngine::ALL.into_iter().find(|engine| dir.join(engine.as_str()).is_dir())
 }
 
 /// What the view says of itself.
@@ -116,27 +133,34 @@ impl Dirty {
 impl View {
     /// Opens the view in `dir` and loads what it holds.
     pub(crate) fn open_and_load(dir: &Path, config: &ViewConfig, node_id: Uuid) -> Result<(Self, State), ViewError> {
+        let is = kept_by(dir).ok_or(ViewError::Missing)?;
+        if is != config.engine {
+            return Err(ViewError::OtherEngine { is, wanted: config.engine });
+        }
         let attempt = seal::Attempt::begin(dir)?;
         seal::check(dir)?;
+        // From here on the engine may write.
+        seal::write(dir, Use::Open)?;
         let opened = guarded(|| {
             let view = Self::open(dir, config, node_id)?;
             let state = view.load()?;
             Ok((view, state))
         })?;
-        seal::write(dir)?;
+        seal::write(dir, Use::Open)?;
         attempt.end()?;
         Ok(opened)
     }
 
     /// Removes the view in `dir`, and makes one that holds `all`.
     pub(crate) fn build(dir: &Path, config: &ViewConfig, node_id: Uuid, all: Dirty) -> Result<Self, ViewError> {
+        // Whichever engine kept it.
         files::remove_dir(dir).map_err(ViewError::Remove)?;
         let view = guarded(|| {
             let view = Self::open(dir, config, node_id)?;
             view.fill(all)?;
             Ok(view)
         })?;
-        seal::write(dir)?;
+        seal::write(dir, Use::Open)?;
         seal::Attempt::forget(dir)?;
         Ok(view)
     }
@@ -146,9 +170,20 @@ impl View {
         std::mem::forget(self);
     }
 
+    /// Ends its use, also if the engine panics at that.
+    pub(crate) fn close(self) -> Result<(), ViewError> {
+        guarded(|| {
+            drop(self);
+            Ok(())
+        })
+    }
+
     /// Opens the view in `dir`, making an empty one if there is none.
     pub(crate) fn open(dir: &Path, config: &ViewConfig, node_id: Uuid) -> Result<Self, ViewError> {
-        Ok(Self { engine: Engine::open(dir, config)?, node_id })
+        let own = dir.join(config.engine.as_str());
+        fs::create_dir_all(&own).map_err(ViewError::Io)?;
+        files::sync_dir(dir).and_then(|()| files::sync_parent(dir)).map_err(ViewError::Io)?;
+        Ok(Self { engine: Engine::open(&own, config)?, node_id })
     }
 
     /// The state that it holds.
