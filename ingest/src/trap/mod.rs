@@ -15,6 +15,8 @@ mod loss;
 mod map;
 mod pdu;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
