@@ -135,7 +135,7 @@ impl Mapper {
         };
         let mut text = format!("Link {} on {device}: interface {index}", if is_down { "down" } else { "up" });
         for name in ["if_descr", "if_name", "if_alias"] {
-            if let Some(value) = interface.get(name).map(shown).filter(|value| !value.is_empty() && !text.contains(&*value)) {
+            if let Some(value) = interface.get(name).map(shown).filter(|value| !value.is_empty() && !text.contains(value)) {
                 let _ = write!(text, ", {value}");
             }
         }
@@ -187,10 +187,10 @@ impl<'a> Interface<'a> {
                 _ => None,
             };
             interface.index = interface.index.or(named.filter(|index| *index > 0));
-            if let Some((.., name)) = IF_COLUMNS.iter().find(|(t, c, _)| (*t, *c) == (table, column)) {
-                if interface.get(name).is_none() {
-                    interface.columns.push((name, &varbind.value));
-                }
+            if let Some((.., name)) = IF_COLUMNS.iter().find(|(t, c, _)| (*t, *c) == (table, column))
+                && interface.get(name).is_none()
+            {
+                interface.columns.push((name, &varbind.value));
             }
         }
         interface

@@ -135,16 +135,19 @@ impl TrapSocket {
         queue.close();
     }
 
-    fn take(&self, buffer: &mut [u8], control: &mut Vec<u8>) -> io::Result<Datagram> {
+    fn take(&self, buffer: &mut [u8], control: &mut [u8]) -> io::Result<Datagram> {
         let mut iov = [IoSliceMut::new(buffer)];
         let flags = MsgFlags::MSG_DONTWAIT;
         let received = recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut iov, Some(control), flags)?;
         let from = received.address.as_ref().and_then(socket_address);
         let from = from.ok_or_else(|| io::Error::other("a datagram without a sender"))?;
-        let to = received.cmsgs()?.find_map(|message| match message {
-            ControlMessageOwned::Ipv4PacketInfo(address) => Some(LocalAddress::V4(address)),
-            ControlMessageOwned::Ipv6PacketInfo(address) => Some(LocalAddress::V6(address)),
-            _ => None,
+        // Without it the kernel chooses the address of an answer, as it does for most programs.
+        let to = received.cmsgs().ok().and_then(|mut messages| {
+            messages.find_map(|message| match message {
+                ControlMessageOwned::Ipv4PacketInfo(address) => Some(LocalAddress::V4(address)),
+                ControlMessageOwned::Ipv6PacketInfo(address) => Some(LocalAddress::V6(address)),
+                _ => None,
+            })
         });
         let length = received.bytes;
         Ok(Datagram { from, to, bytes: Bytes::copy_from_slice(&buffer[..length]) })
@@ -301,8 +304,31 @@ mod tests {
         socket.wake();
         socket.receive(&queue, &counts);
         assert_eq!(queue.waiting() as u64 + lost, 200);
-        assert_eq!(queue.take(1000).len() as u64, counts.datagrams.load(Ordering::Relaxed));
+        let taken = queue.take(1000);
+        assert_eq!(taken.len() as u64, counts.datagrams.load(Ordering::Relaxed));
+        assert!(taken.iter().all(|datagram| datagram.from == sender.local_addr().expect("is bound") && datagram.to.is_some()));
         assert!(queue.take(1000).is_empty(), "is closed");
+    }
+
+    #[test]
+    fn an_answer_comes_from_the_address_that_was_written_to() {
+        for (listen, ours) in [("0.0.0.0:0", "127.0.0.77"), ("[::]:0", "127.0.0.78"), ("[::]:0", "::1")] {
+            let Ok(socket) = TrapSocket::bind(listen.parse().expect("an address"), 65_536) else { continue };
+            let ours: IpAddr = ours.parse().expect("an address");
+            let to = SocketAddr::from((ours, socket.local_addr().expect("is bound").port()));
+            let sender = UdpSocket::bind(if ours.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }).expect("a port is free");
+            // Connected, it hears nobody else.
+            sender.connect(to).expect("can be sent to");
+            sender.set_read_timeout(Some(Duration::from_secs(5))).expect("can be set");
+            sender.send(b"inform").expect("can be sent");
+            let queue = Queue::new(10, 1 << 20);
+            socket.wake();
+            socket.receive(&queue, &TrapCounts::default());
+            let datagram = queue.take(1).pop().expect("it came");
+            socket.answer(&Reply::from(&datagram), b"response").expect("can be sent");
+            let mut answer = [0; 20];
+            assert_eq!(sender.recv(&mut answer).ok(), Some(8), "{listen} {ours}");
+        }
     }
 
     #[test]
