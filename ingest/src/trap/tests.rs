@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use klaxon_schemas::event::{ATTRIBUTES_MAX, Event, Report};
-use klaxon_schemas::names::Site;
+use klaxon_schemas::names::{AttributeValue, Site};
 use klaxon_schemas::severity::Severity;
 use proptest::prelude::*;
 
@@ -143,7 +143,7 @@ fn variables(event: &Event) -> std::collections::BTreeMap<String, String> {
     let all = || event.details.attributes.iter().map(|(name, value)| (name.to_string(), value.to_string()));
     let mut found: std::collections::BTreeMap<_, _> = all().filter(|(name, _)| name.starts_with("1.")).collect();
     let pieces = (1..).map_while(|number| event.details.attributes.get(&format!("varbinds.{number}")));
-    let lines: String = pieces.map(|piece| piece.as_str()).collect();
+    let lines: String = pieces.map(AttributeValue::as_str).collect();
     for line in lines.lines().filter(|line| line.ends_with('}')) {
         let line: serde_json::Value = serde_json::from_str(line).expect("is JSON");
         let text = |name: &str| line[name].as_str().expect("is a text").to_owned();
