@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
 use klaxon_ingest::collect::Collectors;
+use klaxon_ingest::trap::{TrapCounts, TrapDoors, TrapReceiver};
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_store::door::Door;
 use klaxon_store::publish::{self, Publisher};
@@ -26,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::run::{Settings, greeting};
-use crate::config::Config;
+use crate::config::{Config, TrapsConfig};
 use crate::follow::{Control, Follow, FollowError, FollowStatus, Parts};
 use crate::log::LogHandle;
 
@@ -121,20 +122,31 @@ impl Node {
         let listen = tcp.local_addr()?;
         let socket = self.config.socket_path();
         let unix = bind_unix(&socket)?;
-        let door = |name: &str| Door::new(name.parse().expect("is a word"), self.publisher.clone(), self.store.clone());
-        let collect = door("collect");
+        let traps = self.bind_traps()?;
+        let traps_listen = traps.as_ref().map(TrapReceiver::local_addr);
+        let trap_doors = TrapDoors { traps: self.door("trap"), own: self.door("node") };
+        let collect = self.door("collect");
         let host = self.config.collect.host().map_err(contradiction)?;
         let mut collectors = Collectors::new(collect.clone(), self.config.node.site.clone(), host);
         let board = collectors.board();
-        let api = self.api(door("http"), vec![collect], Box::new(move || board.show()))?;
-        let mut doors = JoinSet::new();
-        doors.spawn(serve_tcp(tcp, api.clone()));
-        doors.spawn(serve_unix(unix, api.clone()));
+        let (others, counts) = match &traps {
+            Some(traps) => (vec![collect, trap_doors.traps.clone()], Some(traps.counts())),
+            None => (vec![collect], None),
+        };
+        let api = self.api(others, counts, Box::new(move || board.show()))?;
+        let mut doors = JoinSet::<anyhow::Result<()>>::new();
+        let (tcp, unix) = (serve_tcp(tcp, api.clone()), serve_unix(unix, api.clone()));
+        doors.spawn(async { Ok(tcp.await?) });
+        doors.spawn(async { Ok(unix.await?) });
+        if let Some(traps) = traps {
+            let receiving = traps.run(trap_doors, self.config.node.site.clone(), self.stop.clone());
+            doors.spawn(async { Ok(receiving.await?) });
+        }
         api.started();
         drop(api);
         notify(&[NotifyState::Ready]);
         tracing::info!(site = %self.config.node.site, epoch = %self.store.epoch(), "the node is ready");
-        say(&greeting(&self.config, listen, &socket));
+        say(&greeting(&self.config, listen, &socket, traps_listen));
         collectors.apply(&self.config.collect.build().map_err(contradiction)?).await;
         let outcome = self.watch(&mut doors, &mut collectors).await;
         notify(&[NotifyState::Stopping]);
@@ -147,15 +159,44 @@ impl Node {
         outcome
     }
 
-    fn api(&self, door: Door, other_doors: Vec<Door>, collectors: CollectorsShown) -> anyhow::Result<Api> {
+    fn door(&self, name: &str) -> Door {
+        Door::new(name.parse().expect("is a word"), self.publisher.clone(), self.store.clone())
+    }
+
+    /// Takes the port for traps. A node that nobody configured must start beside another program that has the port.
+    fn bind_traps(&self) -> anyhow::Result<Option<TrapReceiver>> {
+        let Some(config) = self.config.trap_config() else { return Ok(None) };
+        let listen = config.listen;
+        match TrapReceiver::bind(config) {
+            Ok(receiver) => Ok(Some(receiver)),
+            Err(error) if listen == TrapsConfig::default().listen => {
+                let reason = format!("{:#}", anyhow::Error::new(error));
+                tracing::warn!(%reason, "no traps are received; set traps.listen to another address, or traps.enabled = false");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn api(
+        &self,
+        other_doors: Vec<Door>,
+        trap_counts: Option<Arc<TrapCounts>>,
+        collectors: CollectorsShown,
+    ) -> anyhow::Result<Api> {
         let status = Arc::clone(&self.status);
         let parts = ApiParts {
-            door,
+            door: self.door("http"),
             other_doors,
             site: self.config.node.site.clone(),
             stop: self.stop.clone(),
             collectors: Some(collectors),
-            more_metrics: Some(Box::new(move |text| engine_metrics(&status, text))),
+            more_metrics: Some(Box::new(move |text| {
+                engine_metrics(&status, text);
+                if let Some(counts) = &trap_counts {
+                    trap_metrics(counts, text);
+                }
+            })),
         };
         Ok(Api::new(self.config.http_config(DRAIN), parts)?)
     }
@@ -163,7 +204,7 @@ impl Node {
     /// Waits until something ends the node, and reloads the settings when asked to.
     async fn watch(
         &mut self,
-        doors: &mut JoinSet<Result<(), klaxon_api::http::ServeError>>,
+        doors: &mut JoinSet<anyhow::Result<()>>,
         collectors: &mut Collectors,
     ) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -253,5 +294,17 @@ fn engine_metrics(status: &FollowStatus, text: &mut MetricsText) {
     for (name, help, value) in counters {
         text.family(name, MetricKind::Counter, help);
         text.sample(name, &[], value.load(Ordering::Relaxed));
+    }
+}
+
+fn trap_metrics(counts: &TrapCounts, text: &mut MetricsText) {
+    let mut family = "";
+    for metric in counts.rows() {
+        if metric.name != family {
+            let kind = if metric.is_counter { MetricKind::Counter } else { MetricKind::Gauge };
+            text.family(metric.name, kind, metric.help);
+            family = metric.name;
+        }
+        text.sample(metric.name, metric.label.as_slice(), metric.value);
     }
 }

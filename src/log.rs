@@ -11,8 +11,9 @@ use tracing_subscriber::{Layer as _, Registry, fmt};
 
 use crate::config::{Level, LogConfig, LogFormat};
 
-/// The view's engine says what it does at every step; only what is wrong there is of interest.
-const QUIET: &str = "fjall=warn,lsm_tree=warn";
+/// The view's engine says what it does at every step; only what is wrong there is of interest. The trap decoder warns of every
+/// oddity in every datagram: those are kept with the event, and a flood of garbage must not become a flood of lines.
+const QUIET: &str = "fjall=warn,lsm_tree=warn,async_snmp=error";
 
 /// Changes the level of the running log.
 #[derive(Clone)]

@@ -16,7 +16,7 @@ use klaxon_store::{Store, StoreConfig, offline};
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them, by name. `fuzz/corpus` has a folder of each.
-pub(crate) const TARGETS: [Target; 8] = [
+pub(crate) const TARGETS: [Target; 9] = [
     ("action", action),
     ("catalogue", catalogue),
     ("config", config),
@@ -25,6 +25,7 @@ pub(crate) const TARGETS: [Target; 8] = [
     ("segment", segment),
     ("state_key", state_key),
     ("stored", stored),
+    ("trap", trap),
 ];
 
 fn text(data: &[u8]) -> Option<&str> {
@@ -153,6 +154,21 @@ fn config(data: &[u8]) {
         let _settings = config.engine.settings();
         let _store = config.store_config();
         klaxon::config::Config::reloadable_from(&config, &config).expect("nothing differs");
+    }
+}
+
+/// A datagram to the trap port: refused, or an event that the journal can keep; and what answers an inform is no inform.
+fn trap(data: &[u8]) {
+    let site = Site::new("here").expect("valid");
+    let source = std::net::SocketAddr::from(([192, 0, 2, 7], 40_000));
+    let Ok((event, response)) = klaxon_ingest::trap::read(data, source, &site) else { return };
+    assert_eq!(event.origin.event_id.is_some(), response.is_some(), "an inform is recognised when it comes again");
+    let written = json(&v1::Event::from(&event));
+    let (read, _) = v1::parse_event(&written).expect("what we write we read");
+    assert_eq!(read.into_event(&site).expect("is sound"), event);
+    if let Some(response) = response {
+        let refused = klaxon_ingest::trap::read(&response, source, &site).expect_err("a response is no notification");
+        assert!(refused.contains("Response"), "{refused}");
     }
 }
 

@@ -4,3 +4,4 @@
 //! beyond its answers. This crate must not know the engine, nor who is told.
 
 pub mod collect;
+pub mod trap;

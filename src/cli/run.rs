@@ -50,9 +50,10 @@ impl Settings {
 }
 
 /// What a person who has just started a node wants to know: where it is, and what to try next.
-pub(crate) fn greeting(config: &Config, listen: SocketAddr, socket: &Path) -> String {
+pub(crate) fn greeting(config: &Config, listen: SocketAddr, socket: &Path, traps: Option<SocketAddr>) -> String {
+    let traps = traps.map_or_else(String::new, |traps| format!(" · traps udp://{traps}"));
     format!(
-        "site {site} · http://{listen} · {socket}\nstore {dir}\n\nThe alarms, in a browser:\n  http://{listen}/\n\n\
+        "site {site} · http://{listen} · {socket}{traps}\nstore {dir}\n\nThe alarms, in a browser:\n  http://{listen}/\n\n\
          Try, in another terminal:\n  \
          klaxon{node} event send --resource host=web-1.filesystem=/var --type disk.full --severity major --text '91 % used'\n  \
          klaxon{node} alarms\n  klaxon{node} alarms watch\n  curl http://{listen}/api/v1/alarms\n",

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use klaxon_schemas::names::Door as DoorName;
 
 use crate::Store;
-use crate::publish::{Answer, Item, PublishError, Published, Publisher, Rejection};
+use crate::publish::{Answer, Item, Lane, Pending, PublishError, Published, Publisher, Rejection};
 
 /// A way in. Cloning shares it.
 #[derive(Clone)]
@@ -67,8 +67,14 @@ impl Door {
         publishing.await.unwrap_or(Err(PublishError::Stopping))
     }
 
+    /// Gives `items` their place in the queue to the journal, behind those of the same lane, and does not wait until they are
+    /// durable. Nothing is counted: whoever submits knows when it is done with an item and settles [`Door::counts`].
+    pub async fn submit(&self, items: Vec<Item>, lane: &Lane) -> Result<Pending, PublishError> {
+        self.publisher.submit(self.name.clone(), items, lane).await
+    }
+
     /// How many of the events are of a type that the catalogue does not know.
-    fn uncatalogued(&self, items: &[Item]) -> u64 {
+    pub fn uncatalogued(&self, items: &[Item]) -> u64 {
         let Some(catalogue) = self.store.read().catalogue() else { return 0 };
         let unknown = items.iter().filter(|item| match item {
             Item::Event(event) => catalogue.get(&event.key.alarm_type).is_none(),

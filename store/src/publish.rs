@@ -4,6 +4,7 @@
 //! queue bounded by entries: whoever finds no room within a set time is told so, and nothing of the submission is taken.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -125,6 +126,7 @@ pub struct Submission {
     pub door: Door,
     /// What came; never empty.
     pub items: Vec<Item>,
+    lane: Lane,
     reply: oneshot::Sender<Result<Published, PublishError>>,
     _room: OwnedSemaphorePermit,
 }
@@ -132,7 +134,26 @@ pub struct Submission {
 impl Submission {
     /// Tells the door what became of it. A door that has gone is no error.
     pub fn answer(self, outcome: Result<Published, PublishError>) {
+        if outcome.is_err() {
+            self.lane.0.store(true, Ordering::Release);
+        }
         let _ = self.reply.send(outcome);
+    }
+}
+
+/// Submissions that must not overtake each other: when one of them is refused, those behind it are refused as well. Then the
+/// sender begins a new lane and brings them all in again, in their order.
+#[derive(Debug, Clone, Default)]
+pub struct Lane(Arc<AtomicBool>);
+
+/// A submission that has its place in the queue.
+#[derive(Debug)]
+pub struct Pending(oneshot::Receiver<Result<Published, PublishError>>);
+
+impl Pending {
+    /// What became of it. Cancelling this loses nothing; it is not asked again once it has answered.
+    pub async fn outcome(&mut self) -> Result<Published, PublishError> {
+        (&mut self.0).await.unwrap_or(Err(PublishError::Stopping))
     }
 }
 
@@ -169,6 +190,11 @@ pub fn queue() -> (Publisher, Intake) {
 impl Publisher {
     /// Publishes `items` and waits until they are durable. If the caller is cancelled, they may or may not be taken.
     pub async fn publish(&self, door: Door, items: Vec<Item>) -> Result<Published, PublishError> {
+        self.submit(door, items, &Lane::default()).await?.outcome().await
+    }
+
+    /// Gives `items` their place in the queue, behind what is in it, and does not wait until they are durable.
+    pub async fn submit(&self, door: Door, items: Vec<Item>, lane: &Lane) -> Result<Pending, PublishError> {
         if items.len() > SUBMISSION_ENTRIES_MAX {
             return Err(PublishError::TooMany { items: items.len() });
         }
@@ -179,8 +205,9 @@ impl Publisher {
             Err(_elapsed) => return Err(PublishError::Busy),
         };
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Submission { door, items, reply, _room: room }).map_err(|_| PublishError::Stopping)?;
-        answer.await.unwrap_or(Err(PublishError::Stopping))
+        let submission = Submission { door, items, lane: lane.clone(), reply, _room: room };
+        self.queue.send(submission).map_err(|_| PublishError::Stopping)?;
+        Ok(Pending(answer))
     }
 
     /// How many entries wait.
@@ -202,7 +229,10 @@ impl Intake {
             None => self.queue.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
         };
         match outcome {
-            Ok(submission) => Next::Submission(submission),
+            Ok(submission) => match in_order(submission) {
+                Some(submission) => Next::Submission(submission),
+                None => Next::Nothing,
+            },
             Err(mpsc::RecvTimeoutError::Timeout) if self.room.is_closed() => Next::Ended,
             Err(mpsc::RecvTimeoutError::Timeout) => Next::Nothing,
             Err(mpsc::RecvTimeoutError::Disconnected) => Next::Ended,
@@ -211,6 +241,40 @@ impl Intake {
 
     /// A submission that already waits.
     pub fn waiting(&self) -> Option<Submission> {
-        self.queue.try_recv().ok()
+        loop {
+            if let Some(submission) = in_order(self.queue.try_recv().ok()?) {
+                return Some(submission);
+            }
+        }
+    }
+}
+
+/// The submission, unless one before it in its lane was refused: then it is refused as well.
+fn in_order(submission: Submission) -> Option<Submission> {
+    if !submission.lane.0.load(Ordering::Acquire) {
+        return Some(submission);
+    }
+    submission.answer(Err(PublishError::Busy));
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_behind_a_refused_submission_of_its_lane_is_refused_and_nothing_else() {
+        let (publisher, intake) = queue();
+        let door: Door = "test".parse().expect("is a word");
+        let (lane, other) = (Lane::default(), Lane::default());
+        let mut first = publisher.submit(door.clone(), Vec::new(), &lane).await.expect("there is room");
+        let mut behind = publisher.submit(door.clone(), Vec::new(), &lane).await.expect("there is room");
+        let _elsewhere = publisher.submit(door, Vec::new(), &other).await.expect("there is room");
+        let full = PublishError::DiskFull { free_bytes: 1, needed_bytes: 2 };
+        intake.waiting().expect("waits").answer(Err(full.clone()));
+        assert!(intake.waiting().is_some_and(|submission| !submission.lane.0.load(Ordering::Acquire)));
+        assert!(intake.waiting().is_none());
+        assert_eq!(first.outcome().await.err(), Some(full));
+        assert_eq!(behind.outcome().await.err(), Some(PublishError::Busy));
     }
 }

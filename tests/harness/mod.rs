@@ -71,11 +71,10 @@ impl Setup {
 
     fn command(&self) -> Command {
         let file = self.data.with_extension("toml");
-        let config = if self.config.contains("[http]") {
-            self.config.clone()
-        } else {
-            format!("[http]\nlisten = \"127.0.0.1:0\"\n{}", self.config)
-        };
+        // Nodes run side by side, so each takes free ports.
+        let missing = ["http", "traps"].into_iter().filter(|section| !self.config.contains(&format!("[{section}]")));
+        let free_ports: String = missing.map(|section| format!("[{section}]\nlisten = \"127.0.0.1:0\"\n")).collect();
+        let config = free_ports + &self.config;
         // What the machine of the tests is like must not be among the alarms, unless a test asks for it.
         let config = if config.contains("[collect") { config } else { format!("{config}\n[collect]\nenabled = false\n") };
         std::fs::write(&file, config).expect("the configuration can be written");
@@ -107,7 +106,8 @@ impl Setup {
                 let base = format!("http://{address}");
                 // It must be able to go on talking.
                 std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-                let node = Node { child, base, data: self.data.clone(), log, agent: agent() };
+                let traps = line.split_once("udp://").and_then(|(_, rest)| rest.trim().parse().ok());
+                let node = Node { child, base, traps, data: self.data.clone(), log, agent: agent() };
                 node.wait_ready();
                 return Ok(node);
             }
@@ -129,6 +129,8 @@ pub(crate) struct Failed {
 pub(crate) struct Node {
     pub(crate) child: Child,
     pub(crate) base: String,
+    /// Where it receives traps, if it does.
+    pub(crate) traps: Option<std::net::SocketAddr>,
     pub(crate) data: PathBuf,
     pub(crate) log: PathBuf,
     agent: ureq::Agent,

@@ -1,0 +1,385 @@
+//! Traps and informs of net-snmp, sent to a node: what becomes of them, and what is still there after the worst.
+
+#![expect(clippy::print_stdout, reason = "a test that is left out says so")]
+
+mod harness;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use harness::{Node, Setup, is_long, scratch, wait_until};
+use serde_json::Value;
+
+const LINK_DOWN: &str = "1.3.6.1.6.3.1.1.5.3";
+const LINK_UP: &str = "1.3.6.1.6.3.1.1.5.4";
+const COLD_START: &str = "1.3.6.1.6.3.1.1.5.1";
+
+/// Whether net-snmp is there.
+fn can_send() -> bool {
+    if Command::new("snmptrap").arg("-V").output().is_ok() {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "CI needs snmptrap and snmpinform (package snmp)");
+    println!("skipped: snmptrap is not there");
+    false
+}
+
+fn traps(node: &Node) -> SocketAddr {
+    node.traps.expect("it receives traps")
+}
+
+/// Runs one of net-snmp's senders against the node.
+fn send(node: &Node, program: &str, options: &[&str], notification: &[&str]) -> Output {
+    Command::new(program)
+        // No MIB and no configuration of this machine.
+        .args(["-m", "", "-M", "", "-On"])
+        .env("SNMPCONFPATH", "/nonexistent")
+        .env("SNMP_PERSISTENT_DIR", &node.data)
+        .args(options)
+        .arg(traps(node).to_string())
+        .args(notification)
+        .output()
+        .expect("it runs")
+}
+
+fn trap(node: &Node, options: &[&str], notification: &[&str]) {
+    let sent = send(node, "snmptrap", options, notification);
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+}
+
+fn inform(node: &Node, options: &[&str], notification: &[&str]) -> bool {
+    send(node, "snmpinform", options, notification).status.success()
+}
+
+/// The variables of an interface, as devices send them.
+fn interface(index: u32, admin: u32, oper: u32) -> Vec<String> {
+    let cell = |column: u32| format!("1.3.6.1.2.1.2.2.1.{column}.{index}");
+    let texts = [
+        (cell(1), "i", index.to_string()),
+        (cell(7), "i", admin.to_string()),
+        (cell(8), "i", oper.to_string()),
+        (cell(2), "s", format!("eth{index}")),
+    ];
+    texts.into_iter().flat_map(|(oid, kind, value)| [oid, kind.to_owned(), value]).collect()
+}
+
+fn with<'a>(head: &[&'a str], rest: &'a [String]) -> Vec<&'a str> {
+    head.iter().copied().chain(rest.iter().map(String::as_str)).collect()
+}
+
+/// A metric's value.
+fn metric(node: &Node, name: &str) -> u64 {
+    let text = node.get("//metrics").expect("the node answers").body;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("there is no metric {name}:\n{text}")).parse().expect("is a number")
+}
+
+/// What has been received is what is journalled, rejected, dropped or a duplicate.
+fn assert_balance(node: &Node) {
+    let of = |what: &str| metric(node, &format!("klaxon_door_events_{what}_total{{door=\"trap\"}}"));
+    let by = |what: &str, reasons: &[&str]| -> u64 {
+        reasons
+            .iter()
+            .map(|reason| metric(node, &format!("klaxon_door_events_{what}_total{{door=\"trap\",reason=\"{reason}\"}}")))
+            .sum()
+    };
+    let rejected = by("rejected", &["invalid", "too_old", "alarm_limit", "too_large"]);
+    let dropped = by("dropped", &["busy", "disk_full", "stopping"]);
+    wait_until("everything is settled", || metric(node, "klaxon_trap_datagrams_received_total") == of("received"));
+    assert_eq!(of("received"), of("journalled") + of("duplicate") + rejected + dropped);
+}
+
+/// Changes about traps with this text in their alarm's qualifier, the oldest first.
+fn logged(node: &Node, qualifier: &str) -> Vec<Value> {
+    node.history().into_iter().filter(|change| change.to_string().contains(qualifier)).collect()
+}
+
+fn alarm(node: &Node, resource: &str) -> Option<Value> {
+    node.alarms().into_iter().find(|alarm| alarm["resource"] == resource)
+}
+
+#[test]
+fn link_down_and_link_up_are_one_alarm_in_both_versions() {
+    if !can_send() {
+        return;
+    }
+    let scratch = scratch("traps-");
+    let node = Setup::new(&scratch.path().join("data"))
+        .config("[traps]\nlisten = \"127.0.0.1:0\"\nsites = { \"10.7.0.0/16\" = \"depot-7\" }")
+        .start();
+    let seven = interface(7, 1, 2);
+    trap(&node, &["-v", "2c", "-c", "public"], &with(&["100", LINK_DOWN], &seven));
+    let resource = "device=127.0.0.1.ifindex=7";
+    wait_until("the link is down", || alarm(&node, resource).is_some());
+    let down = alarm(&node, resource).expect("is there");
+    assert_eq!(
+        (&down["alarm_type"], &down["severity"], &down["site"]),
+        (&"link.down".into(), &"major".into(), &"local".into())
+    );
+    assert_eq!(down["attributes"]["if_descr"], "eth7");
+    trap(&node, &["-v", "2c", "-c", "public"], &with(&["200", LINK_UP], &interface(7, 1, 1)));
+    wait_until("the link is up", || alarm(&node, resource).is_some_and(|alarm| alarm["cleared"] == true));
+    // In v1 the device names itself, and has a site; it was turned off by its operator.
+    let off = interface(3, 2, 2);
+    trap(&node, &["-v", "1", "-c", "any"], &with(&["1.3.6.1.4.1.9", "10.7.0.3", "2", "0", "300"], &off));
+    let resource = "device=10.7.0.3.ifindex=3";
+    wait_until("the other link is down", || alarm(&node, resource).is_some());
+    let down = alarm(&node, resource).expect("is there");
+    assert_eq!((&down["severity"], &down["site"]), (&"warning".into(), &"depot-7".into()));
+    assert_eq!(down["attributes"]["source_address"], "127.0.0.1");
+    assert_eq!(down["attributes"]["trap_address"], "10.7.0.3");
+    assert_balance(&node);
+}
+
+#[test]
+fn what_nothing_is_mapped_for_is_kept_as_it_came() {
+    if !can_send() {
+        return;
+    }
+    let scratch = scratch("traps-");
+    let node = Setup::new(&scratch.path().join("data")).start();
+    let forty: Vec<String> =
+        (1..=40).flat_map(|n| [format!("1.3.6.1.4.1.9.{n}"), "s".to_owned(), format!("value {n} {}", "y".repeat(n))]).collect();
+    trap(&node, &["-v", "2c", "-c", "public"], &with(&["100", "1.3.6.1.4.1.8072.2.3.0.1"], &forty));
+    trap(&node, &["-v", "1", "-c", "public"], &["1.3.6.1.4.1.8072.2", "10.0.0.1", "6", "17", "55"]);
+    wait_until("both are in history", || logged(&node, "1.3.6.1.4.1.8072.2").len() == 2);
+    let changes = logged(&node, "1.3.6.1.4.1.8072.2");
+    assert!(changes[1].to_string().contains("\"1.3.6.1.4.1.8072.2.0.17\""), "{}", changes[1]);
+    for n in 1..=40 {
+        let value = format!("value {n} {}", "y".repeat(n));
+        assert!(changes[0].to_string().contains(&value), "{value} is missing: {}", changes[0]);
+    }
+    assert!(node.alarms().is_empty(), "a log event raises nothing");
+    assert_balance(&node);
+}
+
+#[test]
+fn garbage_and_strangers_are_counted_and_change_nothing() {
+    if !can_send() {
+        return;
+    }
+    let scratch = scratch("traps-");
+    let node = Setup::new(&scratch.path().join("data"))
+        .config("[traps]\nlisten = \"127.0.0.1:0\"\ncommunities = [\"inside\", \"other\"]")
+        .start();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    let garbage: [&[u8]; 4] = [b"", b"hello", b"\x30\x82\xff\xff", b"\x30\x03\x02\x01\x03"];
+    for datagram in garbage {
+        socket.send_to(datagram, traps(&node)).expect("can be sent");
+    }
+    trap(&node, &["-v", "2c", "-c", "public"], &["1", COLD_START]);
+    assert!(
+        !inform(&node, &["-v", "2c", "-c", "public", "-r", "0", "-t", "0.3"], &["1", COLD_START]),
+        "a stranger is not answered"
+    );
+    assert!(inform(&node, &["-v", "2c", "-c", "inside"], &["2", COLD_START]));
+    let rejected = |reason: &str| metric(&node, &format!("klaxon_trap_datagrams_rejected_total{{reason=\"{reason}\"}}"));
+    wait_until("all are counted", || rejected("community") == 2 && rejected("malformed") == 3 && rejected("version") == 1);
+    assert_eq!(logged(&node, COLD_START).len(), 1);
+    assert_balance(&node);
+    let log = node.log_text();
+    assert_eq!(log.matches("cannot be used").count(), 1, "one line a minute: {log}");
+    assert!(!log.contains("inside") && !node.history().iter().any(|change| change.to_string().contains("inside")));
+}
+
+#[test]
+fn an_inform_is_answered_when_it_is_durable_and_not_before() {
+    if !can_send() {
+        return;
+    }
+    let scratch = scratch("traps-");
+    let order = scratch.path().join("full");
+    let node = Setup::new(&scratch.path().join("data")).shim().env("KLAXON_SHIM_FULL", &order.to_string_lossy()).start();
+    let options = ["-v", "2c", "-c", "public", "-r", "1", "-t", "0.5"];
+    assert!(inform(&node, &options, &["1", COLD_START]));
+    assert_eq!(logged(&node, COLD_START).len(), 1);
+    // The disk is full for as long as the order says; each attempt of the node uses up some of it.
+    std::fs::write(order.with_extension("new"), "0 100000000").expect("can be written");
+    std::fs::rename(order.with_extension("new"), &order).expect("can be renamed");
+    assert!(!inform(&node, &options, &["2", COLD_START]), "answered, and it is on no disk");
+    // A plain trap is held meanwhile, and lost by nobody.
+    trap(&node, &["-v", "2c", "-c", "public"], &with(&["3", LINK_DOWN], &interface(9, 1, 2)));
+    trap(&node, &["-v", "2c", "-c", "public"], &with(&["4", LINK_UP], &interface(9, 1, 1)));
+    trap(&node, &["-v", "2c", "-c", "public"], &with(&["5", LINK_DOWN], &interface(9, 1, 2)));
+    wait_until("traps are held", || metric(&node, "klaxon_trap_traps_held_total") >= 3);
+    assert_eq!(logged(&node, COLD_START).len(), 1);
+    assert_eq!(metric(&node, "klaxon_trap_informs_total{answered=\"yes\"}"), 1);
+    assert!(metric(&node, "klaxon_trap_informs_total{answered=\"no\"}") >= 1);
+    node.kill();
+    // With room again. What was held died with the process; what was answered is there, once.
+    let setup = Setup::new(&scratch.path().join("data")).shim().env("KLAXON_SHIM_FULL", &order.to_string_lossy());
+    let node = setup.start();
+    assert!(inform(&node, &options, &["6", COLD_START]));
+    assert_eq!(logged(&node, COLD_START).len(), 2);
+    // Full for a while, and then not: what was held comes in by itself, in its order, and informs are answered again.
+    std::fs::write(order.with_extension("new"), "0 20").expect("can be written");
+    std::fs::rename(order.with_extension("new"), &order).expect("can be renamed");
+    for (index, (oid, oper)) in [(LINK_DOWN, 2), (LINK_UP, 1), (LINK_DOWN, 2)].into_iter().enumerate() {
+        trap(&node, &["-v", "2c", "-c", "public"], &with(&[&*format!("{index}"), oid], &interface(9, 1, oper)));
+    }
+    wait_until("what was held came in", || {
+        let alarm = alarm(&node, "device=127.0.0.1.ifindex=9");
+        alarm.is_some_and(|alarm| alarm["raise_seq"] == 2 && alarm["cleared"] != true)
+    });
+    assert!(metric(&node, "klaxon_trap_traps_held_total") >= 1, "the disk was not full");
+    wait_until("informs are answered", || inform(&node, &options, &["7", COLD_START]));
+    assert_balance(&node);
+}
+
+/// An inform of net-snmp, as it goes over the wire, with another request id.
+fn inform_bytes(request: u32) -> Vec<u8> {
+    let mut bytes = include_bytes!("../fuzz/corpus/trap/v2c-inform.bin").to_vec();
+    let at = bytes.iter().position(|byte| *byte == 0xa6).expect("is an inform") + 2;
+    assert_eq!(bytes[at..at + 2], [2, 4], "its request id has four bytes");
+    bytes[at + 2..at + 6].copy_from_slice(&request.to_be_bytes());
+    bytes
+}
+
+fn sender(node: &Node) -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    socket.connect(traps(node)).expect("can be sent to");
+    socket.set_read_timeout(Some(Duration::from_secs(2))).expect("can be set");
+    socket
+}
+
+/// Whether the node has answered the inform with this number.
+fn is_answered(socket: &UdpSocket, request: u32) -> bool {
+    let mut answer = [0; 2000];
+    let mut expected = inform_bytes(request);
+    let at = expected.iter().position(|byte| *byte == 0xa6).expect("is an inform");
+    expected[at] = 0xa2;
+    socket.recv(&mut answer).is_ok_and(|length| answer[..length] == expected)
+}
+
+#[test]
+fn a_second_delivery_of_an_inform_is_answered_again_and_is_no_second_event() {
+    let scratch = scratch("traps-");
+    let setup = Setup::new(&scratch.path().join("data"));
+    let node = setup.start();
+    let socket = sender(&node);
+    // The first is sent twice at once; the second copy meets the first on its way.
+    for _ in 0..2 {
+        socket.send(&inform_bytes(0x0102_0304)).expect("can be sent");
+    }
+    assert!(is_answered(&socket, 0x0102_0304) && is_answered(&socket, 0x0102_0304));
+    socket.send(&inform_bytes(0x0102_0304)).expect("can be sent");
+    assert!(is_answered(&socket, 0x0102_0304));
+    socket.send(&inform_bytes(0x0102_0305)).expect("can be sent");
+    assert!(is_answered(&socket, 0x0102_0305));
+    assert_eq!(metric(&node, "klaxon_door_events_journalled_total{door=\"trap\"}"), 2);
+    assert_eq!(metric(&node, "klaxon_door_events_duplicate_total{door=\"trap\"}"), 2);
+    assert_eq!(logged(&node, COLD_START).len(), 2);
+    assert_balance(&node);
+    // After a restart it is still known.
+    let address = traps(&node);
+    node.kill();
+    let node = setup.config(&format!("[traps]\nlisten = \"{address}\"")).start();
+    socket.send(&inform_bytes(0x0102_0304)).expect("can be sent");
+    assert!(is_answered(&socket, 0x0102_0304));
+    assert_eq!(logged(&node, COLD_START).len(), 2);
+}
+
+#[test]
+fn every_inform_that_was_answered_is_there_after_a_kill() {
+    let scratch = scratch("traps-");
+    let setup = Setup::new(&scratch.path().join("data"));
+    let lives = if is_long() { 12 } else { 3 };
+    let next = AtomicU64::new(1);
+    let mut answered: Vec<u32> = Vec::new();
+    for life in 1..=lives {
+        let node = setup.start();
+        let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
+        let these = std::thread::scope(|scope| {
+            let senders: Vec<_> = (0..4)
+                .map(|_| {
+                    let socket = sender(&node);
+                    socket.set_read_timeout(Some(Duration::from_millis(200))).expect("can be set");
+                    let (stop, count, next) = (&stop, &count, &next);
+                    scope.spawn(move || {
+                        let mut answered = Vec::new();
+                        while !stop.load(Ordering::Relaxed) {
+                            let number = u32::try_from(next.fetch_add(1, Ordering::Relaxed)).expect("is small");
+                            let request = number | 0x0100_0000;
+                            if socket.send(&inform_bytes(request)).is_ok() && is_answered(&socket, request) {
+                                answered.push(request);
+                                count.fetch_add(1, Ordering::Relaxed);
+                            }
+                        }
+                        answered
+                    })
+                })
+                .collect();
+            wait_until("some informs are answered", || count.load(Ordering::Relaxed) >= 50 * life);
+            node.kill();
+            stop.store(true, Ordering::Relaxed);
+            senders.into_iter().flat_map(|sender| sender.join().expect("it sends")).collect::<Vec<_>>()
+        });
+        assert!(!these.is_empty());
+        answered.extend(these);
+    }
+    let node = setup.start();
+    let there = logged(&node, COLD_START).len();
+    // The last one of each sender may be there without its answer.
+    let most = answered.len() + 4 * usize::try_from(lives).expect("is small");
+    assert!((answered.len()..=most).contains(&there), "{} were answered, {there} are there", answered.len());
+}
+
+#[test]
+fn a_burst_within_the_buffer_is_journalled_whole() {
+    const BURST: u64 = 20_000;
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "CI needs root for a large receive buffer");
+        println!("skipped: a large receive buffer needs root");
+        return;
+    }
+    let scratch = scratch("traps-");
+    let node = Setup::new(&scratch.path().join("data")).start();
+    let socket = sender(&node);
+    let mut packet = include_bytes!("../fuzz/corpus/trap/v2c-types.bin").to_vec();
+    let at = packet.iter().position(|byte| *byte == 0xa7).expect("is a trap");
+    let request = packet[at..].windows(2).position(|head| head == [2, 4]).expect("has a request id") + at + 2;
+    for number in 0..BURST {
+        packet[request..request + 4].copy_from_slice(&u32::try_from(number).expect("is small").to_be_bytes());
+        socket.send(&packet).expect("can be sent");
+    }
+    wait_until("all are journalled", || metric(&node, "klaxon_door_events_journalled_total{door=\"trap\"}") == BURST);
+    assert_eq!(metric(&node, "klaxon_trap_kernel_drops_total"), 0);
+    assert_balance(&node);
+}
+
+#[test]
+fn lost_traps_are_an_alarm() {
+    let scratch = scratch("traps-");
+    let config = "[traps]\nlisten = \"127.0.0.1:0\"\nreceive_buffer = \"64KiB\"";
+    let node = Setup::new(&scratch.path().join("data")).config(config).start();
+    let socket = sender(&node);
+    let packet = include_bytes!("../fuzz/corpus/trap/v2c-forty.bin");
+    wait_until("the kernel drops some", || {
+        (0..2000).for_each(|_| drop(socket.send(packet)));
+        metric(&node, "klaxon_trap_kernel_drops_total") > 0
+    });
+    wait_until("that is told", || alarm(&node, "klaxon=node").is_some());
+    let alarm = alarm(&node, "klaxon=node").expect("is there");
+    assert_eq!(alarm["alarm_type"], "klaxon.trap-loss");
+    assert!(alarm["text"].as_str().is_some_and(|text| text.contains("net.core.rmem_max")), "{alarm}");
+}
+
+#[test]
+fn a_port_that_is_taken_stops_a_node_only_if_it_was_asked_for() {
+    let scratch = scratch("traps-");
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    let address = taken.local_addr().expect("is bound");
+    let setup = Setup::new(&scratch.path().join("data")).config(&format!("[traps]\nlisten = \"{address}\""));
+    let failed = setup.try_start().map(|_| ()).expect_err("the port is taken");
+    assert!(failed.log.contains(&format!("cannot listen for traps on {address}")), "{}", failed.log);
+    // Somebody has the default; perhaps it is us.
+    let _default = UdpSocket::bind("127.0.0.1:1162");
+    let node = Setup::new(&scratch.path().join("other")).config("[traps]\nenabled = true").start();
+    assert_eq!(node.traps, None);
+    assert!(node.log_text().contains("no traps are received"), "{}", node.log_text());
+    let off = Setup::new(&scratch.path().join("off")).config("[traps]\nenabled = false").start();
+    assert_eq!(off.traps, None);
+    assert!(!off.log_text().contains("no traps are received"));
+}
