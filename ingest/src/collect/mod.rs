@@ -13,7 +13,9 @@
 mod cpu;
 mod desk;
 mod gate;
+mod link;
 mod memory;
+mod pattern;
 mod run;
 mod set;
 
@@ -30,7 +32,9 @@ use tokio::sync::Notify;
 
 pub use cpu::CpuConfig;
 pub use gate::{Level, Thresholds};
+pub use link::{FLAPS_MAX, LinkConfig};
 pub use memory::MemoryConfig;
+pub use pattern::{Pattern, PatternError};
 pub use set::{Board, CollectConfig, Collectors, Host, HostError, Spec, once};
 
 /// What a finding is about: the key of its alarm without the site.

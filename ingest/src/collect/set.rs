@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cpu::{Cpu, CpuConfig};
 use super::desk::{self, Desk};
+use super::link::{LinkConfig, Links};
 use super::memory::{Memory, MemoryConfig};
 use super::run::{self, Health, Runner};
 use super::{Collector, Look, LookError};
@@ -70,6 +71,8 @@ pub struct CollectConfig {
 pub enum Spec {
     /// How busy the processors are.
     Cpu(CpuConfig),
+    /// Whether the network's links work.
+    Link(LinkConfig),
     /// How much memory is taken.
     Memory(MemoryConfig),
 }
@@ -79,6 +82,7 @@ impl Spec {
     pub fn name(&self) -> String {
         match self {
             Self::Cpu(_) => "cpu".to_owned(),
+            Self::Link(_) => "link".to_owned(),
             Self::Memory(_) => "memory".to_owned(),
         }
     }
@@ -87,13 +91,16 @@ impl Spec {
     pub fn interval(&self) -> Duration {
         match self {
             Self::Cpu(config) => config.interval,
+            Self::Link(config) => config.interval,
             Self::Memory(config) => config.interval,
         }
     }
 
-    pub(super) fn make(&self, host: &Host) -> Box<dyn Collector> {
+    /// The collector itself, for one who looks with it on their own.
+    pub fn make(&self, host: &Host) -> Box<dyn Collector> {
         match self {
             Self::Cpu(config) => Box::new(Cpu::new(config, host)),
+            Self::Link(config) => Box::new(Links::new(config, host)),
             Self::Memory(config) => Box::new(Memory::new(config, host)),
         }
     }
