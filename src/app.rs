@@ -202,11 +202,7 @@ impl Node {
     }
 
     /// Waits until something ends the node, and reloads the settings when asked to.
-    async fn watch(
-        &mut self,
-        doors: &mut JoinSet<anyhow::Result<()>>,
-        collectors: &mut Collectors,
-    ) -> anyhow::Result<()> {
+    async fn watch(&mut self, doors: &mut JoinSet<anyhow::Result<()>>, collectors: &mut Collectors) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;

@@ -25,7 +25,7 @@ fn only(wanted: &str, lines: &str) -> String {
 /// A file system is looked at every second, and counts at once.
 fn filesystem(dir: &Path) -> String {
     let lines = format!(
-        "[collect.filesystem]\ninterval = \"1s\"\nclear_after = \"0s\"\ninclude = [\"{0}\"]\nexclude = [\"/\", \"/boot*\"]\n\
+        "[collect.filesystem]\ninterval = \"1s\"\nclear_after = \"0s\"\ninclude = [\"{0}\"]\nexclude = [\"*\"]\n\
          levels = [{{ severity = \"major\", above = 80, after = \"0s\" }}, {{ severity = \"critical\", above = 90, after = \"0s\" }}]\n\
          inode_levels = [{{ severity = \"major\", above = 80, after = \"0s\" }}]\n",
         dir.display()

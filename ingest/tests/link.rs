@@ -190,10 +190,13 @@ fn breaks_that_are_over_before_anybody_looks_are_in_the_kernels_count() {
         watch.wait(Instant::now() + Duration::from_secs(1));
         watch.look();
     }
-    assert_eq!(watch.found(), BTreeSet::new(), "as often as it may");
+    assert!(!watch.found().contains("a link.flapping"), "as often as it may");
     flap(1);
-    watch.until(&["a link.flapping"]);
-    assert_eq!(watch.look.findings[0].severity, Severity::Minor);
+    while !watch.found().contains("a link.flapping") {
+        assert!(begun.elapsed() < PATIENCE, "{}", watch.reading("a"));
+        watch.wait(Instant::now() + Duration::from_secs(1));
+        watch.look();
+    }
     ip("link set dev b down");
     watch.until(&["a link.down", "a link.flapping"]);
     ip("link set dev a down");
@@ -269,7 +272,9 @@ fn storm(receive_bytes: usize) -> u64 {
     std::thread::scope(|scope| {
         let storm = scope.spawn(|| {
             for round in 0..4 {
-                let set = |pair: usize| format!("link set dev b{pair} {}", if (pair + round) % 3 == 0 { "up" } else { "down" });
+                let set = |pair: usize| {
+                    format!("link set dev b{pair} {}", if (pair + round).is_multiple_of(3) { "up" } else { "down" })
+                };
                 ip_batch(&(0..PAIRS).map(set).collect::<Vec<_>>());
             }
             let gone: Vec<_> = (0..PAIRS).step_by(5).map(|pair| format!("link delete dev a{pair}")).collect();
@@ -306,7 +311,6 @@ fn storm(receive_bytes: usize) -> u64 {
         watch.wait(Instant::now() + Duration::from_secs(1));
         watch.look();
     }
-    println!("storm with {receive_bytes} bytes: {:?}, {}, {} ticks", begun.elapsed(), watch.reading(""), ticks());
     watch.overruns()
 }
 

@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use klaxon_ingest::collect::{
-    CHECK_TIMEOUT_MAX, CertificatesConfig, CheckConfig, CheckFormat, CollectConfig, CpuConfig, FilesystemConfig, Globs, Host,
-    Level, LinkConfig, MemoryConfig, PathGlob, Pattern, Spec, Thresholds, TimeConfig, TimeDaemon, UnitsConfig,
+    CHECK_TIMEOUT_MAX, CertificatesConfig, CheckConfig, CheckFormat, CollectConfig, CpuConfig, FilesystemConfig, Host, Level,
+    LinkConfig, MemoryConfig, PathGlob, Pattern, Spec, Thresholds, TimeConfig, TimeDaemon, UnitsConfig,
 };
 use klaxon_schemas::names::AlarmType;
 use klaxon_schemas::resource::Resource;
@@ -240,8 +240,8 @@ impl FilesystemSection {
             space: thresholds("filesystem", "levels", &self.levels, margins)?,
             inodes: thresholds("filesystem", "inode_levels", &self.inode_levels, margins)?,
             network: self.network,
-            include: globs("filesystem.include", &self.include)?,
-            exclude: globs("filesystem.exclude", &self.exclude)?,
+            include: patterns("filesystem.include", &self.include)?,
+            exclude: patterns("filesystem.exclude", &self.exclude)?,
             ..FilesystemConfig::default()
         })
     }
@@ -336,7 +336,7 @@ impl UnitsSection {
             interval: interval("units", self.interval)?,
             severity: self.severity,
             after: self.raise_after.0,
-            exclude: globs("units.exclude", &self.exclude)?,
+            exclude: patterns("units.exclude", &self.exclude)?,
             systemctl: self.systemctl.clone(),
         })
     }
@@ -541,13 +541,8 @@ impl CheckForm {
     }
 }
 
-fn globs(key: &str, texts: &[String]) -> Result<Globs, Mistake> {
-    Globs::new(texts).map_err(|error| (format!("collect.{key}"), error.to_string()))
-}
-
 fn patterns(key: &str, texts: &[String]) -> Result<Vec<Pattern>, Mistake> {
-    let patterns = texts.iter().map(|text| Pattern::new(text)).collect::<Result<_, _>>();
-    patterns.map_err(|error| (format!("collect.{key}"), error.to_string()))
+    Pattern::all(texts).map_err(|error| (format!("collect.{key}"), error.to_string()))
 }
 
 impl CollectSection {

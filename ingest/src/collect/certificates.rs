@@ -14,7 +14,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::time::ASN1Time;
 
 use super::gate::Gates;
-use super::globs::{FILES_MAX, PathGlob};
+use super::pattern::{FILES_MAX, PathGlob};
 use super::{Collector, Finding, Host, Look, LookError, Reading, Subject, Thresholds, Told};
 
 /// The largest file that is read.

@@ -5,13 +5,12 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use globset::GlobSet;
 use klaxon_schemas::event::Attributes;
 use klaxon_schemas::names::{AttributeName, AttributeValue};
 use klaxon_schemas::severity::Severity;
 
 use super::gate::Gates;
-use super::globs::Globs;
+use super::pattern::Pattern;
 use super::program::{self, Program, ProgramError, Ran};
 use super::{Collector, Finding, Host, Look, LookError, Reading, Subject, Thresholds, Told};
 
@@ -32,7 +31,7 @@ pub struct UnitsConfig {
     /// For how long a unit must have been failed.
     pub after: Duration,
     /// Units that may fail.
-    pub exclude: Globs,
+    pub exclude: Vec<Pattern>,
     /// The program `systemctl`: a name that is on `PATH`, or a path.
     pub systemctl: PathBuf,
 }
@@ -43,7 +42,7 @@ impl Default for UnitsConfig {
             interval: Duration::from_secs(30),
             severity: Severity::Major,
             after: Duration::ZERO,
-            exclude: Globs::default(),
+            exclude: Vec::new(),
             systemctl: PathBuf::from("systemctl"),
         }
     }
@@ -51,7 +50,6 @@ impl Default for UnitsConfig {
 
 pub(super) struct Units {
     config: UnitsConfig,
-    exclude: GlobSet,
     thresholds: Thresholds,
     host: Host,
     gates: Gates,
@@ -67,7 +65,6 @@ struct Unit {
 impl Units {
     pub(super) fn new(config: &UnitsConfig, host: &Host) -> Self {
         Self {
-            exclude: config.exclude.set(),
             thresholds: Thresholds::on_off(config.severity, config.after, Duration::ZERO),
             config: config.clone(),
             host: host.clone(),
@@ -178,7 +175,7 @@ impl Collector for Units {
             Ok(units) => units,
             Err(why) => return Ok(Look::not_applicable(&why)),
         };
-        units.retain(|unit| !self.exclude.is_match(&unit.name));
+        units.retain(|unit| !self.config.exclude.iter().any(|pattern| pattern.matches(&unit.name)));
         let details = self.details(&units);
         let mut look = Look::default();
         look.readings.push(Reading {
@@ -264,7 +261,7 @@ Id=run-credentials.mount\nResult=success\n";
     #[test]
     fn what_is_excluded_or_too_new_is_not_told() {
         let dir = tempfile::tempdir().expect("a folder");
-        let exclude = Globs::new(&["nginx.*", "run-*.mount"]).expect("are globs");
+        let exclude = Pattern::all(&["nginx.*", "run-*.mount"]).expect("are patterns");
         let config = UnitsConfig { exclude, after: Duration::from_secs(60), ..stand_in(dir.path()) };
         let mut units = Units::new(&config, &Host::new("a").expect("is a name"));
         let look = units.look(Duration::ZERO, &Told::default()).expect("looks");

@@ -25,7 +25,7 @@ impl Drop for Namespace {
 
 /// Whether `test` runs inside a namespace of its own and is to go on. If not, it is run there, and fails here as it does there.
 /// Needs root; without it the test is passed over, except in CI.
-pub fn is_inside(test: &str) -> bool {
+pub(crate) fn is_inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
@@ -44,17 +44,17 @@ pub fn is_inside(test: &str) -> bool {
 }
 
 /// `ip` with `words`, in the namespace that the test runs in.
-pub fn ip(words: &str) {
+pub(crate) fn ip(words: &str) {
     assert!(try_ip(words), "ip {words}");
 }
 
 /// The same; says whether it was done.
-pub fn try_ip(words: &str) -> bool {
+pub(crate) fn try_ip(words: &str) -> bool {
     Command::new("ip").args(words.split_whitespace()).status().expect("runs").success()
 }
 
 /// Many commands of `ip` by one process.
-pub fn ip_batch<S: std::borrow::Borrow<str>>(lines: &[S]) {
+pub(crate) fn ip_batch<S: std::borrow::Borrow<str>>(lines: &[S]) {
     use std::io::Write as _;
     let mut file = tempfile::NamedTempFile::new().expect("made");
     file.write_all(lines.join("\n").as_bytes()).expect("written");
@@ -63,7 +63,7 @@ pub fn ip_batch<S: std::borrow::Borrow<str>>(lines: &[S]) {
 }
 
 /// What `ip -j link` says.
-pub fn links() -> Vec<serde_json::Value> {
+pub(crate) fn links() -> Vec<serde_json::Value> {
     let output = Command::new("ip").args(["-j", "-d", "link"]).output().expect("runs");
     serde_json::from_slice(&output.stdout).expect("is JSON")
 }

@@ -12,14 +12,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use globset::GlobSet;
 use klaxon_schemas::severity::Severity;
 use procfs::process::{MountInfo, Process};
 use rustix::fs::{StatVfs, statvfs};
 use rustix::io::Errno;
 
 use super::gate::Gates;
-use super::globs::Globs;
+use super::pattern::{Pattern, chosen};
 use super::{Collector, Finding, Host, Level, Look, LookError, Reading, Subject, Thresholds, Told};
 
 /// The types of file systems on disks of this machine. Those that are always read-only (squashfs, iso9660, erofs) are full by
@@ -59,9 +58,9 @@ pub struct FilesystemConfig {
     /// is back, and the whole collector with it.
     pub network: bool,
     /// Mount points that are looked at whatever the type of their file system.
-    pub include: Globs,
+    pub include: Vec<Pattern>,
     /// Mount points that are not looked at.
-    pub exclude: Globs,
+    pub exclude: Vec<Pattern>,
     /// Where it says which file systems are meant to be writable.
     pub fstab: PathBuf,
 }
@@ -78,8 +77,8 @@ impl Default for FilesystemConfig {
             space: levels(80.0, 90.0),
             inodes: levels(80.0, 95.0),
             network: false,
-            include: Globs::default(),
-            exclude: Globs::default(),
+            include: Vec::new(),
+            exclude: Vec::new(),
             fstab: PathBuf::from("/etc/fstab"),
         }
     }
@@ -87,8 +86,6 @@ impl Default for FilesystemConfig {
 
 pub(super) struct Filesystem {
     config: FilesystemConfig,
-    include: GlobSet,
-    exclude: GlobSet,
     host: Host,
     gates: Gates,
     /// The file systems that were writable at the last look, by place.
@@ -113,14 +110,7 @@ struct Mount {
 
 impl Filesystem {
     pub(super) fn new(config: &FilesystemConfig, host: &Host) -> Self {
-        Self {
-            config: config.clone(),
-            include: config.include.set(),
-            exclude: config.exclude.set(),
-            host: host.clone(),
-            gates: Gates::default(),
-            was_writable: HashMap::new(),
-        }
+        Self { config: config.clone(), host: host.clone(), gates: Gates::default(), was_writable: HashMap::new() }
     }
 
     /// The file systems to look at, each device once, those that may hang last.
@@ -145,7 +135,7 @@ impl Filesystem {
         let is_real = LOCAL_TYPES.contains(&mount.kind.as_str()) || (self.config.network && mount.is_network);
         // A file that is mounted, as containers do, stands for no file system.
         let is_file = || !mount.is_whole && !mount.is_network && Path::new(&mount.place).is_file();
-        !self.exclude.is_match(&mount.place) && (is_real || self.include.is_match(&mount.place)) && !is_file()
+        chosen(&self.config.include, &self.config.exclude, &mount.place).unwrap_or(is_real) && !is_file()
     }
 
     fn look_at(&mut self, mount: &Mount, pass: &mut Pass<'_>) {

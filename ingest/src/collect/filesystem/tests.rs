@@ -37,8 +37,9 @@ fn each_real_file_system_is_looked_at_once() {
     assert_eq!(chosen(&config, MOUNTS), ["/", "/boot", "/mnt/a b", "/srv"]);
     let network = FilesystemConfig { network: true, ..config.clone() };
     assert_eq!(chosen(&network, MOUNTS), ["/", "/boot", "/mnt/a b", "/srv", "/net"], "what may hang comes last");
-    let globs = |texts: &[&str]| Globs::new(texts).expect("are globs");
-    let picked = FilesystemConfig { include: globs(&["/tmp", "/snap/*"]), exclude: globs(&["/mnt/*", "/srv*"]), ..config };
+    let patterns = |texts: &[&str]| Pattern::all(texts).expect("are patterns");
+    let picked =
+        FilesystemConfig { include: patterns(&["/tmp", "/snap/*"]), exclude: patterns(&["/mnt/*", "/srv*"]), ..config };
     assert_eq!(chosen(&picked, MOUNTS), ["/", "/boot", "/snap/core/1", "/tmp"]);
 }
 

@@ -13,6 +13,7 @@ use super::LinkConfig;
 use super::follow::Known;
 use super::table::{Table, Track};
 use super::wire::{Link, State};
+use crate::collect::pattern::chosen;
 use crate::collect::{Finding, Host, Look, Reading, Subject, Told};
 
 /// How long a vlan may take to follow the port below it that came up.
@@ -94,15 +95,10 @@ impl<'a> Judge<'a> {
 
     /// Whether it is watched, and why: a whole name goes before what is excluded, that before patterns, those before kinds.
     fn watched(&self, link: &Link) -> Option<Watched> {
-        let names = |patterns: &[crate::collect::Pattern]| patterns.iter().any(|pattern| pattern.matches(&link.name));
-        if self.config.include.iter().any(|pattern| pattern.only() == Some(&link.name)) {
-            Some(Watched::AskedFor)
-        } else if names(&self.config.exclude) {
-            None
-        } else if names(&self.config.include) {
-            Some(Watched::AskedFor)
-        } else {
-            (is_bundle(link) || is_vlan(link) || is_hardware(link)).then_some(Watched::ByKind)
+        match chosen(&self.config.include, &self.config.exclude, &link.name) {
+            Some(true) => Some(Watched::AskedFor),
+            Some(false) => None,
+            None => (is_bundle(link) || is_vlan(link) || is_hardware(link)).then_some(Watched::ByKind),
         }
     }
 
