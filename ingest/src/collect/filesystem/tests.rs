@@ -231,3 +231,24 @@ fn the_kernel_stops_writing_after_an_error() {
     }
     assert_eq!(Watch::new(&disk, &disk.config()).at(0), only("disk.read-only", Severity::Major));
 }
+
+#[test]
+fn a_file_system_below_a_writable_mount_is_not_read_only_by_itself() {
+    let config = FilesystemConfig::default();
+    let is_lost = |line: &str| {
+        let mount = mount(MountInfo::from_line(line).expect("is a line"));
+        let told = Told::default();
+        let pass = Pass { now: Duration::ZERO, told: &told, fstab: BTreeMap::new(), look: Look::default() };
+        let subject = Subject::new(host().part("filesystem", &mount.place), "disk.read-only");
+        Filesystem::new(&config, &host()).is_lost(&mount, &subject, &pass)
+    };
+    let by_kernel = Some("The file system /x is read-only. The kernel made it so, as it does after errors.".to_owned());
+    assert_eq!(
+        is_lost("37 27 254:3 / /x rw,noatime - ext4 /dev/vdc ro,errors=remount-ro"),
+        by_kernel,
+        "as older kernels say it"
+    );
+    assert_eq!(is_lost("37 27 254:3 / /x rw - ext4 /dev/vdc rw,emergency_ro"), by_kernel);
+    assert_eq!(is_lost("37 27 254:3 / /x ro - ext4 /dev/vdc ro"), None, "somebody mounted it so");
+    assert_eq!(is_lost("37 27 254:3 / /x ro - ext4 /dev/vdc rw"), None, "a view of it");
+}
