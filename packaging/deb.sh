@@ -24,7 +24,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 target=${CARGO_TARGET_DIR:-target}
-tools=${KLAXON_TOOLS:-target/tools}
+tools=${KLAXON_TOOLS:-$target/tools}
 stage=target/package
 out=${out:-$target/dist}
 mkdir -p "$stage" "$out"
@@ -94,16 +94,17 @@ write_libraries() {
     rm -rf "$list" "$texts"
 }
 
-# Debian's log of changes knows packages, not features; those are in CHANGELOG.md.
+# Two logs of changes: Debian's, which knows packages, and ours.
 write_changelog() {
     local full=$1
+    gzip -n9 <CHANGELOG.md >"$stage/changelog.gz"
     cat >"$stage/changelog" <<END
 klaxon ($full) unstable; urgency=medium
 
   * Built from the source of version ${full%-*}. What changed in it is told in
-    /usr/share/doc/klaxon/CHANGELOG.md.
+    /usr/share/doc/klaxon/changelog.gz.
 
- -- The Klaxon authors <klaxon@localhost>  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
+ -- The Klaxon authors <klaxon@klaxon.invalid>  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
 END
 }
 
