@@ -70,5 +70,52 @@ build() {
         bash /src/packaging/cross.sh run arm64 bash /src/packaging/deb.sh --target "$triple" --out /out >&2
 }
 
+# The qemu of Debian 13: that of Debian 12 (7.2) hangs when a program starts threads.
+qemu() {
+    [ ! -x "$root/qemu/usr/bin/qemu-aarch64" ] || return 0
+    say "qemu"
+    mkdir -p "$root/qemu" "$root/var/lib/apt/lists-trixie/partial"
+    sed '/security/d; s/bookworm/trixie/' "$root/etc/apt/sources.list" >"$root/qemu/sources.list"
+    local options=(-o Dir::Etc::sourcelist=/qemu/sources.list -o Dir::Etc::sourceparts=/none -o Dir::State::lists=/var/lib/apt/lists-trixie)
+    in_root "$root" apt-get "${options[@]}" update -qq
+    in_root "$root" sh -c 'cd /qemu && apt-get "$@" download -qq qemu-user:amd64 && dpkg -x qemu-user_*.deb . && rm qemu-user_*.deb' - \
+        "${options[@]}" >&2
+}
+
+# Start, ready, an event, the alarm, a kill, the alarm again, an end as it should be.
+try() {
+    local dir node klaxon=("$root/qemu/usr/bin/qemu-aarch64" -L "$root" "$root/build/$triple/dist/klaxon")
+    dir=$(mktemp -d)
+    printf '[http]\nlisten = "127.0.0.1:0"\n' >"$dir/node.toml"
+    start() {
+        "${klaxon[@]}" run --config "$dir/node.toml" --data "$dir/data" >"$dir/out" 2>&1 &
+        node=$!
+        local deadline=$((SECONDS + 60))
+        until timeout 20 "${klaxon[@]}" --node "$dir/data/klaxon.sock" ready >/dev/null 2>&1; do
+            kill -0 "$node" 2>/dev/null && [ $SECONDS -lt $deadline ] ||
+                { cat "$dir/out" >&2; kill -KILL "$node" 2>/dev/null || true; fail "the node does not start under qemu"; }
+            sleep 0.2
+        done
+    }
+    shown() {
+        timeout 20 "${klaxon[@]}" --node "$dir/data/klaxon.sock" alarms | grep -q disk.full || fail "the alarm is not there $1"
+    }
+    start
+    timeout 20 "${klaxon[@]}" --node "$dir/data/klaxon.sock" event send --resource host=a --type disk.full --severity major >&2
+    shown "after the event"
+    kill -KILL "$node"
+    wait "$node" 2>/dev/null || true
+    start
+    shown "after a kill"
+    kill -TERM "$node"
+    wait "$node" || fail "the node ended badly"
+    rm -rf "$dir"
+    say "the program for arm64 runs under qemu"
+}
+
 toolchain
-[ "${1:-}" = --toolchain ] || build
+build
+if [ "${1:-}" = --try ]; then
+    qemu
+    try
+fi
