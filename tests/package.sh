@@ -57,8 +57,13 @@ clean_up() {
         inside journalctl --unit klaxon --no-pager --lines 40 >&2 || true
     fi
     if [ -n "$machine" ]; then
-        # It shuts the system down.
+        # It shuts the system down; one that does not go is ended.
         kill -TERM "$machine" 2>/dev/null || true
+        for _ in $(seq 400); do
+            kill -0 "$machine" 2>/dev/null || break
+            sleep 0.1
+        done
+        kill -KILL "$machine" 2>/dev/null || true
         wait "$machine" 2>/dev/null || true
     fi
     umount --lazy "$dir"/chroot/root "$dir"/booted/root "$dir"/chroot "$dir"/booted 2>/dev/null || true
@@ -142,7 +147,7 @@ flags=(--quiet --directory "$dir/booted/root" --register=no --private-network --
 ) &
 machine=$!
 deadline=$((SECONDS + 30))
-until system=$(pgrep --parent "$machine" --full systemd/systemd) && inside systemctl is-system-running --wait >/dev/null 2>&1; do
+until system=$(pgrep --parent "$machine" --full systemd/systemd) && inside timeout 20 systemctl is-system-running --wait >/dev/null 2>&1; do
     # Degraded is good enough; some unit of Debian's may not like it here.
     if [ -n "$system" ] && [ "$(inside systemctl is-system-running 2>/dev/null)" = degraded ]; then break; fi
     kill -0 "$machine" 2>/dev/null && [ $SECONDS -lt $deadline ] || { tail -n 20 "$log" >&2; system=''; skip "no systemd can be started here"; }
