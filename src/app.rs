@@ -222,7 +222,7 @@ impl Node {
 
     /// Takes up the settings that can change while the node runs. A file that is wrong changes nothing.
     async fn reload(&mut self, collectors: &mut Collectors) {
-        notify(&[NotifyState::Reloading]);
+        notify(&reloading());
         match self.reloaded(collectors).await {
             Ok(changed) if changed.is_empty() => tracing::info!("the settings are as they were"),
             Ok(changed) => tracing::info!(changed = %changed.join(", "), "new settings are in force"),
@@ -259,6 +259,11 @@ fn bind_unix(path: &Path) -> anyhow::Result<UnixListener> {
     let listener = UnixListener::bind(path).with_context(what)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE)).with_context(what)?;
     Ok(listener)
+}
+
+/// That the settings are being read anew. Newer service managers want to know since when.
+fn reloading() -> Vec<NotifyState<'static>> {
+    [Some(NotifyState::Reloading), NotifyState::monotonic_usec_now().ok()].into_iter().flatten().collect()
 }
 
 /// Tells the service manager, if there is one.

@@ -163,6 +163,32 @@ fn a_failure_is_one_line_and_a_code() {
 }
 
 #[test]
+fn readiness_is_a_word_and_a_code() {
+    let node = Node::json(vec![(200, json!({ "ready": true, "reasons": [] }))]);
+    let output = node.run(&["ready"]);
+    assert_eq!((output.status.code(), out(&output).as_str(), err(&output).as_str()), (Some(0), "ready\n", ""));
+    assert_eq!(node.asked().line, "GET /readyz");
+    let full = json!({ "ready": false, "reasons": ["disk full"] });
+    let output = Node::json(vec![(503, full.clone())]).run(&["ready"]);
+    assert_eq!((output.status.code(), err(&output).as_str()), (Some(5), "klaxon: the node takes no events: disk full\n"));
+    let output = Node::json(vec![(503, full.clone())]).run(&["ready", "--json"]);
+    assert_eq!((output.status.code(), err(&output).as_str()), (Some(5), ""));
+    assert_eq!(serde_json::from_str::<Value>(&out(&output)).expect("is JSON"), full);
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let dir = TempDir::new().expect("there is room");
+    let pages = dir.path().join("man");
+    let output = Command::new(env!("CARGO_BIN_EXE_klaxon")).arg("man").arg(&pages).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    for page in ["klaxon.1", "klaxon-run.1", "klaxon-alarms-ack.1", "klaxon-store-backup.1"] {
+        assert!(std::fs::read_to_string(pages.join(page)).is_ok_and(|text| text.contains(".TH klaxon")), "{page}");
+    }
+    assert!(!pages.join("klaxon-man.1").exists(), "it is hidden");
+}
+
+#[test]
 fn an_action_tells_what_it_did_and_what_was_refused() {
     let refusal = json!({ "alarm": ID, "reason": "no-effect", "text": "it is so already" });
     let done = json!({ "id": ID, "actor": "anna", "position": 12, "changes": [change("acknowledged")], "refusals": [refusal] });

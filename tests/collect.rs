@@ -1,8 +1,6 @@
 //! The collectors in a node, against the real thing: a file system fills up, a certificate expires, a unit fails, a link goes
 //! down; and what becomes of what they told over a restart, a reload and an operator's clear.
 
-#![expect(clippy::print_stdout, reason = "a test says why it is skipped")]
-
 mod harness;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -73,7 +71,6 @@ fn fill(dir: &Path, percent: u64) {
     let used = total - stat.f_frsize * stat.f_bfree;
     let more = (total * percent / 100).saturating_sub(used);
     let file = std::fs::File::create(dir.join(format!("filler-{percent}"))).expect("can be made");
-    let more = u64::try_from(more).expect("fits");
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, more).expect("there is room");
 }
 

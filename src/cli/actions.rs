@@ -165,9 +165,12 @@ pub(super) async fn act(output: &Output, client: &Client, action: ActionArgs) ->
     // A refusal of all of them is told like a refusal of some.
     if !answer.status.is_success() && (!refused || output.json) {
         let mut failure = answer.failure();
-        if answer.status.as_u16() == 403 && matches!(client.endpoint(), Endpoint::Tcp(_)) && !failure.message.contains("socket")
-        {
-            failure.message.push_str("; act over the node's Unix socket, e.g. --node ./klaxon-data/klaxon.sock");
+        if answer.status.as_u16() == 403 && matches!(client.endpoint(), Endpoint::Tcp(_)) {
+            if let Some(forbidden) = client.forbidden() {
+                failure.message.push_str(&format!("; {forbidden}"));
+            } else if !failure.message.contains("socket") {
+                failure.message.push_str("; act over the node's Unix socket, e.g. --node ./klaxon-data/klaxon.sock");
+            }
         }
         return Err(failure);
     }

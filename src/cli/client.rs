@@ -17,8 +17,10 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::failure::{Code, Failure, Outcome};
 
-/// Where a node is looked for when nothing says where it is.
-const SOCKETS: [&str; 2] = ["./klaxon-data/klaxon.sock", "/run/klaxon/klaxon.sock"];
+/// Where a node is looked for when nothing says where it is: one that was tried out here, then the one of the package.
+const SOCKETS: [&str; 2] = ["./klaxon-data/klaxon.sock", PACKAGED_SOCKET];
+/// Where the package's node listens. Whoever is in its group may connect.
+pub(super) const PACKAGED_SOCKET: &str = "/run/klaxon/klaxon.sock";
 const ADDRESS: &str = "http://127.0.0.1:7780";
 
 /// Longer than the node takes at most, so that its own answer is heard.
@@ -40,6 +42,8 @@ pub(super) enum Endpoint {
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     endpoint: Endpoint,
+    /// What was tried before and why it did not serve, where the reason is that the user may not use it.
+    forbidden: Option<String>,
 }
 
 /// What a node says.
@@ -119,15 +123,24 @@ impl Client {
         if let Some(named) = named {
             let endpoint = Endpoint::parse(named)?;
             return match endpoint.connect().await {
-                Ok(_) => Ok(Self { endpoint }),
-                Err(error) => Err(Failure::new(Code::NoNode, format!("no node answers at {endpoint}: {error:#}"))),
+                Ok(_) => Ok(Self { endpoint, forbidden: None }),
+                Err(error) => {
+                    Err(Failure::new(Code::NoNode, format!("no node answers at {endpoint}: {}", why(&endpoint, &error))))
+                }
             };
         }
         let mut tried = Vec::new();
+        let mut forbidden = None;
         for endpoint in SOCKETS.map(|path| Endpoint::Unix(PathBuf::from(path))).into_iter().chain([Endpoint::parse(ADDRESS)?]) {
             match endpoint.connect().await {
-                Ok(_) => return Ok(Self { endpoint }),
-                Err(error) => tried.push(format!("{endpoint} ({})", why(&endpoint, &error))),
+                Ok(_) => return Ok(Self { endpoint, forbidden }),
+                Err(error) => {
+                    let why = why(&endpoint, &error);
+                    if is_forbidden(&error) {
+                        forbidden = Some(format!("{endpoint}: {why}"));
+                    }
+                    tried.push(format!("{endpoint} ({why})"));
+                }
             }
         }
         let message =
@@ -140,14 +153,24 @@ impl Client {
         &self.endpoint
     }
 
+    /// The socket that the user may not use, and why, if one was passed over for the present endpoint.
+    pub(super) fn forbidden(&self) -> Option<&str> {
+        self.forbidden.as_deref()
+    }
+
+    /// Asks whether the node takes events.
+    pub(super) async fn readiness(&self) -> Outcome<Answer> {
+        self.send(Method::GET, "/readyz", None).await
+    }
+
     /// Gets what is at a path under the API's base.
     pub(super) async fn get(&self, path: &str, query: &Query) -> Outcome<Value> {
-        self.send(Method::GET, &query.on(path), None).await?.good()
+        self.send(Method::GET, &query.on(&under_base(path)), None).await?.good()
     }
 
     /// Posts JSON to a path under the API's base.
     pub(super) async fn post(&self, path: &str, body: &Value) -> Outcome<Answer> {
-        self.send(Method::POST, path, Some(("application/json", Bytes::from(body.to_string())))).await
+        self.send(Method::POST, &under_base(path), Some(("application/json", Bytes::from(body.to_string())))).await
     }
 
     /// Deletes what is at a path under the API's base.
@@ -157,12 +180,12 @@ impl Client {
 
     /// Posts what is JSON, or should be.
     pub(super) async fn post_text(&self, path: &str, text: &str) -> Outcome<Answer> {
-        self.send(Method::POST, path, Some(("application/json", Bytes::copy_from_slice(text.as_bytes())))).await
+        self.send(Method::POST, &under_base(path), Some(("application/json", Bytes::copy_from_slice(text.as_bytes())))).await
     }
 
     /// Posts newline-delimited JSON to a path under the API's base.
     pub(super) async fn post_lines(&self, path: &str, lines: Bytes) -> Outcome<Answer> {
-        self.send(Method::POST, path, Some(("application/x-ndjson", lines))).await
+        self.send(Method::POST, &under_base(path), Some(("application/x-ndjson", lines))).await
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<(&str, Bytes)>) -> Outcome<Answer> {
@@ -193,7 +216,7 @@ impl Client {
     /// Opens the stream of changes; its body has no end of its own.
     pub(super) async fn stream(&self, query: &Query) -> Outcome<Incoming> {
         let response = self
-            .exchange(Method::GET, &query.on("/stream"), None, "text/event-stream")
+            .exchange(Method::GET, &query.on(&under_base("/stream")), None, "text/event-stream")
             .await
             .map_err(|error| Failure::new(Code::NoNode, format!("no node answers at {}: {error:#}", self.endpoint)))?;
         if response.status().is_success() {
@@ -214,7 +237,7 @@ impl Client {
     ) -> anyhow::Result<hyper::Response<Incoming>> {
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{BASE}{path}"))
+            .uri(path)
             .header(HOST, self.endpoint.host())
             .header(USER_AGENT, concat!("klaxon/", env!("CARGO_PKG_VERSION")))
             .header(ACCEPT, accept);
@@ -227,6 +250,14 @@ impl Client {
     }
 }
 
+fn under_base(path: &str) -> String {
+    format!("{BASE}{path}")
+}
+
+fn is_forbidden(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
 fn why(endpoint: &Endpoint, error: &anyhow::Error) -> String {
     let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     match (endpoint, kind) {
@@ -235,6 +266,9 @@ fn why(endpoint: &Endpoint, error: &anyhow::Error) -> String {
         }
         (_, Some(std::io::ErrorKind::NotFound)) => "no such socket".to_owned(),
         (_, Some(std::io::ErrorKind::ConnectionRefused)) => "nobody listens".to_owned(),
+        (Endpoint::Unix(path), Some(std::io::ErrorKind::PermissionDenied)) if path == Path::new(PACKAGED_SOCKET) => {
+            "only the group klaxon may use it; `sudo adduser YOU klaxon`, then log in anew".to_owned()
+        }
         (_, Some(std::io::ErrorKind::PermissionDenied)) => "you may not use it".to_owned(),
         _ => format!("{error:#}"),
     }

@@ -10,7 +10,9 @@ mod failure;
 mod filter;
 mod heartbeat;
 mod history;
+mod man;
 mod output;
+mod ready;
 pub(crate) mod run;
 mod show;
 mod store;
@@ -91,6 +93,8 @@ enum Command {
         /// The alarm's id, or its first digits (at least 4)
         id: String,
     },
+    /// Tell whether a node takes events; the exit code says it too
+    Ready,
     /// Verify, back up, restore, look into and rebuild the store
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -101,6 +105,12 @@ enum Command {
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
+    },
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man {
+        /// The folder they go to
+        dir: PathBuf,
     },
 }
 
@@ -140,6 +150,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Heartbeat(args) => wait(async { heartbeat::heartbeat(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Heartbeats(args) => wait(async { heartbeat::heartbeats(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Why { id } => wait(async { show::why(&output, &find(node.as_deref()).await?, &id).await }),
+        Command::Ready => wait(async { ready::ready(&output, &find(node.as_deref()).await?).await }),
         Command::Store(command) => store::store(&output, command),
         Command::Config(ConfigCommand::Default) => Ok(output.text(DEFAULT_FILE)?),
         Command::Completions { shell } => {
@@ -147,6 +158,7 @@ fn dispatch(cli: Cli) -> Outcome {
             clap_complete::generate(shell, &mut Cli::command(), "klaxon", &mut script);
             Ok(output.text(&String::from_utf8_lossy(&script))?)
         }
+        Command::Man { dir } => man::write(Cli::command(), &dir),
     }
 }
 

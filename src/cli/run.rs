@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::client::PACKAGED_SOCKET;
 use super::failure::{Code, Failure, Outcome};
 use crate::config::Config;
 
@@ -60,7 +61,11 @@ pub(crate) fn greeting(config: &Config, listen: SocketAddr, socket: &Path, traps
         site = config.node.site,
         socket = socket.display(),
         dir = config.store.dir.display(),
-        node =
-            if socket.ends_with("klaxon-data/klaxon.sock") { String::new() } else { format!(" --node {}", socket.display()) },
+        node = if is_found(socket) { String::new() } else { format!(" --node {}", socket.display()) },
     )
+}
+
+/// Whether the command line finds the socket by itself.
+fn is_found(socket: &Path) -> bool {
+    socket.ends_with("klaxon-data/klaxon.sock") || socket == Path::new(PACKAGED_SOCKET)
 }
