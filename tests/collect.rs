@@ -12,7 +12,7 @@ use harness::mount::{LoopMount, can_mount, run};
 use harness::{Node, Setup, scratch, wait_until};
 use serde_json::Value;
 
-const COLLECTORS: [&str; 7] = ["cpu", "memory", "filesystem", "link", "units", "time", "certificates"];
+const COLLECTORS: [&str; 8] = ["cpu", "memory", "filesystem", "link", "units", "time", "certificates", "heartbeat"];
 
 /// The configuration in which nothing but `wanted` looks, as a host `h`.
 fn only(wanted: &str, lines: &str) -> String {
@@ -317,6 +317,23 @@ fn a_busy_machine_is_an_alarm() {
         wait_raised(&node, "cpu.high", "minor");
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
+}
+
+#[test]
+fn the_node_is_heard_from_and_no_more_when_that_is_turned_off() {
+    let scratch = scratch("collect-heartbeat-");
+    let lines = "[collect.heartbeat]\ninterval = \"1s\"\n";
+    let node = Setup::new(&scratch.path().join("data")).config(&only("heartbeat", lines)).start();
+    let promises = || node.json("/heartbeats")["heartbeats"].as_array().cloned().unwrap_or_default();
+    wait_until("it is heard from", || !promises().is_empty());
+    assert_eq!((&promises()[0]["resource"], &promises()[0]["lost"]), (&Value::from("host=h"), &Value::from(false)));
+    look_again(&node, "heartbeat");
+    assert!(raised(&node, "heartbeat.lost").is_none());
+    let file = scratch.path().join("data.toml");
+    let on = std::fs::read_to_string(&file).expect("was written");
+    std::fs::write(&file, on.replace("[collect]\n", "[collect]\nenabled = false\n")).expect("can be written");
+    node.signal(rustix::process::Signal::HUP);
+    wait_until("the promise is ended", || promises().is_empty());
 }
 
 #[test]

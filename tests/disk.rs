@@ -13,62 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use harness::load::Reporter;
+use harness::mount::{LoopMount, can_mount, run};
 use harness::{Chance, Setup, VIEWS, is_long, oracle, scratch, seeds, wait_until};
 use serde_json::json;
-
-/// A file system in a file, mounted; unmounted when dropped.
-struct LoopMount {
-    image: PathBuf,
-    dir: PathBuf,
-}
-
-impl LoopMount {
-    fn new(scratch: &Path, name: &str, mebibytes: u64) -> Self {
-        let image = scratch.join(format!("{name}.img"));
-        std::fs::File::create(&image).and_then(|file| file.set_len(mebibytes << 20)).expect("an image can be made");
-        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image));
-        Self::mount(image, scratch.join(name))
-    }
-
-    fn mount(image: PathBuf, dir: PathBuf) -> Self {
-        std::fs::create_dir_all(&dir).expect("a folder can be made");
-        // Without forced commits of its journal: what is not synced is not there.
-        run(Command::new("mount").args(["-o", "loop,commit=600"]).arg(&image).arg(&dir));
-        Self { image, dir }
-    }
-
-    /// The file system as it would be found after a power cut at this moment.
-    fn after_power_cut(&self, name: &str) -> Self {
-        let image = self.image.with_file_name(format!("{name}.img"));
-        run(Command::new("cp").arg("--sparse=always").arg(&self.image).arg(&image));
-        Self::mount(image, self.dir.with_file_name(name))
-    }
-}
-
-impl Drop for LoopMount {
-    fn drop(&mut self) {
-        for _ in 0..100 {
-            if Command::new("umount").arg(&self.dir).status().is_ok_and(|status| status.success()) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().expect("the command is there");
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn can_mount() -> bool {
-    if rustix::process::geteuid().is_root() {
-        return true;
-    }
-    assert!(std::env::var_os("CI").is_none(), "CI needs root to mount file systems");
-    println!("skipped: mounting needs root");
-    false
-}
 
 #[test]
 fn a_full_disk_refuses_intake_answers_queries_and_goes_on_by_itself() {

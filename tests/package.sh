@@ -85,8 +85,9 @@ overlay() {
 
 ENVIRONMENT=(env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive)
 # inside COMMAND…: in the system that was started.
-inside() {
-    nsenter --target "$system" --mount --uts --ipc --net --pid --cgroup --root --wd -- "${ENVIRONMENT[@]}" "$@" </dev/null
+inside() { inside_with_input "$@" </dev/null; }
+inside_with_input() {
+    nsenter --target "$system" --mount --uts --ipc --net --pid --cgroup --root --wd -- "${ENVIRONMENT[@]}" "$@"
 }
 # in_chroot COMMAND…: where no systemd runs.
 in_chroot() { chroot "$dir/chroot/root" "${ENVIRONMENT[@]}" "$@" </dev/null; }
@@ -197,6 +198,19 @@ has "what is wrong" "store.history_max_age" "$(inside journalctl --unit klaxon -
 inside cp /root/good.toml /etc/klaxon/klaxon.toml
 is "the process after reloads" "$pid" "$(main_pid)"
 is "readiness after reloads" ready "$(inside klaxon ready)"
+
+say "what the node sees of its machine"
+printf '\n[collect.units]\ninterval = "1s"\n' | inside_with_input tee -a /etc/klaxon/klaxon.toml >/dev/null
+inside systemctl reload klaxon
+inside systemd-run --quiet --unit broken false || true
+wait_for "a failed unit is an alarm" inside sh -c 'klaxon alarms | grep -q "unit=broken.service *unit.failed"'
+inside systemctl reset-failed broken
+wait_for "and no more when it is reset" inside sh -c '! klaxon alarms | grep -q unit.failed'
+wait_for "every collector has looked" inside sh -c '! klaxon collect --json | grep -q "\"state\":\"starting\""'
+collectors=$(inside klaxon collect --json)
+case "$collectors" in *'"state":"failed"'*) fail "a collector does not work in the unit: $collectors" ;; esac
+if seen=$(inside klaxon alarms | grep disk.read-only); then fail "what is read-only in the unit only is an alarm: $seen"; fi
+inside grep -qi ':00A2 ' /proc/net/udp || fail "nobody listens for traps on port 162"
 
 say "kill"
 inside sh -c "kill -KILL $pid"

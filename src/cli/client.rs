@@ -175,7 +175,7 @@ impl Client {
 
     /// Deletes what is at a path under the API's base.
     pub(super) async fn delete(&self, path: &str, query: &Query) -> Outcome<Answer> {
-        self.send(Method::DELETE, &query.on(path), None).await
+        self.send(Method::DELETE, &query.on(&under_base(path)), None).await
     }
 
     /// Posts what is JSON, or should be.

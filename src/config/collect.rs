@@ -6,8 +6,9 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use klaxon_ingest::collect::{
-    CHECK_TIMEOUT_MAX, CertificatesConfig, CheckConfig, CheckFormat, CollectConfig, CpuConfig, FilesystemConfig, Host, Level,
-    LinkConfig, MemoryConfig, PathGlob, Pattern, Spec, Thresholds, TimeConfig, TimeDaemon, UnitsConfig,
+    CHECK_TIMEOUT_MAX, CertificatesConfig, CheckConfig, CheckFormat, CollectConfig, CpuConfig, FilesystemConfig,
+    HeartbeatConfig, Host, Level, LinkConfig, MemoryConfig, PathGlob, Pattern, Spec, Thresholds, TimeConfig, TimeDaemon,
+    UnitsConfig,
 };
 use klaxon_schemas::names::AlarmType;
 use klaxon_schemas::resource::Resource;
@@ -49,6 +50,8 @@ pub struct CollectSection {
     pub time: TimeSection,
     /// When certificates expire.
     pub certificates: CertificatesSection,
+    /// The node's own heartbeat.
+    pub heartbeat: HeartbeatSection,
     /// Checks of one's own.
     pub check: Vec<CheckForm>,
 }
@@ -65,6 +68,7 @@ impl Default for CollectSection {
             units: UnitsSection::default(),
             time: TimeSection::default(),
             certificates: CertificatesSection::default(),
+            heartbeat: HeartbeatSection::default(),
             check: Vec::new(),
         }
     }
@@ -464,6 +468,30 @@ impl CertificatesSection {
     }
 }
 
+/// The node's own heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeartbeatSection {
+    /// Whether it is heard from.
+    pub enabled: bool,
+    /// How often.
+    pub interval: Span,
+    /// How bad it is if it is not.
+    pub severity: Severity,
+}
+
+impl Default for HeartbeatSection {
+    fn default() -> Self {
+        Self { enabled: true, interval: Span::seconds(60), severity: Severity::Critical }
+    }
+}
+
+impl HeartbeatSection {
+    fn build(&self) -> Result<HeartbeatConfig, Mistake> {
+        Ok(HeartbeatConfig { interval: interval("heartbeat", self.interval)?, severity: self.severity })
+    }
+}
+
 /// A check of one's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -565,6 +593,7 @@ impl CollectSection {
             (self.units.enabled, Spec::Units(self.units.build()?)),
             (self.time.enabled, Spec::Time(self.time.build()?)),
             (self.certificates.enabled, Spec::Certificates(self.certificates.build()?)),
+            (self.heartbeat.enabled, Spec::Heartbeat(self.heartbeat.build()?)),
         ];
         if self.check.len() > CHECKS_MAX {
             return Err((

@@ -11,6 +11,7 @@ pub(crate) struct LoopMount {
     pub(crate) image: PathBuf,
     pub(crate) dir: PathBuf,
 }
+
 impl LoopMount {
     pub(crate) fn new(scratch: &Path, name: &str, mebibytes: u64) -> Self {
         let image = scratch.join(format!("{name}.img"));

@@ -11,7 +11,7 @@ use klaxon_schemas::names::{Producer, Site, Text};
 use klaxon_store::door::{Door, Tally};
 use klaxon_store::publish::{Answer, Item, PublishError, SUBMISSION_ENTRIES_MAX};
 
-use super::{Finding, Look, Subject, Told};
+use super::{Finding, Heartbeat, Look, Subject, Told};
 
 /// What the names of collectors begin with where they report.
 const PRODUCER_PREFIX: &str = "collector/";
@@ -26,7 +26,10 @@ pub(super) fn names_in(door: &Door, site: &Site) -> Vec<String> {
     let read = door.store().read();
     let ours = read.alarms().filter(|alarm| alarm.is_active() && alarm.key.site == *site);
     let names = ours.filter_map(|alarm| alarm.producer.as_ref()?.strip_prefix(PRODUCER_PREFIX).map(str::to_owned));
-    let mut names: Vec<String> = names.collect();
+    let promises = read.heartbeats().iter().filter(|(key, _)| key.site == *site);
+    let promising =
+        promises.filter_map(|(_, heartbeat)| heartbeat.producer.as_ref()?.strip_prefix(PRODUCER_PREFIX).map(str::to_owned));
+    let mut names: Vec<String> = names.chain(promising).collect();
     names.sort();
     names.dedup();
     names
@@ -62,6 +65,16 @@ impl Desk {
         raised.filter(|(_, alarm)| alarm.is_active()).collect()
     }
 
+    /// What was promised to be heard from.
+    fn promises(&self) -> Vec<Subject> {
+        let read = self.door.store().read();
+        let ours = read
+            .heartbeats()
+            .iter()
+            .filter(|(key, heartbeat)| key.site == self.site && heartbeat.producer.as_ref() == Some(&self.producer));
+        ours.map(|(key, _)| about(key)).collect()
+    }
+
     /// The same, as collectors want to know it.
     pub(super) fn told(&self) -> Told {
         Told(self.raised().into_iter().map(|(subject, alarm)| (subject, alarm.severity)).collect())
@@ -85,6 +98,15 @@ impl Desk {
                 .map(|(subject, finding)| self.raise(subject, finding, None)),
         );
         raised.retain(|subject, _| !look.unseen.contains(&subject.resource));
+        let promised: BTreeSet<Subject> = look.heartbeats.iter().map(|heartbeat| heartbeat.subject.clone()).collect();
+        // A heartbeat clears what silence has raised.
+        raised.retain(|subject, _| !promised.contains(subject));
+        reports.extend(look.heartbeats.iter().map(|heartbeat| {
+            let Heartbeat { subject, severity, every, text } = heartbeat.clone();
+            self.report(subject, Report::Heartbeat { every, severity }, text)
+        }));
+        let ended = self.promises().into_iter().filter(|subject| !promised.contains(subject) && !raised.contains_key(subject));
+        reports.extend(ended.map(|subject| self.clear(subject, "It is not promised any more.")));
         reports.extend(raised.into_keys().map(|subject| self.clear(subject, "It is over.")));
         let logged = logged.into_keys().collect();
         self.publish(reports).await?;
@@ -136,8 +158,9 @@ impl Desk {
 
     /// Clears everything: the collector is turned off.
     pub(super) async fn close(&mut self) -> Result<(), PublishError> {
-        let raised = self.raised().into_keys();
-        let reports = raised.map(|subject| self.clear(subject, "The collector was turned off.")).collect();
+        let mut told: BTreeSet<Subject> = self.raised().into_keys().collect();
+        told.extend(self.promises());
+        let reports = told.into_iter().map(|subject| self.clear(subject, "The collector was turned off.")).collect();
         self.publish(reports).await
     }
 
@@ -218,6 +241,10 @@ fn says(alarm: &Alarm, finding: &Finding) -> bool {
 }
 
 fn subject(alarm: &Alarm) -> Subject {
-    let AlarmKey { resource, alarm_type, qualifier, .. } = alarm.key.clone();
+    about(&alarm.key)
+}
+
+fn about(key: &AlarmKey) -> Subject {
+    let AlarmKey { resource, alarm_type, qualifier, .. } = key.clone();
     Subject { resource, alarm_type, qualifier }
 }

@@ -16,6 +16,7 @@ mod cpu;
 mod desk;
 mod filesystem;
 mod gate;
+mod heartbeat;
 mod link;
 mod memory;
 mod pattern;
@@ -32,7 +33,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klaxon_schemas::event::Attributes;
+use klaxon_schemas::event::{Attributes, Lease};
 use klaxon_schemas::names::{AlarmType, Qualifier, Text};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
@@ -44,6 +45,7 @@ pub use check::{CHECK_TIMEOUT_MAX, CheckConfig, CheckConfigError, CheckFormat};
 pub use cpu::CpuConfig;
 pub use filesystem::FilesystemConfig;
 pub use gate::{Level, Thresholds, ThresholdsError};
+pub use heartbeat::HeartbeatConfig;
 pub use link::{FLAPS_MAX, LinkConfig};
 pub use memory::MemoryConfig;
 pub use pattern::{PathGlob, Pattern, PatternError};
@@ -100,6 +102,8 @@ pub struct Look {
     pub readings: Vec<Reading>,
     /// What could not be looked at this time: what stands raised about it stays as it is.
     pub unseen: Vec<Resource>,
+    /// What promises to be heard from again, and is by this: silence is an alarm.
+    pub heartbeats: Vec<Heartbeat>,
     /// When to look again, if that is before the interval is over: a debounce ends then.
     pub again_in: Option<Duration>,
     /// Why there is nothing to look at on this machine, in words; then there are no findings.
@@ -111,6 +115,19 @@ impl Look {
     pub fn not_applicable(why: &str) -> Self {
         Self { not_applicable: Some(why.to_owned()), ..Self::default() }
     }
+}
+
+/// A promise to be heard from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The alarm that silence is.
+    pub subject: Subject,
+    /// How bad silence is.
+    pub severity: Severity,
+    /// How long the silence may be.
+    pub every: Lease,
+    /// Who it is, in words.
+    pub text: Text,
 }
 
 /// A look failed.

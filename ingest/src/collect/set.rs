@@ -16,6 +16,7 @@ use super::check::{Check, CheckConfig};
 use super::cpu::{Cpu, CpuConfig};
 use super::desk::{self, Desk};
 use super::filesystem::{Filesystem, FilesystemConfig};
+use super::heartbeat::{HeartbeatConfig, OwnHeartbeat};
 use super::link::{LinkConfig, Links};
 use super::memory::{Memory, MemoryConfig};
 use super::run::{self, Health, Runner};
@@ -100,6 +101,8 @@ pub enum Spec {
     Time(TimeConfig),
     /// Whether certificates are still valid.
     Certificates(CertificatesConfig),
+    /// The node's own heartbeat.
+    Heartbeat(HeartbeatConfig),
     /// A check of one's own; there may be several.
     Check(CheckConfig),
     /// One that does what a test tells it.
@@ -118,6 +121,7 @@ impl Spec {
             Self::Units(_) => "units".to_owned(),
             Self::Time(_) => "time".to_owned(),
             Self::Certificates(_) => "certificates".to_owned(),
+            Self::Heartbeat(_) => "heartbeat".to_owned(),
             Self::Check(config) => format!("check/{}", config.name()),
             #[cfg(test)]
             Self::Scripted(script) => script.name.clone(),
@@ -134,6 +138,7 @@ impl Spec {
             Self::Units(config) => config.interval,
             Self::Time(config) => config.interval,
             Self::Certificates(config) => config.interval,
+            Self::Heartbeat(config) => config.interval,
             Self::Check(config) => config.interval,
             #[cfg(test)]
             Self::Scripted(script) => script.interval,
@@ -150,6 +155,7 @@ impl Spec {
             Self::Units(config) => Box::new(Units::new(config, host)),
             Self::Time(config) => Box::new(Time::new(config, host)),
             Self::Certificates(config) => Box::new(Certificates::new(config, host)),
+            Self::Heartbeat(config) => Box::new(OwnHeartbeat::new(config, host)),
             Self::Check(config) => Box::new(Check::new(config, host)),
             #[cfg(test)]
             Self::Scripted(script) => script.make(),

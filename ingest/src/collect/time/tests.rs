@@ -101,8 +101,6 @@ fn a_program_that_is_missing_is_a_fault_where_the_daemon_is_named() {
     assert_eq!(look.again_in, Some(Duration::from_secs(180)));
 }
 
-const CHRONYD: &str = "/usr/sbin/chronyd";
-
 /// A chronyd that leaves the clock alone.
 struct Chronyd(Child);
 
@@ -112,7 +110,7 @@ impl Chronyd {
         let fixed = format!("pidfile {0}/{name}.pid\nbindcmdaddress {0}/{name}.sock\ncmdport 0\n", dir.display());
         std::fs::write(&config, fixed + lines).expect("a file");
         let user = if rustix::process::geteuid().is_root() { "root" } else { "" };
-        let mut command = Command::new(CHRONYD);
+        let mut command = Command::new("chronyd");
         command.args(["-x", "-d", "-U"]).args(if user.is_empty() { [].as_slice() } else { &["-u", "root"] });
         command.arg("-f").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Self(command.spawn().expect("chronyd can be started"))
@@ -128,9 +126,9 @@ impl Drop for Chronyd {
 
 #[test]
 fn a_server_that_goes_away_is_told_and_cleared_when_it_is_back() {
-    if !Path::new(CHRONYD).exists() {
+    if Command::new("chronyd").arg("--version").stdout(Stdio::null()).status().is_err() {
         assert!(std::env::var_os("CI").is_none(), "CI needs chrony");
-        println!("skipped: {CHRONYD} is missing");
+        println!("skipped: there is no chronyd on PATH; ./dev test unpacks one");
         return;
     }
     let dir = tempfile::tempdir().expect("a folder");
