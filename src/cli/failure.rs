@@ -13,8 +13,8 @@ Exit codes:
   5  not now: busy, stopping or out of room; try again
 
 A node is looked for at --node, $KLAXON_NODE, ./klaxon-data/klaxon.sock, /run/klaxon/klaxon.sock and
-http://127.0.0.1:7780, in this order. Operator actions need the Unix socket; that of the packaged node,
-under /run/klaxon, may be used by the members of the group klaxon.";
+http://127.0.0.1:7780, in this order. Operator actions need the Unix socket; members of the group
+klaxon may use that of the packaged node.";
 
 /// What kind of failure it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -57,7 +57,7 @@ pub(crate) fn greeting(config: &Config, listen: SocketAddr, socket: &Path, traps
         "site {site} · http://{listen} · {socket}{traps}\nstore {dir}\n\nThe alarms, in a browser:\n  http://{listen}/\n\n\
          Try, in another terminal:\n  \
          klaxon{node} event send --resource host=web-1.filesystem=/var --type disk.full --severity major --text '91 % used'\n  \
-         klaxon{node} alarms\n  klaxon{node} alarms watch\n  curl http://{listen}/api/v1/alarms\n",
+         klaxon{node} collect\n  klaxon{node} demo\n  klaxon{node} alarms\n  klaxon{node} alarms watch\n",
         site = config.node.site,
         socket = socket.display(),
         dir = config.store.dir.display(),
