@@ -118,13 +118,13 @@ say "the package, where no systemd runs"
 overlay chroot
 in_chroot dpkg --install "/root/$(basename "${debs[0]}")" >"$dir/dpkg.log" 2>&1 || { cat "$dir/dpkg.log" >&2; fail "dpkg cannot install it"; }
 is "the program's mode" "755 root:root" "$(mode in_chroot /usr/bin/klaxon)"
-is "the settings' mode" "644 root:root" "$(mode in_chroot /etc/klaxon/klaxon.toml)"
+is "the settings' mode" "640 root:klaxon" "$(mode in_chroot /etc/klaxon/klaxon.toml)"
 is "the store's mode" "750 klaxon:klaxon" "$(mode in_chroot /var/lib/klaxon)"
 has "the list of settings" " /etc/klaxon/klaxon.toml " "$(in_chroot dpkg-query --show --showformat '${Conffiles}' klaxon)"
 is "the user" "/var/lib/klaxon:/usr/sbin/nologin" "$(in_chroot getent passwd klaxon | cut -d: -f6-7)"
 has "the check of the settings" "is right" "$(in_chroot klaxon check /etc/klaxon/klaxon.toml)"
 for file in /usr/share/man/man1/klaxon.1.gz /usr/share/man/man1/klaxon-alarms-ack.1.gz /usr/share/bash-completion/completions/klaxon \
-    /usr/share/zsh/vendor-completions/_klaxon /usr/share/fish/vendor_completions.d/klaxon.fish /usr/lib/sysctl.d/50-klaxon.conf \
+    /usr/share/zsh/vendor-completions/_klaxon /usr/share/fish/vendor_completions.d/klaxon.fish /usr/lib/sysctl.d/10-klaxon.conf \
     /usr/share/doc/klaxon/copyright /usr/share/doc/klaxon/changelog.Debian.gz /usr/share/doc/klaxon/libraries.gz; do
     in_chroot test -s "$file" || fail "$file is missing"
 done
@@ -239,7 +239,7 @@ alarm_is_there "after the removal and a new installation"
 
 say "purge"
 inside dpkg --purge klaxon >"$dir/dpkg.log" 2>&1 || { cat "$dir/dpkg.log" >&2; fail "dpkg cannot purge it"; }
-for file in /usr/bin/klaxon /etc/klaxon /var/lib/klaxon /run/klaxon /lib/systemd/system/klaxon.service /usr/lib/sysctl.d/50-klaxon.conf \
+for file in /usr/bin/klaxon /etc/klaxon /var/lib/klaxon /run/klaxon /lib/systemd/system/klaxon.service /usr/lib/sysctl.d/10-klaxon.conf \
     /etc/systemd/system/multi-user.target.wants/klaxon.service; do
     inside test ! -e "$file" -a ! -L "$file" || fail "$file is still there after the purge"
 done
