@@ -33,6 +33,8 @@ use crate::log::LogHandle;
 
 /// Who may use the socket: its owner and its group.
 const SOCKET_MODE: u32 = 0o660;
+/// How long the node waits before it tries again to clear what collectors told that are off.
+const SETTLE_WAIT: Duration = Duration::from_secs(10);
 /// How long a node that stops goes on answering before its connections are cut.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -142,13 +144,15 @@ impl Node {
             let receiving = traps.run(trap_doors, self.config.node.site.clone(), self.stop.clone());
             doors.spawn(async { Ok(receiving.await?) });
         }
+        // Whoever is told that the node is ready may signal it.
+        let signals = Signals::new()?;
         api.started();
         drop(api);
         notify(&[NotifyState::Ready]);
         tracing::info!(site = %self.config.node.site, epoch = %self.store.epoch(), "the node is ready");
         say(&greeting(&self.config, listen, &socket, traps_listen));
         collectors.apply(&self.config.collect.build().map_err(contradiction)?).await;
-        let outcome = self.watch(&mut doors, &mut collectors).await;
+        let outcome = self.watch(signals, &mut doors, &mut collectors).await;
         notify(&[NotifyState::Stopping]);
         tracing::info!("the node stops");
         self.stop.cancel();
@@ -202,16 +206,19 @@ impl Node {
     }
 
     /// Waits until something ends the node, and reloads the settings when asked to.
-    async fn watch(&mut self, doors: &mut JoinSet<anyhow::Result<()>>, collectors: &mut Collectors) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
+    async fn watch(
+        &mut self,
+        mut signals: Signals,
+        doors: &mut JoinSet<anyhow::Result<()>>,
+        collectors: &mut Collectors,
+    ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return Ok(()),
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                Some(()) = next(&mut hang_up) => self.reload(collectors).await,
+                _ = signals.terminate.recv() => return Ok(()),
+                _ = signals.interrupt.recv() => return Ok(()),
+                Some(()) = signals.hang_up.recv() => self.reload(collectors).await,
+                () = tokio::time::sleep(SETTLE_WAIT), if collectors.is_unsettled() => collectors.settle().await,
                 Some(door) = doors.join_next() => {
                     door??;
                     anyhow::bail!("a listener ended");
@@ -245,8 +252,21 @@ impl Node {
     }
 }
 
-async fn next(signal: &mut Signal) -> Option<()> {
-    signal.recv().await
+/// What the node is told from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Binds the socket. Whatever lies there is left by a node that is gone: the store's lock says so.

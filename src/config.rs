@@ -486,8 +486,11 @@ impl Config {
     /// Which settings change from `old` to `new`, if all of them may while the node runs.
     pub fn reloadable_from(old: &Self, new: &Self) -> Result<Changes, NotReloadable> {
         let (old, new) = (old.flat(), new.flat());
-        let changed = new.into_iter().filter(|setting| !old.contains(setting)).map(|(key, _)| key);
-        let (reloadable, fixed): (Vec<_>, Vec<_>) = changed.partition(|key| is_reloadable(key));
+        let set = new.iter().filter(|setting| !old.contains(setting));
+        let unset = old.iter().filter(|(key, _)| !new.iter().any(|(other, _)| other == key));
+        let mut changed: Vec<String> = set.chain(unset).map(|(key, _)| key.clone()).collect();
+        changed.sort();
+        let (reloadable, fixed): (Vec<_>, Vec<_>) = changed.into_iter().partition(|key| is_reloadable(key));
         if fixed.is_empty() { Ok(Changes { keys: reloadable }) } else { Err(NotReloadable { keys: fixed }) }
     }
 

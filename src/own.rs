@@ -134,7 +134,7 @@ impl Told {
             )),
         };
         // Once raised it is over only when there is room for a tenth more, so that it does not flap at the limit.
-        let limit_from = if self.alarm_limit { active_max / 10 * 9 } else { active_max };
+        let limit_from = if self.alarm_limit { active_max - active_max / 10 } else { active_max };
         let limit = (active >= limit_from).then(|| format!("{active} alarms are active; at {active_max} no more are raised."));
         let heartbeats_from = if self.heartbeat_limit { heartbeats_max - heartbeats_max / 10 } else { heartbeats_max };
         let heartbeat_limit = (heartbeats >= heartbeats_from)

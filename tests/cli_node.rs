@@ -33,7 +33,11 @@ impl Site {
     /// A node in a folder of its own, found by its socket there.
     fn start() -> Self {
         let dir = TempDir::new().expect("there is room");
-        std::fs::write(dir.path().join("k.toml"), "[http]\nlisten = \"127.0.0.1:0\"\n").expect("there is room");
+        std::fs::write(
+            dir.path().join("k.toml"),
+            "[http]\nlisten = \"127.0.0.1:0\"\n[traps]\nlisten = \"127.0.0.1:0\"\n[collect]\nenabled = false\n",
+        )
+        .expect("there is room");
         let mut command = klaxon(dir.path(), &["run", "--config", "k.toml"]);
         let node = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
         let site = Self { dir, node };

@@ -156,6 +156,9 @@ fn the_good_events_of_a_bad_batch_are_kept() {
     ]);
     let told = site.send(&batch);
     assert_eq!((&told["accepted"], &told["rejected"], &told["duplicate"]), (&json!(3), &json!(4), &json!(0)), "{told}");
+    let pretends = json!({"resource": "a=5", "alarm_type": "t", "severity": "minor", "producer": "collector/cpu"});
+    let reply = site.post("/events", &pretends.to_string()).expect("answers");
+    assert_eq!((reply.status, &reply.json()["results"][0]["field"]), (422, &json!("producer")), "{}", reply.body);
     let notable: BTreeMap<u64, (&str, &str)> = list(&told, "results")
         .iter()
         .map(|result| {

@@ -5,7 +5,7 @@ mod harness;
 
 use std::path::Path;
 
-use harness::{Node, Setup, klaxon, scratch, wait_until};
+use harness::{Node, Setup, klaxon, scratch, wait_until, write_config};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -16,8 +16,7 @@ fn event(resource: &str, severity: &str) -> Value {
 /// Writes the configuration of a running node anew, and has it read.
 fn reload(node: &Node, lines: &str, says: &str) {
     let before = node.log_text().len();
-    std::fs::write(node.data.with_extension("toml"), format!("[http]\nlisten = \"127.0.0.1:0\"\n{lines}\n"))
-        .expect("can be written");
+    write_config(&node.data.with_extension("toml"), lines);
     node.signal(Signal::HUP);
     wait_until("the reload is told of", || node.log_text()[before..].contains(says));
 }

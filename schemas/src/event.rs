@@ -48,6 +48,9 @@ pub enum Report {
     },
 }
 
+/// What the names of producers begin with that are collectors of the node; others may not take one.
+pub const COLLECTOR_PREFIX: &str = "collector/";
+
 /// Where an event comes from, and how a second delivery of it is recognised.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Origin {

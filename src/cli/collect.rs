@@ -24,13 +24,13 @@ Examples:
   klaxon collect filesystem             what one of them saw last
   klaxon collect filesystem --once      look now, on this machine; needs no node and tells nobody")]
 pub(super) struct CollectArgs {
-    /// One collector: cpu, memory, filesystem, link, units, time, certificates, check/NAME
+    /// One collector: cpu, memory, filesystem, link, units, time, certificates, heartbeat, check/NAME
     name: Option<String>,
     /// Look once, on this machine; needs no node and tells nobody
     #[arg(long)]
     once: bool,
     /// With --once: the configuration; without one every setting has its default
-    #[arg(long, requires = "once", env = "KLAXON_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "KLAXON_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
 

@@ -71,13 +71,7 @@ impl Setup {
 
     fn command(&self) -> Command {
         let file = self.data.with_extension("toml");
-        // Nodes run side by side, so each takes free ports.
-        let missing = ["http", "traps"].into_iter().filter(|section| !self.config.contains(&format!("[{section}]")));
-        let free_ports: String = missing.map(|section| format!("[{section}]\nlisten = \"127.0.0.1:0\"\n")).collect();
-        let config = free_ports + &self.config;
-        // What the machine of the tests is like must not be among the alarms, unless a test asks for it.
-        let config = if config.contains("[collect") { config } else { format!("{config}\n[collect]\nenabled = false\n") };
-        std::fs::write(&file, config).expect("the configuration can be written");
+        write_config(&file, &self.config);
         let mut command = klaxon();
         command.args(["run", "--config"]).arg(file).arg("--data").arg(&self.data);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
@@ -116,6 +110,18 @@ impl Setup {
         let status = child.wait().expect("it has ended");
         Err(Failed { status, log: said + &std::fs::read_to_string(&log).unwrap_or_default() })
     }
+}
+
+/// Writes a configuration with what nodes of tests have beside the lines that are asked for.
+pub(crate) fn write_config(file: &Path, lines: &str) {
+    // Nodes run side by side, so each takes free ports.
+    let missing = ["http", "traps"].into_iter().filter(|section| !lines.contains(&format!("[{section}]")));
+    let mut config: String = missing.map(|section| format!("[{section}]\nlisten = \"127.0.0.1:0\"\n")).collect();
+    // What the machine of the tests is like must not be among the alarms, unless a test asks for it.
+    if !lines.contains("[collect") {
+        config.push_str("[collect]\nenabled = false\n");
+    }
+    std::fs::write(file, config + lines + "\n").expect("the configuration can be written");
 }
 
 /// A node that did not come to serve.

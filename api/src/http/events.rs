@@ -5,6 +5,7 @@ use std::fmt;
 use axum::extract::State;
 use axum::response::Response;
 use klaxon_schemas::change::{Change, ChangeKind, Subject};
+use klaxon_schemas::event::{COLLECTOR_PREFIX, Event};
 use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::Site;
 use klaxon_schemas::wire::v1::{self, InputError, parse_event};
@@ -270,12 +271,23 @@ fn read(body: &WholeBody, events_max: usize, site: &Site) -> Result<Read, Unread
     let mut sent = Vec::with_capacity(texts.len());
     for text in texts {
         let event = parse_event(text).and_then(|(event, ignored)| event.into_event(site).map(|event| (event, ignored)));
+        let event = event.and_then(|(event, ignored)| is_others(&event).map(|()| (event, ignored)));
         sent.push(event.map(|(event, ignored)| {
             items.push(Item::Event(Arc::new(event)));
             ignored
         }));
     }
     Ok((items, sent))
+}
+
+/// Refuses what pretends to come from a collector of the node: by that name the node knows what to clear.
+fn is_others(event: &Event) -> Result<(), InputError> {
+    match &event.origin.producer {
+        Some(producer) if producer.starts_with(COLLECTOR_PREFIX) => {
+            Err(InputError::new("producer", format!("{COLLECTOR_PREFIX} is kept for the collectors of the node")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn split_lines(text: &str, events_max: usize) -> Result<Vec<&str>, Unread> {

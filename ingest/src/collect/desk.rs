@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change;
-use klaxon_schemas::event::{AlarmKey, Details, Event, Lease, Origin, Report};
+use klaxon_schemas::event::{AlarmKey, COLLECTOR_PREFIX, Details, Event, Lease, Origin, Report};
 use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::names::{Producer, Site, Text};
 use klaxon_store::door::{Door, Tally};
@@ -13,22 +13,19 @@ use klaxon_store::publish::{Answer, Item, PublishError, SUBMISSION_ENTRIES_MAX};
 
 use super::{Finding, Heartbeat, Look, Subject, Told};
 
-/// What the names of collectors begin with where they report.
-const PRODUCER_PREFIX: &str = "collector/";
-
 /// The name under which the collector `name` reports.
 pub(super) fn producer(name: &str) -> Producer {
-    Producer::new(&format!("{PRODUCER_PREFIX}{name}")).expect("names of collectors are checked")
+    Producer::new(&format!("{COLLECTOR_PREFIX}{name}")).expect("names of collectors are checked")
 }
 
 /// The names of collectors whose alarms stand raised in the store.
 pub(super) fn names_in(door: &Door, site: &Site) -> Vec<String> {
     let read = door.store().read();
     let ours = read.alarms().filter(|alarm| alarm.is_active() && alarm.key.site == *site);
-    let names = ours.filter_map(|alarm| alarm.producer.as_ref()?.strip_prefix(PRODUCER_PREFIX).map(str::to_owned));
+    let names = ours.filter_map(|alarm| alarm.producer.as_ref()?.strip_prefix(COLLECTOR_PREFIX).map(str::to_owned));
     let promises = read.heartbeats().iter().filter(|(key, _)| key.site == *site);
     let promising =
-        promises.filter_map(|(_, heartbeat)| heartbeat.producer.as_ref()?.strip_prefix(PRODUCER_PREFIX).map(str::to_owned));
+        promises.filter_map(|(_, heartbeat)| heartbeat.producer.as_ref()?.strip_prefix(COLLECTOR_PREFIX).map(str::to_owned));
     let mut names: Vec<String> = names.chain(promising).collect();
     names.sort();
     names.dedup();
@@ -150,7 +147,7 @@ impl Desk {
                 reports.push(self.raise(subject, &finding, lease));
             }
         }
-        if raised.get(&fault.subject).is_none_or(|alarm| alarm.severity != fault.severity) {
+        if raised.get(&fault.subject).is_none_or(|alarm| !says(alarm, &fault)) {
             reports.push(self.raise(&fault.subject, &fault, None));
         }
         self.publish(reports).await
@@ -181,7 +178,8 @@ impl Desk {
                         match ours {
                             Some(alarm) => _ = self.ids.insert(subject(alarm), alarm.id),
                             // It stood raised by somebody else, and nothing changed.
-                            None => self.adopt(&event.key),
+                            None if matches!(event.report, Report::Raise(_)) => self.adopt(&event.key),
+                            None => {}
                         }
                     }
                     Answer::Duplicate => {}
@@ -196,6 +194,9 @@ impl Desk {
 
     /// Takes over the alarm with this key, if it is active.
     fn adopt(&mut self, key: &AlarmKey) {
+        if self.ids.contains_key(&about(key)) {
+            return;
+        }
         let read = self.door.store().read();
         if let Some(alarm) = read.alarms().find(|alarm| alarm.is_active() && alarm.key == *key) {
             self.ids.insert(subject(alarm), alarm.id);
@@ -228,16 +229,19 @@ impl Desk {
     }
 }
 
-/// Whether the alarm says what the finding says: it is heard from, is as bad, and has the same words but for the numbers in
-/// them. A value that moves is no news; another error is.
+/// Whether the alarm says what the finding says: it is heard from, is as bad, and has the same words but for the numbers among
+/// them. A value that moves is no news; another error, or another port, is.
 fn says(alarm: &Alarm, finding: &Finding) -> bool {
-    fn words(text: &str) -> impl Iterator<Item = char> {
-        text.chars().filter(|character| !character.is_ascii_digit() && !matches!(character, '.' | '-'))
-    }
     alarm.severity == finding.severity
         && alarm.stale.is_none()
         && alarm.engine.lease.is_none()
         && (finding.text.is_empty() || words(&alarm.text).eq(words(&finding.text)))
+}
+
+/// The words of a text without bare numbers.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let is_number = |word: &str| word.trim_matches(|sign: char| !sign.is_alphanumeric()).parse::<f64>().is_ok();
+    text.split_whitespace().filter(move |word| !is_number(word))
 }
 
 fn subject(alarm: &Alarm) -> Subject {
@@ -247,4 +251,19 @@ fn subject(alarm: &Alarm) -> Subject {
 fn about(key: &AlarmKey) -> Subject {
     let AlarmKey { resource, alarm_type, qualifier, .. } = key.clone();
     Subject { resource, alarm_type, qualifier }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_moves_is_no_news_and_another_name_is() {
+        let same = |one: &str, other: &str| words(one).eq(words(other));
+        assert!(same("Processors are 91 % busy; the threshold is 90 %.", "Processors are 97 % busy; the threshold is 90 %."));
+        assert!(same("97.4 % used, 3.1 GiB left", "98 % used, 2 GiB left"));
+        assert!(!same("bond0 works without eth0", "bond0 works without eth1"));
+        assert!(!same("no answer of 10.0.0.1", "no answer of 10.0.0.2"));
+        assert!(!same("ended with 203/EXEC", "ended with 1/FAILURE"));
+    }
 }

@@ -1,6 +1,6 @@
 //! All collectors of a node: which there are, what starts them, and what becomes of those that are turned off.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -206,7 +206,8 @@ pub struct Collectors {
     host: Host,
     board: Board,
     running: BTreeMap<String, Running>,
-    is_first: bool,
+    /// Those that are off, and whose alarms could not be cleared yet.
+    unsettled: BTreeSet<String>,
     look_time_max: Duration,
 }
 
@@ -219,7 +220,7 @@ impl Collectors {
             host,
             board: Board::default(),
             running: BTreeMap::new(),
-            is_first: true,
+            unsettled: BTreeSet::new(),
             look_time_max: run::LOOK_TIME_MAX,
         }
     }
@@ -249,29 +250,41 @@ impl Collectors {
             .filter(|(name, running)| wanted.get(*name).is_none_or(|spec| **spec != running.spec || running.host != self.host))
             .map(|(name, _)| name.clone())
             .collect();
-        let mut off: Vec<String> = Vec::new();
-        if std::mem::take(&mut self.is_first) {
-            off = desk::names_in(&self.door, &self.site);
-        }
         for name in ended {
             if let Some(running) = self.running.remove(&name) {
                 running.stop.cancel();
                 let _ = running.task.await;
             }
             self.board.remove(&name);
-            off.push(name);
-        }
-        off.retain(|name| !wanted.contains_key(name));
-        for name in off {
-            let mut desk = Desk::open(self.door.clone(), self.site.clone(), &name);
-            match desk.close().await {
-                Ok(()) => tracing::info!(collector = %name, "a collector was turned off"),
-                Err(error) => tracing::warn!(collector = %name, %error, "what a collector told could not be cleared"),
-            }
         }
         for (name, spec) in wanted {
             if !self.running.contains_key(&name) {
                 self.start(name, spec.clone());
+            }
+        }
+        self.settle().await;
+    }
+
+    /// Whether something that collectors told which are off has still to be cleared.
+    pub fn is_unsettled(&self) -> bool {
+        !self.unsettled.is_empty()
+    }
+
+    /// Clears what those have told that are off.
+    pub async fn settle(&mut self) {
+        let off = desk::names_in(&self.door, &self.site).into_iter().filter(|name| !self.running.contains_key(name));
+        for name in off.collect::<Vec<_>>() {
+            let mut desk = Desk::open(self.door.clone(), self.site.clone(), &name);
+            match desk.close().await {
+                Ok(()) => {
+                    self.unsettled.remove(&name);
+                    tracing::info!(collector = %name, "a collector was turned off");
+                }
+                Err(error) => {
+                    if self.unsettled.insert(name.clone()) {
+                        tracing::warn!(collector = %name, %error, "what a collector told is cleared as soon as it can be");
+                    }
+                }
             }
         }
     }
