@@ -147,6 +147,30 @@ fn a_disk_that_is_full_between_entries_and_their_results_loses_neither() {
 }
 
 #[test]
+fn what_is_durable_is_acknowledged_although_the_engine_breaks_and_the_disk_is_full() {
+    let scratch = scratch("broken-");
+    let order = scratch.path().join("full");
+    let setup = Setup::new(&scratch.path().join("data"))
+        .shim()
+        .env("KLAXON_SHIM_FULL", &order.to_string_lossy())
+        .env("KLAXON_FAULT_PANIC_TYPE", "poison");
+    let node = setup.start();
+    // The entries find room, the first results do not, and the engine breaks behind them: nothing can be put aside now.
+    std::fs::write(order.with_extension("new"), "1 3").expect("can be written");
+    std::fs::rename(order.with_extension("new"), &order).expect("can be renamed");
+    let event = |key: u64| {
+        let alarm_type = if key == 2000 { "poison" } else { "t" };
+        json!({"resource": format!("a={key}"), "alarm_type": alarm_type, "severity": "major"})
+    };
+    let told = node.send(&json!((0..3000).map(event).collect::<Vec<_>>()));
+    assert_eq!(told["accepted"], 3000);
+    // One has none, and an alarm of the node's own tells of that.
+    wait_until("all the others have their effect", || node.json("/alarms/summary")["active"] == 3000);
+    assert!(!node.json("/alarms?alarm_type=klaxon.quarantine")["alarms"][0].is_null());
+    oracle::check_numbers(&node.history());
+}
+
+#[test]
 fn a_failed_sync_ends_the_process_and_what_was_acknowledged_is_there() {
     let scratch = scratch("sync-");
     let fails = scratch.path().join("fails");
