@@ -147,6 +147,40 @@ fn a_disk_that_is_full_between_entries_and_their_results_loses_neither() {
 }
 
 #[test]
+fn a_start_on_a_full_disk_does_not_throw_a_good_view_away() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = scratch("seal-");
+    let mount = LoopMount::new(scratch.path(), "disk", 128);
+    // The node's log and its configuration are beside the folder, and not on the disk that is full.
+    let data = scratch.path().join("data");
+    std::fs::create_dir(mount.dir.join("data")).expect("can be made");
+    std::os::unix::fs::symlink(mount.dir.join("data"), &data).expect("can be linked");
+    let setup = Setup::new(&data).config("[store]\nfree_space_watermark = \"1B\"");
+    let node = setup.start();
+    let mut reporter = Reporter::new("r", 300, 13);
+    assert!(reporter.send(&harness::agent(), &node.base, 2000));
+    assert!(node.stop().success());
+    // As it is for a view whose files have changed since.
+    std::fs::remove_file(data.join("view.seal")).expect("can be removed");
+    let filler = mount.dir.join("filler");
+    let mut file = std::fs::File::create(&filler).expect("can be made");
+    while std::io::Write::write_all(&mut file, &[0; 1024]).is_ok() {}
+    file.sync_all().expect("can be synced");
+    drop(file);
+    // Whether there is room enough to serve is another matter.
+    let log = setup.try_start().map_or_else(|failed| failed.log, |node| node.log_text());
+    println!("{log}");
+    assert!(log.contains("the view cannot be sealed"), "{log}");
+    assert!(!log.contains("built anew"), "{log}");
+    std::fs::remove_file(&filler).expect("can be removed");
+    let node = setup.start();
+    assert!(!node.log_text().contains("built anew"), "{}", node.log_text());
+    oracle::compare(&node, std::slice::from_ref(&reporter));
+}
+
+#[test]
 fn what_is_durable_is_acknowledged_although_the_engine_breaks_and_the_disk_is_full() {
     let scratch = scratch("broken-");
     let order = scratch.path().join("full");
