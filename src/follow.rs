@@ -14,7 +14,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use klaxon_correlate::{Disposition, Engine, Output, Screening};
@@ -121,11 +121,18 @@ pub struct Follow {
     untold: Vec<EntryKind>,
 }
 
-/// Submissions whose items have been looked at: what remains to be journalled, and the answers known so far.
+/// A submission, and the answers to its items that are known so far.
+type Asked = (Submission, Vec<Option<Answer>>);
+/// Whose item it is: submission and item.
+type Place = (usize, usize);
+/// What became of the frame of entries that went ahead of their results.
+type Ahead = Arc<OnceLock<Result<Durable, PublishError>>>;
+
+/// Submissions whose items have been looked at.
 struct Batch {
-    asked: Vec<(Submission, Vec<Option<Answer>>)>,
-    /// What is to be journalled, and whose item it is: submission and item.
-    fresh: Vec<(EntryKind, Door, (usize, usize))>,
+    asked: Vec<Asked>,
+    /// What is to be journalled, and whose item it is.
+    fresh: Vec<(EntryKind, Door, Place)>,
     /// What is kept for followers. It is no entry: the engine has no part in it.
     puts: Vec<(StateKey, Option<StateRecord>)>,
 }
@@ -298,7 +305,7 @@ impl Follow {
         if self.apply_all(&entries, &mut out).is_ok() {
             self.submit(entries, Some(out), |_| {});
         } else {
-            self.apply_apart(entries, |_, _| {});
+            self.apply_apart(entries, Vec::new(), &[]);
         }
     }
 
@@ -427,15 +434,13 @@ impl Follow {
                     answer(asked, &durable.map_err(refused));
                 });
             }
-            Err(Broken) => self.apply_apart(entries, move |answers, durable| {
-                place(&mut asked, &places, answers.into_iter().skip(own));
-                answer(asked, &durable);
-            }),
+            Err(Broken) => self.apply_apart(entries, asked, &places),
         }
         self.notice_limit();
     }
 
-    /// Under pressure: all entries are made durable at once, and their results follow in frames of their own.
+    /// Under pressure: all entries are made durable at once, and their results follow in frames of their own. Each submission
+    /// is answered as soon as the frame with the last of its results is on the disk; the loop waits for none of them.
     fn run_ahead(&mut self, batch: Batch) {
         self.status.ran_ahead.fetch_add(1, Ordering::Relaxed);
         let Batch { mut asked, fresh, .. } = batch;
@@ -444,35 +449,47 @@ impl Follow {
         self.submit_puts();
         let entries = self.stamp(now, kinds.into_iter());
         let own = entries.len() - places.len();
-        let (told, tell) = mpsc::sync_channel(1);
-        self.submit(entries.clone(), None, move |durable| {
-            let _ = told.send(durable.map_err(refused));
-        });
-        let mut outcome = None;
-        let mut durable = || outcome.get_or_insert_with(|| tell.recv().unwrap_or(Err(PublishError::Stopping))).clone();
-        let mut answers = Vec::with_capacity(entries.len());
+        let ahead = self.submit_ahead(entries.clone());
+        let mut places = std::iter::repeat_n(None, own).chain(places.into_iter().map(Some));
+        let mut gone = 0;
         for chunk in chunks(&entries) {
-            let mut out = Output::default();
-            match self.apply_all(chunk, &mut out) {
-                Ok(these) => {
-                    answers.extend(these);
-                    self.submit(Vec::new(), Some(out), |_| {});
-                }
-                // Only what is journalled can be put aside.
-                Err(Broken) if durable().is_err() => break,
-                Err(Broken) => {
-                    self.writer.drain();
-                    if self.has_failed() {
-                        break;
-                    }
-                    self.reload();
-                    answers.extend(chunk.iter().map(|entry| self.apply_alone(entry)));
+            let (answers, out) = self.apply_journalled(chunk);
+            for (answer, place) in answers.into_iter().zip(&mut places) {
+                if let Some((whose, which)) = place {
+                    asked[whose - gone].1[which] = Some(answer);
                 }
             }
+            let known = asked.iter().take_while(|(_, answers)| answers.iter().all(Option::is_some)).count();
+            gone += known;
+            self.submit(Vec::new(), out, answer_behind(asked.drain(..known).collect(), &ahead));
         }
-        place(&mut asked, &places, answers.into_iter().skip(own));
-        answer(asked, &durable());
         self.notice_limit();
+    }
+
+    /// Journals entries whose results follow in other frames.
+    fn submit_ahead(&mut self, entries: Vec<Entry>) -> Ahead {
+        let ahead = Ahead::default();
+        let told = Arc::clone(&ahead);
+        self.submit(entries, None, move |durable| {
+            let _ = told.set(durable.map_err(refused));
+        });
+        ahead
+    }
+
+    /// Applies entries that went ahead. What comes of them is yet to be journalled, unless the engine broke on one of them.
+    fn apply_journalled(&mut self, entries: &[Entry]) -> (Vec<Answer>, Option<Output>) {
+        if !self.has_failed() {
+            let mut out = Output::default();
+            if let Ok(answers) = self.apply_all(entries, &mut out) {
+                return (answers, Some(out));
+            }
+            // What stands before them must have its results first, and only what is journalled can be put aside.
+            self.writer.drain();
+            if !self.has_failed() {
+                self.reload();
+            }
+        }
+        (entries.iter().map(|entry| self.apply_alone(entry)).collect(), None)
     }
 
     /// Gives what came its place and time. A wall clock that was set is an entry of its own before it.
@@ -506,15 +523,11 @@ impl Follow {
     }
 
     /// The engine broke on one of `entries`: all of them are journalled, then applied one by one.
-    fn apply_apart(
-        &mut self,
-        mut entries: Vec<Entry>,
-        then: impl FnOnce(Vec<Answer>, Result<Durable, PublishError>) + 'static,
-    ) {
+    fn apply_apart(&mut self, mut entries: Vec<Entry>, mut asked: Vec<Asked>, places: &[Place]) {
         // What is in flight may fail, and then stands before this.
         self.writer.drain();
         if self.has_failed() {
-            return then(Vec::new(), Err(PublishError::Busy));
+            return answer(asked, &Err(PublishError::Busy));
         }
         self.reload();
         self.submit_puts();
@@ -522,17 +535,20 @@ impl Follow {
         for (entry, n) in entries.iter_mut().zip(0..) {
             entry.position = first.plus(n);
         }
-        let (told, tell) = mpsc::sync_channel(1);
-        self.submit(entries.clone(), None, move |durable| {
-            let _ = told.send(durable.map_err(refused));
-        });
-        let durable = tell.recv().unwrap_or(Err(PublishError::Stopping));
-        let answers = if durable.is_ok() { entries.iter().map(|entry| self.apply_alone(entry)).collect() } else { Vec::new() };
-        then(answers, durable);
+        let ahead = self.submit_ahead(entries.clone());
+        // Only what is journalled can be put aside.
+        self.writer.drain();
+        let answers: Vec<_> = entries.iter().map(|entry| self.apply_alone(entry)).collect();
+        place(&mut asked, places, answers.into_iter().skip(entries.len() - places.len()));
+        self.submit(Vec::new(), None, answer_behind(asked, &ahead));
     }
 
-    /// Applies one entry that is journalled. If the engine breaks on it, it is put aside.
+    /// Applies one entry that is journalled. If the engine breaks on it, it is put aside. Once a frame has failed it is left
+    /// for [`Self::catch_up`]: what came of it now would not count.
     fn apply_alone(&mut self, entry: &Entry) -> Answer {
+        if self.has_failed() {
+            return Answer::Accepted { position: entry.position, changes: Vec::new() };
+        }
         let mut out = Output::default();
         let engine = &mut self.engine;
         let applied = catch_unwind(AssertUnwindSafe(|| apply_one(engine, entry, &mut out)));
@@ -663,11 +679,10 @@ fn load(site: &Site, store: &Store) -> Engine {
 
 fn apply_one(engine: &mut Engine, entry: &Entry, out: &mut Output) -> Answer {
     crate::faults::break_on(entry);
-    let before = out.changes().len();
     match engine.apply(entry, out) {
         Disposition::Duplicate => Answer::Duplicate,
         Disposition::Applied | Disposition::TooOld | Disposition::AlarmLimit | Disposition::HeartbeatLimit => {
-            Answer::Accepted { position: entry.position, changes: out.changes()[before..].to_vec() }
+            Answer::Accepted { position: entry.position, changes: out.own_changes().to_vec() }
         }
     }
 }
@@ -685,20 +700,39 @@ fn refused(error: &AppendError) -> PublishError {
 }
 
 /// Puts the answers of what was journalled where they belong.
-fn place(asked: &mut [(Submission, Vec<Option<Answer>>)], places: &[(usize, usize)], answers: impl Iterator<Item = Answer>) {
+fn place(asked: &mut [Asked], places: &[Place], answers: impl Iterator<Item = Answer>) {
     for ((whose, which), answer) in places.iter().zip(answers) {
         asked[*whose].1[*which] = Some(answer);
     }
 }
 
-fn answer(asked: Vec<(Submission, Vec<Option<Answer>>)>, outcome: &Result<Durable, PublishError>) {
+fn answer(asked: Vec<Asked>, outcome: &Result<Durable, PublishError>) {
     for (submission, answers) in asked {
         let outcome = outcome.clone().and_then(|durable| {
             let answers: Option<Vec<_>> = answers.into_iter().collect();
-            // Without an answer for each, the node is on its way out.
+            // Each item has its answer, whatever failed; if not, whoever asked must ask again.
             answers.map(|answers| Published { answers, durable }).ok_or(PublishError::Stopping)
         });
         submission.answer(outcome);
+    }
+}
+
+/// Answers behind the results of entries that went ahead: then they have taken effect. If there was no room for the results, the
+/// entries are durable all the same, and take effect as soon as there is room. That is answered without the changes, which have
+/// yet to be made.
+fn answer_behind(mut asked: Vec<Asked>, ahead: &Ahead) -> impl FnOnce(Result<Durable, &AppendError>) + Send + 'static {
+    let ahead = Arc::clone(ahead);
+    move |outcome| match outcome {
+        Ok(durable) => answer(asked, &Ok(durable)),
+        Err(_) => {
+            for known in asked.iter_mut().flat_map(|(_, answers)| answers).flatten() {
+                if let Answer::Accepted { changes, .. } = known {
+                    changes.clear();
+                }
+            }
+            // Frames end in their order, so it is known.
+            answer(asked, ahead.get().unwrap_or(&Err(PublishError::Stopping)));
+        }
     }
 }
 

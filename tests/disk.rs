@@ -147,6 +147,64 @@ fn a_disk_that_is_full_between_entries_and_their_results_loses_neither() {
 }
 
 #[test]
+fn a_start_on_a_full_disk_does_not_throw_a_good_view_away() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = scratch("seal-");
+    let mount = LoopMount::new(scratch.path(), "disk", 128);
+    // The node's log and its configuration are beside the folder, and not on the disk that is full.
+    let data = scratch.path().join("data");
+    std::fs::create_dir(mount.dir.join("data")).expect("can be made");
+    std::os::unix::fs::symlink(mount.dir.join("data"), &data).expect("can be linked");
+    let setup = Setup::new(&data).config("[store]\nfree_space_watermark = \"1B\"");
+    let node = setup.start();
+    let mut reporter = Reporter::new("r", 300, 13);
+    assert!(reporter.send(&harness::agent(), &node.base, 2000));
+    assert!(node.stop().success());
+    // As it is for a view whose files have changed since.
+    std::fs::remove_file(data.join("view.seal")).expect("can be removed");
+    let filler = mount.dir.join("filler");
+    let mut file = std::fs::File::create(&filler).expect("can be made");
+    while std::io::Write::write_all(&mut file, &[0; 1024]).is_ok() {}
+    file.sync_all().expect("can be synced");
+    drop(file);
+    // Whether there is room enough to serve is another matter.
+    let log = setup.try_start().map_or_else(|failed| failed.log, |node| node.log_text());
+    println!("{log}");
+    assert!(log.contains("the view cannot be sealed"), "{log}");
+    assert!(!log.contains("built anew"), "{log}");
+    std::fs::remove_file(&filler).expect("can be removed");
+    let node = setup.start();
+    assert!(!node.log_text().contains("built anew"), "{}", node.log_text());
+    oracle::compare(&node, std::slice::from_ref(&reporter));
+}
+
+#[test]
+fn what_is_durable_is_acknowledged_although_the_engine_breaks_and_the_disk_is_full() {
+    let scratch = scratch("broken-");
+    let order = scratch.path().join("full");
+    let setup = Setup::new(&scratch.path().join("data"))
+        .shim()
+        .env("KLAXON_SHIM_FULL", &order.to_string_lossy())
+        .env("KLAXON_FAULT_PANIC_TYPE", "poison");
+    let node = setup.start();
+    // The entries find room, the first results do not, and the engine breaks behind them: nothing can be put aside now.
+    std::fs::write(order.with_extension("new"), "1 3").expect("can be written");
+    std::fs::rename(order.with_extension("new"), &order).expect("can be renamed");
+    let event = |key: u64| {
+        let alarm_type = if key == 2000 { "poison" } else { "t" };
+        json!({"resource": format!("a={key}"), "alarm_type": alarm_type, "severity": "major"})
+    };
+    let told = node.send(&json!((0..3000).map(event).collect::<Vec<_>>()));
+    assert_eq!(told["accepted"], 3000);
+    // One has none, and an alarm of the node's own tells of that.
+    wait_until("all the others have their effect", || node.json("/alarms/summary")["active"] == 3000);
+    assert!(!node.json("/alarms?alarm_type=klaxon.quarantine")["alarms"][0].is_null());
+    oracle::check_numbers(&node.history());
+}
+
+#[test]
 fn a_failed_sync_ends_the_process_and_what_was_acknowledged_is_there() {
     let scratch = scratch("sync-");
     let fails = scratch.path().join("fails");

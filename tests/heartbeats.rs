@@ -2,6 +2,8 @@
 
 mod harness;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use harness::http::Wire;
 use harness::{Node, Reply, Setup, scratch, wait_until};
 use serde_json::{Value, json};
@@ -261,4 +263,39 @@ fn at_a_shell_it_is_one_word() {
     let again = site.cli(&["heartbeat", "a b/c", "--end"]);
     assert_eq!(again.status.code(), Some(4), "there is no such thing");
     assert_eq!(site.cli(&["heartbeat", "a", "--every", "soon"]).status.code(), Some(2));
+}
+
+#[test]
+fn under_pressure_too_a_promise_is_there_once_it_is_answered() {
+    let site = Site::start("");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for reporter in 0..3 {
+            let (node, stop): (&Node, _) = (&site, &stop);
+            scope.spawn(move || {
+                let sent: Vec<Value> = (0..2000)
+                    .map(|n| json!({"resource": format!("host=r{reporter}-{n}"), "alarm_type": "x", "severity": "major"}))
+                    .collect();
+                while !stop.load(Ordering::Relaxed) {
+                    node.send(&json!(sent));
+                }
+            });
+        }
+        let _ends = Ends(&stop);
+        for n in 0..20 {
+            let began = ok(&site, "POST", &format!("/b{n}?every=1h"), None);
+            assert_eq!(began["heartbeat"]["every_s"], 3600, "{began}");
+            let ended = ok(&site, "DELETE", &format!("/b{n}"), None);
+            assert_eq!(ended["change"], "logged", "{ended}");
+        }
+    });
+}
+
+/// Tells the others to stop, also if a test fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

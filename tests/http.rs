@@ -727,3 +727,58 @@ fn metrics_balance_and_can_be_read() {
     }
     assert!(!site.log_text().contains("ERROR"), "{}", site.log_text());
 }
+
+#[test]
+fn an_answer_tells_what_a_report_led_to_and_not_what_was_due_before_it() {
+    let site = Site::start("[engine]\ncleared_max = 1");
+    let mut over = event("host=over", "x", "major");
+    over["ends_at"] = json!("2001-01-01T00:00:00Z");
+    let sent = json!([over, event("host=next", "x", "minor"), event("host=next", "x", "minor")]);
+    let told = site.wire(&Wire {
+        method: "POST",
+        path: "/api/v1/events?results=all",
+        headers: &[("content-type", "application/json")],
+        body: sent.to_string().as_bytes(),
+    });
+    let told = told.json();
+    assert_eq!(column(&told, "results", "change"), ["raised", "raised", "null"], "{told}");
+    assert_ne!(told["results"][0]["alarm"], told["results"][1]["alarm"], "{told}");
+    // One cleared alarm more than may be: it is purged as the next entry comes, and that one's answer is about its own.
+    let sent = json!([
+        event("host=a", "x", "major"),
+        event("host=a", "x", "cleared"),
+        event("host=next", "x", "minor"),
+        event("host=b", "x", "major")
+    ]);
+    let told = site.wire(&Wire {
+        method: "POST",
+        path: "/api/v1/events?results=all",
+        headers: &[("content-type", "application/json")],
+        body: sent.to_string().as_bytes(),
+    });
+    let told = told.json();
+    assert_eq!(column(&told, "results", "change"), ["raised", "cleared", "null", "raised"], "{told}");
+}
+
+#[test]
+fn under_pressure_too_what_is_answered_has_taken_effect() {
+    let site = Site::start("");
+    let node: &Node = &site;
+    std::thread::scope(|scope| {
+        for reporter in 0..3 {
+            scope.spawn(move || {
+                for round in 0..4 {
+                    let resource = |n: usize| format!("host=r{reporter}-{round}-{n}");
+                    let sent: Vec<_> = (0..2000).map(|n| event(&resource(n), "x", "major")).collect();
+                    let told = node.send(&json!(sent));
+                    let last = resource(1999);
+                    let shown =
+                        node.json(&format!("/alarms?at_least={}&resource={}", told["position"], last.replace('=', "%3D")));
+                    assert_eq!(resources(&shown), set(&[&last]), "{told}");
+                }
+            });
+        }
+    });
+    let metrics = node.get("//metrics").expect("answers").body;
+    assert!(!metrics.contains("\nklaxon_engine_batches_ahead_total 0\n"), "there was no pressure");
+}

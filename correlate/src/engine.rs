@@ -212,7 +212,7 @@ impl Engine {
             && self.would_begin_episode(event)
     }
 
-    /// Applies one entry.
+    /// Applies one entry: first what was due before it, then what it is itself, of which [`Output::own_changes`] tells.
     pub fn apply(&mut self, entry: &Entry, out: &mut Output) -> Disposition {
         let moment = self.moment(entry);
         match &entry.kind {
@@ -223,6 +223,7 @@ impl Engine {
         }
         self.admission.age(moment.now, &self.settings, out);
         self.age_tombstones(&moment, out);
+        out.begin_own();
         let disposition = self.dispatch(&moment, out);
         self.advance(entry);
         disposition

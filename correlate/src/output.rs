@@ -31,6 +31,8 @@ pub struct Output {
     changes: Vec<Arc<Change>>,
     touched: BTreeSet<AlarmId>,
     puts: BTreeMap<StateKey, Option<StateRecord>>,
+    /// Where the changes begin that the last entry itself led to.
+    own_from: usize,
 }
 
 /// What is to be committed.
@@ -52,15 +54,26 @@ impl Output {
         &self.changes
     }
 
+    /// The changes that the entry applied last led to by itself. What was due before it came is not among them, though it
+    /// happened as the entry was applied.
+    pub fn own_changes(&self) -> &[Arc<Change>] {
+        &self.changes[self.own_from..]
+    }
+
     /// All of it, with the alarms as `engine` has them now; leaves this empty.
     pub fn take(&mut self, engine: &Engine) -> Results {
         let touched = std::mem::take(&mut self.touched);
+        self.own_from = 0;
         Results {
             changes: std::mem::take(&mut self.changes),
             touched: touched.into_iter().filter_map(|id| engine.alarm(id).cloned()).collect(),
             puts: std::mem::take(&mut self.puts).into_iter().collect(),
             cursor: engine.cursor().clone(),
         }
+    }
+
+    pub(crate) fn begin_own(&mut self) {
+        self.own_from = self.changes.len();
     }
 
     pub(crate) fn change(&mut self, change: Change) {

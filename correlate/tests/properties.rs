@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use harness::{Node, site};
 use klaxon_schemas::action::{Action, Matcher, ShelfOrder, Verb};
+use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::entry::{EntryKind, Started};
 use klaxon_schemas::event::{AlarmKey, Details, Event, Lease, Origin, Report};
 use klaxon_schemas::ids::{ActionId, Epoch, Sequence};
 use klaxon_schemas::names::{Actor, AlarmType, Producer, Qualifier, Text};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
+use klaxon_schemas::state::Settings;
 use klaxon_schemas::wire::v1;
 use proptest::prelude::*;
 
@@ -289,4 +291,32 @@ fn a_shelf_over_many_alarms_works_in_steps_that_a_restart_goes_on_with() {
     node.pass(60_000_000, |node, _| node.reload());
     assert_eq!(shelved(&node), 0);
     assert_eq!(node.engine.next_deadline(), None);
+}
+
+/// What was due before an entry happens as it is applied, and is not told as its own.
+#[test]
+fn what_was_due_before_an_entry_is_not_its_own() {
+    let mut node = Node::new(false);
+    node.apply(EntryKind::Settings(Settings { cleared_max: 1, ..Settings::default() }));
+    let mut over = report(1, Report::Raise(Severity::Major), None);
+    over.ends_at = Some(node.wall());
+    let own = |node: &mut Node, event: Event| {
+        let (changes, own) = node.apply_telling(EntryKind::Event(Arc::new(event)));
+        let kinds = |changes: &[Arc<Change>]| changes.iter().map(|change| change.kind).collect::<Vec<_>>();
+        (kinds(&changes), kinds(&own))
+    };
+    assert_eq!(own(&mut node, over), (vec![ChangeKind::Raised], vec![ChangeKind::Raised]));
+    let (all, its) = own(&mut node, report(2, Report::Raise(Severity::Major), None));
+    assert_eq!((all, its), (vec![ChangeKind::Cleared, ChangeKind::Raised], vec![ChangeKind::Raised]));
+    own(&mut node, report(2, Report::Clear, None));
+    // The one above the number goes as the next comes, which itself changes nothing that is told.
+    let refused = EntryKind::Action(Arc::new(Action {
+        id: ActionId(uuid::Uuid::from_u128(1)),
+        actor: Actor::new("ann").expect("valid"),
+        expires_at: None,
+        verb: Verb::Unsuppress { alarm_type: AlarmType::new("x").expect("valid") },
+    }));
+    let (all, its) = node.apply_telling(refused);
+    assert_eq!((all.len(), all[0].kind), (2, ChangeKind::Purged));
+    assert!(matches!(its[..], [ref one] if matches!(one.subject, Subject::Refusal(_))), "{its:?}");
 }

@@ -109,6 +109,15 @@ impl Node {
         (changes, touched, disposition)
     }
 
+    /// Applies one entry; tells all that it put out, and what it itself led to.
+    pub(crate) fn apply_telling(&mut self, kind: EntryKind) -> (Vec<Arc<Change>>, Vec<Arc<Change>>) {
+        let entry = self.entry(kind);
+        let mut out = Output::default();
+        self.engine.apply(&entry, &mut out);
+        let own = out.own_changes().to_vec();
+        (self.fold(&mut out).0, own)
+    }
+
     fn fold(&mut self, out: &mut Output) -> (Vec<Arc<Change>>, Vec<Arc<Alarm>>) {
         let results = out.take(&self.engine);
         for change in &results.changes {

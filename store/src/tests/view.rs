@@ -1,6 +1,8 @@
 //! The engines behind the view: each does what the seam says, changing the setting builds the view anew, and what sled makes of
 //! damage is never answered from.
 
+use std::io::Write as _;
+
 use super::*;
 use crate::view::engine::{Batch, Engine, Row, Table};
 use crate::{ViewConfig, offline};
@@ -99,6 +101,28 @@ fn a_large_row_may_change_often_without_filling_the_disk() {
         let opened = open(dir.path(), engine);
         assert_eq!(opened.get(Table::Records, b"large").expect("reads"), None);
         assert!(bytes < 100 << 20, "{engine:?} takes {bytes} bytes for 4 MiB");
+    }
+}
+
+#[test]
+fn a_view_that_cannot_be_sealed_is_used_and_not_held_against_an_older_seal() {
+    for engine in engines() {
+        let (dir, after) = (tempfile::tempdir().expect("makes"), tempfile::tempdir().expect("makes"));
+        let (mut toy, _) = Toy::open_in(dir.path(), engine);
+        toy.raise(1, 50, 10);
+        toy.close();
+        // The seal is due to be written anew, and in the way of that is what no file can replace.
+        let seal = dir.path().join("view.seal");
+        std::fs::OpenOptions::new().append(true).open(&seal).expect("opens").write_all(b"00000000 gone\n").expect("writes");
+        std::fs::create_dir(dir.path().join("view.tmp")).expect("makes");
+        let (mut toy, report) = Toy::open_in(dir.path(), engine);
+        assert_eq!((report.view_rebuilt, seal.exists()), (None, false), "{engine:?}");
+        toy.raise(51, 50, 10);
+        let held = damage::alarms(&toy.store);
+        toy.kill(dir.path(), after.path());
+        let (toy, report) = Toy::open_in(after.path(), engine);
+        assert_eq!(report.view_rebuilt, None, "{engine:?}");
+        assert_eq!(damage::alarms(&toy.store), held);
     }
 }
 

@@ -67,12 +67,22 @@ pub(super) fn check(view: &Path) -> Result<(), ViewError> {
 }
 
 /// Seals the files as they are now, after they were read and found good.
+///
+/// A full disk makes no view worse: if the seal of one that is in use cannot be written, the seal before it is taken away, so
+/// that the next start does not hold the files against it. A view at rest keeps the one from when it was in use.
 pub(crate) fn write(view: &Path, used: Use) -> Result<(), ViewError> {
     let sums = sums(view, used).map_err(ViewError::Io)?;
-    if fs::read_to_string(seal_path(view)).is_ok_and(|seal| seal == sums) {
+    let path = seal_path(view);
+    if fs::read_to_string(&path).is_ok_and(|seal| seal == sums) {
         return Ok(());
     }
-    files::replace(&seal_path(view), sums.as_bytes()).map_err(ViewError::Io)
+    match files::replace(&path, sums.as_bytes()) {
+        Err(error) if used == Use::Open => {
+            tracing::warn!(%error, "the view cannot be sealed, and is as good as its engine says");
+            files::remove_file(&path).and_then(|()| files::sync_parent(&path)).map_err(ViewError::Io)
+        }
+        outcome => outcome.map_err(ViewError::Io),
+    }
 }
 
 /// A line for each sealed file: checksum and name, in order.
