@@ -21,6 +21,7 @@ use klaxon_correlate::{Disposition, Engine, Output, Screening};
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::Change;
 use klaxon_schemas::entry::{ENTRY_BYTES_MAX, Entry, EntryKind, NewEpoch, Started};
+use klaxon_schemas::ids::Epoch;
 use klaxon_schemas::names::{Door, Follower, Site, Text};
 use klaxon_schemas::state::{FOLLOWERS_MAX, Followed, Settings, StateKey, StateRecord};
 use klaxon_schemas::wire::v1;
@@ -222,12 +223,7 @@ impl Follow {
     }
 
     fn begin(&mut self, report: &OpenReport, settings: Settings, catalogue: Arc<Catalogue>) -> Result<(), FollowError> {
-        let started = Started {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            epoch: report.epoch,
-            new_epoch: report.new_epoch,
-            boot: self.clock.boot(),
-        };
+        let started = self.started(report.epoch, report.new_epoch);
         // The start comes before what was due while the node was away, and that, in bounded steps, before the rest.
         let now = self.clock.read();
         self.journal_own_at(now, vec![EntryKind::Started(started)]);
@@ -281,10 +277,12 @@ impl Follow {
         }
     }
 
-    /// Now, with the deadlines up to now worked off, each bounded step with an entry of its own.
+    /// Now, with the deadlines up to now worked off, each bounded step with an entry of its own. While intake is refused they
+    /// wait: a reporter that is not let in is not silent.
     fn now(&mut self) -> Reading {
         let now = self.clock.read();
-        while self.engine.next_deadline().is_some_and(|due| due <= now.at) && !self.has_failed() {
+        let is_full = self.status.disk_full.load(Ordering::Relaxed);
+        while !is_full && self.engine.next_deadline().is_some_and(|due| due <= now.at) && !self.has_failed() {
             self.journal_own_at(now, vec![EntryKind::Deadline]);
         }
         now
@@ -336,10 +334,24 @@ impl Follow {
         }
     }
 
+    fn started(&self, epoch: Epoch, new_epoch: Option<NewEpoch>) -> Started {
+        Started { version: env!("CARGO_PKG_VERSION").to_owned(), epoch, new_epoch, boot: self.clock.boot() }
+    }
+
+    /// Leases run anew: while intake was refused nobody could be heard, as while the node was away.
+    fn listen_anew(&mut self) {
+        let started = self.started(self.store.epoch(), None);
+        let now = self.clock.read();
+        self.journal_own_at(now, vec![EntryKind::Started(started)]);
+    }
+
     fn look_at_room(&mut self) -> Room {
         let room = self.writer.room();
         let is_full = room != Room::Ok;
         if self.status.disk_full.swap(is_full, Ordering::Relaxed) != is_full {
+            if !is_full {
+                self.listen_anew();
+            }
             self.tell_own();
         }
         room

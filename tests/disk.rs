@@ -50,7 +50,9 @@ fn a_full_disk_refuses_intake_answers_queries_and_goes_on_by_itself() {
         }
         file.sync_all().expect("can be synced");
     };
+    assert_eq!(node.post("/heartbeats/job?every=2s", "").expect("answers").status, 200);
     fill(4 << 20);
+    let promised = std::time::Instant::now();
     let refused = || {
         let event = json!({"resource": "a=refused", "alarm_type": "t", "severity": "major"}).to_string();
         node.post("/events", &event).expect("the node answers")
@@ -62,11 +64,16 @@ fn a_full_disk_refuses_intake_answers_queries_and_goes_on_by_itself() {
     // Queries are answered, and the list is that of the acknowledged.
     assert!(node.json("/alarms?cleared=any")["alarms"].as_array().is_some_and(|alarms| !alarms.is_empty()));
     assert_eq!(node.get("//readyz").expect("answers").status, 503);
+    // Whoever is refused is not silent.
+    wait_until("the promise would be broken", || promised.elapsed() > Duration::from_secs(4));
+    let lost = || !node.json("/alarms?alarm_type=heartbeat.lost")["alarms"][0].is_null();
+    assert!(!lost());
     // No room at all: not even the reserve.
     fill(0);
     assert_eq!(refused().status, 507);
     std::fs::remove_file(&filler).expect("can be removed");
     wait_until("it goes on by itself", || reporter.send(&agent, &node.base, 500));
+    wait_until("now it is silence", lost);
     reporter.settle(&node.base);
     wait_until("the node is ready", || node.get("//readyz").is_ok_and(|reply| reply.status == 200));
     oracle::compare(&node, std::slice::from_ref(&reporter));
