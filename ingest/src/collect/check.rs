@@ -106,6 +106,13 @@ impl CheckConfig {
     pub fn command(&self) -> &[String] {
         &self.command
     }
+
+    /// The alarm that it raises on `host`, unless its findings in JSON say otherwise: no two checks may have the same.
+    pub fn subject(&self, host: &Host) -> Subject {
+        let resource = self.resource.clone().unwrap_or_else(|| host.part("check", &self.name));
+        let qualifier = Qualifier::new("").expect("may be empty");
+        Subject { resource, alarm_type: self.alarm_type.clone(), qualifier }
+    }
 }
 
 pub(super) struct Check {
@@ -118,9 +125,7 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn new(config: &CheckConfig, host: &Host) -> Self {
-        let resource = config.resource.clone().unwrap_or_else(|| host.part("check", &config.name));
-        let qualifier = Qualifier::new("").expect("may be empty");
-        let subject = Subject { resource, alarm_type: config.alarm_type.clone(), qualifier };
+        let subject = config.subject(host);
         Self { config: config.clone(), subject, failures: 0, programs: CancellationToken::new() }
     }
 
