@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use klaxon_ingest::collect::{
-    CHECK_TIMEOUT_MAX, CertificatesConfig, CheckConfig, CheckFormat, CollectConfig, CpuConfig, FilesystemConfig,
+    CHECK_TIMEOUT_MAX, CertificatesConfig, CheckConfig, CheckFormat, CollectConfig, CpuConfig, FLAPS_MAX, FilesystemConfig,
     HeartbeatConfig, Host, Level, LinkConfig, MemoryConfig, PathGlob, Pattern, Spec, Thresholds, TimeConfig, TimeDaemon,
     UnitsConfig,
 };
@@ -290,6 +290,9 @@ impl Default for LinkSection {
 
 impl LinkSection {
     fn build(&self) -> Result<LinkConfig, Mistake> {
+        if !(1..=FLAPS_MAX).contains(&self.flaps) {
+            return Err(("collect.link.flaps".to_owned(), format!("must be between 1 and {FLAPS_MAX}")));
+        }
         Ok(LinkConfig {
             interval: interval("link", self.interval)?,
             include: patterns("link.include", &self.include)?,
@@ -559,7 +562,13 @@ impl CheckForm {
             return Err(named(format!("timeout: must be between 1s and {}s", CHECK_TIMEOUT_MAX.as_secs())));
         }
         config.timeout = self.timeout.0;
-        config.raise_after_failures = self.raise_after_failures.max(1);
+        if self.raise_after_failures == 0 {
+            return Err(named("raise_after_failures: must be at least 1".to_owned()));
+        }
+        if self.raise_after_failures > 1 && self.format == FormatForm::Json {
+            return Err(named("raise_after_failures: is for the format nagios only".to_owned()));
+        }
+        config.raise_after_failures = self.raise_after_failures;
         config.resource.clone_from(&self.resource);
         if let Some(alarm_type) = &self.alarm_type {
             config.alarm_type = alarm_type.clone();
@@ -601,15 +610,49 @@ impl CollectSection {
                 format!("there are {}, at most {CHECKS_MAX} are allowed", self.check.len()),
             ));
         }
-        let mut names = BTreeSet::new();
+        let host = self.host()?;
+        let (mut names, mut alarms) = (BTreeSet::new(), BTreeMap::new());
         for check in &self.check {
             if !names.insert(&check.name) {
                 return Err(("collect.check".to_owned(), format!("{:?} is there twice", check.name)));
             }
-            specs.push((true, Spec::Check(check.build()?)));
+            let config = check.build()?;
+            if let Some(other) = alarms.insert(config.subject(&host), &check.name) {
+                let reason = format!("{:?}: resource and alarm_type are those of {other:?} too", check.name);
+                return Err(("collect.check".to_owned(), reason));
+            }
+            specs.push((true, Spec::Check(config)));
         }
         // What is turned off is checked all the same.
         let specs = specs.into_iter().filter(|(enabled, _)| *enabled && self.enabled).map(|(_, spec)| spec).collect();
         Ok(CollectConfig { specs })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistake(text: &str) -> String {
+        let section: CollectSection = toml::from_str(text).expect("is understood");
+        let (key, reason) = section.build().expect_err("is wrong");
+        format!("{key}: {reason}")
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for flaps in [0, 1001] {
+            assert_eq!(mistake(&format!("link.flaps = {flaps}")), "collect.link.flaps: must be between 1 and 1000");
+        }
+        let check = |name: &str, more: &str| format!("[[check]]\nname = \"{name}\"\ncommand = [\"true\"]\n{more}\n");
+        let wrong = mistake(&check("a", "raise_after_failures = 0"));
+        assert_eq!(wrong, "collect.check: \"a\": raise_after_failures: must be at least 1");
+        let wrong = mistake(&check("a", "format = \"json\"\nraise_after_failures = 2"));
+        assert_eq!(wrong, "collect.check: \"a\": raise_after_failures: is for the format nagios only");
+        let same = "resource = \"host=h.check=a\"";
+        let both = format!("host = \"h\"\n{}{}", check("a", ""), check("b", same));
+        assert_eq!(mistake(&both), "collect.check: \"b\": resource and alarm_type are those of \"a\" too");
+        let apart = both.replace(same, &format!("{same}\nalarm_type = \"other.failed\""));
+        assert!(toml::from_str::<CollectSection>(&apart).expect("is understood").build().is_ok());
     }
 }

@@ -1,12 +1,13 @@
 //! Whether certificates in files are still valid, and for how long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use klaxon_schemas::event::Attributes;
 use klaxon_schemas::names::{AttributeName, AttributeValue, Qualifier};
+use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::pem::Pem;
@@ -94,40 +95,41 @@ impl Certificates {
         }
         let mut look = Look::default();
         let mut boundary_s: Option<i64> = None;
-        for glob in self.config.files.clone() {
-            let files = match glob.files() {
-                Ok(files) => files,
-                Err(error) => {
-                    self.cannot_read(Path::new(glob.as_str()), &error.to_string(), now, told, &mut look);
-                    continue;
-                }
-            };
-            if files.is_empty() {
+        let (mut paths, mut unreadable) = (BTreeSet::new(), BTreeMap::new());
+        for glob in &self.config.files {
+            let files = glob.files();
+            if files.paths.is_empty() && files.unreadable.is_empty() {
                 let what = self.host.part("certificate", glob.as_str()).to_string();
                 look.readings.push(Reading { what, value: "no such file".to_owned(), severity: None });
             }
-            if files.len() >= FILES_MAX {
+            if files.paths.len() >= FILES_MAX {
                 tracing::warn!(files = glob.as_str(), limit = FILES_MAX, "only some of the certificates are looked at");
             }
-            for path in files {
-                let resource = self.host.part("certificate", &path.to_string_lossy());
-                match read(&path) {
-                    Ok(certificates) => {
-                        let is_one = certificates.len() == 1;
-                        for certificate in &certificates {
-                            let subject = Subject {
-                                qualifier: qualifier(if is_one { "" } else { &certificate.serial }),
-                                ..Subject::new(resource.clone(), "certificate.expiring")
-                            };
-                            let next = self.judge(certificate, subject, wall_s, &mut look);
-                            boundary_s = boundary_s.into_iter().chain(next).min();
-                        }
+            paths.extend(files.paths);
+            unreadable.extend(files.unreadable);
+        }
+        for (folder, error) in unreadable {
+            self.cannot_read(&folder, &error.to_string(), now, told, &mut look);
+            look.unseen.extend(self.told_below(&folder, told));
+        }
+        for path in paths {
+            let resource = self.host.part("certificate", &path.to_string_lossy());
+            match read(&path) {
+                Ok(certificates) => {
+                    let is_one = certificates.len() == 1;
+                    for certificate in &certificates {
+                        let subject = Subject {
+                            qualifier: qualifier(if is_one { "" } else { &certificate.serial }),
+                            ..Subject::new(resource.clone(), "certificate.expiring")
+                        };
+                        let next = self.judge(certificate, subject, wall_s, &mut look);
+                        boundary_s = boundary_s.into_iter().chain(next).min();
                     }
-                    Err(error) => {
-                        self.cannot_read(&path, &error.to_string(), now, told, &mut look);
-                        // What was known of its certificates is the best there is.
-                        look.unseen.push(resource);
-                    }
+                }
+                Err(error) => {
+                    self.cannot_read(&path, &error.to_string(), now, told, &mut look);
+                    // What was known of its certificates is the best there is.
+                    look.unseen.push(resource);
                 }
             }
         }
@@ -184,6 +186,16 @@ impl Certificates {
         }
         let boundaries = [Some(*not_before_s), warning_s, Some(major_s), Some(*not_after_s)];
         boundaries.into_iter().flatten().filter(|at_s| *at_s >= wall_s).min()
+    }
+
+    /// What stands raised about files below `folder`.
+    fn told_below(&self, folder: &Path, told: &Told) -> Vec<Resource> {
+        // What is escaped in a path depends on the whole of it.
+        let plain = |resource: &Resource| resource.as_str().replace("%3D", "=");
+        let folder = folder.to_string_lossy();
+        let below = plain(&self.host.part("certificate", folder.trim_end_matches('/'))) + "/";
+        let resources = told.0.keys().map(|subject| &subject.resource);
+        resources.filter(|resource| plain(resource).starts_with(&below)).cloned().collect()
     }
 
     fn cannot_read(&mut self, path: &Path, why: &str, now: Duration, told: &Told, look: &mut Look) {
@@ -391,5 +403,35 @@ mod tests {
         assert_eq!((none.findings.len(), none.readings.len()), (0, 1));
         let off = Certificates::new(&CertificatesConfig::default(), &Host::new("a").expect("is a name"));
         assert!({ off }.look(Duration::ZERO, &Told::default()).expect("looks").not_applicable.is_some());
+    }
+    #[test]
+    fn a_folder_that_cannot_be_read_clears_nothing_below_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        for folder in [&one, &two] {
+            std::fs::create_dir(folder).expect("a folder");
+            std::fs::write(folder.join("web.pem"), certificate("web", 1).0).expect("a file");
+        }
+        // A link to itself cannot be read by anybody, root included.
+        let broken = dir.path().join("broken");
+        std::os::unix::fs::symlink(&broken, &broken).expect("a link");
+        let mut certificates = of(&dir.path().join("*/*.pem"));
+        let (told_at, gone) = (broken.join("a=b.pem"), one.join("gone.pem"));
+        let expired = |path: &Path| {
+            Subject::new(Host::new("a").expect("is a name").part("certificate", &path.to_string_lossy()), "certificate.expired")
+        };
+        let told = Told(BTreeMap::from([(expired(&told_at), Severity::Critical), (expired(&gone), Severity::Critical)]));
+        let look = certificates.look_at(Duration::ZERO, NEW_YEAR_S + 365 * DAY_S, &told);
+        assert_eq!(look.unseen, [expired(&told_at).resource], "what is gone elsewhere is gone");
+        let mut found: Vec<_> = look.findings.iter().map(|finding| finding.subject.clone()).collect();
+        found.sort();
+        assert_eq!(found, [expired(&one.join("web.pem")), expired(&two.join("web.pem"))], "the rest is looked at");
+        let look = certificates.look_at(UNREADABLE_AFTER, NEW_YEAR_S, &told);
+        let folder = &look.findings[0].subject;
+        assert_eq!(folder.alarm_type.as_str(), "certificate.unreadable");
+        assert!(folder.resource.as_str().ends_with("/broken"), "{folder:?}");
+        // A file of which it cannot be told whether it is one is taken for one.
+        let look = at(&mut of(&dir.path().join("bro*")), NEW_YEAR_S);
+        assert_eq!(look.unseen.len(), 1);
     }
 }

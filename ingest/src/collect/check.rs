@@ -18,6 +18,7 @@ use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::wire::v1::{InputError, parse_event};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::program::{self, Program, ProgramError, Ran};
 use super::{Collector, Finding, Host, Look, LookError, Reading, Subject, Told};
@@ -105,6 +106,13 @@ impl CheckConfig {
     pub fn command(&self) -> &[String] {
         &self.command
     }
+
+    /// The alarm that it raises on `host`, unless its findings in JSON say otherwise: no two checks may have the same.
+    pub fn subject(&self, host: &Host) -> Subject {
+        let resource = self.resource.clone().unwrap_or_else(|| host.part("check", &self.name));
+        let qualifier = Qualifier::new("").expect("may be empty");
+        Subject { resource, alarm_type: self.alarm_type.clone(), qualifier }
+    }
 }
 
 pub(super) struct Check {
@@ -112,14 +120,13 @@ pub(super) struct Check {
     subject: Subject,
     /// How often in a row something was wrong.
     failures: u32,
+    programs: CancellationToken,
 }
 
 impl Check {
     pub(super) fn new(config: &CheckConfig, host: &Host) -> Self {
-        let resource = config.resource.clone().unwrap_or_else(|| host.part("check", &config.name));
-        let qualifier = Qualifier::new("").expect("may be empty");
-        let subject = Subject { resource, alarm_type: config.alarm_type.clone(), qualifier };
-        Self { config: config.clone(), subject, failures: 0 }
+        let subject = config.subject(host);
+        Self { config: config.clone(), subject, failures: 0, programs: CancellationToken::new() }
     }
 
     fn nagios(&mut self, ran: Result<Ran, ProgramError>, told: &Told) -> Result<Look, LookError> {
@@ -273,11 +280,16 @@ impl Collector for Check {
             environment: &self.config.environment,
             timeout: self.config.timeout.min(CHECK_TIMEOUT_MAX),
             stdout_bytes_max: STDOUT_BYTES_MAX,
+            cancel: &self.programs,
         });
         match self.config.format {
             CheckFormat::Nagios => self.nagios(ran, told),
             CheckFormat::Json => self.json(ran),
         }
+    }
+
+    fn programs(&self) -> Option<CancellationToken> {
+        Some(self.programs.clone())
     }
 }
 

@@ -51,14 +51,18 @@ impl Collector for Cpu {
     fn look(&mut self, now: Duration, told: &Told) -> Result<Look, LookError> {
         let here = spent()?;
         let mut look = Look::default();
-        let before = self.before.replace(here).unwrap_or(Spent { busy: 0, all: 0 });
+        let before = *self.before.get_or_insert(here);
         let all = here.all.saturating_sub(before.all);
         if all == 0 {
-            // Too little time for a jiffy: what stands raised stays.
-            self.before = Some(before);
+            // The first look, or too little time for a jiffy: what stands raised stays, and what is under way goes on.
+            let what = self.subject.resource.to_string();
+            look.readings.push(Reading { what, value: "is measured until the next look".to_owned(), severity: None });
+            look.unseen.push(self.subject.resource.clone());
+            return Ok(look);
         }
+        self.before = Some(here);
         #[expect(clippy::cast_precision_loss, reason = "a share in per cent")]
-        let share = if all == 0 { 0.0 } else { here.busy.saturating_sub(before.busy) as f64 * 100.0 / all as f64 };
+        let share = here.busy.saturating_sub(before.busy) as f64 * 100.0 / all as f64;
         look.readings.push(Reading {
             what: self.subject.resource.to_string(),
             value: format!("{share:.1} % busy"),
@@ -72,5 +76,34 @@ impl Collector for Cpu {
         }
         look.again_in = self.gates.finish();
         Ok(look)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use klaxon_schemas::severity::Severity;
+
+    use super::*;
+
+    #[test]
+    fn the_first_look_judges_nothing_and_a_later_one_only_if_time_has_passed() {
+        let thresholds = Thresholds::on_off(Severity::Major, Duration::ZERO, Duration::ZERO);
+        let config = CpuConfig { interval: Duration::from_secs(1), thresholds };
+        let host = Host::new("a").expect("is a name");
+        let mut cpu = Cpu::new(&config, &host);
+        let told = Told::default();
+        let first = cpu.look(Duration::ZERO, &told).expect("looks");
+        assert_eq!((first.findings.len(), &first.unseen[..], first.readings.len()), (0, &[host.resource()][..], 1));
+        // Jiffies pass: wait for one.
+        let begun = std::time::Instant::now();
+        let next = loop {
+            let look = cpu.look(Duration::from_secs(1), &told).expect("looks");
+            if look.unseen.is_empty() {
+                break look;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "time stands still");
+            std::thread::yield_now();
+        };
+        assert!(next.readings[0].value.ends_with(" % busy"), "{next:?}");
     }
 }

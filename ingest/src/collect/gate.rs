@@ -77,9 +77,10 @@ impl Thresholds {
         self.levels.iter().rev().find(|level| value >= level.above).map(|level| level.severity)
     }
 
-    /// From which value on `severity` holds.
+    /// From which value on `severity` holds, or the next more severe one if there is no such level any more.
     pub fn begins(&self, severity: Severity) -> Option<f64> {
-        self.levels.iter().find(|level| level.severity == severity).map(|level| level.above)
+        let level = self.levels.iter().find(|level| level.severity >= severity).or(self.levels.last());
+        level.map(|level| level.above)
     }
 }
 
@@ -111,8 +112,13 @@ impl Gates {
         told: &Told,
     ) -> Option<Severity> {
         let stands = told.severity(subject);
-        let mut passing = self.passing.remove(subject).unwrap_or_default();
+        let mut passing = self.passing.remove(subject).or_else(|| self.looked_at.remove(subject)).unwrap_or_default();
         let mut reached = None;
+        // Levels may have been configured anew since: as long as the value is at one of them, what stands is not over, and a
+        // more severe one that is under way takes its place when its time is over.
+        let mut is_held = thresholds.levels.first().is_some_and(|lowest| {
+            stands.is_some_and(|stands| lowest.severity > stands) && value >= lowest.above - thresholds.hysteresis
+        });
         for (level, since) in thresholds.levels.iter().zip(&mut passing.above_since) {
             let is_told = stands.is_some_and(|stands| level.severity <= stands);
             let from = if is_told { level.above - thresholds.hysteresis } else { level.above };
@@ -125,8 +131,12 @@ impl Gates {
             if is_told || remaining.is_zero() {
                 reached = Some(level.severity);
             } else {
+                is_held = true;
                 self.come_again(remaining);
             }
+        }
+        if is_held {
+            reached = reached.max(stands);
         }
         let holds = if reached < stands {
             let begun = *passing.below_since.get_or_insert(now);
@@ -167,8 +177,14 @@ mod tests {
 
     /// Plays values at times, and says what holds after each.
     fn play(thresholds: &Thresholds, values: &[(u64, f64)]) -> Vec<Option<Severity>> {
+        replay(thresholds, None, values)
+    }
+
+    /// The same where something stands raised already.
+    fn replay(thresholds: &Thresholds, stands: Option<Severity>, values: &[(u64, f64)]) -> Vec<Option<Severity>> {
         let subject = Subject::new(Resource::new("host=a").expect("is one"), "cpu.high");
-        let (mut gates, mut told) = (Gates::default(), Told::default());
+        let told = stands.map(|severity| (subject.clone(), severity)).into_iter().collect();
+        let (mut gates, mut told) = (Gates::default(), Told(told));
         let mut held = Vec::new();
         for (at, value) in values {
             let holds = gates.judge(Duration::from_secs(*at), thresholds, &subject, *value, &told);
@@ -209,6 +225,39 @@ mod tests {
             after(&[(70, 10.0), (100, 99.0), (130, 10.0), (189, 10.0), (190, 10.0)]),
             [CRITICAL, CRITICAL, CRITICAL, CRITICAL, None]
         );
+    }
+
+    #[test]
+    fn what_holds_is_not_cleared_because_levels_were_configured_anew() {
+        // A severity made worse, as that of failed units.
+        let unit = Thresholds::on_off(Severity::Critical, Duration::from_secs(60), Duration::ZERO);
+        assert_eq!(replay(&unit, MAJOR, &[(0, 1.0), (59, 1.0), (60, 1.0)]), [MAJOR, MAJOR, CRITICAL]);
+        assert_eq!(replay(&unit, MAJOR, &[(0, 1.0), (59, 0.0)]), [MAJOR, None], "it is over");
+        let milder = Thresholds::on_off(Severity::Major, Duration::from_secs(60), Duration::ZERO);
+        assert_eq!(replay(&milder, CRITICAL, &[(0, 1.0)]), [MAJOR]);
+        // The only level that stood is gone or was moved.
+        let minor = Some(Severity::Minor);
+        assert_eq!(replay(&cpu(), minor, &[(0, 91.0), (60, 89.0), (179, 91.0)]), [minor; 3]);
+        assert_eq!(replay(&cpu(), minor, &[(0, 91.0), (180, 91.0)]), [minor, MAJOR]);
+        assert_eq!(replay(&cpu(), minor, &[(0, 87.0), (60, 87.0)]), [minor, None], "below all levels that there are now");
+        let level = |severity, above, after| Level { severity, above, after: Duration::from_secs(after) };
+        let levels = vec![level(Severity::Warning, 70.0, 180), level(Severity::Critical, 80.0, 180)];
+        let without_major = Thresholds::new(levels, 2.0, Duration::from_secs(60)).expect("in order");
+        assert_eq!(replay(&without_major, MAJOR, &[(0, 85.0), (100, 85.0), (180, 85.0)]), [MAJOR, MAJOR, CRITICAL]);
+        assert_eq!(without_major.begins(Severity::Major), Some(80.0));
+    }
+
+    #[test]
+    fn a_value_that_is_judged_twice_in_a_look_keeps_its_time() {
+        let subject = Subject::new(Resource::new("host=a").expect("is one"), "cpu.high");
+        let mut gates = Gates::default();
+        let mut judge = |at| {
+            for _ in 0..2 {
+                gates.judge(Duration::from_secs(at), &cpu(), &subject, 99.0, &Told::default());
+            }
+            gates.finish()
+        };
+        assert_eq!([judge(5), judge(35)], [60, 30].map(|left| Some(Duration::from_secs(left))));
     }
 
     #[test]

@@ -39,6 +39,7 @@ use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
 pub use klaxon_schemas::wire::v1::Reading;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 pub use certificates::CertificatesConfig;
 pub use check::{CHECK_TIMEOUT_MAX, CheckConfig, CheckConfigError, CheckFormat};
@@ -167,6 +168,11 @@ pub trait Collector: Send {
 
     /// Where it says that a look is due before the interval is over.
     fn wakes(&self) -> Option<Arc<Notify>> {
+        None
+    }
+
+    /// What ends the programs that its looks run: they are not to outlive it.
+    fn programs(&self) -> Option<CancellationToken> {
         None
     }
 }

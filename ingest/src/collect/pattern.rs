@@ -26,9 +26,11 @@ impl PatternError {
 }
 
 impl Pattern {
-    /// Reads a pattern: `*`, `?`, `[…]` and `{…,…}` stand for more than themselves.
+    /// Reads a pattern: `*`, `?`, `[…]` and `{…,…}` stand for more than themselves. A backslash is one: systemd escapes names
+    /// with it.
     pub fn new(text: &str) -> Result<Self, PatternError> {
-        let glob = Glob::new(text).map_err(|error| PatternError::new(text, format!("is no pattern: {}", error.kind())))?;
+        let glob = GlobBuilder::new(text).backslash_escape(false).build();
+        let glob = glob.map_err(|error| PatternError::new(text, format!("is no pattern: {}", error.kind())))?;
         Ok(Self(glob.compile_matcher()))
     }
 
@@ -45,7 +47,7 @@ impl Pattern {
     /// The name, if the pattern can mean only one.
     pub fn only(&self) -> Option<&str> {
         let text = self.0.glob().glob();
-        (!text.contains(['*', '?', '[', ']', '{', '}', '\\'])).then_some(text)
+        (!text.contains(['*', '?', '[', ']', '{', '}'])).then_some(text)
     }
 }
 
@@ -84,7 +86,7 @@ impl PathGlob {
             if component.contains("**") {
                 return Err(PatternError::new(text, "has **, which is not understood here"));
             }
-            Glob::new(component).map_err(|error| PatternError::new(text, format!("is no glob: {}", error.kind())))?;
+            component_glob(component).map_err(|error| PatternError::new(text, format!("is no glob: {}", error.kind())))?;
         }
         Ok(Self(text.to_owned()))
     }
@@ -95,11 +97,12 @@ impl PathGlob {
     }
 
     /// The files it stands for now, at most [`FILES_MAX`]; a path without globs is itself, whether there is a file or not. A
-    /// folder that cannot be read is an error, one that is not there holds nothing.
-    pub(super) fn files(&self) -> std::io::Result<Vec<PathBuf>> {
+    /// folder that is not there holds nothing, and what cannot be told to be a file or none is taken for one.
+    pub(super) fn files(&self) -> Files {
         if !has_glob(&self.0) {
-            return Ok(vec![PathBuf::from(&self.0)]);
+            return Files { paths: vec![PathBuf::from(&self.0)], unreadable: Vec::new() };
         }
+        let mut unreadable = Vec::new();
         let mut paths = vec![PathBuf::from("/")];
         for component in Path::new(&self.0).components() {
             let Component::Normal(name) = component else { continue };
@@ -108,29 +111,47 @@ impl PathGlob {
                 paths.iter_mut().for_each(|path| path.push(&*name));
                 continue;
             }
-            let glob = GlobBuilder::new(&name).literal_separator(true).build().expect("was checked").compile_matcher();
+            let glob = component_glob(&name).expect("was checked").compile_matcher();
             let mut found = Vec::new();
             for path in paths {
-                found.extend(matching(&path, &glob)?);
+                match matching(&path, &glob) {
+                    Ok(paths) => found.extend(paths),
+                    Err(error) if is_absent(&error) => {}
+                    Err(error) => unreadable.push((path, error)),
+                }
                 found.truncate(FILES_MAX);
             }
             paths = found;
         }
-        paths.retain(|path| path.is_file());
+        paths.retain(|path| match path.metadata() {
+            Ok(metadata) => metadata.is_file(),
+            Err(error) => !is_absent(&error),
+        });
         paths.sort();
-        Ok(paths)
+        Files { paths, unreadable }
     }
 }
 
+/// What a path with patterns stands for.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// The files, in order.
+    pub(super) paths: Vec<PathBuf>,
+    /// Folders that could not be read, and why: there may be more files in them.
+    pub(super) unreadable: Vec<(PathBuf, std::io::Error)>,
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
+fn component_glob(component: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(component).literal_separator(true).backslash_escape(false).build()
+}
+
 /// What of a folder fits; hidden files have to be asked for, as in a shell.
-fn matching(dir: &Path, glob: &globset::GlobMatcher) -> std::io::Result<Vec<PathBuf>> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(error),
-    };
+fn matching(dir: &Path, glob: &GlobMatcher) -> std::io::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(dir)?;
     let wants_hidden = glob.glob().glob().starts_with('.');
     let mut found = Vec::new();
     for entry in entries {
@@ -167,6 +188,10 @@ mod tests {
             assert_eq!(pattern(text).only(), None, "{text}");
             assert!(pattern(text).matches(meant) && !pattern(text).matches(not_meant), "{text}");
         }
+        // systemd escapes names with a backslash.
+        let escaped = r"systemd-fsck@dev-disk-by\x2duuid.service";
+        assert_eq!(pattern(escaped).only(), Some(escaped));
+        assert!(pattern(escaped).matches(escaped) && pattern(r"*by\x2d*").matches(escaped));
         let error = Pattern::new("a[b").expect_err("is none").to_string();
         assert_eq!(error, "\"a[b\" is no pattern: unclosed character class; missing ']'");
     }
@@ -191,8 +216,13 @@ mod tests {
         std::fs::create_dir(dir.path().join("a/folder.pem")).expect("a folder");
         let files = |glob: &str| {
             let glob = PathGlob::new(&format!("{}/{glob}", dir.path().display())).expect("is one");
-            let files = glob.files().expect("can be read").into_iter();
-            files.map(|path| path.strip_prefix(dir.path()).expect("is below").display().to_string()).collect::<Vec<_>>()
+            let files = glob.files();
+            assert!(files.unreadable.is_empty(), "{files:?}");
+            files
+                .paths
+                .iter()
+                .map(|path| path.strip_prefix(dir.path()).expect("is below").display().to_string())
+                .collect::<Vec<_>>()
         };
         assert_eq!(files("*/cert.pem"), ["a/cert.pem", "b/cert.pem"]);
         assert_eq!(files("b/*.pem"), ["b/cert.pem", "b/key.pem"]);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process_group};
+use tokio_util::sync::CancellationToken;
 
 /// The most of its errors that is kept.
 const STDERR_BYTES_MAX: usize = 4096;
@@ -29,6 +30,8 @@ pub(super) struct Program<'a> {
     pub(super) timeout: Duration,
     /// The most that it may print.
     pub(super) stdout_bytes_max: usize,
+    /// Ends it before its time: nobody waits for what it says any more.
+    pub(super) cancel: &'a CancellationToken,
 }
 
 /// What a program that ended has left.
@@ -68,6 +71,9 @@ pub(super) enum ProgramError {
     /// It did not end in time, and was killed with all that it had started.
     #[error("it did not end within {} s and was killed", .0.as_secs_f64())]
     Timeout(Duration),
+    /// Whoever looked was stopped, and it was killed with all that it had started.
+    #[error("it was killed because its collector was stopped")]
+    Cancelled,
     /// It could not be started, read or waited for.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -106,6 +112,9 @@ impl Supervised {
             if let Some(status) = status {
                 let (stdout, is_cut) = stdout.text();
                 return Ok(Ran { status, stdout, stderr: stderr.text().0, is_cut });
+            }
+            if program.cancel.is_cancelled() {
+                return Err(ProgramError::Cancelled);
             }
             if Instant::now() >= deadline {
                 return Err(ProgramError::Timeout(program.timeout));
@@ -181,7 +190,8 @@ mod tests {
 
     fn sh(script: &str, timeout: Duration) -> Result<Ran, ProgramError> {
         let command = vec![OsStr::new("sh"), OsStr::new("-c"), OsStr::new(script)];
-        run(&Program { command, environment: &BTreeMap::new(), timeout, stdout_bytes_max: 1 << 16 })
+        let cancel = CancellationToken::new();
+        run(&Program { command, environment: &BTreeMap::new(), timeout, stdout_bytes_max: 1 << 16, cancel: &cancel })
     }
 
     const LONG: Duration = Duration::from_secs(25);
@@ -226,8 +236,9 @@ mod tests {
     #[test]
     fn the_environment_is_small() {
         let environment = BTreeMap::from([("CHECKED".to_owned(), "yes".to_owned())]);
-        let program =
-            Program { command: vec![OsStr::new("env")], environment: &environment, timeout: LONG, stdout_bytes_max: 1 << 16 };
+        let cancel = CancellationToken::new();
+        let command = vec![OsStr::new("env")];
+        let program = Program { command, environment: &environment, timeout: LONG, stdout_bytes_max: 1 << 16, cancel: &cancel };
         let ran = run(&program).expect("runs");
         let mut names: Vec<_> = ran.stdout.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
         names.sort_unstable();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1::{self, CollectorState};
+use klaxon_store::publish::PublishError;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -19,10 +20,16 @@ pub(super) const LOOK_TIME_MAX: Duration = Duration::from_secs(30);
 const FAILURES_MAX: u32 = 3;
 /// How long a collector waits whose look failed, until it counts as failed, if it does not look more often anyway.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How long it waits at most after that.
+const FAILED_LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// The shortest time between two looks.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
-/// How long a collector waits that could not report what it found.
-const REPORT_AGAIN: Duration = Duration::from_secs(1);
+/// The shortest time from the begin of a look to the next if it is woken: in a storm each look sees all that came meanwhile.
+const WOKEN_APART: Duration = Duration::from_millis(50);
+/// How long to wait until what could not be reported is reported again: at first, and at most.
+const REPORT_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How long a collector that is stopped is waited for until it has killed the programs that it ran.
+const KILL_TIME_MAX: Duration = Duration::from_secs(1);
 /// The most readings that are shown.
 const READINGS_MAX: usize = 256;
 
@@ -89,6 +96,15 @@ enum Outcome {
     Stopped,
 }
 
+/// What could not be reported: the store is full or busy.
+#[derive(Debug, Default)]
+struct Backlog {
+    /// The last look, until it is reported.
+    look: Option<Look>,
+    /// How long was waited for another try, if reporting does not work now, and when that is.
+    again: Option<(Duration, Instant)>,
+}
+
 /// One collector at work.
 pub(super) struct Runner {
     pub(super) spec: Spec,
@@ -105,22 +121,19 @@ impl Runner {
     pub(super) async fn run(mut self) -> Desk {
         let mut collector = self.spec.make(&self.host);
         let mut failures = 0;
+        let mut backlog = Backlog::default();
         while !self.stop.is_cancelled() {
             let wakes = collector.wakes();
-            let woken = async {
-                match &wakes {
-                    Some(wakes) => wakes.notified().await,
-                    None => std::future::pending().await,
-                }
-            };
             let begun = Instant::now();
-            let pause = match self.look(collector).await {
+            let pause = match self.look(collector, &mut backlog).await {
                 Outcome::Stopped => break,
                 Outcome::Done(same, Ok(look)) => {
                     collector = same;
                     failures = 0;
                     self.health.looked(&look, begun.elapsed());
-                    self.tell(&look).await
+                    let pause = look.again_in.map_or(self.spec.interval(), |sooner| sooner.min(self.spec.interval()));
+                    self.tell(look, &mut backlog).await;
+                    pause
                 }
                 Outcome::Done(same, Err(error)) => {
                     collector = same;
@@ -128,8 +141,8 @@ impl Runner {
                     self.health.stumbled();
                     if failures >= FAILURES_MAX {
                         let reason = Chain(&error).to_string();
-                        self.fail(&reason).await;
-                        self.spec.interval()
+                        self.fail(&reason, &mut backlog).await;
+                        FAILED_LOOK_AGAIN.min(self.spec.interval())
                     } else {
                         tracing::warn!(collector = %self.spec.name(), error = %Chain(&error), "a look failed");
                         LOOK_AGAIN.min(self.spec.interval())
@@ -137,9 +150,9 @@ impl Runner {
                 }
                 Outcome::Panicked => {
                     self.health.stumbled();
-                    self.fail("it broke; the log says where").await;
+                    self.fail("it broke; the log says where", &mut backlog).await;
                     collector = self.spec.make(&self.host);
-                    self.spec.interval()
+                    FAILED_LOOK_AGAIN.min(self.spec.interval())
                 }
                 Outcome::Hung => {
                     // Its thread is lost until the system lets go of it; a new one begins.
@@ -147,20 +160,45 @@ impl Runner {
                     PAUSE_MIN
                 }
             };
-            let pause = pause.max(PAUSE_MIN);
-            tokio::select! {
-                () = self.stop.cancelled() => break,
-                () = tokio::time::sleep(pause) => {}
-                () = woken => {}
-            }
+            let due = Instant::now() + pause.max(PAUSE_MIN);
+            let woken = async {
+                match wakes {
+                    Some(wakes) => {
+                        wakes.notified().await;
+                        tokio::time::sleep_until((begun + WOKEN_APART).into()).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            self.rest(due, woken, &mut backlog).await;
         }
         self.desk
     }
 
+    /// Waits until the next look is due, and reports meanwhile what could not be reported.
+    async fn rest(&mut self, due: Instant, woken: impl Future<Output = ()>, backlog: &mut Backlog) {
+        tokio::pin!(woken);
+        let stop = self.stop.clone();
+        loop {
+            let again_at = backlog.again.filter(|_| backlog.look.is_some()).map(|(_, at)| at);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = &mut woken => return,
+                () = tokio::time::sleep_until(due.into()) => return,
+                () = tokio::time::sleep_until(again_at.unwrap_or(due).into()), if again_at.is_some() => {
+                    if let Some(look) = backlog.look.take() {
+                        self.tell(look, backlog).await;
+                    }
+                }
+            }
+        }
+    }
+
     /// One look on a thread of its own. If it takes too long, the collector has failed; it is waited for all the same, so that
     /// it never runs twice. The thread is none of the runtime's: one that hangs does not keep the process from ending.
-    async fn look(&mut self, mut collector: Box<dyn Collector>) -> Outcome {
+    async fn look(&mut self, mut collector: Box<dyn Collector>, backlog: &mut Backlog) -> Outcome {
         let told = self.desk.told();
+        let programs = collector.programs();
         let (done, mut looking) = oneshot::channel();
         let name = self.spec.name();
         let spawned = std::thread::Builder::new().name(format!("look {name}")).spawn(move || {
@@ -175,7 +213,13 @@ impl Runner {
         let mut hung = false;
         loop {
             tokio::select! {
-                () = stop.cancelled() => return Outcome::Stopped,
+                () = stop.cancelled() => {
+                    if let Some(programs) = programs {
+                        programs.cancel();
+                        let _ = tokio::time::timeout(KILL_TIME_MAX, looking).await;
+                    }
+                    return Outcome::Stopped;
+                }
                 done = &mut looking => return match done {
                     // What it saw so long ago is not worth telling.
                     Ok(_) if hung => Outcome::Hung,
@@ -188,24 +232,45 @@ impl Runner {
                         self.health.stumbled();
                     }
                     hung = true;
-                    self.fail(&format!("it has not answered for {} s", self.look_time_max.as_secs_f64())).await;
+                    self.fail(&format!("it has not answered for {} s", self.look_time_max.as_secs_f64()), backlog).await;
                 }
             }
         }
     }
 
-    /// Reports what was found, and says when to look again.
-    async fn tell(&mut self, look: &Look) -> Duration {
-        match self.desk.tell(look).await {
-            Ok(()) => look.again_in.map_or(self.spec.interval(), |sooner| sooner.min(self.spec.interval())),
-            Err(error) => {
-                tracing::warn!(collector = %self.spec.name(), %error, "what a collector found has to wait");
-                REPORT_AGAIN.min(self.spec.interval())
+    /// Reports what was found. If that does not work now, or did not just before, it is kept.
+    async fn tell(&mut self, look: Look, backlog: &mut Backlog) {
+        backlog.look = None;
+        if backlog.again.is_none_or(|(_, at)| at <= Instant::now()) {
+            let reported = self.desk.tell(&look).await;
+            if self.note(reported, backlog) {
+                return;
             }
         }
+        backlog.look = Some(look);
     }
 
-    async fn fail(&mut self, reason: &str) {
+    /// Notes whether reporting works; says so.
+    fn note(&self, reported: Result<(), PublishError>, backlog: &mut Backlog) -> bool {
+        let collector = self.spec.name();
+        let before = backlog.again.take();
+        let Err(error) = reported else {
+            if before.is_some() {
+                tracing::info!(%collector, "a collector can report again");
+            }
+            return true;
+        };
+        if before.is_none() {
+            tracing::warn!(%collector, %error, "what a collector found has to wait");
+        }
+        let wait = before.map_or(REPORT_AGAIN.0, |(wait, _)| (wait * 2).min(REPORT_AGAIN.1));
+        backlog.again = Some((wait, Instant::now() + wait));
+        false
+    }
+
+    async fn fail(&mut self, reason: &str, backlog: &mut Backlog) {
+        // What was seen before would take the failure back.
+        backlog.look = None;
         let name = self.spec.name();
         let before = self.health.show().state;
         self.health.failed(reason);
@@ -215,9 +280,8 @@ impl Runner {
         let text = format!("The collector {name} does not work: {reason}. What it told is not looked at any more.");
         let finding =
             Finding::new(Subject::new(self.host.part("collector", &name), "klaxon.collector-failed"), Severity::Major, &text);
-        if let Err(error) = self.desk.went_blind(finding).await {
-            tracing::warn!(collector = %name, %error, "the failure of a collector could not be reported");
-        }
+        let reported = self.desk.went_blind(finding).await;
+        self.note(reported, backlog);
     }
 }
 

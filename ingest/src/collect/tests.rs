@@ -2,6 +2,7 @@
 //! report again is broken at once.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use klaxon_schemas::state::Cursor;
 use klaxon_schemas::time::{JournalTime, Timestamp};
 use klaxon_schemas::wire::v1::CollectorState;
 use klaxon_store::door::{Door, Tally};
-use klaxon_store::publish::{Answer, Intake, Item, Next, Published, queue};
+use klaxon_store::publish::{Answer, Intake, Item, Next, PublishError, Published, queue};
 use klaxon_store::{Frame, Results, Store, StoreConfig, Writer};
 
 use super::desk::{self, Desk};
@@ -38,6 +39,7 @@ pub struct Script {
     pub(super) name: String,
     pub(super) interval: Duration,
     act: Arc<(Mutex<(Act, u64)>, Condvar)>,
+    wakes: Arc<Notify>,
 }
 
 impl PartialEq for Script {
@@ -52,6 +54,7 @@ impl Script {
             name: name.to_owned(),
             interval: Duration::from_millis(10),
             act: Arc::new((Mutex::new((act, 0)), Condvar::new())),
+            wakes: Arc::default(),
         }
     }
 
@@ -83,6 +86,10 @@ impl Collector for Script {
             Act::Hangs => unreachable!("was waited for"),
         }
     }
+
+    fn wakes(&self) -> Option<Arc<Notify>> {
+        Some(Arc::clone(&self.wakes))
+    }
 }
 
 fn resource(text: &str) -> Resource {
@@ -102,6 +109,7 @@ struct Loop {
     site: Site,
     alarms: HashMap<AlarmKey, Arc<Alarm>>,
     cursor: Cursor,
+    is_full: Arc<AtomicBool>,
 }
 
 fn now() -> Timestamp {
@@ -111,6 +119,10 @@ fn now() -> Timestamp {
 impl Loop {
     fn run(mut self) {
         while let Next::Submission(submission) = self.intake.next(None) {
+            if self.is_full.load(Ordering::SeqCst) {
+                submission.answer(Err(PublishError::DiskFull { free_bytes: 0, needed_bytes: 1 }));
+                continue;
+            }
             let first = self.writer.next_position();
             let (mut frame, mut answers, mut all) = (Frame::default(), Vec::new(), Vec::new());
             for (number, item) in submission.items.iter().enumerate() {
@@ -197,6 +209,8 @@ struct Node {
     door: Door,
     site: Site,
     collectors: Collectors,
+    /// Whether nothing can be reported now.
+    is_full: Arc<AtomicBool>,
     _dir: tempfile::TempDir,
 }
 
@@ -207,10 +221,12 @@ fn node() -> Node {
     let site: Site = "here".parse().expect("valid");
     let door = Door::new("collect".parse().expect("is a word"), publisher, store.clone());
     let cursor = Cursor { last_seq: Seq(0), ..Cursor::default() };
-    let engine = Loop { intake, writer, store, site: site.clone(), alarms: HashMap::new(), cursor };
+    let is_full = Arc::new(AtomicBool::new(false));
+    let full = Arc::clone(&is_full);
+    let engine = Loop { intake, writer, store, site: site.clone(), alarms: HashMap::new(), cursor, is_full: full };
     std::thread::spawn(move || engine.run());
     let collectors = collectors(&door, &site);
-    Node { door, site, collectors, _dir: dir }
+    Node { door, site, collectors, is_full, _dir: dir }
 }
 
 fn collectors(door: &Door, site: &Site) -> Collectors {
@@ -380,6 +396,58 @@ async fn an_alarm_that_somebody_else_raised_alike_is_cleared_when_it_is_over() {
     assert_eq!(node.changes(), changes);
     one.set(found(&[]));
     node.wait_for("it is over", &[]).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_reported_is_kept_and_not_looked_for_anew() {
+    let mut node = node();
+    node.is_full.store(true, Ordering::SeqCst);
+    let hour = Duration::from_secs(3600);
+    let one = Script { interval: hour, ..Script::new("one", found(&[("x=1", Major, "so")])) };
+    node.collectors.apply(&config(&[&one])).await;
+    wait_until("it has looked", || node.state("one").0 == CollectorState::Running).await;
+    assert_eq!(node.active(), []);
+    // A look that is newer takes the place of what waits.
+    one.set(found(&[("x=2", Major, "so")]));
+    one.wakes.notify_one();
+    wait_until("it has looked again", || one.looks() == 2).await;
+    node.is_full.store(false, Ordering::SeqCst);
+    node.wait_for("it is reported when it can be", &[("x=2", Major, false)]).await;
+    assert_eq!(one.looks(), 2);
+}
+
+#[tokio::test]
+async fn one_that_is_woken_all_the_time_looks_twenty_times_a_second() {
+    let mut node = node();
+    let one = Script { interval: Duration::from_secs(3600), ..Script::new("one", found(&[])) };
+    let begun = Instant::now();
+    node.collectors.apply(&config(&[&one])).await;
+    wait_until("it has looked often", || {
+        one.wakes.notify_one();
+        one.looks() > 10
+    })
+    .await;
+    assert!(begun.elapsed() >= Duration::from_millis(500), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_check_does_not_outlive_its_collector() {
+    let mut node = node();
+    let dir = tempfile::tempdir().expect("a folder");
+    let pid = dir.path().join("pid");
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600", pid.display());
+    let command = ["sh", "-c", &script].map(str::to_owned).to_vec();
+    let mut check = CheckConfig::new("c", command).expect("is one");
+    check.timeout = CHECK_TIMEOUT_MAX;
+    let mut patient = Collectors::new(node.door.clone(), node.site.clone(), Host::new("a").expect("is a name"));
+    std::mem::swap(&mut patient, &mut node.collectors);
+    node.collectors.apply(&CollectConfig { specs: vec![Spec::Check(check)] }).await;
+    wait_until("it runs", || pid.exists()).await;
+    let pid = std::fs::read_to_string(&pid).expect("was written").trim().to_owned();
+    let begun = Instant::now();
+    node.collectors.apply(&CollectConfig::default()).await;
+    assert!(!std::path::Path::new("/proc").join(pid).exists(), "it was killed and waited for");
+    assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

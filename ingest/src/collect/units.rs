@@ -8,6 +8,7 @@ use std::time::Duration;
 use klaxon_schemas::event::Attributes;
 use klaxon_schemas::names::{AttributeName, AttributeValue};
 use klaxon_schemas::severity::Severity;
+use tokio_util::sync::CancellationToken;
 
 use super::gate::Gates;
 use super::pattern::Pattern;
@@ -53,6 +54,7 @@ pub(super) struct Units {
     thresholds: Thresholds,
     host: Host,
     gates: Gates,
+    programs: CancellationToken,
 }
 
 /// A failed unit.
@@ -69,6 +71,7 @@ impl Units {
             config: config.clone(),
             host: host.clone(),
             gates: Gates::default(),
+            programs: CancellationToken::new(),
         }
     }
 
@@ -76,7 +79,13 @@ impl Units {
         let mut command = vec![self.config.systemctl.as_os_str()];
         command.extend(arguments.iter().map(OsStr::new));
         let environment = BTreeMap::new();
-        program::run(&Program { command, environment: &environment, timeout: TIMEOUT, stdout_bytes_max: STDOUT_BYTES_MAX })
+        program::run(&Program {
+            command,
+            environment: &environment,
+            timeout: TIMEOUT,
+            stdout_bytes_max: STDOUT_BYTES_MAX,
+            cancel: &self.programs,
+        })
     }
 
     /// The failed units, or why there can be none.
@@ -194,6 +203,10 @@ impl Collector for Units {
         }
         look.again_in = self.gates.finish();
         Ok(look)
+    }
+
+    fn programs(&self) -> Option<CancellationToken> {
+        Some(self.programs.clone())
     }
 }
 

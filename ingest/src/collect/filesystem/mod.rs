@@ -316,11 +316,12 @@ fn fstab(text: &str) -> BTreeMap<String, bool> {
     entries.collect()
 }
 
-fn read_fstab(path: &Path) -> Result<BTreeMap<String, bool>, LookError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(fstab(&text)),
+/// Without fstab(5) less is known, and all the rest can be looked at.
+fn read_fstab(path: &Path) -> std::io::Result<BTreeMap<String, bool>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(fstab(&String::from_utf8_lossy(&bytes))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
-        Err(error) => Err(LookError::new(format!("read {}", path.display()), error)),
+        Err(error) => Err(error),
     }
 }
 
@@ -329,7 +330,14 @@ impl Collector for Filesystem {
         let mounts = Process::myself().and_then(|process| process.mountinfo());
         let mounts = mounts.map_err(|error| LookError::new("read /proc/self/mountinfo", error))?;
         let chosen = self.choose(mounts.into_iter());
-        let mut pass = Pass { now, told, fstab: read_fstab(&self.config.fstab)?, look: Look::default() };
+        let mut pass = Pass { now, told, fstab: BTreeMap::new(), look: Look::default() };
+        match read_fstab(&self.config.fstab) {
+            Ok(fstab) => pass.fstab = fstab,
+            Err(error) => {
+                let value = format!("what is meant to be writable is not known: {}: {error}", self.config.fstab.display());
+                pass.look.readings.push(Reading { what: self.host.resource().to_string(), value, severity: None });
+            }
+        }
         for mount in &chosen {
             self.look_at(mount, &mut pass);
         }

@@ -52,6 +52,20 @@ fn fstab_says_what_is_meant_to_be_writable() {
 }
 
 #[test]
+fn an_fstab_that_is_no_text_or_cannot_be_read_stops_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("fstab");
+    std::fs::write(&path, b"# \xe9t\xe9\n/dev/a /a xfs ro\n").expect("a file");
+    assert_eq!(read_fstab(&path).expect("is read"), BTreeMap::from([("/a".to_owned(), false)]));
+    assert_eq!(read_fstab(&dir.path().join("none")).expect("is none"), BTreeMap::new());
+    // A folder is none that can be read as a file.
+    let config = FilesystemConfig { fstab: dir.path().to_owned(), ..FilesystemConfig::default() };
+    let look = Filesystem::new(&config, &host()).look(Duration::ZERO, &Told::default()).expect("looks");
+    let is_said = |reading: &Reading| reading.value.starts_with("what is meant to be writable is not known: ");
+    assert!(look.readings.iter().any(is_said) || look.not_applicable.is_some(), "{look:?}");
+}
+
+#[test]
 fn shares_are_those_of_df() {
     let percent = |all, free, available| Share::new(all, free, available).map(|share| share.percent);
     assert_eq!(percent(1000, 500, 500), Some(50.0));

@@ -1,6 +1,6 @@
 //! What of the links is an alarm.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -122,6 +122,8 @@ impl<'a> Judge<'a> {
         };
         let downs = track.downs(self.now, self.config.flap_window);
         if downs > 0 && track.state != State::Off {
+            let flaps = usize::try_from(self.config.flaps).unwrap_or(usize::MAX);
+            let downs = if downs > flaps { format!("more than {flaps}") } else { downs.to_string() };
             value.push_str(&format!("; went down {downs}× within {} s", self.config.flap_window.as_secs()));
         }
         if !port.members.is_empty() {
@@ -196,7 +198,12 @@ impl<'a> Judge<'a> {
             !self.is_past(window, track.first_seen)
         };
         if is_flapping {
-            let text = format!("{} went down {downs} times within {} s.", track.link.name, window.as_secs());
+            // More are not counted.
+            let text = format!(
+                "{} goes down again and again: it did so more than {flaps} times within {} s.",
+                track.link.name,
+                window.as_secs()
+            );
             self.find(Finding { attributes: attributes(&track.link), ..Finding::new(subject, Severity::Minor, &text) });
         }
         is_flapping
@@ -217,13 +224,11 @@ impl<'a> Judge<'a> {
 
     /// What stands raised about a link that was not named yet stays, while not all have been.
     fn hold_all(&mut self) {
-        let looked_at: HashSet<String> = self.look.readings.iter().map(|reading| reading.what.clone()).collect();
-        for (subject, severity) in &self.told.0 {
-            if !looked_at.contains(&subject.resource.to_string()) {
-                let text = format!("{} was not seen yet.", subject.resource);
-                self.look.findings.push(Finding::new(subject.clone(), *severity, &text));
-            }
-        }
+        let looked_at: HashSet<&str> = self.look.readings.iter().map(|reading| reading.what.as_str()).collect();
+        // That the collector had failed is over: it looks.
+        let links = self.told.0.keys().filter(|subject| subject.alarm_type.as_str() != "klaxon.collector-failed");
+        let unseen = links.map(|subject| &subject.resource).filter(|resource| !looked_at.contains(resource.as_str()));
+        self.look.unseen = unseen.cloned().collect::<BTreeSet<_>>().into_iter().collect();
     }
 
     /// How long a link must be up for its being down to be over. One that flaps is down and up all the time: there it is the

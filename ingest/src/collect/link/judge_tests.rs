@@ -38,8 +38,9 @@ impl Play {
         let now = Duration::from_millis(at_ms);
         let surroundings = Surroundings { config: &self.config, host: &host, now, told: &self.told };
         self.look = Judge::new(surroundings, &mut self.missing).judge(&self.known);
+        self.told.0.retain(|subject, _| self.look.unseen.contains(&subject.resource));
         let findings = &self.look.findings;
-        self.told = Told(findings.iter().map(|finding| (finding.subject.clone(), finding.severity)).collect());
+        self.told.0.extend(findings.iter().map(|finding| (finding.subject.clone(), finding.severity)));
         let mut found: Vec<_> = findings
             .iter()
             .map(|finding| {
@@ -157,9 +158,14 @@ fn what_is_gone_is_over_unless_it_may_only_not_have_been_named() {
     assert_eq!(play.is(0, port("a", State::Down)).found(0), [down("a")]);
     play.known.table.gone(port("a", State::Up).index);
     play.known.is_sure = false;
-    assert_eq!(play.found(1), [down("a")]);
+    let fault = Subject::new(Host::new("h").expect("is one").part("collector", "link"), "klaxon.collector-failed");
+    play.told.0.insert(fault, Severity::Major);
+    assert_eq!(play.found(1), []);
+    let unseen: Vec<_> = play.look.unseen.iter().map(Resource::as_str).collect();
+    assert_eq!(unseen, ["host=h.port=a"], "it stays as it is, and that the collector had failed is over");
     play.known.is_sure = true;
     assert_eq!(play.found(2), []);
+    assert!(play.look.unseen.is_empty() && play.told.0.is_empty());
 }
 
 #[test]
@@ -220,6 +226,9 @@ fn a_link_that_flaps_is_one_alarm_and_its_being_down_is_held() {
     }
     assert_eq!(seen[..12], [1, 0].repeat(6), "6 times it is raised and cleared");
     assert!(seen[12..].iter().all(|found| *found == 2), "then both stand: {seen:?}");
+    let text = "a goes down again and again: it did so more than 6 times within 300 s.";
+    assert!(play.look.findings.iter().any(|finding| finding.text.as_str() == text), "{:?}", play.look.findings);
+    assert_eq!(play.reading("a"), "up; went down more than 6× within 300 s");
     // Up since 201 s. 300 s / 6 = 50 s later it is not down any more; it flaps until of the last 7 downs 3 are left.
     assert_eq!(play.found(250_999), [down("a"), flapping.clone()]);
     assert_eq!(play.found(251_000), std::slice::from_ref(&flapping));

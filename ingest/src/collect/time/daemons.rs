@@ -5,6 +5,8 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use tokio_util::sync::CancellationToken;
+
 use super::super::LookError;
 use super::super::program::{self, Program, ProgramError, Ran};
 use super::{Asked, Clock, Source};
@@ -18,12 +20,24 @@ const SOURCES_MAX: usize = 64;
 /// What chrony calls its own clock when it follows no source but serves all the same (`local`).
 const CHRONY_LOCAL: &str = "7F7F0101";
 
-/// Runs `command` with `arguments`; none if there is no such program.
-fn ask(command: &[&OsStr], arguments: &[&str]) -> Result<Option<Ran>, LookError> {
-    let command: Vec<&OsStr> = command.iter().copied().chain(arguments.iter().map(OsStr::new)).collect();
+/// A program that asks a daemon, with its first arguments.
+pub(super) struct Asker<'a> {
+    pub(super) command: &'a [String],
+    pub(super) cancel: &'a CancellationToken,
+}
+
+/// Asks with further `arguments`; none if there is no such program.
+fn ask(asker: &Asker<'_>, arguments: &[&str]) -> Result<Option<Ran>, LookError> {
+    let command: Vec<&OsStr> = asker.command.iter().map(OsStr::new).chain(arguments.iter().map(OsStr::new)).collect();
     let shown = command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let environment = BTreeMap::new();
-    let program = Program { command, environment: &environment, timeout: TIMEOUT, stdout_bytes_max: STDOUT_BYTES_MAX };
+    let program = Program {
+        command,
+        environment: &environment,
+        timeout: TIMEOUT,
+        stdout_bytes_max: STDOUT_BYTES_MAX,
+        cancel: asker.cancel,
+    };
     match program::run(&program) {
         Ok(ran) => Ok(Some(ran)),
         Err(ProgramError::Missing) => Ok(None),
@@ -31,18 +45,16 @@ fn ask(command: &[&OsStr], arguments: &[&str]) -> Result<Option<Ran>, LookError>
     }
 }
 
-fn name(command: &[&OsStr]) -> String {
-    command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+fn no_program(asker: &Asker<'_>) -> Asked {
+    Asked::NoProgram(asker.command.first().cloned().unwrap_or_default())
 }
 
 /// chronyd, by `chronyc`.
-pub(super) fn chrony(chronyc: &[&OsStr]) -> Result<Asked, LookError> {
-    let Some(tracking) = ask(chronyc, &["-n", "-c", "tracking"])? else { return Ok(Asked::NoProgram(name(chronyc))) };
-    let Some(sources) = ask(chronyc, &["-n", "-c", "sources"])? else { return Ok(Asked::NoProgram(name(chronyc))) };
-    for ran in [&tracking, &sources] {
-        if !ran.status.success() {
-            return Ok(Asked::Clock(Clock::lost(format!("chronyd does not answer ({})", ran.complaint()))));
-        }
+pub(super) fn chrony(chronyc: &Asker<'_>) -> Result<Asked, LookError> {
+    let Some(tracking) = ask(chronyc, &["-n", "-c", "tracking"])? else { return Ok(no_program(chronyc)) };
+    let Some(sources) = ask(chronyc, &["-n", "-c", "sources"])? else { return Ok(no_program(chronyc)) };
+    if let Some(ran) = [&tracking, &sources].into_iter().find(|ran| !ran.status.success()) {
+        return Ok(Asked::NoAnswer(ran.complaint()));
     }
     match chrony_clock(&tracking.stdout, &sources.stdout) {
         Some(clock) => Ok(Asked::Clock(clock)),
@@ -91,17 +103,16 @@ fn no_source(sources: &[Source]) -> Option<String> {
 }
 
 /// ntpd, by `ntpq`.
-pub(super) fn ntpd(ntpq: &[&OsStr]) -> Result<Asked, LookError> {
-    let Some(ran) = ask(ntpq, &["-p", "-n", "-w"])? else { return Ok(Asked::NoProgram(name(ntpq))) };
+pub(super) fn ntpd(ntpq: &Asker<'_>) -> Result<Asked, LookError> {
+    let Some(ran) = ask(ntpq, &["-p", "-n", "-w"])? else { return Ok(no_program(ntpq)) };
     // It ends with 0 even if nobody answers.
     if !ran.status.success() || !ran.stdout.lines().any(|line| line.starts_with("====")) {
         let said_no_peers = ran.stdout.contains("No association") || ran.stderr.contains("No association");
-        let why = if said_no_peers {
-            "no time source is configured".to_owned()
+        return Ok(if said_no_peers {
+            Asked::Clock(Clock::lost("no time source is configured"))
         } else {
-            format!("ntpd does not answer ({})", ran.complaint())
-        };
-        return Ok(Asked::Clock(Clock::lost(why)));
+            Asked::NoAnswer(ran.complaint())
+        });
     }
     match ntpd_clock(&ran.stdout) {
         Some(clock) => Ok(Asked::Clock(clock)),

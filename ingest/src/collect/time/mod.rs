@@ -6,18 +6,19 @@
 //! ```
 //!
 //! A machine on which no such daemon was ever seen has its time from elsewhere (a virtual machine from its host): nothing to look
-//! at. A daemon that was seen and is gone is a fault.
+//! at. A daemon that was seen and is gone is a fault. One that runs and cannot be asked has told nothing: the collector failed.
 
 mod daemons;
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use klaxon_schemas::severity::Severity;
+use tokio_util::sync::CancellationToken;
 
 use super::gate::Gates;
 use super::{Collector, Finding, Host, Look, LookError, Reading, Subject, Thresholds, Told};
+use daemons::Asker;
 
 /// The alarm type of everything here.
 const UNSYNCHRONISED: &str = "time.unsynchronised";
@@ -129,6 +130,8 @@ enum Asked {
     Clock(Clock),
     /// The program that asks it is not there.
     NoProgram(String),
+    /// The program ran and got no answer; why, in words.
+    NoAnswer(String),
 }
 
 pub(super) struct Time {
@@ -138,6 +141,8 @@ pub(super) struct Time {
     silent: Thresholds,
     gates: Gates,
     seen: Option<TimeDaemon>,
+    programs: CancellationToken,
+    proc: PathBuf,
 }
 
 impl Time {
@@ -149,13 +154,15 @@ impl Time {
             host: host.clone(),
             gates: Gates::default(),
             seen: None,
+            programs: CancellationToken::new(),
+            proc: PathBuf::from("/proc"),
         }
     }
 
     /// How the clock is; or why there is none to look at.
     fn clock(&mut self, told: &Told) -> Result<Result<Clock, String>, LookError> {
         let is_auto = self.config.daemon == TimeDaemon::Auto;
-        let daemon = if is_auto { running(Path::new("/proc"))? } else { Some(self.config.daemon) };
+        let daemon = if is_auto { running(&self.proc)?.first().copied() } else { Some(self.config.daemon) };
         let Some(daemon) = daemon else {
             return Ok(match self.seen {
                 Some(seen) => Ok(Clock::lost(format!("{} does not run any more", seen.name()))),
@@ -166,8 +173,8 @@ impl Time {
         };
         let asked = match daemon {
             TimeDaemon::Auto => unreachable!("was resolved"),
-            TimeDaemon::Chrony => daemons::chrony(&arguments(&self.config.chronyc))?,
-            TimeDaemon::Ntpd => daemons::ntpd(&arguments(&self.config.ntpq))?,
+            TimeDaemon::Chrony => daemons::chrony(&self.asker(&self.config.chronyc))?,
+            TimeDaemon::Ntpd => daemons::ntpd(&self.asker(&self.config.ntpq))?,
             TimeDaemon::Timesyncd => {
                 Asked::Clock(daemons::timesyncd(&self.config.timesync_dir, self.config.timesync_silence, SystemTime::now())?)
             }
@@ -177,22 +184,26 @@ impl Time {
                 self.seen = Some(daemon);
                 Ok(Ok(clock))
             }
+            Asked::NoAnswer(why) if running(&self.proc)?.contains(&daemon) => {
+                Err(LookError::new(format!("ask {}", daemon.name()), why))
+            }
+            Asked::NoAnswer(why) => Ok(Ok(Clock::lost(format!("{} does not run ({why})", daemon.name())))),
             Asked::NoProgram(program) if is_auto => {
                 Ok(Err(format!("{} runs, but there is no {program} to ask it", daemon.name())))
             }
             Asked::NoProgram(program) => Err(LookError::new(format!("run {program}"), "there is no such program")),
         }
     }
+
+    fn asker<'a>(&'a self, command: &'a [String]) -> Asker<'a> {
+        Asker { command, cancel: &self.programs }
+    }
 }
 
-fn arguments(command: &[String]) -> Vec<&OsStr> {
-    command.iter().map(OsStr::new).collect()
-}
-
-/// Which daemon runs.
-fn running(proc: &Path) -> Result<Option<TimeDaemon>, LookError> {
+/// Which daemons run, the one that is believed first in front.
+fn running(proc: &Path) -> Result<Vec<TimeDaemon>, LookError> {
     let cannot = |error| LookError::new(format!("list processes in {}", proc.display()), error);
-    let mut found = None;
+    let mut found = [false; TimeDaemon::ALL.len()];
     for entry in std::fs::read_dir(proc).map_err(cannot)? {
         let entry = entry.map_err(cannot)?;
         if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
@@ -200,13 +211,11 @@ fn running(proc: &Path) -> Result<Option<TimeDaemon>, LookError> {
         }
         // A process may end at any time.
         let Ok(name) = std::fs::read_to_string(entry.path().join("comm")) else { continue };
-        let rank = TimeDaemon::ALL.iter().position(|daemon| daemon.process() == name.trim_end());
-        found = match (found, rank) {
-            (Some(found), Some(rank)) => Some(rank.min(found)),
-            (found, rank) => found.or(rank),
-        };
+        for (daemon, found) in TimeDaemon::ALL.into_iter().zip(&mut found) {
+            *found |= daemon.process() == name.trim_end();
+        }
     }
-    Ok(found.map(|rank| TimeDaemon::ALL[rank]))
+    Ok(TimeDaemon::ALL.into_iter().zip(found).filter(|(_, found)| *found).map(|(daemon, _)| daemon).collect())
 }
 
 impl Collector for Time {
@@ -246,6 +255,10 @@ impl Collector for Time {
         }
         look.again_in = self.gates.finish();
         Ok(look)
+    }
+
+    fn programs(&self) -> Option<CancellationToken> {
+        Some(self.programs.clone())
     }
 }
 

@@ -73,13 +73,13 @@ fn the_mark_of_timesyncd_must_be_fresh() {
 #[test]
 fn the_daemon_that_runs_is_found() {
     let proc = tempfile::tempdir().expect("a folder");
-    assert_eq!(running(proc.path()).expect("can be read"), None);
+    assert_eq!(running(proc.path()).expect("can be read"), []);
     for (pid, name, expected) in [
-        ("1", "systemd", None),
-        ("self", "chronyd", None),
-        ("40", "systemd-timesyn", Some(TimeDaemon::Timesyncd)),
-        ("50", "chronyd", Some(TimeDaemon::Chrony)),
-        ("60", "ntpd", Some(TimeDaemon::Chrony)),
+        ("1", "systemd", vec![]),
+        ("self", "chronyd", vec![]),
+        ("40", "systemd-timesyn", vec![TimeDaemon::Timesyncd]),
+        ("50", "chronyd", vec![TimeDaemon::Chrony, TimeDaemon::Timesyncd]),
+        ("60", "ntpd", vec![TimeDaemon::Chrony, TimeDaemon::Ntpd, TimeDaemon::Timesyncd]),
     ] {
         std::fs::create_dir(proc.path().join(pid)).expect("a folder");
         std::fs::write(proc.path().join(pid).join("comm"), format!("{name}\n")).expect("a file");
@@ -96,9 +96,42 @@ fn a_program_that_is_missing_is_a_fault_where_the_daemon_is_named() {
     assert_eq!(error.to_string(), "cannot run /nowhere/chronyc");
     // What stood raised when this process began is held against what runs now.
     let mut time = Time::new(&TimeConfig { chronyc: vec!["false".to_owned()], ..config }, &host);
-    let look = time.look(Duration::ZERO, &Told::default()).expect("looks");
-    assert!(look.readings[0].value.contains("chronyd does not answer (it ended with 1)"), "{look:?}");
-    assert_eq!(look.again_in, Some(Duration::from_secs(180)));
+    time.proc = proc(&[]).path().to_owned();
+    let error = time.look(Duration::ZERO, &Told::default()).expect_err("processes cannot be listed");
+    assert!(error.to_string().starts_with("cannot list processes in "), "{error}");
+}
+
+/// A /proc in which these run.
+fn proc(names: &[&str]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (pid, name) in names.iter().enumerate() {
+        let process = dir.path().join(pid.to_string());
+        std::fs::create_dir(&process).and_then(|()| std::fs::write(process.join("comm"), format!("{name}\n"))).expect("a file");
+    }
+    dir
+}
+
+#[test]
+fn a_daemon_that_runs_and_cannot_be_asked_has_told_nothing() {
+    let host = Host::new("a").expect("is a name");
+    let cannot = ["sh", "-c", "echo 506 Cannot talk to daemon; exit 1"].map(str::to_owned).to_vec();
+    for (daemon, process) in [(TimeDaemon::Chrony, "chronyd"), (TimeDaemon::Ntpd, "ntpd")] {
+        let config = TimeConfig { daemon, chronyc: cannot.clone(), ntpq: cannot.clone(), ..TimeConfig::default() };
+        let (runs, gone) = (proc(&["systemd", process]), proc(&["systemd"]));
+        for config in [config.clone(), TimeConfig { daemon: TimeDaemon::Auto, ..config.clone() }] {
+            let mut time = Time::new(&config, &host);
+            time.proc = runs.path().to_owned();
+            let error = time.look(Duration::ZERO, &Told::default()).expect_err("was told nothing");
+            assert_eq!(error.to_string(), format!("cannot ask {process}"));
+            assert_eq!(error.source.to_string(), "it ended with 1: 506 Cannot talk to daemon");
+        }
+        let mut time = Time::new(&config, &host);
+        time.proc = gone.path().to_owned();
+        let look = time.look(Duration::ZERO, &Told::default()).expect("looks");
+        let value = format!("not synchronised: {process} does not run (it ended with 1: 506 Cannot talk to daemon)");
+        assert_eq!(look.readings[0].value, value);
+        assert_eq!(look.again_in, Some(Duration::from_secs(180)));
+    }
 }
 
 /// A chronyd that leaves the clock alone.
@@ -147,6 +180,9 @@ fn a_server_that_goes_away_is_told_and_cleared_when_it_is_back() {
         ..TimeConfig::default()
     };
     let mut time = Time::new(&config, &Host::new("a").expect("is a name"));
+    // The server of this test is called like the client, and others may run here.
+    let gone = proc(&[]);
+    time.proc = gone.path().to_owned();
     let mut told = Told::default();
     let mut wait_for = |what: &str, expected: &[(&str, Severity)]| {
         let began = Instant::now();
@@ -173,5 +209,5 @@ fn a_server_that_goes_away_is_told_and_cleared_when_it_is_back() {
     wait_for("the server is back", &[]);
     drop(client);
     let look = wait_for("the client is gone", &both[..1]);
-    assert!(look.findings[0].text.contains("chronyd does not answer (it ended with 1: "), "{look:?}");
+    assert!(look.findings[0].text.contains("chronyd does not run (it ended with 1: "), "{look:?}");
 }
