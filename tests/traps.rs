@@ -366,20 +366,45 @@ fn lost_traps_are_an_alarm() {
     assert!(alarm["text"].as_str().is_some_and(|text| text.contains("net.core.rmem_max")), "{alarm}");
 }
 
+/// The alarm of this type about the node itself, if it stands.
+fn own_alarm(node: &Node, alarm_type: &str) -> Option<Value> {
+    let is_it = |alarm: &Value| alarm["resource"] == "klaxon=node" && alarm["alarm_type"] == alarm_type;
+    node.alarms().into_iter().find(|alarm| is_it(alarm) && alarm["cleared"] != true)
+}
+
 #[test]
-fn a_port_that_is_taken_stops_a_node_only_if_it_was_asked_for() {
+fn a_port_that_is_taken_is_an_alarm_until_it_is_free_or_no_traps_are_wanted() {
+    const UNAVAILABLE: &str = "klaxon.traps-unavailable";
     let scratch = scratch("traps-");
     let taken = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
     let address = taken.local_addr().expect("is bound");
     let setup = Setup::new(&scratch.path().join("data")).config(&format!("[traps]\nlisten = \"{address}\""));
-    let failed = setup.try_start().map(|_| ()).expect_err("the port is taken");
-    assert!(failed.log.contains(&format!("cannot listen for traps on {address}")), "{}", failed.log);
-    // Somebody has the default; perhaps it is us.
-    let _default = UdpSocket::bind("127.0.0.1:1162");
-    let node = Setup::new(&scratch.path().join("other")).config("[traps]\nenabled = true").start();
-    assert_eq!(node.traps, None);
+    let node = setup.start();
+    assert_eq!(node.traps, None, "it greets with an address that it does not have");
+    wait_until("that is told", || own_alarm(&node, UNAVAILABLE).is_some());
+    let alarm = own_alarm(&node, UNAVAILABLE).expect("is there");
+    assert_eq!(alarm["severity"], "major");
+    let text = alarm["text"].as_str().expect("has a text");
+    assert!(text.contains(&address.to_string()) && text.contains("in use"), "{text}");
     assert!(node.log_text().contains("no traps are received"), "{}", node.log_text());
-    let off = Setup::new(&scratch.path().join("off")).config("[traps]\nenabled = false").start();
+    assert_eq!(metric(&node, "klaxon_trap_datagrams_received_total"), 0);
+    assert_balance(&node);
+    // The other program ends.
+    drop(taken);
+    wait_until("the port is had", || own_alarm(&node, UNAVAILABLE).is_none());
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    socket.send_to(include_bytes!("../fuzz/corpus/trap/v2c-link-down.bin"), address).expect("can be sent");
+    wait_until("a trap came in", || metric(&node, "klaxon_door_events_journalled_total{door=\"trap\"}") == 1);
+    assert_balance(&node);
+    node.kill();
+    // Taken again, and then nobody wants traps any more.
+    let taken = UdpSocket::bind(address).expect("the port is free");
+    let node = setup.start();
+    wait_until("that is told again", || own_alarm(&node, UNAVAILABLE).is_some());
+    node.kill();
+    drop(taken);
+    let off = Setup::new(&scratch.path().join("data")).config("[traps]\nenabled = false").start();
     assert_eq!(off.traps, None);
-    assert!(!off.log_text().contains("no traps are received"));
+    wait_until("nothing stands of it", || own_alarm(&off, UNAVAILABLE).is_none());
+    assert_eq!(off.log_text().matches("no traps are received").count(), 2, "of the two starts before");
 }
