@@ -6,14 +6,15 @@
 //! device ◀──────────────── the response to an inform ◀──── durable ◀───────────────┘
 //! ```
 //!
-//! An inform is acknowledged when it is durable and not before; one that is refused is not answered, so that its sender tries
-//! again, and a second delivery is recognised. A plain trap that is refused is held until it is taken: then the queue fills,
-//! then the kernel's buffer, and what the kernel drops is counted and told of.
+//! An inform is acknowledged when it is durable and not before; its sender tries again meanwhile, and a second delivery is
+//! recognised. What the journal refuses is held, traps and informs in their order, until it is taken: then the queue fills, then
+//! the kernel's buffer, and what the kernel drops is counted and told of. A node that stops tries for ten seconds more.
 //!
 //! Where the address cannot be had, because another program has it or the host does not, the node works without traps:
 //! `klaxon.traps-unavailable` stands raised, and every ten seconds it is tried again.
 
 mod deliver;
+mod inform;
 mod loss;
 mod map;
 mod own;
@@ -36,7 +37,8 @@ use klaxon_store::door::Door;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use deliver::{Deliver, Reader};
+use deliver::{Deliver, Reader, STOP_MAX};
+use inform::Informs;
 use loss::{Loss, Standing};
 use map::Mapper;
 use own::{OwnAlarm, TRAP_LOSS, TRAPS_UNAVAILABLE};
@@ -150,7 +152,7 @@ impl TrapCounts {
         let by_version = "klaxon_trap_notifications_total";
         let by_reason = "klaxon_trap_datagrams_rejected_total";
         let informs = "klaxon_trap_informs_total";
-        let informs_help = "Informs that could be read, by whether they were answered; refused ones are not.";
+        let informs_help = "Informs that could be read, by whether they were answered; those that the journal rejected or that were lost are not.";
         vec![
             row(name, "Datagrams taken from the socket of the trap receiver.", true, None, &self.datagrams),
             row(by_version, notifications, true, Some(("version", "1")), &self.version_1),
@@ -164,7 +166,7 @@ impl TrapCounts {
             row(informs, informs_help, true, Some(("answered", "no")), &self.unanswered),
             row(
                 "klaxon_trap_traps_held_total",
-                "How often a trap that the journal refused was held back to be brought in again.",
+                "How often a trap or inform that the journal refused was held back to be brought in again.",
                 true,
                 None,
                 &self.held,
@@ -259,7 +261,9 @@ impl TrapReceiver {
         let queue = Queue::new(config.queue_max.min(QUEUE_MAX), config.receive_buffer_bytes);
         let (batches, waiting) = tokio::sync::mpsc::channel(BATCHES_WAITING);
         let mapper = Mapper { site: site.clone(), sites: config.sites };
-        let reader = Reader { mapper, communities: config.communities, counts: Arc::clone(&counts), door: doors.traps.clone() };
+        let informs = Informs::default();
+        let reader =
+            Reader { mapper, informs, communities: config.communities, counts: Arc::clone(&counts), door: doors.traps.clone() };
         let receiving = {
             let (socket, queue, counts) = (Arc::clone(&socket), Arc::clone(&queue), Arc::clone(&counts));
             thread("trap-receive", move || socket.receive(&queue, &counts))?
@@ -272,7 +276,8 @@ impl TrapReceiver {
         let alarm = OwnAlarm::new(doors.own, site, TRAP_LOSS);
         let loss = Loss { socket: Arc::clone(&socket), counts: Arc::clone(&counts), alarm, listen };
         let mut standing = Standing::new(Instant::now());
-        let deliver = Deliver { door: doors.traps, socket: Arc::clone(&socket), counts, stop: stop.clone() };
+        let deliver =
+            Deliver { door: doors.traps, socket: Arc::clone(&socket), counts, stop: stop.clone(), stop_max: STOP_MAX };
         let waker = Arc::clone(&socket);
         let until_stopped = async {
             stop.cancelled().await;
@@ -374,6 +379,8 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::threa
 pub fn read(datagram: &[u8], source: SocketAddr, site: &Site) -> Result<(Event, Option<Vec<u8>>), String> {
     let mapper = Mapper { site: site.clone(), sites: Vec::new() };
     let notification = pdu::decode(&Bytes::copy_from_slice(datagram), |_| true).map_err(|error| error.to_string())?;
-    let event = mapper.event(source, &notification);
+    let mut event = mapper.event(source, &notification);
+    event.origin.event_id =
+        notification.inform.as_ref().map(|inform| Informs::default().id(source, inform, Instant::now().into()));
     Ok((event, notification.inform.map(|inform| inform.response)))
 }
