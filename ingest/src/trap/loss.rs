@@ -60,7 +60,7 @@ impl Loss {
         if !standing.is_concerned(now) {
             return;
         }
-        match standing.to_tell(self.alarm.standing(), now) {
+        match standing.next_telling(self.alarm.standing(), now) {
             None => {}
             Some(Telling::Raise(Untold { severity, recent })) => {
                 let bytes = self.counts.receive_buffer_bytes.load(Ordering::Relaxed);
@@ -145,7 +145,7 @@ impl Standing {
     }
 
     /// What is to be told, when it stands raised as `standing`: that it is this bad, or that it is over.
-    fn to_tell(&mut self, standing: Option<Severity>, now: Instant) -> Option<Telling> {
+    fn next_telling(&mut self, standing: Option<Severity>, now: Instant) -> Option<Telling> {
         // It gets worse, and is over; in between it does not flap.
         self.untold = self.untold.filter(|untold| standing.is_none_or(|standing| standing < untold.severity));
         if let Some(untold) = self.untold {
@@ -185,7 +185,7 @@ mod tests {
         fn look(&mut self, dropped: u64, seconds: u64) -> Option<Telling> {
             let now = self.begun + Duration::from_secs(seconds);
             self.standing.note(dropped, now);
-            let telling = self.standing.is_concerned(now).then(|| self.standing.to_tell(self.stored, now)).flatten();
+            let telling = self.standing.is_concerned(now).then(|| self.standing.next_telling(self.stored, now)).flatten();
             match &telling {
                 _ if self.is_full => {}
                 Some(Telling::Raise(untold)) => {

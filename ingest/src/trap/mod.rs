@@ -288,7 +288,7 @@ impl TrapReceiver {
             () = deliver.run(waiting) => {}
             () = async {
                 tokio::join!(until_stopped, over, loss.run(&mut standing, &stop));
-                std::future::pending::<()>().await
+                std::future::pending::<()>().await;
             } => {}
         }
         queue.close();

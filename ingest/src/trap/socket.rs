@@ -59,8 +59,9 @@ impl TrapSocket {
     pub(super) fn bind(listen: SocketAddr, buffer_bytes: usize) -> io::Result<Self> {
         match (Self::bind_to(listen, buffer_bytes), without_ipv6(listen)) {
             (Err(error), Some(instead)) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
-                tracing::info!(%listen, %instead, "there is no IPv6 here, so traps are listened for by IPv4 only");
-                Self::bind_to(instead, buffer_bytes)
+                Self::bind_to(instead, buffer_bytes).inspect(|_| {
+                    tracing::info!(%listen, %instead, "there is no IPv6 here, so traps are listened for by IPv4 only");
+                })
             }
             (bound, _) => bound,
         }
