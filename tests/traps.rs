@@ -330,6 +330,27 @@ fn informs_that_are_refused_are_held_in_their_order_and_answered_when_they_are_d
 }
 
 #[test]
+fn a_node_that_stops_on_a_full_disk_says_what_it_loses_and_ends() {
+    let scratch = scratch("traps-");
+    let order = scratch.path().join("full");
+    let data = scratch.path().join("data");
+    let node = Setup::new(&data).shim().env("KLAXON_SHIM_FULL", &order.to_string_lossy()).start();
+    std::fs::write(order.with_extension("new"), "0 100000000").expect("can be written");
+    std::fs::rename(order.with_extension("new"), &order).expect("can be renamed");
+    let socket = sender(&node);
+    socket.send(&inform_bytes(0x0102_0304)).expect("can be sent");
+    wait_until("it is held", || metric(&node, "klaxon_trap_traps_held_total") >= 1);
+    for _ in 0..3 {
+        socket.send(include_bytes!("../fuzz/corpus/trap/v2c-link-down.bin")).expect("can be sent");
+    }
+    wait_until("all have come", || metric(&node, "klaxon_trap_datagrams_received_total") == 4);
+    assert!(node.stop().success());
+    let log = std::fs::read_to_string(data.with_extension("log")).expect("there is a log");
+    let lost = log.lines().filter_map(|line| line.split_once(" lost=")?.1.split_whitespace().next()?.parse::<u64>().ok());
+    assert_eq!(lost.sum::<u64>(), 4, "{log}");
+}
+
+#[test]
 fn both_families_come_in_by_one_socket() {
     let scratch = scratch("traps-");
     let node = Setup::new(&scratch.path().join("data")).config("[traps]\nlisten = \"[::]:0\"").start();
