@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
 use klaxon_ingest::collect::Collectors;
-use klaxon_ingest::trap::{TrapCounts, TrapDoors, TrapReceiver};
+use klaxon_ingest::trap::{self, TrapCounts, TrapDoors, TrapReceiver};
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_store::door::Door;
 use klaxon_store::publish::{self, Publisher};
@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::run::{Settings, greeting};
-use crate::config::{Config, TrapsConfig};
+use crate::config::Config;
 use crate::follow::{Control, Follow, FollowError, FollowStatus, Parts};
 use crate::log::LogHandle;
 
@@ -124,8 +124,8 @@ impl Node {
         let listen = tcp.local_addr()?;
         let socket = self.config.socket_path();
         let unix = bind_unix(&socket)?;
-        let traps = self.bind_traps()?;
-        let traps_listen = traps.as_ref().map(TrapReceiver::local_addr);
+        let traps = self.config.trap_config().map(TrapReceiver::new);
+        let traps_listen = traps.as_ref().and_then(TrapReceiver::local_addr);
         let trap_doors = TrapDoors { traps: self.door("trap"), own: self.door("node") };
         let collect = self.door("collect");
         let host = self.config.collect.host().map_err(contradiction)?;
@@ -140,9 +140,16 @@ impl Node {
         let (tcp, unix) = (serve_tcp(tcp, api.clone()), serve_unix(unix, api.clone()));
         doors.spawn(async { Ok(tcp.await?) });
         doors.spawn(async { Ok(unix.await?) });
+        let (site, stop) = (self.config.node.site.clone(), self.stop.clone());
         if let Some(traps) = traps {
-            let receiving = traps.run(trap_doors, self.config.node.site.clone(), self.stop.clone());
+            let receiving = traps.run(trap_doors, site, stop);
             doors.spawn(async { Ok(receiving.await?) });
+        } else {
+            let over = trap::turned_off(trap_doors.own, site, stop);
+            doors.spawn(async {
+                over.await;
+                Ok(())
+            });
         }
         // Whoever is told that the node is ready may signal it.
         let signals = Signals::new()?;
@@ -165,21 +172,6 @@ impl Node {
 
     fn door(&self, name: &str) -> Door {
         Door::new(name.parse().expect("is a word"), self.publisher.clone(), self.store.clone())
-    }
-
-    /// Takes the port for traps. A node that nobody configured must start beside another program that has the port.
-    fn bind_traps(&self) -> anyhow::Result<Option<TrapReceiver>> {
-        let Some(config) = self.config.trap_config() else { return Ok(None) };
-        let listen = config.listen;
-        match TrapReceiver::bind(config) {
-            Ok(receiver) => Ok(Some(receiver)),
-            Err(error) if listen == TrapsConfig::default().listen => {
-                let reason = format!("{:#}", anyhow::Error::new(error));
-                tracing::warn!(%reason, "no traps are received; set traps.listen to another address, or traps.enabled = false");
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
     }
 
     fn api(

@@ -210,7 +210,7 @@ wait_for "every collector has looked" inside sh -c '! klaxon collect --json | gr
 collectors=$(inside klaxon collect --json)
 case "$collectors" in *'"state":"failed"'*) fail "a collector does not work in the unit: $collectors" ;; esac
 if seen=$(inside klaxon alarms | grep disk.read-only); then fail "what is read-only in the unit only is an alarm: $seen"; fi
-inside grep -qi ':00A2 ' /proc/net/udp || fail "nobody listens for traps on port 162"
+inside grep -qi ':00A2 ' /proc/net/udp /proc/net/udp6 || fail "nobody listens for traps on port 162"
 
 say "kill"
 inside sh -c "kill -KILL $pid"

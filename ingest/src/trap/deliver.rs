@@ -2,7 +2,8 @@
 //!
 //! Several submissions are on their way at a time, so that the journal always has the next one, and all in one [`Lane`], so that
 //! a linkUp never comes in before its linkDown. When one is refused, those behind it are as well; then all of them come in
-//! again, in a new lane, without the informs: their senders were not answered and try again by themselves.
+//! again, in a new lane, traps and informs. An inform that is held is answered late: meanwhile its sender tries again, and each
+//! of those datagrams waits behind it, is a duplicate of it, and is answered too.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -13,15 +14,16 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use klaxon_schemas::event::Event;
-use klaxon_store::door::{Door, RejectReason, Tally};
+use klaxon_store::door::{Door, DropReason, RejectReason, Tally};
 use klaxon_store::publish::{Answer, Item, Lane, Pending, PublishError, Published};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::TrapCounts;
+use super::inform::Informs;
 use super::map::Mapper;
 use super::pdu::{self, Unreadable};
-use super::socket::{Datagram, Queue, Reply, TrapSocket};
+use super::socket::{CloseOnDrop, Datagram, Queue, Reply, TrapSocket};
 
 /// The most events in one submission.
 const BATCH_MAX: usize = 1_024;
@@ -29,6 +31,8 @@ const BATCH_MAX: usize = 1_024;
 const IN_FLIGHT_MAX: usize = 4;
 /// How long nothing is brought in after a refusal.
 const REFUSED_WAIT: Duration = Duration::from_millis(100);
+/// How long what came before the end may take to come in after it.
+pub(super) const STOP_MAX: Duration = Duration::from_secs(10);
 /// Of what cannot be used, one is told of in this time.
 const GRUMBLE_EVERY: Duration = Duration::from_secs(60);
 
@@ -42,6 +46,7 @@ pub(super) struct Prepared {
 /// Makes events of datagrams.
 pub(super) struct Reader {
     pub(super) mapper: Mapper,
+    pub(super) informs: Informs,
     pub(super) communities: Vec<String>,
     pub(super) counts: Arc<TrapCounts>,
     pub(super) door: Door,
@@ -49,7 +54,7 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Reads what comes by `queue` until it is closed, or until nobody takes the batches any more.
-    pub(super) fn run(self, queue: &Queue, batches: &mpsc::Sender<Vec<Prepared>>) {
+    pub(super) fn run(mut self, queue: &Queue, batches: &mpsc::Sender<Vec<Prepared>>) {
         // Whatever ends this thread, nobody waits for it to make room.
         let _closed = CloseOnDrop(queue);
         let mut grumbler = Grumbler::default();
@@ -70,13 +75,28 @@ impl Reader {
                 }
             }
             self.door.counts().settle(&tally);
-            if !batch.is_empty() && batches.blocking_send(batch).is_err() {
-                return;
+            if !batch.is_empty()
+                && let Err(unsent) = batches.blocking_send(batch)
+            {
+                return self.give_up(unsent.0.len(), queue);
             }
         }
     }
 
-    fn read(&self, datagram: &Datagram) -> Result<Prepared, Unreadable> {
+    /// Nobody brings anything in any more: what is in the queue is lost, and counted.
+    fn give_up(&self, unsent: usize, queue: &Queue) {
+        queue.close();
+        let mut lost = unsent as u64;
+        loop {
+            match queue.take(BATCH_MAX).len() {
+                0 => break,
+                count => lost += count as u64,
+            }
+        }
+        settle_lost(&self.door, lost);
+    }
+
+    fn read(&mut self, datagram: &Datagram) -> Result<Prepared, Unreadable> {
         let is_welcome = |community: &[u8]| {
             self.communities.is_empty() || self.communities.iter().any(|known| known.as_bytes() == community)
         };
@@ -87,7 +107,11 @@ impl Reader {
                     pdu::Version::V1 => &self.counts.version_1,
                     pdu::Version::V2c => &self.counts.version_2c,
                 });
-                let event = Arc::new(self.mapper.event(datagram.from, &notification));
+                let mut event = self.mapper.event(datagram.from, &notification);
+                if let Some(inform) = &notification.inform {
+                    event.origin.event_id = Some(self.informs.id(datagram.from, inform, datagram.at));
+                }
+                let event = Arc::new(event);
                 let inform = notification.inform.map(|inform| (Reply::from(datagram), inform.response));
                 if inform.is_some() {
                     count(&self.counts.informs);
@@ -107,12 +131,15 @@ impl Reader {
     }
 }
 
-struct CloseOnDrop<'a>(&'a Queue);
-
-impl Drop for CloseOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.close();
+/// Counts what is lost because the node stops, and says how much that is.
+fn settle_lost(door: &Door, lost: u64) {
+    if lost == 0 {
+        return;
     }
+    let mut tally = Tally::default();
+    tally.dropped[DropReason::Stopping as usize] += lost;
+    door.counts().settle(&tally);
+    tracing::error!(lost, "traps and informs are lost: the node stops, and the journal does not take them in time");
 }
 
 /// Tells of what cannot be used: the first at once, and then one a minute with the number of the others.
@@ -128,6 +155,7 @@ impl Grumbler {
             self.others += 1;
             return;
         }
+        let source = source.ip().to_canonical();
         tracing::warn!(%source, reason = %why, others = self.others, "a datagram to the trap port cannot be used");
         *self = Self { last: Some(Instant::now()), others: 0 };
     }
@@ -142,10 +170,12 @@ pub(super) struct Deliver {
     pub(super) socket: Arc<TrapSocket>,
     pub(super) counts: Arc<TrapCounts>,
     pub(super) stop: CancellationToken,
+    /// How long it goes on after `stop`, or after nothing comes any more.
+    pub(super) stop_max: Duration,
 }
 
 impl Deliver {
-    /// Brings in all that comes by `batches`, until nothing comes any more and all of it is settled.
+    /// Brings in all that comes by `batches`, until nothing comes any more and all of it is settled, or the time to stop is over.
     pub(super) async fn run(&self, mut batches: mpsc::Receiver<Vec<Prepared>>) {
         let mut lane = Lane::default();
         let mut waiting = VecDeque::new();
@@ -154,7 +184,11 @@ impl Deliver {
         let mut refused: VecDeque<Vec<Prepared>> = VecDeque::new();
         let mut not_before = tokio::time::Instant::now();
         let mut is_open = true;
-        while is_open || !waiting.is_empty() || !in_flight.is_empty() {
+        let mut end: Option<tokio::time::Instant> = None;
+        while is_open || !waiting.is_empty() || !in_flight.is_empty() || !refused.is_empty() {
+            if end.is_none() && batches.is_closed() {
+                end = Some(tokio::time::Instant::now() + self.stop_max);
+            }
             if !refused.is_empty() && in_flight.is_empty() && submitting.is_none() {
                 // All that was in the lane has come back, in its order.
                 refused.append(&mut waiting);
@@ -168,6 +202,8 @@ impl Deliver {
             let may_submit = submitting.is_none() && refused.is_empty() && in_flight.len() < IN_FLIGHT_MAX;
             tokio::select! {
                 biased;
+                () = self.stop.cancelled(), if end.is_none() => end = Some(tokio::time::Instant::now() + self.stop_max),
+                () = at(end), if end.is_some() => break,
                 outcome = first(&mut in_flight), if !in_flight.is_empty() => {
                     let (batch, _) = in_flight.pop_front().expect("it was there");
                     match outcome {
@@ -194,14 +230,21 @@ impl Deliver {
                 },
             }
         }
+        // What has its place in the queue may come in yet; nobody is answered for it.
+        let mut left: Vec<_> = in_flight.into_iter().map(|(batch, _)| batch).chain(refused).chain(waiting).collect();
+        batches.close();
+        left.extend(std::iter::from_fn(|| batches.try_recv().ok()));
+        self.lose(left.into_iter().flatten());
     }
 
     /// What is durable is counted, and answered if it asks for that.
     fn settle(&self, batch: Vec<Prepared>, published: &Published) {
         let mut tally = Tally::default();
+        published.answers.iter().for_each(|answer| tally.note(answer));
+        // Who has an answer and asks for the counts finds it counted.
+        self.door.counts().settle(&tally);
         let mut unanswered = 0;
         for (prepared, answer) in batch.into_iter().zip(&published.answers) {
-            tally.note(answer);
             let is_durable = matches!(answer, Answer::Accepted { .. } | Answer::Duplicate);
             let Some((reply, response)) = prepared.inform else { continue };
             match is_durable.then(|| self.socket.answer(&reply, &response)) {
@@ -214,26 +257,33 @@ impl Deliver {
             }
         }
         self.counts.unanswered.fetch_add(unanswered, Ordering::Relaxed);
-        self.door.counts().settle(&tally);
     }
 
-    /// What of a refused batch is to be brought in again: the traps, unless the node stops. Informs come again by themselves.
-    fn keep(&self, mut batch: Vec<Prepared>, error: &PublishError) -> Option<Vec<Prepared>> {
-        let mut tally = Tally::default();
-        let informs = batch.extract_if(.., |prepared| prepared.inform.is_some()).count() as u64;
-        tally.refuse(error, informs);
-        self.counts.unanswered.fetch_add(informs, Ordering::Relaxed);
-        if self.stop.is_cancelled() || *error == PublishError::Stopping {
-            let traps = batch.len() as u64;
-            tally.refuse(error, traps);
-            if traps > 0 {
-                tracing::error!(traps, reason = %error, "traps are lost: the node stops, and the journal does not take them");
-            }
-            batch.clear();
+    /// What of a refused batch is to be brought in again: all of it, unless there is no hope before the end.
+    fn keep(&self, batch: Vec<Prepared>, error: &PublishError) -> Option<Vec<Prepared>> {
+        let is_full = matches!(error, PublishError::DiskFull { .. });
+        if *error == PublishError::Stopping || (is_full && self.stop.is_cancelled()) {
+            tracing::debug!(reason = %error, "the journal takes no traps any more");
+            self.lose(batch.into_iter());
+            return None;
         }
-        self.door.counts().settle(&tally);
         self.counts.held.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        (!batch.is_empty()).then_some(batch)
+        Some(batch)
+    }
+
+    /// Gives up what did not come in before the end.
+    fn lose(&self, lost: impl Iterator<Item = Prepared>) {
+        let (informs, traps): (Vec<_>, Vec<_>) = lost.partition(|prepared| prepared.inform.is_some());
+        self.counts.unanswered.fetch_add(informs.len() as u64, Ordering::Relaxed);
+        settle_lost(&self.door, (informs.len() + traps.len()) as u64);
+    }
+}
+
+/// When the time is over, if there is one.
+async fn at(end: Option<tokio::time::Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -246,4 +296,67 @@ async fn first(in_flight: &mut VecDeque<(Vec<Prepared>, Pending)>) -> Result<Pub
 /// Whether a submission has its place. Cancelling this loses nothing.
 async fn place(submitting: &mut Option<Submitting>) -> Result<Pending, PublishError> {
     submitting.as_mut().expect("there is one").await
+}
+
+#[cfg(test)]
+mod tests {
+    use klaxon_schemas::names::Site;
+    use klaxon_store::publish::{self, Next};
+    use klaxon_store::{Store, StoreConfig};
+
+    use super::*;
+
+    const INFORM: &[u8] = include_bytes!("../../../fuzz/corpus/trap/v2c-inform.bin");
+    const LINK_DOWN: &[u8] = include_bytes!("../../../fuzz/corpus/trap/v2c-link-down.bin");
+
+    #[test]
+    fn what_the_journal_does_not_take_before_the_end_is_counted_as_lost() {
+        let dir = tempfile::tempdir().expect("can be made");
+        let (store, _writer, _) = Store::open(StoreConfig::new(dir.path())).expect("opens");
+        let (publisher, intake) = publish::queue();
+        let door = Door::new("trap".parse().expect("is a word"), publisher, store);
+        let counts = Arc::<TrapCounts>::default();
+        let socket = Arc::new(TrapSocket::bind("127.0.0.1:0".parse().expect("an address"), 65_536).expect("a port is free"));
+        let queue = Queue::new(10_000, 1 << 24);
+        let (batches, waiting) = mpsc::channel(1);
+        let mapper = Mapper { site: Site::new("here").expect("valid"), sites: Vec::new() };
+        let (informs, communities) = (Informs::default(), Vec::new());
+        let reader = Reader { mapper, informs, communities, counts: Arc::clone(&counts), door: door.clone() };
+        let stop = CancellationToken::new();
+        let stop_max = Duration::from_millis(50);
+        let deliver = Deliver { door: door.clone(), socket, counts: Arc::clone(&counts), stop: stop.clone(), stop_max };
+        // More than is on its way at a time, and than waits behind that.
+        let sent = BATCH_MAX as u64 * 8;
+        for number in 0..sent {
+            let bytes = bytes::Bytes::from_static(if number % 2 == 0 { INFORM } else { LINK_DOWN });
+            let datagram = Datagram { from: "127.0.0.1:9".parse().expect("an address"), to: None, bytes, at: Instant::now() };
+            assert!(queue.put(datagram));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("can be made");
+        std::thread::scope(|scope| {
+            scope.spawn(|| reader.run(&queue, &batches));
+            runtime.block_on(async {
+                tokio::join!(deliver.run(waiting), async {
+                    // Nobody answers the first, the second is refused and held.
+                    let (_first, second) = (submission(&intake).await, submission(&intake).await);
+                    second.answer(Err(PublishError::Busy));
+                    stop.cancel();
+                });
+            });
+            // The thread that reads finds nobody who takes what it has.
+            queue.close();
+        });
+        let (received, totals) = door.counts().totals();
+        assert_eq!((received, totals.dropped[DropReason::Stopping as usize]), (sent, sent));
+        assert!(counts.unanswered.load(Ordering::Relaxed) > 0);
+    }
+
+    async fn submission(intake: &publish::Intake) -> publish::Submission {
+        loop {
+            match intake.next(Some(Duration::ZERO)) {
+                Next::Submission(submission) => return submission,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    }
 }

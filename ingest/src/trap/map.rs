@@ -10,13 +10,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use klaxon_schemas::event::{ATTRIBUTES_MAX, AlarmKey, Attributes, Details, Event, Origin, Report};
-use klaxon_schemas::names::{AlarmType, AttributeName, AttributeValue, EventId, Producer, Qualifier, Rule, Site, Text};
+use klaxon_schemas::names::{AlarmType, AttributeName, AttributeValue, Producer, Qualifier, Rule, Site, Text};
 use klaxon_schemas::names::{AttributeNameRule, AttributeValueRule, QualifierRule};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
-use sha2::{Digest as _, Sha256};
 
-use super::pdu::{Inform, Notification, Oid, Value, Varbind};
+use super::pdu::{Notification, Oid, Value, Varbind};
 
 /// snmpTrapAddress.0: the device, where another sends for it (RFC 3584).
 const SNMP_TRAP_ADDRESS: &[u32] = &[1, 3, 6, 1, 6, 3, 18, 1, 3, 0];
@@ -109,15 +108,15 @@ impl Mapper {
         }
         let producer = Producer::new(&format!("trap/{source_address}")).expect("an address is a token");
         // A plain trap has nothing that tells a second delivery from a second event: two that are equal byte for byte may be two
-        // failures within one tick of the device's clock, and no device sends a trap again that nobody acknowledges.
-        let event_id = notification.inform.as_ref().map(|inform| event_id(source, inform));
+        // failures within one tick of the device's clock, and no device sends a trap again that nobody acknowledges. What comes
+        // again is an inform, and its id depends on when it came: super::inform.
         Event {
             key,
             report,
             text,
             details: Details { attributes: pack(attributes, &notification.varbinds), ..Details::default() },
             event_time: None,
-            origin: Origin { producer: Some(producer), sequence: None, event_id },
+            origin: Origin { producer: Some(producer), sequence: None, event_id: None },
             lease: None,
             ends_at: None,
             order_by_event_time: false,
@@ -228,16 +227,6 @@ fn trap_address(notification: &Notification) -> Option<IpAddr> {
         _ => None,
     });
     stated.or(notification.agent_address).map(IpAddr::from)
-}
-
-/// A retransmission has the same bytes and comes from the same port. Without the community, which a hash would let guess.
-fn event_id(source: SocketAddr, inform: &Inform) -> EventId {
-    let digest = Sha256::new().chain_update(source.to_string()).chain_update([0]).chain_update(&inform.pdu).finalize();
-    let id = digest[..16].iter().fold(String::from("inform-"), |mut id, byte| {
-        let _ = write!(id, "{byte:02x}");
-        id
-    });
-    EventId::new(&id).expect("is hexadecimal")
 }
 
 /// As much of an OID as fits into `bytes_max`, in whole arcs.

@@ -6,13 +6,18 @@
 //! device ◀──────────────── the response to an inform ◀──── durable ◀───────────────┘
 //! ```
 //!
-//! An inform is acknowledged when it is durable and not before; one that is refused is not answered, so that its sender tries
-//! again, and a second delivery is recognised. A plain trap that is refused is held until it is taken: then the queue fills,
-//! then the kernel's buffer, and what the kernel drops is counted and told of.
+//! An inform is acknowledged when it is durable and not before; its sender tries again meanwhile, and a second delivery is
+//! recognised. What the journal refuses is held, traps and informs in their order, until it is taken: then the queue fills, then
+//! the kernel's buffer, and what the kernel drops is counted and told of. A node that stops tries for ten seconds more.
+//!
+//! Where the address cannot be had, because another program has it or the host does not, the node works without traps:
+//! `klaxon.traps-unavailable` stands raised, and every ten seconds it is tried again.
 
 mod deliver;
+mod inform;
 mod loss;
 mod map;
+mod own;
 mod pdu;
 mod socket;
 #[cfg(test)]
@@ -21,23 +26,34 @@ mod tests;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
-use klaxon_schemas::event::Event;
+use klaxon_schemas::event::{Event, Report};
 use klaxon_schemas::names::Site;
+use klaxon_schemas::severity::Severity;
 use klaxon_store::door::Door;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use deliver::{Deliver, Reader};
-use loss::Loss;
+use deliver::{Deliver, Reader, STOP_MAX};
+use inform::Informs;
+use loss::{Loss, Standing};
 use map::Mapper;
+use own::{OwnAlarm, TRAP_LOSS, TRAPS_UNAVAILABLE};
 use socket::{Queue, TrapSocket};
 
 /// The most datagrams that wait to be read, whatever is configured.
 pub const QUEUE_MAX: usize = 1 << 20;
 /// How many batches of events wait behind those that are on their way to the journal.
 const BATCHES_WAITING: usize = 1;
+/// How often it is tried to have the address, while another program has it or the host does not.
+const BIND_EVERY: Duration = Duration::from_secs(10);
+/// How long it is until what stands and is over is cleared again, after the journal did not take that.
+const CLEAR_EVERY: Duration = Duration::from_secs(2);
+/// How long telling may take what was lost until the end.
+const LAST_LOOK_MAX: Duration = Duration::from_secs(2);
 
 /// How traps are received.
 #[derive(Clone, PartialEq, Eq)]
@@ -82,14 +98,6 @@ impl std::fmt::Debug for TrapConfig {
 /// Why traps cannot be received.
 #[derive(Debug, thiserror::Error)]
 pub enum TrapError {
-    /// The address cannot be used.
-    #[error("cannot listen for traps on {listen}")]
-    Bind {
-        /// Which address.
-        listen: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
     /// A thread cannot be started.
     #[error("cannot start a thread of the trap receiver")]
     Thread(#[source] std::io::Error),
@@ -144,7 +152,7 @@ impl TrapCounts {
         let by_version = "klaxon_trap_notifications_total";
         let by_reason = "klaxon_trap_datagrams_rejected_total";
         let informs = "klaxon_trap_informs_total";
-        let informs_help = "Informs that could be read, by whether they were answered; refused ones are not.";
+        let informs_help = "Informs that could be read, by whether they were answered; those that the journal rejected or that were lost are not.";
         vec![
             row(name, "Datagrams taken from the socket of the trap receiver.", true, None, &self.datagrams),
             row(by_version, notifications, true, Some(("version", "1")), &self.version_1),
@@ -158,7 +166,7 @@ impl TrapCounts {
             row(informs, informs_help, true, Some(("answered", "no")), &self.unanswered),
             row(
                 "klaxon_trap_traps_held_total",
-                "How often a trap that the journal refused was held back to be brought in again.",
+                "How often a trap or inform that the journal refused was held back to be brought in again.",
                 true,
                 None,
                 &self.held,
@@ -190,25 +198,123 @@ pub struct TrapDoors {
     pub own: Door,
 }
 
-/// A receiver that is bound and does not receive yet.
+/// A receiver that does not receive yet. It counts from the beginning, whether it has its address or not.
 #[derive(Debug)]
 pub struct TrapReceiver {
-    socket: TrapSocket,
-    listen: SocketAddr,
+    bound: Result<Bound, BindError>,
     config: TrapConfig,
     counts: Arc<TrapCounts>,
 }
 
+/// A socket that has its address.
+#[derive(Debug)]
+struct Bound {
+    socket: TrapSocket,
+    listen: SocketAddr,
+}
+
+/// The address cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen for traps on {listen}")]
+struct BindError {
+    listen: SocketAddr,
+    source: std::io::Error,
+}
+
 impl TrapReceiver {
-    /// Takes the address, and as much buffer as may be.
-    pub fn bind(config: TrapConfig) -> Result<Self, TrapError> {
+    /// Takes the address if it can be had, and as much buffer as may be. If it cannot, [`TrapReceiver::run`] tells and tries again.
+    pub fn new(config: TrapConfig) -> Self {
+        let counts = Arc::new(TrapCounts::default());
+        let bound = Bound::new(&config, &counts);
+        if let Err(error) = &bound {
+            tracing::warn!(
+                listen = %error.listen, reason = %error.source, retry_s = BIND_EVERY.as_secs(),
+                "no traps are received; free the address, set traps.listen to another one, or traps.enabled = false"
+            );
+        }
+        Self { bound, config, counts }
+    }
+
+    /// Where it listens, if it has its address.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.bound.as_ref().ok().map(|bound| bound.listen)
+    }
+
+    /// What it counts.
+    pub fn counts(&self) -> Arc<TrapCounts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Receives until `stop`, then brings in what has come so far. `site` is that of devices in no configured network.
+    pub async fn run(self, doors: TrapDoors, site: Site, stop: CancellationToken) -> Result<(), TrapError> {
+        let Self { bound, config, counts } = self;
+        let unavailable = OwnAlarm::new(doors.own.clone(), site.clone(), TRAPS_UNAVAILABLE);
+        let bound = match bound {
+            Ok(bound) => bound,
+            Err(error) => tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                bound = bind_at_last(error, &config, &counts, &unavailable) => bound,
+            },
+        };
+        let Bound { socket, listen } = bound;
+        let socket = Arc::new(socket);
+        let queue = Queue::new(config.queue_max.min(QUEUE_MAX), config.receive_buffer_bytes);
+        let (batches, waiting) = tokio::sync::mpsc::channel(BATCHES_WAITING);
+        let mapper = Mapper { site: site.clone(), sites: config.sites };
+        let informs = Informs::default();
+        let reader =
+            Reader { mapper, informs, communities: config.communities, counts: Arc::clone(&counts), door: doors.traps.clone() };
+        let receiving = {
+            let (socket, queue, counts) = (Arc::clone(&socket), Arc::clone(&queue), Arc::clone(&counts));
+            thread("trap-receive", move || socket.receive(&queue, &counts))?
+        };
+        let reading = {
+            let queue = Arc::clone(&queue);
+            // The thread ends when the queue is closed, and whatever keeps the other from closing it, this does.
+            thread("trap-read", move || reader.run(&queue, &batches)).inspect_err(|_| socket.wake())?
+        };
+        let alarm = OwnAlarm::new(doors.own, site, TRAP_LOSS);
+        let loss = Loss { socket: Arc::clone(&socket), counts: Arc::clone(&counts), alarm, listen };
+        let mut standing = Standing::new(Instant::now());
+        let deliver =
+            Deliver { door: doors.traps, socket: Arc::clone(&socket), counts, stop: stop.clone(), stop_max: STOP_MAX };
+        let waker = Arc::clone(&socket);
+        let until_stopped = async {
+            stop.cancelled().await;
+            waker.wake();
+        };
+        let over = clear(&unavailable, "Traps are received.");
+        tokio::select! {
+            () = deliver.run(waiting) => {}
+            () = async {
+                tokio::join!(until_stopped, over, loss.run(&mut standing, &stop));
+                std::future::pending::<()>().await;
+            } => {}
+        }
+        queue.close();
+        socket.wake();
+        // Both have ended, or do within a moment.
+        let joined = tokio::task::spawn_blocking(move || (receiving.join(), reading.join())).await;
+        if !matches!(joined, Ok((Ok(()), Ok(())))) {
+            tracing::error!("a thread of the trap receiver broke");
+        }
+        // What the kernel dropped while the node stopped is counted and told as well.
+        let last = loss.look(&mut standing, Instant::now());
+        if tokio::time::timeout(LAST_LOOK_MAX, last).await.is_err() {
+            tracing::error!("the loss of traps could not be told before the node stopped");
+        }
+        Ok(())
+    }
+}
+
+impl Bound {
+    fn new(config: &TrapConfig, counts: &TrapCounts) -> Result<Self, BindError> {
         let asked = config.receive_buffer_bytes;
         let listen = config.listen;
-        let bind = |source| TrapError::Bind { listen, source };
+        let bind = |source| BindError { listen, source };
         let socket = TrapSocket::bind(listen, asked).map_err(bind)?;
         let listen = socket.local_addr().map_err(bind)?;
         let granted = socket.buffer_bytes().map_err(bind)?;
-        let counts = Arc::new(TrapCounts::default());
         counts.receive_buffer_bytes.store(granted as u64, Ordering::Relaxed);
         if granted < asked {
             tracing::warn!(
@@ -219,55 +325,49 @@ impl TrapReceiver {
         } else {
             tracing::info!(%listen, bytes = granted, "traps are received");
         }
-        Ok(Self { socket, listen, config, counts })
+        Ok(Self { socket, listen })
     }
+}
 
-    /// Where it listens.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.listen
-    }
-
-    /// What it counts.
-    pub fn counts(&self) -> Arc<TrapCounts> {
-        Arc::clone(&self.counts)
-    }
-
-    /// Receives until `stop`, then brings in what has come so far. `site` is that of devices in no configured network.
-    pub async fn run(self, doors: TrapDoors, site: Site, stop: CancellationToken) -> Result<(), TrapError> {
-        let Self { socket, listen, config, counts } = self;
-        let socket = Arc::new(socket);
-        let queue = Queue::new(config.queue_max.min(QUEUE_MAX), config.receive_buffer_bytes);
-        let (batches, waiting) = tokio::sync::mpsc::channel(BATCHES_WAITING);
-        let mapper = Mapper { site: site.clone(), sites: config.sites };
-        let reader = Reader { mapper, communities: config.communities, counts: Arc::clone(&counts), door: doors.traps.clone() };
-        let receiving = {
-            let (socket, queue, counts) = (Arc::clone(&socket), Arc::clone(&queue), Arc::clone(&counts));
-            thread("trap-receive", move || socket.receive(&queue, &counts))?
-        };
-        let reading = {
-            let queue = Arc::clone(&queue);
-            // The thread ends when the queue is closed, and whatever keeps the other from closing it, this does.
-            thread("trap-read", move || reader.run(&queue, &batches)).inspect_err(|_| socket.wake())?
-        };
-        let loss = Loss::new(Arc::clone(&socket), Arc::clone(&counts), doors.own, site, listen);
-        let deliver = Deliver { door: doors.traps, socket: Arc::clone(&socket), counts, stop: stop.clone() };
-        let waker = Arc::clone(&socket);
-        let until_stopped = async {
-            stop.cancelled().await;
-            waker.wake();
-        };
-        tokio::select! {
-            () = deliver.run(waiting) => {}
-            () = async { tokio::join!(until_stopped, loss.run(stop.clone())); std::future::pending::<()>().await } => {}
+/// Tries to bind until it can be done. Meanwhile it stands raised that it cannot, and why; who clears that is told again.
+async fn bind_at_last(mut error: BindError, config: &TrapConfig, counts: &TrapCounts, alarm: &OwnAlarm) -> Bound {
+    let mut told = String::new();
+    loop {
+        let BindError { listen, source } = &error;
+        let text = format!(
+            "No SNMP traps are received: UDP {listen} cannot be listened on: {source}. It is tried again every {} seconds.",
+            BIND_EVERY.as_secs()
+        );
+        if (told != text || alarm.standing().is_none()) && alarm.tell(Report::Raise(Severity::Major), &text).await {
+            told = text;
         }
-        queue.close();
-        socket.wake();
-        // Both have ended, or do within a moment.
-        let joined = tokio::task::spawn_blocking(move || (receiving.join(), reading.join())).await;
-        if !matches!(joined, Ok((Ok(()), Ok(())))) {
-            tracing::error!("a thread of the trap receiver broke");
+        tokio::time::sleep(BIND_EVERY).await;
+        match Bound::new(config, counts) {
+            Ok(bound) => return bound,
+            Err(again) => error = again,
         }
-        Ok(())
+    }
+}
+
+/// Where no traps are to be received: nothing that was said of receiving them stands any longer. Ends with `stop`.
+pub async fn turned_off(own: Door, site: Site, stop: CancellationToken) {
+    let alarms = [TRAPS_UNAVAILABLE, TRAP_LOSS].map(|alarm_type| OwnAlarm::new(own.clone(), site.clone(), alarm_type));
+    let cleared = async {
+        for alarm in &alarms {
+            clear(alarm, "Traps are not received by this node any more.").await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = cleared => {}
+    }
+    stop.cancelled().await;
+}
+
+/// Clears `alarm`, and does not give up while the journal takes nothing.
+async fn clear(alarm: &OwnAlarm, text: &str) {
+    while !alarm.clear(text).await {
+        tokio::time::sleep(CLEAR_EVERY).await;
     }
 }
 
@@ -279,6 +379,8 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::threa
 pub fn read(datagram: &[u8], source: SocketAddr, site: &Site) -> Result<(Event, Option<Vec<u8>>), String> {
     let mapper = Mapper { site: site.clone(), sites: Vec::new() };
     let notification = pdu::decode(&Bytes::copy_from_slice(datagram), |_| true).map_err(|error| error.to_string())?;
-    let event = mapper.event(source, &notification);
+    let mut event = mapper.event(source, &notification);
+    event.origin.event_id =
+        notification.inform.as_ref().map(|inform| Informs::default().id(source, inform, Instant::now().into()));
     Ok((event, notification.inform.map(|inform| inform.response)))
 }

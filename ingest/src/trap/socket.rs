@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -34,6 +34,8 @@ pub(super) struct Datagram {
     /// Which of our addresses it was sent to: an answer must come from there.
     pub(super) to: Option<LocalAddress>,
     pub(super) bytes: Bytes,
+    /// When it was taken from the kernel.
+    pub(super) at: Instant,
 }
 
 /// One of this host's addresses.
@@ -52,8 +54,20 @@ pub(super) struct TrapSocket {
 }
 
 impl TrapSocket {
-    /// Binds to `listen` with a receive buffer of `buffer_bytes`, or as large as may be.
+    /// Binds to `listen` with a receive buffer of `buffer_bytes`, or as large as may be. All addresses of IPv6 are those of IPv4 as
+    /// well; where the kernel has no IPv6, they are those of IPv4.
     pub(super) fn bind(listen: SocketAddr, buffer_bytes: usize) -> io::Result<Self> {
+        match (Self::bind_to(listen, buffer_bytes), without_ipv6(listen)) {
+            (Err(error), Some(instead)) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+                Self::bind_to(instead, buffer_bytes).inspect(|_| {
+                    tracing::info!(%listen, %instead, "there is no IPv6 here, so traps are listened for by IPv4 only");
+                })
+            }
+            (bound, _) => bound,
+        }
+    }
+
+    fn bind_to(listen: SocketAddr, buffer_bytes: usize) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
         // With CAP_NET_ADMIN there is no limit; without it net.core.rmem_max is one, and the kernel says nothing.
         let bytes = buffer_bytes.min(i32::MAX as usize / 2);
@@ -63,7 +77,11 @@ impl TrapSocket {
         socket.set_nonblocking(true)?;
         match listen {
             SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
-            SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+            SocketAddr::V6(_) => {
+                // Whatever net.ipv6.bindv6only says.
+                socket.set_only_v6(false)?;
+                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+            }
         }
         socket.bind(&listen.into())?;
         let inode = rustix::fs::fstat(&socket)?.st_ino;
@@ -108,14 +126,17 @@ impl TrapSocket {
 
     /// Moves what comes to `queue` until woken, then what is there. Closes the queue behind it.
     pub(super) fn receive(&self, queue: &Queue, counts: &TrapCounts) {
+        // Whatever ends this thread, the one that reads does not wait for it, and the receiver ends.
+        let _closed = CloseOnDrop(queue);
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         let mut control = nix::cmsg_space!(libc::in_pktinfo, libc::in6_pktinfo);
         let mut until: Option<Instant> = None;
         while until.is_none_or(|until| Instant::now() < until) && !queue.is_closed() {
             match self.take(&mut buffer, &mut control) {
                 Ok(datagram) => {
-                    counts.datagrams.fetch_add(1, Ordering::Relaxed);
-                    queue.put(datagram);
+                    if queue.put(datagram) {
+                        counts.datagrams.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if until.is_some() {
@@ -132,7 +153,6 @@ impl TrapSocket {
                 }
             }
         }
-        queue.close();
     }
 
     fn take(&self, buffer: &mut [u8], control: &mut [u8]) -> io::Result<Datagram> {
@@ -150,7 +170,7 @@ impl TrapSocket {
             })
         });
         let length = received.bytes;
-        Ok(Datagram { from, to, bytes: Bytes::copy_from_slice(&buffer[..length]) })
+        Ok(Datagram { from, to, bytes: Bytes::copy_from_slice(&buffer[..length]), at: Instant::now() })
     }
 
     /// Waits until something is there. Whether it is time to end.
@@ -161,6 +181,12 @@ impl TrapSocket {
             Err(_interrupted) => false,
         }
     }
+}
+
+/// What all addresses are in IPv4, if `listen` is all of IPv6.
+fn without_ipv6(listen: SocketAddr) -> Option<SocketAddr> {
+    let is_all = listen.is_ipv6() && listen.ip().is_unspecified();
+    is_all.then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, listen.port())))
 }
 
 /// Where an answer goes, and from where.
@@ -229,21 +255,22 @@ impl Queue {
         self.inner.lock().expect("nobody panics with it")
     }
 
-    /// Waits for room. Once the queue is closed nobody takes anything any more.
-    pub(super) fn put(&self, datagram: Datagram) {
+    /// Waits for room; whether it is taken. Once the queue is closed nobody takes anything any more.
+    pub(super) fn put(&self, datagram: Datagram) -> bool {
         let is_full = |inner: &mut Inner| {
             inner.datagrams.len() >= self.datagrams_max || (inner.bytes >= self.bytes_max && inner.bytes > 0)
         };
         let mut inner = self.emptied.wait_while(self.lock(), |inner| is_full(inner) && !inner.is_closed);
         let inner = inner.as_mut().expect("nobody panics with it");
         if inner.is_closed {
-            return;
+            return false;
         }
         inner.bytes += datagram.bytes.len();
         inner.datagrams.push_back(datagram);
         if inner.datagrams.len() == 1 {
             self.filled.notify_one();
         }
+        true
     }
 
     /// What is there, at most `most`; waits for one. Nothing once the queue is closed and empty.
@@ -272,6 +299,15 @@ impl Queue {
         self.lock().is_closed = true;
         self.filled.notify_all();
         self.emptied.notify_all();
+    }
+}
+
+/// Closes a queue when its thread ends, also if it panics.
+pub(super) struct CloseOnDrop<'a>(pub(super) &'a Queue);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -332,16 +368,38 @@ mod tests {
     }
 
     #[test]
+    fn only_all_addresses_have_a_substitute_without_ipv6() {
+        let instead = |listen: &str| without_ipv6(listen.parse().expect("an address")).map(|instead| instead.to_string());
+        assert_eq!(instead("[::]:162").as_deref(), Some("0.0.0.0:162"));
+        assert_eq!((instead("[::1]:162"), instead("0.0.0.0:162")), (None, None));
+    }
+
+    #[test]
+    fn a_thread_that_breaks_closes_the_queue() {
+        let queue = Queue::new(1, 1);
+        let broken = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let _closed = CloseOnDrop(&queue);
+                std::panic::resume_unwind(Box::new("it broke"));
+            });
+            assert!(queue.take(1).is_empty(), "whoever waits hears of it");
+            thread.join()
+        });
+        assert!(broken.is_err());
+    }
+
+    #[test]
     fn a_full_queue_waits_and_loses_nothing() {
         let queue = Queue::new(3, 1 << 20);
         let datagram = |byte| Datagram {
             from: "127.0.0.1:1".parse().expect("an address"),
             to: None,
             bytes: Bytes::copy_from_slice(&[byte]),
+            at: Instant::now(),
         };
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                (0..100).for_each(|byte| queue.put(datagram(byte)));
+                assert!((0..100).all(|byte| queue.put(datagram(byte))));
                 queue.close();
             });
             let mut taken = Vec::new();

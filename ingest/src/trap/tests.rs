@@ -1,6 +1,7 @@
 //! What packets of net-snmp become, and what broken ones do not.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use bytes::Bytes;
 use klaxon_schemas::event::{ATTRIBUTES_MAX, Event, Report};
@@ -8,6 +9,7 @@ use klaxon_schemas::names::{AttributeValue, Site};
 use klaxon_schemas::severity::Severity;
 use proptest::prelude::*;
 
+use super::inform::Informs;
 use super::map::Mapper;
 use super::pdu::{self, Notification, Oid, Value, Varbind, Version};
 
@@ -186,10 +188,13 @@ fn all_variables_are_kept_however_many_and_long_they_are() {
 
 #[test]
 fn an_inform_is_known_by_its_bytes_and_where_it_comes_from_and_not_by_its_community() {
-    let id = |packet: &[u8], from: &str| {
+    let mut informs = Informs::default();
+    let now = Instant::now();
+    let mut id = |packet: &[u8], from: &str| {
         let notification = pdu::decode(&Bytes::copy_from_slice(packet), |_| true).expect("is an inform");
         assert_eq!(notification.version, Version::V2c);
-        mapper().event(from.parse().expect("an address"), &notification).origin.event_id.expect("has one")
+        let inform = notification.inform.expect("is an inform");
+        informs.id(from.parse().expect("an address"), &inform, now)
     };
     let here = id(INFORM, "192.0.2.7:1000");
     assert_eq!(here, id(INFORM, "192.0.2.7:1000"));

@@ -1,0 +1,75 @@
+//! What the receiver says of itself, by the door of what the node itself reports. What stands raised is read from the store each
+//! time and never remembered: an operator may have cleared it, and what was told before a restart still stands.
+
+use std::sync::Arc;
+
+use klaxon_schemas::event::{AlarmKey, Details, Event, Origin, Report};
+use klaxon_schemas::names::{AlarmType, Producer, Qualifier, Site, Text};
+use klaxon_schemas::resource::Resource;
+use klaxon_schemas::severity::Severity;
+use klaxon_store::door::{Door, Tally};
+use klaxon_store::publish::{Answer, Item};
+
+/// The kernel dropped datagrams.
+pub(super) const TRAP_LOSS: &str = "klaxon.trap-loss";
+/// The address cannot be had.
+pub(super) const TRAPS_UNAVAILABLE: &str = "klaxon.traps-unavailable";
+
+/// One alarm of the receiver's own.
+#[derive(Clone)]
+pub(super) struct OwnAlarm {
+    door: Door,
+    key: AlarmKey,
+}
+
+impl OwnAlarm {
+    pub(super) fn new(door: Door, site: Site, alarm_type: &str) -> Self {
+        let key = AlarmKey {
+            site,
+            resource: Resource::new("klaxon=node").expect("is a resource"),
+            alarm_type: AlarmType::new(alarm_type).expect("is a type"),
+            qualifier: Qualifier::new("").expect("may be empty"),
+        };
+        Self { door, key }
+    }
+
+    /// As what it stands raised, if it does.
+    pub(super) fn standing(&self) -> Option<Severity> {
+        let read = self.door.store().read();
+        read.alarms().find(|alarm| alarm.is_active() && alarm.key == self.key).map(|alarm| alarm.severity)
+    }
+
+    /// Reports it; whether that is durable. Whoever is told that it is not tells it again later.
+    pub(super) async fn tell(&self, report: Report, text: &str) -> bool {
+        let event = Event {
+            key: self.key.clone(),
+            report,
+            text: Text::lossy(text).expect("may be empty"),
+            details: Details::default(),
+            event_time: None,
+            origin: Origin { producer: Some(Producer::new("klaxon").expect("is a name")), sequence: None, event_id: None },
+            lease: None,
+            ends_at: None,
+            order_by_event_time: false,
+        };
+        let alarm_type = &self.key.alarm_type;
+        match self.door.publish(vec![Item::Event(Arc::new(event))], Tally::default()).await {
+            Ok(published) => match published.answers.first() {
+                Some(Answer::Rejected(reason)) => {
+                    tracing::debug!(%alarm_type, %reason, "an alarm of the trap receiver is not taken");
+                    false
+                }
+                _ => true,
+            },
+            Err(error) => {
+                tracing::debug!(%alarm_type, %error, "an alarm of the trap receiver cannot be told now");
+                false
+            }
+        }
+    }
+
+    /// Clears it if it stands; whether it stands no more.
+    pub(super) async fn clear(&self, text: &str) -> bool {
+        self.standing().is_none() || self.tell(Report::Clear, text).await
+    }
+}
