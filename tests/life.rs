@@ -16,8 +16,9 @@ fn event(resource: &str, severity: &str) -> Value {
 /// Writes the configuration of a running node anew, and has it read.
 fn reload(node: &Node, lines: &str, says: &str) {
     let before = node.log_text().len();
-    std::fs::write(node.data.with_extension("toml"), format!("[http]\nlisten = \"127.0.0.1:0\"\n{lines}\n"))
-        .expect("can be written");
+    // What the harness set stays as it was.
+    let rest = "[http]\nlisten = \"127.0.0.1:0\"\n[traps]\nlisten = \"127.0.0.1:0\"\n[collect]\nenabled = false";
+    std::fs::write(node.data.with_extension("toml"), format!("{rest}\n{lines}\n")).expect("can be written");
     node.signal(Signal::HUP);
     wait_until("the reload is told of", || node.log_text()[before..].contains(says));
 }
