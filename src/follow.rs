@@ -12,6 +12,8 @@
 //!
 //! It knows nothing of HTTP, SNMP or who follows the changes.
 
+mod size;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
@@ -20,16 +22,16 @@ use std::time::Duration;
 use klaxon_correlate::{Disposition, Engine, Output, Screening};
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::Change;
-use klaxon_schemas::entry::{ENTRY_BYTES_MAX, Entry, EntryKind, NewEpoch, Started};
+use klaxon_schemas::entry::{Entry, EntryKind, NewEpoch, Started};
 use klaxon_schemas::ids::Epoch;
 use klaxon_schemas::names::{Door, Follower, Site, Text};
 use klaxon_schemas::state::{FOLLOWERS_MAX, Followed, Settings, StateKey, StateRecord};
-use klaxon_schemas::wire::v1;
 use klaxon_store::publish::{Answer, Intake, Item, Next, PublishError, Published, Rejection, Submission};
 use klaxon_store::{AppendError, Durable, Frame, OpenReport, Results, Retention, Room, Store, Writer};
 
 use crate::clock::{Clock, Reading};
 use crate::own::{self, OwnAlarm, Standing};
+use size::{rough_bytes, within_bounds};
 
 /// The most entries that share a frame with their results. More run ahead in a frame of their own.
 const FRAME_ENTRIES_MAX: usize = 1024;
@@ -762,40 +764,6 @@ fn chunks(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
         rest = behind;
         (!chunk.is_empty()).then_some(chunk)
     })
-}
-
-/// About how large an entry is in its wire form, without escapes.
-fn rough_bytes(kind: &EntryKind) -> usize {
-    const FRAME: usize = 512;
-    match kind {
-        EntryKind::Event(event) => {
-            let details = &event.details;
-            let attributes: usize = details.attributes.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-            let repair = details.repair_action.as_ref().map_or(0, |text| text.len());
-            FRAME + event.key.resource.as_str().len() + event.key.qualifier.len() + event.text.len() + repair + attributes
-        }
-        EntryKind::Action(action) => match &action.verb {
-            klaxon_schemas::action::Verb::OnAlarms(targets, _) => FRAME + 80 * targets.len() + 2 * 4096,
-            _ => FRAME + 2 * 4096,
-        },
-        _ => FRAME,
-    }
-}
-
-/// Refuses what is too large for the journal. Escapes make a text at most six times as long, so few are measured.
-fn within_bounds(kind: &EntryKind) -> Result<(), Answer> {
-    if rough_bytes(kind) * 6 <= ENTRY_BYTES_MAX {
-        return Ok(());
-    }
-    let bytes = match kind {
-        EntryKind::Event(event) => serde_json::to_vec(&v1::Event::from(&**event)).map_or(0, |json| json.len()),
-        // Its targets are bounded by number.
-        _ => 0,
-    };
-    if bytes > ENTRY_BYTES_MAX {
-        return Err(Answer::Rejected(Rejection::TooLarge { bytes, bytes_max: ENTRY_BYTES_MAX }));
-    }
-    Ok(())
 }
 
 fn panic_text(payload: &(dyn std::any::Any + Send)) -> Text {
