@@ -351,7 +351,7 @@ impl Follow {
         let room = self.writer.room();
         let is_full = room != Room::Ok;
         if self.status.disk_full.swap(is_full, Ordering::Relaxed) != is_full {
-            if !is_full {
+            if !is_full && self.engine.next_deadline().is_some() {
                 self.listen_anew();
             }
             self.tell_own();
