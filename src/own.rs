@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use klaxon_correlate::Engine;
 use klaxon_schemas::entry::EntryKind;
-use klaxon_schemas::event::{AlarmKey, Details, Event, Origin, Report};
+use klaxon_schemas::event::{AlarmKey, Event, Report};
 use klaxon_schemas::names::{AlarmType, Door, Producer, Qualifier, Site, Text};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
@@ -71,17 +71,9 @@ fn key(site: &Site, alarm: OwnAlarm) -> AlarmKey {
 }
 
 fn report(site: &Site, alarm: OwnAlarm, report: Report, text: &str) -> EntryKind {
-    EntryKind::Event(Arc::new(Event {
-        key: key(site, alarm),
-        report,
-        text: Text::lossy(text).expect("may be empty"),
-        details: Details::default(),
-        event_time: None,
-        origin: Origin { producer: Some(Producer::new("klaxon").expect("is a name")), sequence: None, event_id: None },
-        lease: None,
-        ends_at: None,
-        order_by_event_time: false,
-    }))
+    let text = Text::lossy(text).expect("may be empty");
+    let event = Event::new(key(site, alarm), report, text).of(Producer::new("klaxon").expect("is a name"));
+    EntryKind::Event(Arc::new(event))
 }
 
 /// How things stand with the node.

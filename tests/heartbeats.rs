@@ -5,29 +5,8 @@ mod harness;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use harness::http::Wire;
-use harness::{Node, Reply, Setup, scratch, wait_until};
+use harness::{Node, Reply, Setup, Site, scratch, wait_until};
 use serde_json::{Value, json};
-
-/// A node in a folder of its own.
-struct Site {
-    node: Node,
-    _scratch: tempfile::TempDir,
-}
-
-impl std::ops::Deref for Site {
-    type Target = Node;
-    fn deref(&self) -> &Node {
-        &self.node
-    }
-}
-
-impl Site {
-    fn start(config: &str) -> Self {
-        let scratch = scratch("heartbeats-");
-        let node = Setup::new(&scratch.path().join("data")).config(config).start();
-        Self { node, _scratch: scratch }
-    }
-}
 
 fn wire(node: &Node, method: &str, path: &str, body: Option<&str>) -> Reply {
     let path = format!("/api/v1/heartbeats{path}");

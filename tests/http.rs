@@ -8,29 +8,8 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use harness::http::Wire;
-use harness::{Node, Reply, Setup, scratch, wait_until};
+use harness::{Node, Reply, Setup, Site, scratch, wait_until};
 use serde_json::{Value, json};
-
-/// A node in a folder of its own.
-struct Site {
-    node: Node,
-    _scratch: tempfile::TempDir,
-}
-
-impl std::ops::Deref for Site {
-    type Target = Node;
-    fn deref(&self) -> &Node {
-        &self.node
-    }
-}
-
-impl Site {
-    fn start(config: &str) -> Self {
-        let scratch = scratch("http-");
-        let node = Setup::new(&scratch.path().join("data")).config(config).start();
-        Self { node, _scratch: scratch }
-    }
-}
 
 fn event(resource: &str, alarm_type: &str, severity: &str) -> Value {
     json!({"resource": resource, "alarm_type": alarm_type, "severity": severity})

@@ -122,16 +122,11 @@ impl Engine {
         let Some(heartbeat) = self.lose_heartbeat(moment, key, out) else { return };
         let words = if heartbeat.text.is_empty() { String::new() } else { format!(": {}", heartbeat.text) };
         let said = format!("No heartbeat within {}, the last came at {}{words}", heartbeat.every_s, heartbeat.last_heard_at);
+        let text = Text::lossy(&said).expect("may be empty");
         let report = Event {
-            key: AlarmKey::clone(key),
-            report: Report::Raise(heartbeat.severity),
-            text: Text::lossy(&said).expect("may be empty"),
             details: heartbeat.details.clone(),
-            event_time: None,
-            origin: Origin { producer: heartbeat.producer.clone(), sequence: None, event_id: None },
-            lease: None,
-            ends_at: None,
-            order_by_event_time: false,
+            origin: Origin { producer: heartbeat.producer.clone(), ..Origin::default() },
+            ..Event::new(AlarmKey::clone(key), Report::Raise(heartbeat.severity), text)
         };
         let moment = Moment { timer: Some(Timer::Heartbeat), ..*moment };
         self.raise(&moment, AlarmKey::clone(key), &report, heartbeat.severity, out);

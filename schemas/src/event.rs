@@ -105,6 +105,30 @@ pub struct Event {
     pub order_by_event_time: bool,
 }
 
+impl Event {
+    /// A report that says nothing beyond its key, what it reports and its text.
+    pub fn new(key: AlarmKey, report: Report, text: Text) -> Self {
+        Self {
+            key,
+            report,
+            text,
+            details: Details::default(),
+            event_time: None,
+            origin: Origin::default(),
+            lease: None,
+            ends_at: None,
+            order_by_event_time: false,
+        }
+    }
+
+    /// The same, of `producer`, which does not number its reports.
+    #[must_use]
+    pub fn of(mut self, producer: Producer) -> Self {
+        self.origin.producer = Some(producer);
+        self
+    }
+}
+
 /// A promise to report again, in whole seconds, at least one and at most a year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]

@@ -124,6 +124,27 @@ pub(crate) fn write_config(file: &Path, lines: &str) {
     std::fs::write(file, config + lines + "\n").expect("the configuration can be written");
 }
 
+/// A node in a folder of its own.
+pub(crate) struct Site {
+    pub(crate) node: Node,
+    _scratch: tempfile::TempDir,
+}
+
+impl std::ops::Deref for Site {
+    type Target = Node;
+    fn deref(&self) -> &Node {
+        &self.node
+    }
+}
+
+impl Site {
+    pub(crate) fn start(config: &str) -> Self {
+        let scratch = scratch("site-");
+        let node = Setup::new(&scratch.path().join("data")).config(config).start();
+        Self { node, _scratch: scratch }
+    }
+}
+
 /// A node that did not come to serve.
 #[derive(Debug)]
 pub(crate) struct Failed {

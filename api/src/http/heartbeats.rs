@@ -9,7 +9,7 @@ use axum::extract::{FromRequestParts, Path, RawQuery, State};
 use axum::http::request::Parts;
 use axum::response::Response;
 use klaxon_schemas::change::{ChangeKind, Subject};
-use klaxon_schemas::event::{AlarmKey, Details, Event, Lease, Origin, Report};
+use klaxon_schemas::event::{AlarmKey, Event, Lease, Report};
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
 use klaxon_schemas::names::{AlarmType, Producer, Qualifier, Site, Text};
 use klaxon_schemas::resource::Resource;
@@ -442,17 +442,7 @@ fn merge(of_query: HeartbeatRequest, of_body: HeartbeatRequest) -> Result<Heartb
 }
 
 fn event(key: &AlarmKey, report: Report, text: Option<Text>) -> Event {
-    Event {
-        key: key.clone(),
-        report,
-        text: text.unwrap_or_else(|| Text::new("").expect("may be empty")),
-        details: Details::default(),
-        event_time: None,
-        origin: Origin::default(),
-        lease: None,
-        ends_at: None,
-        order_by_event_time: false,
-    }
+    Event::new(key.clone(), report, text.unwrap_or_else(|| Text::new("").expect("may be empty")))
 }
 
 /// Brings the report in, and tells what followed.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change;
-use klaxon_schemas::event::{AlarmKey, COLLECTOR_PREFIX, Details, Event, Lease, Origin, Report};
+use klaxon_schemas::event::{AlarmKey, COLLECTOR_PREFIX, Details, Event, Lease, Report};
 use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::names::{Producer, Site, Text};
 use klaxon_store::door::{Door, Tally};
@@ -215,17 +215,8 @@ impl Desk {
 
     pub(super) fn report(&self, subject: Subject, report: Report, text: Text) -> Event {
         let Subject { resource, alarm_type, qualifier } = subject;
-        Event {
-            key: AlarmKey { site: self.site.clone(), resource, alarm_type, qualifier },
-            report,
-            text,
-            details: Details::default(),
-            event_time: None,
-            origin: Origin { producer: Some(self.producer.clone()), sequence: None, event_id: None },
-            lease: None,
-            ends_at: None,
-            order_by_event_time: false,
-        }
+        let key = AlarmKey { site: self.site.clone(), resource, alarm_type, qualifier };
+        Event::new(key, report, text).of(self.producer.clone())
     }
 }
 

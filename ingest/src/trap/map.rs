@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use klaxon_schemas::event::{ATTRIBUTES_MAX, AlarmKey, Attributes, Details, Event, Origin, Report};
+use klaxon_schemas::event::{ATTRIBUTES_MAX, AlarmKey, Attributes, Details, Event, Report};
 use klaxon_schemas::names::{AlarmType, AttributeName, AttributeValue, Producer, Qualifier, Rule, Site, Text};
 use klaxon_schemas::names::{AttributeNameRule, AttributeValueRule, QualifierRule};
 use klaxon_schemas::resource::Resource;
@@ -110,17 +110,8 @@ impl Mapper {
         // A plain trap has nothing that tells a second delivery from a second event: two that are equal byte for byte may be two
         // failures within one tick of the device's clock, and no device sends a trap again that nobody acknowledges. What comes
         // again is an inform, and its id depends on when it came: super::inform.
-        Event {
-            key,
-            report,
-            text,
-            details: Details { attributes: pack(attributes, &notification.varbinds), ..Details::default() },
-            event_time: None,
-            origin: Origin { producer: Some(producer), sequence: None, event_id: None },
-            lease: None,
-            ends_at: None,
-            order_by_event_time: false,
-        }
+        let details = Details { attributes: pack(attributes, &notification.varbinds), ..Details::default() };
+        Event { details, ..Event::new(key, report, text).of(producer) }
     }
 
     fn link(&self, device: IpAddr, index: u32, is_down: bool, interface: &Interface<'_>) -> (AlarmKey, Report, Text) {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use klaxon_schemas::event::{AlarmKey, Details, Event, Origin, Report};
+use klaxon_schemas::event::{AlarmKey, Event, Report};
 use klaxon_schemas::names::{AlarmType, Producer, Qualifier, Site, Text};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
@@ -41,17 +41,8 @@ impl OwnAlarm {
 
     /// Reports it; whether that is durable. Whoever is told that it is not tells it again later.
     pub(super) async fn tell(&self, report: Report, text: &str) -> bool {
-        let event = Event {
-            key: self.key.clone(),
-            report,
-            text: Text::lossy(text).expect("may be empty"),
-            details: Details::default(),
-            event_time: None,
-            origin: Origin { producer: Some(Producer::new("klaxon").expect("is a name")), sequence: None, event_id: None },
-            lease: None,
-            ends_at: None,
-            order_by_event_time: false,
-        };
+        let text = Text::lossy(text).expect("may be empty");
+        let event = Event::new(self.key.clone(), report, text).of(Producer::new("klaxon").expect("is a name"));
         let alarm_type = &self.key.alarm_type;
         match self.door.publish(vec![Item::Event(Arc::new(event))], Tally::default()).await {
             Ok(published) => match published.answers.first() {
