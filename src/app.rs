@@ -124,7 +124,7 @@ impl Node {
         let listen = tcp.local_addr()?;
         let socket = self.config.socket_path();
         let unix = bind_unix(&socket)?;
-        let traps = self.config.trap_config().map(TrapReceiver::new);
+        let traps = self.config.traps.build().map(TrapReceiver::new);
         let traps_listen = traps.as_ref().and_then(TrapReceiver::local_addr);
         let trap_doors = TrapDoors { traps: self.door("trap"), own: self.door("node") };
         let collect = self.door("collect");

@@ -2,21 +2,22 @@
 //! `klaxon.default.toml` holds every key with its comment and is the reference; tests keep it true.
 
 mod collect;
+mod snmp;
+mod traps;
 mod units;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::IpNet;
-use klaxon_ingest::trap::TrapConfig;
 use klaxon_schemas::names::Site;
 use klaxon_schemas::state::Settings;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use collect::CollectSection;
+pub use snmp::SnmpConfig;
+pub use traps::TrapsConfig;
 pub use units::{Size, Span};
 
 /// The reference: every setting, its default and what it is for.
@@ -40,6 +41,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// The door of devices.
     pub traps: TrapsConfig,
+    /// Who speaks SNMP with the node.
+    pub snmp: SnmpConfig,
     /// The disk.
     pub store: StoreConfig,
     /// The engine's limits.
@@ -78,33 +81,6 @@ pub struct HttpConfig {
     pub stream_subscribers_max: usize,
     /// Origins of pages that may use the API besides the node's own.
     pub origins: Vec<String>,
-}
-
-/// The door of devices: SNMP notifications.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TrapsConfig {
-    /// Whether they are received.
-    pub enabled: bool,
-    /// Where UDP is listened on.
-    pub listen: SocketAddr,
-    /// What the kernel is asked for.
-    pub receive_buffer: Size,
-    /// Which communities are taken; any, if none is named.
-    pub communities: Vec<Secret>,
-    /// The sites of devices by network.
-    pub sites: BTreeMap<IpNet, Site>,
-}
-
-/// A word that is not shown.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// The disk.
@@ -239,19 +215,6 @@ impl Default for HttpConfig {
             requests_max: 256,
             stream_subscribers_max: 256,
             origins: Vec::new(),
-        }
-    }
-}
-
-impl Default for TrapsConfig {
-    fn default() -> Self {
-        let TrapConfig { listen, receive_buffer_bytes, .. } = TrapConfig::default();
-        Self {
-            enabled: true,
-            listen,
-            receive_buffer: Size(receive_buffer_bytes as u64),
-            communities: Vec::new(),
-            sites: BTreeMap::new(),
         }
     }
 }
@@ -471,18 +434,6 @@ impl Config {
         }
     }
 
-    /// As the trap receiver takes it, if traps are received.
-    pub fn trap_config(&self) -> Option<TrapConfig> {
-        let TrapsConfig { enabled, listen, receive_buffer, communities, sites } = &self.traps;
-        enabled.then(|| TrapConfig {
-            listen: *listen,
-            receive_buffer_bytes: usize::try_from(receive_buffer.0).unwrap_or(usize::MAX),
-            communities: communities.iter().map(|community| community.0.clone()).collect(),
-            sites: sites.iter().map(|(network, site)| (*network, site.clone())).collect(),
-            ..TrapConfig::default()
-        })
-    }
-
     /// Which settings change from `old` to `new`, if all of them may while the node runs.
     pub fn reloadable_from(old: &Self, new: &Self) -> Result<Changes, NotReloadable> {
         let (old, new) = (old.flat(), new.flat());
@@ -515,7 +466,10 @@ impl Config {
     /// The first setting that is outside its bounds or contradicts another, and why.
     fn mistake(&self) -> Option<(String, String)> {
         let own = self.own_mistake().map(|(key, reason)| (key.to_owned(), reason));
-        own.or_else(|| self.collect.host().err()).or_else(|| self.collect.build().err())
+        own.or_else(|| self.traps.mistake())
+            .or_else(|| self.snmp.users().err())
+            .or_else(|| self.collect.host().err())
+            .or_else(|| self.collect.build().err())
     }
 
     fn own_mistake(&self) -> Option<(&'static str, String)> {
@@ -545,9 +499,6 @@ impl Config {
         }
         if http.request_timeout < Span::seconds(1) {
             return Some(("http.request_timeout", "must be at least 1s".to_owned()));
-        }
-        if !(Size(64 << 10)..=Size::mib(1023)).contains(&self.traps.receive_buffer) {
-            return Some(("traps.receive_buffer", "must be between 64KiB and 1023MiB".to_owned()));
         }
         let socket = self.socket_path();
         if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
@@ -684,7 +635,7 @@ mod tests {
         assert_eq!(config.store_config(), klaxon_store::StoreConfig::new("./klaxon-data"));
         let drain = Duration::from_secs(5);
         assert_eq!(config.http_config(drain), klaxon_api::http::HttpConfig { drain, ..Default::default() });
-        assert_eq!(config.trap_config(), Some(TrapConfig::default()));
+        assert_eq!(config.traps.build(), Some(klaxon_ingest::trap::TrapConfig::default()));
         assert_eq!(BATCH_EVENTS_LIMIT, klaxon_store::publish::SUBMISSION_ENTRIES_MAX);
     }
 
@@ -700,26 +651,6 @@ mod tests {
     fn a_build_with_sled_takes_it() {
         let config = Config::parse("[store]\nview = \"sled\"\n", Path::new("k.toml")).expect("is right");
         assert_eq!(config.store_config().view.engine, klaxon_store::ViewEngine::Sled);
-    }
-
-    #[test]
-    fn traps_have_sites_by_network_and_secrets_that_are_not_shown() {
-        let text =
-            "[traps]\ncommunities = [\"hush\"]\nsites = { \"10.7.0.0/16\" = \"depot-7\", \"2001:db8::/32\" = \"lab\" }\n";
-        let config = Config::parse(text, Path::new("k.toml")).expect("is right");
-        let traps = config.trap_config().expect("are received");
-        assert_eq!(traps.sites.len(), 2);
-        assert_eq!(traps.communities, ["hush"]);
-        assert!(!format!("{config:?} {traps:?}").contains("hush"));
-        let wrong = error("[traps]\n\nsites = { \"10.7.0.0\" = \"depot-7\" }\n");
-        assert!(wrong.starts_with("k.toml:3: traps.sites: "), "{wrong}");
-        assert!(error("[traps]\nlisten = \"everywhere\"\n").starts_with("k.toml:2: traps.listen: "));
-        assert_eq!(
-            error("[traps]\nreceive_buffer = \"1B\"\n"),
-            "k.toml:2: traps.receive_buffer: must be between 64KiB and 1023MiB"
-        );
-        let off = Config::parse("[traps]\nenabled = false\n", Path::new("k.toml")).expect("is right");
-        assert_eq!(off.trap_config(), None);
     }
 
     #[test]

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 800;
 
 /// Which of our crates each of them may use: arrows point down.
-const LAYERS: [(&str, &[&str]); 6] = [
+const LAYERS: [(&str, &[&str]); 7] = [
     ("schemas", &[]),
     ("correlate", &["schemas"]),
     ("store", &["schemas"]),
-    ("ingest", &["schemas", "store"]),
-    ("api", &["schemas", "store"]),
-    (".", &["schemas", "correlate", "store", "ingest", "api"]),
+    ("api/snmp", &[]),
+    ("ingest", &["schemas", "store", "snmp"]),
+    ("api", &["schemas", "store", "snmp"]),
+    (".", &["schemas", "correlate", "store", "ingest", "api", "snmp"]),
 ];
 
 /// The crates that do no I/O, are not `async` and know no clock.

@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use super::TrapCounts;
 use super::inform::Informs;
 use super::map::Mapper;
-use super::pdu::{self, Unreadable};
 use super::socket::{CloseOnDrop, Datagram, Queue, Reply, TrapSocket};
+use klaxon_snmp::{self as snmp, Unreadable};
 
 /// The most events in one submission.
 const BATCH_MAX: usize = 1_024;
@@ -101,11 +101,11 @@ impl Reader {
             self.communities.is_empty() || self.communities.iter().any(|known| known.as_bytes() == community)
         };
         let count = |counter: &std::sync::atomic::AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
-        match pdu::decode(&datagram.bytes, is_welcome) {
+        match snmp::decode(&datagram.bytes, is_welcome) {
             Ok(notification) => {
                 count(match notification.version {
-                    pdu::Version::V1 => &self.counts.version_1,
-                    pdu::Version::V2c => &self.counts.version_2c,
+                    snmp::Version::V1 => &self.counts.version_1,
+                    snmp::Version::V2c => &self.counts.version_2c,
                 });
                 let mut event = self.mapper.event(datagram.from, &notification);
                 if let Some(inform) = &notification.inform {

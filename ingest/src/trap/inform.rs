@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 use klaxon_schemas::names::EventId;
 use sha2::{Digest as _, Sha256};
 
-use super::pdu::Inform;
+use klaxon_snmp::Inform;
 
 /// How long after the first one the same bytes are the same inform.
 const AGAIN_MAX: Duration = Duration::from_secs(600);

@@ -15,7 +15,7 @@ use klaxon_schemas::names::{AttributeNameRule, AttributeValueRule, QualifierRule
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
 
-use super::pdu::{Notification, Oid, Value, Varbind};
+use klaxon_snmp::{Notification, Oid, Value, Varbind};
 
 /// snmpTrapAddress.0: the device, where another sends for it (RFC 3584).
 const SNMP_TRAP_ADDRESS: &[u32] = &[1, 3, 6, 1, 6, 3, 18, 1, 3, 0];

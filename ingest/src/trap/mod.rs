@@ -18,7 +18,6 @@ mod inform;
 mod loss;
 mod map;
 mod own;
-mod pdu;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -378,7 +377,7 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::threa
 /// The event that a datagram is, or why it is none; and the response if it asks for one. For those who test with arbitrary bytes.
 pub fn read(datagram: &[u8], source: SocketAddr, site: &Site) -> Result<(Event, Option<Vec<u8>>), String> {
     let mapper = Mapper { site: site.clone(), sites: Vec::new() };
-    let notification = pdu::decode(&Bytes::copy_from_slice(datagram), |_| true).map_err(|error| error.to_string())?;
+    let notification = klaxon_snmp::decode(&Bytes::copy_from_slice(datagram), |_| true).map_err(|error| error.to_string())?;
     let mut event = mapper.event(source, &notification);
     event.origin.event_id =
         notification.inform.as_ref().map(|inform| Informs::default().id(source, inform, Instant::now().into()));

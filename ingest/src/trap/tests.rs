@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::inform::Informs;
 use super::map::Mapper;
-use super::pdu::{self, Notification, Oid, Value, Varbind, Version};
+use klaxon_snmp::{self as snmp, Notification, Oid, Value, Varbind, Version};
 
 /// Written by snmptrap and snmpinform of net-snmp 5.9.
 const V1_COLD_START: &[u8] = include_bytes!("../../../fuzz/corpus/trap/v1-cold-start.bin");
@@ -34,7 +34,7 @@ fn mapper() -> Mapper {
 }
 
 fn read(packet: &[u8]) -> Notification {
-    pdu::decode(&Bytes::copy_from_slice(packet), |community| community == b"public").expect("is a notification")
+    snmp::decode(&Bytes::copy_from_slice(packet), |community| community == b"public").expect("is a notification")
 }
 
 fn event(packet: &[u8]) -> Event {
@@ -191,7 +191,7 @@ fn an_inform_is_known_by_its_bytes_and_where_it_comes_from_and_not_by_its_commun
     let mut informs = Informs::default();
     let now = Instant::now();
     let mut id = |packet: &[u8], from: &str| {
-        let notification = pdu::decode(&Bytes::copy_from_slice(packet), |_| true).expect("is an inform");
+        let notification = snmp::decode(&Bytes::copy_from_slice(packet), |_| true).expect("is an inform");
         assert_eq!(notification.version, Version::V2c);
         let inform = notification.inform.expect("is an inform");
         informs.id(from.parse().expect("an address"), &inform, now)

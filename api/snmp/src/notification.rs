@@ -1,15 +1,16 @@
-//! SNMP messages on the wire: the only place that knows the library which decodes them.
+//! Traps and informs as they come in.
 //!
 //! v1 and v2c here. A trap of v1 comes out as RFC 3584 section 3.1 translates it, so that behind this there is one form.
 
-use std::fmt;
 use std::net::Ipv4Addr;
 
 use async_snmp::ber::Decoder;
 use async_snmp::message::{CommunityMessage, CommunityPdu};
 use async_snmp::pdu::{PduType, TrapV1Pdu};
-use async_snmp::{DecodeConfig, VarBind, Version as WireVersion};
+use async_snmp::{DecodeConfig, Version as WireVersion};
 use bytes::Bytes;
+
+use crate::value::{Oid, Varbind};
 
 /// sysUpTime.0
 const SYS_UP_TIME: &[u32] = &[1, 3, 6, 1, 2, 1, 1, 3, 0];
@@ -28,75 +29,18 @@ const TAG_RESPONSE: u8 = 0xa2;
 /// What devices get wrong and net-snmp takes all the same is taken, and told of in [`Notification::oddities`].
 const LENIENT: DecodeConfig = DecodeConfig::DEFAULT;
 
-/// An object identifier.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Oid(Box<[u32]>);
-
-impl Oid {
-    pub(super) fn new(arcs: &[u32]) -> Self {
-        Self(arcs.into())
-    }
-
-    pub(super) fn arcs(&self) -> &[u32] {
-        &self.0
-    }
-}
-
-impl fmt::Display for Oid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, arc) in self.0.iter().enumerate() {
-            if number > 0 {
-                f.write_str(".")?;
-            }
-            write!(f, "{arc}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Oid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// The value of a variable.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
-    Integer(i32),
-    OctetString(Bytes),
-    Null,
-    Oid(Oid),
-    IpAddress(Ipv4Addr),
-    Counter32(u32),
-    Gauge32(u32),
-    TimeTicks(u32),
-    Counter64(u64),
-    Opaque(Bytes),
-    /// An Opaque that holds a floating-point number, as net-snmp packs them.
-    Float(f64),
-    /// noSuchObject, noSuchInstance or endOfMibView.
-    Exception(&'static str),
-    /// Of a type that SNMP does not know.
-    Other(u8, Bytes),
-}
-
-/// A variable and its value.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Varbind {
-    pub(super) oid: Oid,
-    pub(super) value: Value,
-}
-
 /// The version of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
+pub enum Version {
+    /// RFC 1157.
     V1,
+    /// RFC 1901.
     V2c,
 }
 
 impl Version {
-    pub(super) fn as_str(self) -> &'static str {
+    /// As it is written: `1`, `2c`.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::V1 => "1",
             Self::V2c => "2c",
@@ -106,33 +50,37 @@ impl Version {
 
 /// What an inform asks for, and by what a second delivery of it is recognised.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Inform {
+pub struct Inform {
     /// The message that acknowledges it.
-    pub(super) response: Vec<u8>,
+    pub response: Vec<u8>,
     /// Its bytes without the community.
-    pub(super) pdu: Bytes,
+    pub pdu: Bytes,
 }
 
 /// A trap or an inform.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Notification {
-    pub(super) version: Version,
-    pub(super) trap_oid: Oid,
+pub struct Notification {
+    /// The version of the message.
+    pub version: Version,
+    /// Which trap: the value of snmpTrapOID.0.
+    pub trap_oid: Oid,
     /// Hundredths of a second since the device's agent started.
-    pub(super) up_time: Option<u32>,
+    pub up_time: Option<u32>,
     /// The address that a v1 trap names as its device's.
-    pub(super) agent_address: Option<Ipv4Addr>,
-    pub(super) enterprise: Option<Oid>,
+    pub agent_address: Option<Ipv4Addr>,
+    /// The value of snmpTrapEnterprise.0.
+    pub enterprise: Option<Oid>,
     /// All variables but sysUpTime.0, snmpTrapOID.0 and snmpTrapEnterprise.0.
-    pub(super) varbinds: Vec<Varbind>,
-    pub(super) inform: Option<Inform>,
+    pub varbinds: Vec<Varbind>,
+    /// Set if it asks for a response.
+    pub inform: Option<Inform>,
     /// What is wrong with the encoding, though it can be read.
-    pub(super) oddities: Vec<String>,
+    pub oddities: Vec<String>,
 }
 
 /// Why a datagram is no notification for us.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unreadable {
+pub enum Unreadable {
     /// It is no SNMP message.
     #[error("no SNMP message: {0}")]
     Malformed(String),
@@ -151,7 +99,7 @@ pub(super) enum Unreadable {
 }
 
 /// Reads a message. `is_welcome` says whether a community is taken.
-pub(super) fn decode(datagram: &Bytes, is_welcome: impl Fn(&[u8]) -> bool) -> Result<Notification, Unreadable> {
+pub fn decode(datagram: &Bytes, is_welcome: impl Fn(&[u8]) -> bool) -> Result<Notification, Unreadable> {
     let malformed = |error: Box<async_snmp::Error>| Unreadable::Malformed(error.to_string());
     let mut outer = Decoder::new(datagram.clone());
     let mut message = outer.read_sequence().map_err(malformed)?;
@@ -272,35 +220,6 @@ fn content(message: &[u8], at: usize) -> std::ops::Range<usize> {
     let start = at + 2 + more;
     let long = message[at + 2..start].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
     start..start + if more == 0 { first } else { long }
-}
-
-impl From<&VarBind> for Varbind {
-    fn from(varbind: &VarBind) -> Self {
-        use async_snmp::Value as Wire;
-        let value = match &varbind.value {
-            Wire::Integer(number) => Value::Integer(*number),
-            Wire::OctetString(bytes) | Wire::Nsap(bytes) => Value::OctetString(bytes.clone()),
-            Wire::Null => Value::Null,
-            Wire::ObjectIdentifier(oid) => Value::Oid(Oid::new(oid.arcs())),
-            Wire::IpAddress(address) => Value::IpAddress((*address).into()),
-            Wire::Counter32(number) => Value::Counter32(*number),
-            Wire::Gauge32(number) | Wire::UInteger32(number) => Value::Gauge32(*number),
-            Wire::TimeTicks(ticks) => Value::TimeTicks(*ticks),
-            Wire::Counter64(number) => Value::Counter64(*number),
-            Wire::Opaque(bytes) => {
-                let value = &varbind.value;
-                let float = value.as_opaque_float().map(f64::from).or_else(|| value.as_opaque_double());
-                float.map_or_else(|| Value::Opaque(bytes.clone()), Value::Float)
-            }
-            Wire::NoSuchObject => Value::Exception("noSuchObject"),
-            Wire::NoSuchInstance => Value::Exception("noSuchInstance"),
-            Wire::EndOfMibView => Value::Exception("endOfMibView"),
-            Wire::Unknown { tag, data } => Value::Other(*tag, data.clone()),
-            // The library may learn of more.
-            other => Value::OctetString(Bytes::copy_from_slice(other.to_string().as_bytes())),
-        };
-        Self { oid: Oid::new(varbind.oid.arcs()), value }
-    }
 }
 
 #[cfg(test)]
