@@ -246,6 +246,18 @@ impl Node {
         rustix::process::kill_process(self.pid(), signal).expect("it is there");
     }
 
+    /// SIGSTOP, and waits until it stands still: a busy process goes on for milliseconds after the signal is sent. A thread that
+    /// the disk holds up in the kernel may finish that and no more.
+    pub(crate) fn stand_still(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        wait_until("all threads stand still", || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it is there");
+            let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+            let states: Vec<char> = stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).collect();
+            states.contains(&'T') && states.iter().all(|state| matches!(state, 'T' | 'D'))
+        });
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it can be killed");
