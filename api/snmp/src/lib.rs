@@ -2,11 +2,13 @@
 //!
 //! The only place that knows the library which speaks it, async-snmp. What an alarm is, it does not know.
 
+mod agent;
 mod engine;
 mod notification;
 mod user;
 mod value;
 
+pub use agent::{BoxFuture, Found, Objects, Set, SetError, SetFailed};
 pub use engine::{Engine, EngineError};
 pub use notification::{Inform, Notification, Unreadable, Version, decode};
 pub use user::{AuthProtocol, Level, NAME_BYTES_MAX, PASSWORD_BYTES_MIN, PrivProtocol, Secret, User, UserError};
