@@ -5,7 +5,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_snmp::{Auth, Client, ErrorStatus, Retry, UdpHandle, UsmConfig, Value as Wire};
-use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
 use crate::{AuthProtocol, PrivProtocol};
@@ -288,19 +287,4 @@ async fn objects_of_two_parts_do_not_overlap() {
     let (twice, counts) = ([table(), table()], Arc::default());
     let bound = Agent::bind(&config, &engine, &twice, &counts, CancellationToken::new());
     assert!(matches!(bound.await.map(|_| ()), Err(AgentError::Nested { .. })));
-}
-
-#[tokio::test]
-async fn refusals_are_counted_where_the_log_is() {
-    let refusals = Refusals::default();
-    let subscriber = tracing_subscriber::registry().with(refusals.layer());
-    let _listening = tracing::subscriber::set_default(subscriber);
-    let agent = start(1, vec![community("public", View::everything())]).await;
-    let object = WireOid::from_slice(&[&SCALARS[..], &[1, 0]].concat());
-    agent.client(Auth::v2c("public")).await.set(&object, Wire::Integer(1)).await.expect_err("is not let");
-    assert_eq!((refusals.access(), refusals.community()), (1, 0));
-    let impatient = Client::builder(agent.listen.to_string(), Auth::v2c("wrong"));
-    let impatient = impatient.request_timeout(Duration::from_millis(200)).retry(Retry::none()).connect().await;
-    impatient.expect("can be made").get(&object).await.expect_err("is not answered");
-    assert_eq!((refusals.access(), refusals.community()), (1, 1));
 }
