@@ -157,6 +157,9 @@ impl AgentSection {
             return wrong(key, format!("has more than {TEXT_BYTES_MAX} bytes"));
         }
         let access = self.access(users, &self.views()?)?;
+        if !self.enabled {
+            return Ok(None);
+        }
         if access.is_empty() && !is_loopback(self.listen) {
             let reason = format!(
                 "{} can be reached from other hosts, and nobody is named who may ask: name users in snmp.agent.users or communities \
@@ -165,9 +168,6 @@ impl AgentSection {
                 self.listen.port()
             );
             return wrong("listen", reason);
-        }
-        if !self.enabled {
-            return Ok(None);
         }
         let config = AgentConfig {
             listen: self.listen,
