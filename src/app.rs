@@ -243,7 +243,10 @@ impl Node {
     async fn reloaded(&mut self, collectors: &mut Collectors, agent: &AgentControl) -> anyhow::Result<Vec<String>> {
         let new = self.settings.load()?;
         let changes = Config::reloadable_from(&self.config, &new)?;
-        agent.apply(new.agent().map_err(contradiction)?);
+        // Keys are costly.
+        let asked = new.clone();
+        let plan = tokio::task::spawn_blocking(move || asked.agent()).await?.map_err(contradiction)?;
+        agent.apply(plan);
         self.log.set_level(new.log.level);
         // The loop is gone only when the node stops.
         let _ = self.control.send(Control::Settings(new.engine.settings()));
