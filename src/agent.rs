@@ -216,7 +216,7 @@ async fn tell_refusals(counts: &AgentCounts) {
             tracing::warn!(
                 refused,
                 malformed,
-                "SNMP requests were refused; the metric klaxon_agent_requests_rejected_total says why"
+                "SNMP requests were refused; the metric klaxon_snmp_agent_requests_rejected_total says why"
             );
             told = now;
         }

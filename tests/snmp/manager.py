@@ -22,7 +22,6 @@ from pysnmp.hlapi.v3arch.asyncio import (
     usmAesCfb256Protocol,
     usmAesBlumenthalCfb192Protocol,
     usmAesBlumenthalCfb256Protocol,
-    usmDESPrivProtocol,
     usmHMAC128SHA224AuthProtocol,
     usmHMAC192SHA256AuthProtocol,
     usmHMAC256SHA384AuthProtocol,
@@ -44,7 +43,6 @@ AUTHS = {
 # What pysnmp calls plain is Reeder's way, which is Cisco's.
 PRIVACIES = {
     "": usmNoPrivProtocol,
-    "des": usmDESPrivProtocol,
     "aes128": usmAesCfb128Protocol,
     "aes192": usmAesBlumenthalCfb192Protocol,
     "aes256": usmAesBlumenthalCfb256Protocol,

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use async_snmp::agent::{SecurityModel, VacmBuilder};
 use async_snmp::message::SecurityLevel;
-use async_snmp::{Agent as WireAgent, AgentShutdownPolicy, Community, Error as WireError, Oid as WireOid};
+use async_snmp::{Agent as WireAgent, AgentShutdownPolicy, Community, DecodeConfig, Error as WireError, Oid as WireOid};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
@@ -267,6 +267,7 @@ impl Agent {
             .bind(listen.to_string())
             .recv_buffer_size(Some(config.receive_buffer_bytes))
             .max_message_size(config.message_bytes_max)
+            .decode_config(decoding())
             .max_concurrent_requests(Some(REQUESTS_MAX))
             .authoritative_engine(engine.authoritative.clone())
             .des_salt_state(engine.des_salt.clone())
@@ -308,6 +309,15 @@ impl Agent {
 const NO_SUCH_FAMILY: i32 = 97;
 /// The root of all object identifiers that anybody uses.
 const ALL: [u32; 1] = [1];
+
+/// What a manager asks to be set is set as it said, or not at all: a number that is too large is not cut.
+fn decoding() -> DecodeConfig {
+    let mut decoding = DecodeConfig::DEFAULT;
+    decoding.truncate_numeric_values = false;
+    decoding.clamp_bounded_strings = false;
+    decoding.empty_counter64_as_zero = false;
+    decoding
+}
 
 fn read_view(number: usize) -> Bytes {
     format!("read-{number}").into()
