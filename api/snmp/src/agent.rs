@@ -205,9 +205,9 @@ pub enum AgentError {
     #[error("objects under {inner} are also those under {outer}")]
     Nested {
         /// The one root.
-        outer: Oid,
+        outer: Box<Oid>,
         /// The other, within it.
-        inner: Oid,
+        inner: Box<Oid>,
     },
     /// The library refuses.
     #[error("{0}")]
@@ -262,7 +262,7 @@ impl Agent {
         let all = objects.iter().cloned().chain(own).collect();
         let views = config.access.iter().enumerate().map(|(number, access)| (read_view(number), access.read.clone()));
         let tree =
-            Tree::new(all, views, Arc::clone(counts)).map_err(|Nested(outer, inner)| AgentError::Nested { outer, inner })?;
+            Tree::new(all, views, Arc::clone(counts)).map_err(|Nested { outer, inner }| AgentError::Nested { outer, inner })?;
         let mut builder = WireAgent::builder()
             .bind(listen.to_string())
             .recv_buffer_size(Some(config.receive_buffer_bytes))
