@@ -242,11 +242,13 @@ impl Node {
 
     async fn reloaded(&mut self, collectors: &mut Collectors, agent: &AgentControl) -> anyhow::Result<Vec<String>> {
         let new = self.settings.load()?;
-        let changes = Config::reloadable_from(&self.config, &new)?;
+        let mut changes = Config::reloadable_from(&self.config, &new)?;
         // Keys are costly.
         let asked = new.clone();
         let plan = tokio::task::spawn_blocking(move || asked.agent()).await?.map_err(contradiction)?;
-        agent.apply(plan);
+        if agent.apply(plan) && !changes.keys.iter().any(|key| key.starts_with("snmp.")) {
+            changes.keys.push("what the files hold that snmp names".to_owned());
+        }
         self.log.set_level(new.log.level);
         // The loop is gone only when the node stops.
         let _ = self.control.send(Control::Settings(new.engine.settings()));

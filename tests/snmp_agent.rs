@@ -233,6 +233,22 @@ fn views_show_what_they_include() {
 }
 
 #[test]
+fn all_addresses_are_those_of_both_families() {
+    if !has("snmpget", "snmp") || UdpSocket::bind("[::1]:0").is_err() {
+        return;
+    }
+    let config = "[snmp.agent]\nlisten = \"[::]:0\"\n[[snmp.agent.communities]]\ncommunity = \"word\"\n";
+    let (_scratch, node) = start(config);
+    let port = agent(&node).port();
+    let word = ["-v", "2c", "-c", "word"];
+    let here = manager(&node.data, "snmpget", &word, SocketAddr::from(([127, 0, 0, 1], port)), &[SYS_DESCR]);
+    assert!(here.status.success(), "{here:?}");
+    let there =
+        Command::new("snmpget").args(word).args(["-m", "", "-On"]).arg(format!("udp6:[::1]:{port}")).arg(SYS_DESCR).output();
+    assert!(there.as_ref().is_ok_and(|output| output.status.success()), "{there:?}");
+}
+
+#[test]
 fn the_engine_keeps_its_id_and_counts_its_starts() {
     if !has("snmpget", "snmp") {
         return;
@@ -280,6 +296,7 @@ fn other_communities_and_users_are_taken_up_while_it_runs() {
     fs::write(&word, "second\n").expect("can be written");
     node.signal(Signal::HUP);
     wait_until("the other word is taken", || reaches(&impatient("second")));
+    assert!(node.log_text().contains("changed=what the files hold that snmp names"), "{}", node.log_text());
     assert!(!reaches(&impatient("first")));
     assert!(boots() > before, "it counts on");
     // Users come.

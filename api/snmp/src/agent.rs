@@ -61,7 +61,7 @@ pub trait Objects: Send + Sync + 'static {
     fn get(&self, oid: &[u32]) -> Found;
 
     /// The first instance behind `after` that is within the root, if there is one. `after` may lie before the root or anywhere in
-    /// it, and need not be an instance.
+    /// it, and need not be an instance: what a stranger writes, up to 128 numbers of any size.
     fn next(&self, after: &[u32]) -> Option<(Oid, Value)>;
 
     /// Subtrees of the root with nothing but Counter64, as columns: a manager that speaks SNMPv1 is led past them, because it has
@@ -76,7 +76,8 @@ pub trait Objects: Send + Sync + 'static {
     }
 
     /// Sets all the variables of one request that are within the root, each of which [`Self::check`] has let pass: all of them,
-    /// and then it stands, or none. Sets come one at a time. What a manager does not hear of in time it may send again.
+    /// and then it stands, or none. Sets come one at a time. What a manager does not hear of in time it may send again. It ends
+    /// within seconds, whatever happens: an agent that stops waits for it.
     fn set(&self, _request: Set) -> BoxFuture<'_, Result<(), SetFailed>> {
         Box::pin(std::future::ready(Err(SetFailed)))
     }
