@@ -4,3 +4,4 @@
 //! [`klaxon_store::publish::Publisher`]. Nothing here decides anything about an alarm.
 
 pub mod http;
+pub mod notify;

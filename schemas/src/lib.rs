@@ -5,6 +5,7 @@
 //!
 //! * [`names`], [`resource`], [`severity`], [`time`], [`ids`]: the values,
 //! * [`event`], [`alarm`], [`action`], [`change`], [`entry`], [`state`]: what is made of them,
+//! * [`notify`]: what receivers are told, and what is kept of it,
 //! * [`wire`]: the versioned JSON forms, the only ones that leave or outlive a process,
 //! * [`catalogue`]: the inventory of alarm types.
 
@@ -16,6 +17,7 @@ pub mod entry;
 pub mod event;
 pub mod ids;
 pub mod names;
+pub mod notify;
 pub mod resource;
 pub mod severity;
 pub mod state;
