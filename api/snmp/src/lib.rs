@@ -4,10 +4,12 @@
 
 mod engine;
 mod notification;
+mod originator;
 mod user;
 mod value;
 
 pub use engine::{Engine, EngineError};
 pub use notification::{Inform, Notification, Unreadable, Version, decode};
+pub use originator::{Credentials, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, OriginateError, Originator, OriginatorConfig, Outgoing};
 pub use user::{AuthProtocol, Level, NAME_BYTES_MAX, PASSWORD_BYTES_MIN, PrivProtocol, Secret, User, UserError};
 pub use value::{Oid, Value, Varbind};
