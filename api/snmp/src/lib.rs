@@ -2,12 +2,14 @@
 //!
 //! The only place that knows the library which speaks it, async-snmp. What an alarm is, it does not know.
 
+mod agent;
 mod engine;
 mod notification;
 mod originator;
 mod user;
 mod value;
 
+pub use agent::{BoxFuture, Found, Objects, Set, SetError, SetFailed};
 pub use engine::{Engine, EngineError};
 pub use notification::{Inform, Notification, Unreadable, Version, decode};
 pub use originator::{Credentials, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, OriginateError, Originator, OriginatorConfig, Outgoing};

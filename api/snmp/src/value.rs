@@ -3,28 +3,28 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use async_snmp::VarBind;
+use async_snmp::{Oid as WireOid, VarBind};
 use bytes::Bytes;
 
-/// An object identifier.
+/// An object identifier. Up to sixteen arcs are kept without a thing on the heap.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Oid(Box<[u32]>);
+pub struct Oid(pub(crate) WireOid);
 
 impl Oid {
     /// The identifier with these arcs.
     pub fn new(arcs: &[u32]) -> Self {
-        Self(arcs.into())
+        Self(WireOid::from_slice(arcs))
     }
 
     /// Its arcs, from the root.
     pub fn arcs(&self) -> &[u32] {
-        &self.0
+        self.0.arcs()
     }
 }
 
 impl fmt::Display for Oid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, arc) in self.0.iter().enumerate() {
+        for (number, arc) in self.arcs().iter().enumerate() {
             if number > 0 {
                 f.write_str(".")?;
             }
@@ -87,7 +87,7 @@ impl From<&VarBind> for Varbind {
             Wire::Integer(number) => Value::Integer(*number),
             Wire::OctetString(bytes) | Wire::Nsap(bytes) => Value::OctetString(bytes.clone()),
             Wire::Null => Value::Null,
-            Wire::ObjectIdentifier(oid) => Value::Oid(Oid::new(oid.arcs())),
+            Wire::ObjectIdentifier(oid) => Value::Oid(Oid(oid.clone())),
             Wire::IpAddress(address) => Value::IpAddress((*address).into()),
             Wire::Counter32(number) => Value::Counter32(*number),
             Wire::Gauge32(number) | Wire::UInteger32(number) => Value::Gauge32(*number),
@@ -105,6 +105,6 @@ impl From<&VarBind> for Varbind {
             // The library may learn of more.
             other => Value::OctetString(Bytes::copy_from_slice(other.to_string().as_bytes())),
         };
-        Self { oid: Oid::new(varbind.oid.arcs()), value }
+        Self { oid: Oid(varbind.oid.clone()), value }
     }
 }

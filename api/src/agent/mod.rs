@@ -1,0 +1,3 @@
+//! The tables that SNMP shows: KLAXON-ALARM-MIB, and the alarm MIBs of RFC 3877 and of StarlingX beside it.
+
+pub mod oids;
