@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use klaxon_schemas::catalogue::Catalogue;
+use klaxon_snmp::Engine;
 
-use super::Notification;
+use super::{Notification, SnmpConfig, SnmpSink};
+use crate::agent::indexes::Indexes;
 
 /// The longest that a delivery may take, whatever a sink is set to: then it counts as not delivered.
 pub const SEND_TIME_MAX: Duration = Duration::from_secs(120);
@@ -58,11 +61,15 @@ pub struct WebhookConfig {
     pub url: String,
 }
 
-/// Where an SNMP manager is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SnmpConfig {
-    /// Host and port.
-    pub target: String,
+/// What of the node sinks need.
+#[derive(Clone)]
+pub struct SinkTools {
+    /// As which engine the node speaks SNMP; absent if it has none.
+    pub engine: Option<Engine>,
+    /// What is known of the types of alarms.
+    pub catalogue: Arc<Catalogue>,
+    /// The rows of the alarms in SNMP's tables.
+    pub indexes: Arc<Indexes>,
 }
 
 impl SinkConfig {
@@ -78,7 +85,7 @@ impl SinkConfig {
     pub fn target(&self) -> String {
         match self {
             Self::Webhook(webhook) => webhook.url.clone(),
-            Self::Snmp(snmp) => snmp.target.clone(),
+            Self::Snmp(snmp) => snmp.target(),
         }
     }
 
@@ -89,7 +96,10 @@ impl SinkConfig {
     }
 
     /// The sink. The error says what is wrong, in words and without secrets.
-    pub fn build(&self) -> Result<Arc<dyn Sink>, String> {
-        Err(format!("this build knows no receivers of kind {}", self.kind()))
+    pub fn build(&self, tools: &SinkTools) -> Result<Arc<dyn Sink>, String> {
+        match self {
+            Self::Webhook(_) => Err("this build knows no receivers of kind webhook".to_owned()),
+            Self::Snmp(snmp) => Ok(Arc::new(SnmpSink::new(snmp, tools)?)),
+        }
     }
 }
