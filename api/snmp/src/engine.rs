@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use async_snmp::v3::{AuthoritativeEngine, DesSaltState, PersistedAuthoritativeEngine, PersistedDesSaltState};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ const ID_PREFIX: [u8; 5] = [0x80, 0x00, 0x1f, 0x88, 0x05];
 pub struct Engine {
     pub(crate) authoritative: AuthoritativeEngine,
     pub(crate) des_salt: DesSaltState,
+    started: Instant,
 }
 
 /// Why there is no engine.
@@ -81,7 +83,7 @@ impl Engine {
             None => DesSaltState::install(kept),
         };
         let des_salt = des_salt.map_err(|error| damaged(error.to_string()))?;
-        Ok(Self { authoritative, des_salt })
+        Ok(Self { authoritative, des_salt, started: Instant::now() })
     }
 
     /// snmpEngineID.
@@ -92,6 +94,11 @@ impl Engine {
     /// snmpEngineBoots.
     pub fn boots(&self) -> u32 {
         self.authoritative.engine_boots()
+    }
+
+    /// sysUpTime: hundredths of a second since the start. After 497 days it begins anew.
+    pub fn uptime_ticks(&self) -> u32 {
+        (self.started.elapsed().as_millis() / 10 & u128::from(u32::MAX)) as u32
     }
 }
 
