@@ -1,6 +1,7 @@
 //! The settings of a node: read from one TOML file, checked once, and refused with file, line and key where they are wrong.
 //! `klaxon.default.toml` holds every key with its comment and is the reference; tests keep it true.
 
+mod agent;
 mod collect;
 mod snmp;
 mod traps;
@@ -15,6 +16,7 @@ use klaxon_schemas::names::Site;
 use klaxon_schemas::state::Settings;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use agent::{AgentPlan, AgentSection};
 pub use collect::CollectSection;
 pub use snmp::SnmpConfig;
 pub use traps::TrapsConfig;
@@ -29,7 +31,7 @@ const BATCH_EVENTS_LIMIT: usize = 4096;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Keys, or sections with a final dot, that may change while the node runs.
-const RELOADABLE: [&str; 5] = ["collect.", "engine.", "log.level", "store.history_max_bytes", "store.history_max_age"];
+const RELOADABLE: [&str; 6] = ["collect.", "engine.", "log.level", "snmp.", "store.history_max_bytes", "store.history_max_age"];
 
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -434,6 +436,11 @@ impl Config {
         }
     }
 
+    /// As the SNMP agent takes it, if there is to be one; or the setting that is wrong, and why. Reads the files that hold secrets.
+    pub fn agent(&self) -> Result<Option<AgentPlan>, (String, String)> {
+        self.snmp.agent.build(&self.snmp, &self.snmp.users()?, &self.node.site)
+    }
+
     /// Which settings change from `old` to `new`, if all of them may while the node runs.
     pub fn reloadable_from(old: &Self, new: &Self) -> Result<Changes, NotReloadable> {
         let (old, new) = (old.flat(), new.flat());
@@ -467,7 +474,7 @@ impl Config {
     fn mistake(&self) -> Option<(String, String)> {
         let own = self.own_mistake().map(|(key, reason)| (key.to_owned(), reason));
         own.or_else(|| self.traps.mistake())
-            .or_else(|| self.snmp.users().err())
+            .or_else(|| self.agent().err())
             .or_else(|| self.collect.host().err())
             .or_else(|| self.collect.build().err())
     }

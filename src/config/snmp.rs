@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use klaxon_snmp::{AuthProtocol, PrivProtocol, Secret, User};
 use serde::{Deserialize, Serialize};
 
+use super::agent::AgentSection;
+
 /// The most users.
 const USERS_MAX: usize = 256;
 /// The longest file with a password.
@@ -19,6 +21,8 @@ pub struct SnmpConfig {
     pub allow_weak: bool,
     /// The users of SNMPv3, by name.
     pub users: BTreeMap<String, UserSection>,
+    /// Whom the node answers.
+    pub agent: AgentSection,
 }
 
 /// A user of SNMPv3.
@@ -85,7 +89,7 @@ fn password(needed: bool, word: Option<&Secret>, file: Option<&Path>) -> Result<
 }
 
 /// What a file holds, without the line's end.
-fn read(path: &Path) -> Result<Secret, String> {
+pub(super) fn read(path: &Path) -> Result<Secret, String> {
     let failed = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     if std::fs::metadata(path).map_err(failed)?.len() > PASSWORD_FILE_BYTES_MAX {
         return Err(format!("{} has more than {PASSWORD_FILE_BYTES_MAX} bytes", path.display()));

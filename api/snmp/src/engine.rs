@@ -96,9 +96,9 @@ impl Engine {
         self.authoritative.engine_boots()
     }
 
-    /// sysUpTime: hundredths of a second since it was started; begins anew after 497 days.
-    pub fn up_time(&self) -> u32 {
-        (self.started.elapsed().as_millis() / 10) as u32
+    /// sysUpTime: hundredths of a second since the start. After 497 days it begins anew.
+    pub fn uptime_ticks(&self) -> u32 {
+        (self.started.elapsed().as_millis() / 10 & u128::from(u32::MAX)) as u32
     }
 }
 

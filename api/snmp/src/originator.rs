@@ -130,12 +130,12 @@ impl Originator {
                     IpAddr::V4(address) => address,
                     IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
                 };
-                let trap = to_v1(notification, own, self.engine.up_time())?;
+                let trap = to_v1(notification, own, self.engine.uptime_ticks())?;
                 session.client.send_v1_trap(trap).await
             }
             Credentials::V2c(_) | Credentials::V3(_) => {
                 let (oid, varbinds) = to_wire(notification)?;
-                session.client.send_trap(&oid, self.engine.up_time(), varbinds).await
+                session.client.send_trap(&oid, self.engine.uptime_ticks(), varbinds).await
             }
         };
         self.judge(&session, Instant::now(), sent).await
@@ -147,7 +147,7 @@ impl Originator {
         let session = self.session(false).await?;
         let begun = Instant::now();
         let (oid, varbinds) = to_wire(notification)?;
-        let answer = session.client.send_inform(&oid, self.engine.up_time(), varbinds).await;
+        let answer = session.client.send_inform(&oid, self.engine.uptime_ticks(), varbinds).await;
         let is_community = !matches!(self.config.credentials, Credentials::V3(_));
         let answer = match answer {
             // The request id and the community are ours and there is no error: it is taken, though the receiver does not repeat
