@@ -61,6 +61,7 @@ use utoipa_axum::routes;
 pub use collectors::CollectorsShown;
 pub use guard::Peer;
 pub use metrics::{MetricKind, MetricsText};
+pub(crate) use shown::enrich;
 pub use serve::{ServeError, serve_tcp, serve_unix};
 
 use counters::Responses;

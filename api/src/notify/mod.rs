@@ -18,10 +18,12 @@ mod filter;
 mod notification;
 mod shown;
 mod sink;
+pub mod webhook;
 
 pub use config::{HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, Start};
 pub use filter::{FILTER_LIST_MAX, Filter, TypePattern, TypePatternError};
 pub use klaxon_schemas::notify::{Digest, DigestAlarm, Gap, GapReason, How, SeverityCount};
 pub use notification::{Notification, What};
 pub use shown::{Counters, ReceiverShown, ReceiverState, ResendError};
-pub use sink::{SEND_TIME_MAX, SendError, Sink, SinkConfig, SinkLimits, SnmpConfig, WebhookConfig};
+pub use sink::{SEND_TIME_MAX, SendError, Sink, SinkConfig, SinkLimits, SnmpConfig};
+pub use webhook::{WebhookConfig, WebhookSink};

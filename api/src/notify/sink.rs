@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use klaxon_schemas::catalogue::Catalogue;
 
-use super::Notification;
+use super::{Notification, WebhookConfig, WebhookSink};
 
 /// The longest that a delivery may take, whatever a sink is set to: then it counts as not delivered.
 pub const SEND_TIME_MAX: Duration = Duration::from_secs(120);
@@ -46,16 +47,9 @@ pub enum SendError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SinkConfig {
     /// HTTP POST of JSON.
-    Webhook(WebhookConfig),
+    Webhook(Box<WebhookConfig>),
     /// SNMP traps or informs.
     Snmp(SnmpConfig),
-}
-
-/// Where a webhook is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebhookConfig {
-    /// The address.
-    pub url: String,
 }
 
 /// Where an SNMP manager is.
@@ -77,7 +71,7 @@ impl SinkConfig {
     /// Where the receiver is, without secrets.
     pub fn target(&self) -> String {
         match self {
-            Self::Webhook(webhook) => webhook.url.clone(),
+            Self::Webhook(webhook) => webhook.target(),
             Self::Snmp(snmp) => snmp.target.clone(),
         }
     }
@@ -90,6 +84,9 @@ impl SinkConfig {
 
     /// The sink. The error says what is wrong, in words and without secrets.
     pub fn build(&self) -> Result<Arc<dyn Sink>, String> {
-        Err(format!("this build knows no receivers of kind {}", self.kind()))
+        match self {
+            Self::Webhook(webhook) => Ok(Arc::new(WebhookSink::new((**webhook).clone(), Arc::new(Catalogue::built_in())))),
+            Self::Snmp(_) => Err(format!("this build knows no receivers of kind {}", self.kind())),
+        }
     }
 }
