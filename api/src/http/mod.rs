@@ -61,8 +61,8 @@ use utoipa_axum::routes;
 pub use collectors::CollectorsShown;
 pub use guard::Peer;
 pub use metrics::{MetricKind, MetricsText};
-pub(crate) use shown::enrich;
 pub use serve::{ServeError, serve_tcp, serve_unix};
+pub(crate) use shown::enrich;
 
 use counters::Responses;
 use openapi::{Description, DescriptionText};

@@ -14,7 +14,6 @@
 mod alertmanager;
 mod client;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -69,7 +68,7 @@ pub struct WebhookConfig {
     /// The token for `Authorization: Bearer`.
     pub bearer: Option<Word>,
     /// Further headers.
-    pub headers: BTreeMap<HeaderName, Secret>,
+    pub headers: Vec<(HeaderName, Secret)>,
     /// The authorities that vouch for the server, in PEM, instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// The certificate that we show, with its chain, in PEM.
@@ -144,7 +143,8 @@ impl FromStr for Address {
         if !["http", "https"].contains(&scheme.as_str()) || authority.host().is_empty() {
             return Err(WRONG);
         }
-        let (user, host) = authority.as_str().rsplit_once('@').map_or((None, authority.as_str()), |(user, host)| (Some(user), host));
+        let (user, host) =
+            authority.as_str().rsplit_once('@').map_or((None, authority.as_str()), |(user, host)| (Some(user), host));
         let basic = user.map(|user| {
             let user = percent_encoding::percent_decode_str(user).decode_utf8().map_err(|_| "has a user that is no UTF-8")?;
             Ok::<_, &'static str>(Secret(if user.contains(':') { user.into_owned() } else { format!("{user}:") }))
@@ -170,7 +170,7 @@ impl WebhookConfig {
             shape: Shape::default(),
             secret: None,
             bearer: None,
-            headers: BTreeMap::new(),
+            headers: Vec::new(),
             ca_file: None,
             certificate_file: None,
             key_file: None,
@@ -291,7 +291,10 @@ impl WebhookSink {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(SendError::Unreachable(ready.scrub(&chain(&error)))),
             Err(_) => {
-                return Err(SendError::Unreachable(format!("there was no answer within {} s", self.config.timeout.as_secs_f64())));
+                return Err(SendError::Unreachable(format!(
+                    "there was no answer within {} s",
+                    self.config.timeout.as_secs_f64()
+                )));
             }
         };
         self.judge(&ready, response).await

@@ -186,7 +186,9 @@ impl<'a> Frame<'a> {
         let Digest { changes, logged, came_and_went, .. } = digest;
         let mut draft = Draft::named(
             "klaxon.digest",
-            &format!("{changes} changes came while this receiver was not reached; {came_and_went} alarms came and went unseen."),
+            &format!(
+                "{changes} changes came while this receiver was not reached; {came_and_went} alarms came and went unseen."
+            ),
         );
         draft.starts_at = digest.first_at;
         draft.ends_at = digest.last_at;

@@ -54,11 +54,11 @@ impl Ready {
         let stamps = stamps(config);
         let address_word = config.address.read("the address")?;
         let address: Address = address_word.parse().map_err(|reason| format!("the address {reason}"))?;
-        let mut headers = config.headers.iter().map(|(name, secret)| header(&secret.0).map(|value| (name.clone(), value)));
-        let mut headers: HeaderMap = headers.by_ref().collect::<Result<_, _>>()?;
+        let headers = config.headers.iter().map(|(name, secret)| header(&secret.0).map(|value| (name.clone(), value)));
+        let mut headers: HeaderMap = headers.collect::<Result<_, _>>()?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("Klaxon/", env!("CARGO_PKG_VERSION"))));
-        let mut secrets: Vec<String> = config.headers.values().map(|secret| secret.0.clone()).collect();
+        let mut secrets: Vec<String> = config.headers.iter().map(|(_, secret)| secret.0.clone()).collect();
         secrets.extend(address.uri.query().map(str::to_owned));
         if matches!(config.address, Word::File(_)) {
             secrets.push(address.uri.path().to_owned());
