@@ -3,6 +3,7 @@
 
 mod agent;
 mod collect;
+mod receivers;
 mod snmp;
 mod traps;
 mod units;
@@ -12,12 +13,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use klaxon_api::notify::ReceiverConfig;
 use klaxon_schemas::names::Site;
 use klaxon_schemas::state::Settings;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use agent::{AgentPlan, AgentSection};
 pub use collect::CollectSection;
+pub use receivers::ReceiversSection;
 pub use snmp::SnmpConfig;
 pub use traps::TrapsConfig;
 pub use units::{Size, Span};
@@ -31,7 +34,8 @@ const BATCH_EVENTS_LIMIT: usize = 4096;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Keys, or sections with a final dot, that may change while the node runs.
-const RELOADABLE: [&str; 6] = ["collect.", "engine.", "log.level", "snmp.", "store.history_max_bytes", "store.history_max_age"];
+const RELOADABLE: [&str; 7] =
+    ["collect.", "engine.", "log.level", "receivers.", "snmp.", "store.history_max_bytes", "store.history_max_age"];
 
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -51,6 +55,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// What looks at this machine.
     pub collect: CollectSection,
+    /// Who is told.
+    pub receivers: ReceiversSection,
     /// What it says of itself.
     pub log: LogConfig,
 }
@@ -436,6 +442,11 @@ impl Config {
         }
     }
 
+    /// As the notifier takes the receivers, or the setting that is wrong, and why. Reads the files that hold secrets of SNMP.
+    pub fn receivers(&self) -> Result<Vec<ReceiverConfig>, (String, String)> {
+        self.receivers.build(&self.snmp)
+    }
+
     /// As the SNMP agent takes it, if there is to be one; or the setting that is wrong, and why. Reads the files that hold secrets.
     pub fn agent(&self) -> Result<Option<AgentPlan>, (String, String)> {
         self.snmp.agent.build(&self.snmp, &self.snmp.users()?, &self.node.site)
@@ -477,6 +488,7 @@ impl Config {
             .or_else(|| self.agent().err())
             .or_else(|| self.collect.host().err())
             .or_else(|| self.collect.build().err())
+            .or_else(|| self.receivers().err())
     }
 
     fn own_mistake(&self) -> Option<(&'static str, String)> {

@@ -19,11 +19,13 @@ mod notification;
 mod shown;
 mod sink;
 mod snmp;
+pub mod webhook;
 
 pub use config::{HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, Start};
 pub use filter::{FILTER_LIST_MAX, Filter, TypePattern, TypePatternError};
 pub use klaxon_schemas::notify::{Digest, DigestAlarm, Gap, GapReason, How, SeverityCount};
 pub use notification::{Notification, What};
 pub use shown::{Counters, ReceiverShown, ReceiverState, ResendError};
-pub use sink::{SEND_TIME_MAX, SendError, Sink, SinkConfig, SinkLimits, SinkTools, WebhookConfig};
+pub use sink::{SEND_TIME_MAX, SendError, Sink, SinkConfig, SinkLimits, SinkTools};
 pub use snmp::{SnmpConfig, SnmpProfile, SnmpSink, Wrs, WrsForm};
+pub use webhook::{WebhookConfig, WebhookSink};

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_snmp::Engine;
 
-use super::{Notification, SnmpConfig, SnmpSink};
+use super::{Notification, SnmpConfig, SnmpSink, WebhookConfig, WebhookSink};
 use crate::agent::indexes::Indexes;
 
 /// The longest that a delivery may take, whatever a sink is set to: then it counts as not delivered.
@@ -49,16 +49,9 @@ pub enum SendError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SinkConfig {
     /// HTTP POST of JSON.
-    Webhook(WebhookConfig),
+    Webhook(Box<WebhookConfig>),
     /// SNMP traps or informs.
     Snmp(SnmpConfig),
-}
-
-/// Where a webhook is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebhookConfig {
-    /// The address.
-    pub url: String,
 }
 
 /// What of the node sinks need.
@@ -84,7 +77,7 @@ impl SinkConfig {
     /// Where the receiver is, without secrets.
     pub fn target(&self) -> String {
         match self {
-            Self::Webhook(webhook) => webhook.url.clone(),
+            Self::Webhook(webhook) => webhook.target(),
             Self::Snmp(snmp) => snmp.target(),
         }
     }
@@ -98,7 +91,7 @@ impl SinkConfig {
     /// The sink. The error says what is wrong, in words and without secrets.
     pub fn build(&self, tools: &SinkTools) -> Result<Arc<dyn Sink>, String> {
         match self {
-            Self::Webhook(_) => Err("this build knows no receivers of kind webhook".to_owned()),
+            Self::Webhook(webhook) => Ok(Arc::new(WebhookSink::new((**webhook).clone(), Arc::clone(&tools.catalogue)))),
             Self::Snmp(snmp) => Ok(Arc::new(SnmpSink::new(snmp, tools)?)),
         }
     }

@@ -195,7 +195,7 @@ impl SnmpSink {
     fn draft(&self, notification: &Notification) -> Option<Draft> {
         let index = notification.what.alarm().map_or(0, |id| self.tools.indexes.of(id));
         match &self.config.profile {
-            SnmpProfile::Klaxon => Some(klaxon::draft(&self.config.root, index, notification)),
+            SnmpProfile::Klaxon => Some(klaxon::draft(&self.config.root, &self.tools.catalogue, index, notification)),
             SnmpProfile::Rfc3877 => rfc3877::draft(&self.config.root, index, notification),
             SnmpProfile::Wrs(wrs) => wrs.draft(&self.tools.catalogue, index, notification),
         }
@@ -286,7 +286,7 @@ fn now() -> Timestamp {
 /// Lets so many a second pass, and a few at once: the buffer of a receiver's socket holds little, and nobody tells when it is full.
 struct Pace {
     gap: Duration,
-    /// When all that passed would have passed, one by one.
+    /// When the next would pass if they had always come one by one.
     next: Mutex<Instant>,
 }
 
@@ -299,12 +299,31 @@ impl Pace {
         let due = {
             let mut next = self.next.lock().await;
             let now = Instant::now();
-            *next = (*next).max(now) + self.gap;
-            *next - self.gap * TRAP_BURST.min((next.duration_since(now).as_nanos() / self.gap.as_nanos().max(1)) as u32)
+            let due = (*next).max(now.checked_sub(self.gap * TRAP_BURST).unwrap_or(now));
+            *next = due + self.gap;
+            due
         };
         tokio::time::sleep_until(due).await;
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_pass_at_once_and_then_so_many_a_second() {
+        let pace = Pace::new(NonZeroU32::new(200).expect("is not zero"));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let begun = Instant::now();
+        for _ in 0..TRAP_BURST {
+            pace.wait().await;
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        for _ in 0..200 {
+            pace.wait().await;
+        }
+        let took = begun.elapsed();
+        assert!((Duration::from_millis(990)..Duration::from_millis(1010)).contains(&took), "{took:?}");
+    }
+}

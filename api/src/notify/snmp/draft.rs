@@ -36,15 +36,15 @@ impl Draft {
     }
 
     /// A text for people that must be there; as long as there is room.
-    pub(super) fn put_text(&mut self, oid: Oid, text: &str, bytes_max: usize) {
+    pub(super) fn put_text(&mut self, oid: Oid, text: Value) {
         self.texts.push(self.outgoing.varbinds.len());
-        self.put(oid, string(cut(text, bytes_max)));
+        self.put(oid, text);
     }
 
     /// A name that must be there.
-    pub(super) fn put_name(&mut self, oid: Oid, name: &str, bytes_max: usize) {
+    pub(super) fn put_name(&mut self, oid: Oid, name: Value) {
         self.names.push(self.outgoing.varbinds.len());
-        self.put(oid, string(cut(name, bytes_max)));
+        self.put(oid, name);
     }
 
     /// A variable that is there if there is room.
@@ -130,9 +130,9 @@ mod tests {
         let oid = |last: u32| Oid::new(&[1, 3, 6, 1, last]);
         let mut draft = Draft::new(oid(0));
         draft.put(oid(1), Value::Integer(7));
-        draft.put_text(oid(2), text, 4096);
-        draft.put_text(oid(3), repair, 4096);
-        draft.put_name(oid(4), name, 1024);
+        draft.put_text(oid(2), string(text));
+        draft.put_text(oid(3), string(repair));
+        draft.put_name(oid(4), string(name));
         draft.put_extra(oid(5), string("more"));
         draft.put_extra(oid(6), string("and more"));
         draft

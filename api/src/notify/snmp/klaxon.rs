@@ -1,24 +1,19 @@
 //! KLAXON-ALARM-MIB: one notification says all that there is to say, so that nobody has to look anything up.
 
-use klaxon_schemas::alarm::Alarm;
+use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::{Change, Subject};
-use klaxon_schemas::event::{AlarmKey, Details};
-use klaxon_schemas::notify::{Digest, Gap, How};
+use klaxon_schemas::notify::{Digest, DigestAlarm, Gap, How};
 use klaxon_schemas::severity::Severity;
 use klaxon_snmp::{Oid, Value};
 
 use super::draft::{Draft, string};
+use crate::agent::cells::{Shown, WORDS, empty, event_cell};
 use crate::agent::oids::{AlarmColumn, DeliveryObject, NotificationKind, NotificationObject, Root};
 use crate::agent::values;
 use crate::notify::{Notification, What};
 
-/// The longest text of the MIB.
-const TEXT_BYTES_MAX: usize = 4096;
-/// The longest name of the MIB.
-const NAME_BYTES_MAX: usize = 1024;
-
 /// The notification of KLAXON-ALARM-MIB under `root`; `index` is the row of the alarm that it is about.
-pub(super) fn draft(root: &Root, index: u32, notification: &Notification) -> Draft {
+pub(super) fn draft(root: &Root, catalogue: &Catalogue, index: u32, notification: &Notification) -> Draft {
     let kind = match &notification.what {
         What::Alarm { how: How::Raised, .. } => NotificationKind::Raised,
         What::Alarm { how: How::Changed, .. } => NotificationKind::Changed,
@@ -33,17 +28,10 @@ pub(super) fn draft(root: &Root, index: u32, notification: &Notification) -> Dra
     let mut draft = Draft::new(root.notification(kind));
     let (required, extra): (Vec<NotificationObject>, Vec<NotificationObject>) =
         kind.objects().partition(|object| is_required(kind, *object));
-    for object in required {
-        put(&mut draft, root, index, notification, object);
-    }
-    for object in extra {
-        let said = match object {
-            NotificationObject::Delivery(object) => Some((root.delivery(object), delivery(notification, object))),
-            NotificationObject::Alarm(column) => cell(notification, column).map(|cell| (root.alarm(column, index), cell.value())),
-        };
-        if let Some((oid, value)) = said.filter(|(_, value)| !is_nothing(value)) {
-            draft.put_extra(oid, value);
-        }
+    let say = Say { root, catalogue, index, notification };
+    required.into_iter().for_each(|object| put(&mut draft, &say, object));
+    for (oid, value) in extra.into_iter().map(|object| say.of(object)).filter(|(_, value)| !is_nothing(value)) {
+        draft.put_extra(oid, value);
     }
     draft
 }
@@ -79,122 +67,41 @@ fn is_required(kind: NotificationKind, object: NotificationObject) -> bool {
     }
 }
 
-fn put(draft: &mut Draft, root: &Root, index: u32, notification: &Notification, object: NotificationObject) {
+fn put(draft: &mut Draft, say: &Say<'_>, object: NotificationObject) {
+    let (oid, value) = say.of(object);
     match object {
-        NotificationObject::Delivery(object @ DeliveryObject::DigestNamed) => {
-            let named = if let What::Digest(digest) = &notification.what { named(digest) } else { String::new() };
-            draft.put_text(root.delivery(object), &named, TEXT_BYTES_MAX);
-        }
-        NotificationObject::Delivery(object) => draft.put(root.delivery(object), delivery(notification, object)),
-        NotificationObject::Alarm(column) => {
-            let oid = root.alarm(column, index);
-            match cell(notification, column) {
-                Some(Cell::Text(text)) => draft.put_text(oid, text, TEXT_BYTES_MAX),
-                Some(Cell::Name(name)) => draft.put_name(oid, name, NAME_BYTES_MAX),
-                Some(Cell::Value(value)) => draft.put(oid, value),
-                None => draft.put(oid, string("")),
-            }
-        }
+        NotificationObject::Delivery(DeliveryObject::DigestNamed)
+        | NotificationObject::Alarm(AlarmColumn::Text | AlarmColumn::RepairAction) => draft.put_text(oid, value),
+        NotificationObject::Alarm(AlarmColumn::Resource | AlarmColumn::Qualifier) => draft.put_name(oid, value),
+        _ => draft.put(oid, value),
     }
 }
 
-/// A value, and whether it may be cut.
-enum Cell<'a> {
-    Text(&'a str),
-    Name(&'a str),
-    Value(Value),
+/// What is said of what.
+struct Say<'a> {
+    root: &'a Root,
+    catalogue: &'a Catalogue,
+    index: u32,
+    notification: &'a Notification,
 }
 
-impl Cell<'_> {
-    fn value(self) -> Value {
-        match self {
-            Self::Text(text) => string(values::cut(text, TEXT_BYTES_MAX)),
-            Self::Name(name) => string(values::cut(name, NAME_BYTES_MAX)),
-            Self::Value(value) => value,
+impl Say<'_> {
+    fn of(&self, object: NotificationObject) -> (Oid, Value) {
+        match object {
+            NotificationObject::Delivery(object) => (self.root.delivery(object), delivery(self.notification, object)),
+            NotificationObject::Alarm(column) => (self.root.alarm(column, self.index), self.cell(column)),
         }
     }
-}
 
-/// What a notification about an alarm or a log event says in a column of the alarms.
-fn cell(notification: &Notification, column: AlarmColumn) -> Option<Cell<'_>> {
-    match &notification.what {
-        What::Alarm { alarm, suppressed, .. } => alarm_cell(alarm, *suppressed, column),
-        What::Log { change } => {
-            let event = super::event(change)?;
-            let severity = super::event_severity(event);
-            match column {
-                AlarmColumn::Id => Some(Cell::Name("")),
-                AlarmColumn::Severity => {
-                    Some(Cell::Value(Value::Integer(severity.map_or(values::NO_SEVERITY, values::severity))))
-                }
-                AlarmColumn::Text => Some(Cell::Text(&event.text)),
-                AlarmColumn::EventTime => Some(Cell::Value(values::maybe_time(event.event_time))),
-                AlarmColumn::Producer => event.origin.producer.as_deref().map(Cell::Name),
-                AlarmColumn::Acknowledged | AlarmColumn::Shelved => Some(Cell::Value(values::truth(false))),
-                AlarmColumn::RaiseSeq => Some(Cell::Value(Value::Gauge32(0))),
-                AlarmColumn::RaisedAt | AlarmColumn::ChangedAt | AlarmColumn::ClearedAt => Some(Cell::Value(values::NO_TIME)),
-                _ => common(&event.key, &event.details, column),
-            }
+    fn cell(&self, column: AlarmColumn) -> Value {
+        match &self.notification.what {
+            What::Alarm { alarm, suppressed, .. } => Shown::new(alarm, *suppressed, Some(self.catalogue)).cell(column),
+            What::Log { change } => match &change.subject {
+                Subject::Event { event, catalogued, .. } => event_cell(event, *catalogued, Some(self.catalogue), column),
+                _ => empty(column),
+            },
+            What::Digest(_) | What::Gap(_) | What::Heartbeat { .. } => empty(column),
         }
-        What::Digest(_) | What::Gap(_) | What::Heartbeat { .. } => None,
-    }
-}
-
-fn alarm_cell(alarm: &Alarm, suppressed: bool, column: AlarmColumn) -> Option<Cell<'_>> {
-    use AlarmColumn as A;
-    let time = |time| Some(Cell::Value(values::maybe_time(time)));
-    let truth = |is| Some(Cell::Value(values::truth(is)));
-    let gauge = |number| Some(Cell::Value(values::gauge(number)));
-    match column {
-        A::Id => Some(Cell::Value(string(alarm.id.to_string()))),
-        A::Severity => Some(Cell::Value(Value::Integer(values::severity(alarm.severity)))),
-        A::Text => Some(Cell::Text(&alarm.text)),
-        A::FirstRaisedAt => time(Some(alarm.first_raised_at)),
-        A::RaisedAt => time(Some(alarm.raised_at)),
-        A::ChangedAt => time(Some(alarm.changed_at)),
-        A::EventTime => time(alarm.event_time),
-        A::ClearedAt => time(alarm.cleared.as_ref().map(|cleared| cleared.at)),
-        A::ClearedBy => Some(Cell::Value(Value::Integer(values::cleared_by(alarm.cleared.as_ref().map(|cleared| cleared.by))))),
-        A::Acknowledged => truth(alarm.acknowledged.is_some()),
-        A::AcknowledgedBy => alarm.acknowledged.as_ref().map(|mark| Cell::Name(&mark.by)),
-        A::AcknowledgedAt => time(alarm.acknowledged.as_ref().map(|mark| mark.at)),
-        A::AcknowledgedNote => alarm.acknowledged.as_ref().and_then(|mark| mark.note.as_deref()).map(Cell::Text),
-        A::AssignedTo => alarm.assigned.as_ref().map(|assigned| Cell::Name(&assigned.to)),
-        A::AssignedBy => alarm.assigned.as_ref().map(|assigned| Cell::Name(&assigned.by)),
-        A::AssignedAt => time(alarm.assigned.as_ref().map(|assigned| assigned.at)),
-        A::Shelved => truth(alarm.shelved.is_some()),
-        A::ShelvedUntil => time(alarm.shelved.as_ref().map(|shelved| shelved.until)),
-        A::ShelvedBy => alarm.shelved.as_ref().map(|shelved| Cell::Name(&shelved.by)),
-        A::ShelvedReason => alarm.shelved.as_ref().map(|shelved| Cell::Text(&shelved.reason)),
-        A::Suppressed => truth(suppressed),
-        A::Stale => truth(alarm.stale.is_some()),
-        A::StaleSince => time(alarm.stale.as_ref().map(|stale| stale.since)),
-        A::Count => gauge(alarm.count),
-        A::RaiseSeq => gauge(alarm.raise_seq.into()),
-        A::LastReportedAt => time(Some(alarm.last_reported_at)),
-        A::Producer => alarm.producer.as_deref().map(Cell::Name),
-        A::Catalogued => truth(alarm.catalogued),
-        A::Notes => gauge(alarm.notes.len() as u64),
-        A::LastNote => alarm.notes.last().map(|note| Cell::Text(&note.text)),
-        A::ChangeEpoch => Some(Cell::Value(Value::Counter64(alarm.last_change.epoch.0))),
-        A::ChangeSeq => Some(Cell::Value(Value::Counter64(alarm.last_change.seq.0))),
-        _ => common(&alarm.key, &alarm.details, column),
-    }
-}
-
-/// What alarms and log events have in common.
-fn common<'a>(key: &'a AlarmKey, details: &'a Details, column: AlarmColumn) -> Option<Cell<'a>> {
-    use AlarmColumn as A;
-    match column {
-        A::Site => Some(Cell::Name(&key.site)),
-        A::Resource => Some(Cell::Name(key.resource.as_str())),
-        A::Type => Some(Cell::Name(&key.alarm_type)),
-        A::Qualifier => Some(Cell::Name(&key.qualifier)),
-        A::EventType => Some(Cell::Value(Value::Integer(values::event_type(details.event_type)))),
-        A::ProbableCause => Some(Cell::Name(details.probable_cause.as_deref().unwrap_or_default())),
-        A::RepairAction => Some(Cell::Text(details.repair_action.as_deref().unwrap_or_default())),
-        A::ServiceAffecting => Some(Cell::Value(values::maybe_truth(details.service_affecting))),
-        _ => None,
     }
 }
 
@@ -214,7 +121,7 @@ fn delivery(notification: &Notification, object: DeliveryObject) -> Value {
         D::Change => Value::Integer(values::change_kind(change.map(|change| change.kind))),
         D::ChangeAt => values::maybe_time(change.map(|change| change.at)),
         D::Actor => string(change.and_then(|change| change.actor.as_deref()).unwrap_or_default()),
-        D::Note => string(change.and_then(|change| change.note.as_deref()).unwrap_or_default()),
+        D::Note => values::maybe_text(change.and_then(|change| change.note.as_deref()), WORDS),
         D::PreviousSeverity => {
             Value::Integer(change.and_then(previous_severity).map_or(values::NO_SEVERITY, values::severity))
         }
@@ -252,13 +159,13 @@ fn in_digest(digest: &Digest, object: DeliveryObject) -> Value {
         D::DigestIndeterminate => of(Severity::Indeterminate),
         D::DigestFirstAt => values::maybe_time(digest.first_at),
         D::DigestLastAt => values::maybe_time(digest.last_at),
-        _ => string(""),
+        _ => string(values::cut(&named(digest), WORDS)),
     }
 }
 
 /// The alarms that a digest names, one a line.
 fn named(digest: &Digest) -> String {
-    let line = |alarm: &klaxon_schemas::notify::DigestAlarm| {
+    let line = |alarm: &DigestAlarm| {
         format!(
             "{} {} {} {} {} {} {}",
             alarm.raised_at, alarm.cleared_at, alarm.severity, alarm.alarm_type, alarm.site, alarm.resource, alarm.text

@@ -11,7 +11,7 @@ use klaxon_schemas::severity::Severity;
 use klaxon_snmp::{Oid, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::draft::{Draft, string};
+use super::draft::{Draft, cut, string};
 use super::klaxon::resource_oid;
 use crate::agent::oids::{AlarmColumn, DeliveryObject, Root};
 use crate::agent::values;
@@ -27,6 +27,8 @@ const ACTIVE_ENTRY: &[u32] = &[1, 3, 6, 1, 2, 1, 118, 1, 2, 2, 1];
 const RESOURCE_ID: u32 = 10;
 /// alarmActiveDescription
 const DESCRIPTION: u32 = 11;
+/// The longest SnmpAdminString (RFC 3411 section 5).
+const DESCRIPTION_BYTES_MAX: usize = 255;
 /// alarmActiveModelPointer
 const MODEL_POINTER: u32 = 13;
 /// alarmModelNotificationId, the first column that can be read of what alarmActiveModelPointer points to.
@@ -71,7 +73,7 @@ pub(super) fn draft(root: &Root, index: u32, notification: &Notification) -> Opt
     let model = [MODEL_NOTIFICATION_ID, &[0, model_index(&alarm.key.alarm_type), model_state]].concat();
     draft.put(active(MODEL_POINTER), Value::Oid(Oid::new(&model)));
     draft.put(active(RESOURCE_ID), Value::Oid(resource_oid(root, index)));
-    draft.put_text(active(DESCRIPTION), &alarm.text, 255);
+    draft.put_text(active(DESCRIPTION), string(cut(&alarm.text, DESCRIPTION_BYTES_MAX)));
     let extra = [
         (root.alarm(AlarmColumn::Id, index), string(alarm.id.to_string())),
         (root.alarm(AlarmColumn::Severity, index), Value::Integer(values::severity(alarm.severity))),

@@ -14,7 +14,7 @@ use klaxon_schemas::time::Timestamp;
 use klaxon_snmp::{Oid, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::draft::{Draft, string};
+use super::draft::{Draft, cut, string};
 use super::rfc3877::{State, state};
 use crate::agent::{causes, values};
 use crate::notify::{Notification, What};
@@ -178,10 +178,10 @@ impl Wrs {
             draft.put(column(UUID), string(&said.uuid));
         }
         draft.put(column(ALARM_ID), string(&said.alarm_id));
-        draft.put_name(column(ENTITY), &said.entity, ENTITY_BYTES_MAX);
+        draft.put_name(column(ENTITY), string(cut(&said.entity, ENTITY_BYTES_MAX)));
         draft.put(column(TIME), if is_as_starlingx { string(time_as_text(said.time)) } else { values::date_and_time(said.time) });
         if said.number == CLEAR {
-            draft.put_text(column(TEXT), &said.text, TEXT_BYTES_MAX);
+            draft.put_text(column(TEXT), string(cut(&said.text, TEXT_BYTES_MAX)));
             return draft;
         }
         let details = said.details;
@@ -189,10 +189,10 @@ impl Wrs {
         let cause = causes::wrs(details.probable_cause.as_deref().filter(|_| !is_blank));
         let affecting = details.service_affecting == Some(true) && !is_blank;
         draft.put(column(SEVERITY), Value::Integer(said.severity));
-        draft.put_text(column(TEXT), &said.text, TEXT_BYTES_MAX);
+        draft.put_text(column(TEXT), string(cut(&said.text, TEXT_BYTES_MAX)));
         draft.put(column(EVENT_TYPE), Value::Integer(event_type(details.event_type)));
         draft.put(column(PROBABLE_CAUSE), Value::Integer(cause));
-        draft.put_text(column(REPAIR_ACTION), details.repair_action.as_deref().unwrap_or_default(), TEXT_BYTES_MAX);
+        draft.put_text(column(REPAIR_ACTION), string(cut(details.repair_action.as_deref().unwrap_or_default(), TEXT_BYTES_MAX)));
         draft.put(column(SERVICE_AFFECTING), Value::Integer(affecting.into()));
         // Whatever Klaxon knows can be suppressed.
         draft.put(column(SUPPRESSION_ALLOWED), Value::Integer(1));
