@@ -2,6 +2,7 @@
 //! `klaxon.default.toml` holds every key with its comment and is the reference; tests keep it true.
 
 mod collect;
+mod receivers;
 mod snmp;
 mod traps;
 mod units;
@@ -16,6 +17,7 @@ use klaxon_schemas::state::Settings;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use collect::CollectSection;
+pub use receivers::{ReceiverForm, ReceiversSection};
 pub use snmp::SnmpConfig;
 pub use traps::TrapsConfig;
 pub use units::{Size, Span};
@@ -29,7 +31,8 @@ const BATCH_EVENTS_LIMIT: usize = 4096;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Keys, or sections with a final dot, that may change while the node runs.
-const RELOADABLE: [&str; 5] = ["collect.", "engine.", "log.level", "store.history_max_bytes", "store.history_max_age"];
+const RELOADABLE: [&str; 6] =
+    ["collect.", "engine.", "log.level", "receivers.", "store.history_max_bytes", "store.history_max_age"];
 
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -49,6 +52,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// What looks at this machine.
     pub collect: CollectSection,
+    /// Who is told.
+    pub receivers: ReceiversSection,
     /// What it says of itself.
     pub log: LogConfig,
 }
@@ -470,6 +475,7 @@ impl Config {
             .or_else(|| self.snmp.users().err())
             .or_else(|| self.collect.host().err())
             .or_else(|| self.collect.build().err())
+            .or_else(|| self.receivers.build().err())
     }
 
     fn own_mistake(&self) -> Option<(&'static str, String)> {
