@@ -13,10 +13,13 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use klaxon_api::agent::indexes::Indexes;
 use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
+use klaxon_api::notify::{Receivers, SinkBuilder, SinkTools};
 use klaxon_ingest::collect::Collectors;
 use klaxon_ingest::trap::{self, TrapCounts, TrapDoors, TrapReceiver};
 use klaxon_schemas::catalogue::Catalogue;
+use klaxon_snmp::Engine;
 use klaxon_store::door::Door;
 use klaxon_store::publish::{self, Publisher};
 use klaxon_store::{OpenReport, Store};
@@ -135,7 +138,10 @@ impl Node {
             Some(traps) => (vec![collect, trap_doors.traps.clone()], Some(traps.counts())),
             None => (vec![collect], None),
         };
-        let api = self.api(others, counts, Box::new(move || board.show()))?;
+        let tools = self.sink_tools();
+        let build: SinkBuilder = Box::new(move |one| one.sink.build(&tools));
+        let receivers = Receivers::new(self.door("node"), self.config.node.site.clone(), build);
+        let api = self.api(others, counts, Box::new(move || board.show()), receivers.clone())?;
         let mut doors = JoinSet::<anyhow::Result<()>>::new();
         let (tcp, unix) = (serve_tcp(tcp, api.clone()), serve_unix(unix, api.clone()));
         doors.spawn(async { Ok(tcp.await?) });
@@ -159,15 +165,38 @@ impl Node {
         tracing::info!(site = %self.config.node.site, epoch = %self.store.epoch(), "the node is ready");
         say(&greeting(&self.config, listen, &socket, traps_listen));
         collectors.apply(&self.config.collect.build().map_err(contradiction)?).await;
-        let outcome = self.watch(signals, &mut doors, &mut collectors).await;
+        receivers.apply(self.config.receivers().map_err(contradiction)?).await;
+        let outcome = self.watch(signals, &mut doors, &mut collectors, &receivers).await;
         notify(&[NotifyState::Stopping]);
         tracing::info!("the node stops");
         self.stop.cancel();
         while doors.join_next().await.is_some() {}
         collectors.stop().await;
+        receivers.stop().await;
         self.publisher.close();
         let _ = std::fs::remove_file(&socket);
         outcome
+    }
+
+    /// What receivers are told with. A node whose SNMP engine cannot be kept goes on; only who is told by SNMP is not.
+    fn sink_tools(&self) -> SinkTools {
+        let dir = &self.config.store.dir;
+        let engine = match Engine::start(dir) {
+            Ok(engine) => Some(engine),
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::error!(error, "there is no SNMP engine; nobody is told by SNMP");
+                None
+            }
+        };
+        let mut alarms: Vec<_> = self.store.read().alarms().map(|alarm| (alarm.first_raised_at, alarm.id)).collect();
+        alarms.sort_unstable();
+        let (indexes, lost) = Indexes::load(dir, alarms.into_iter().map(|(_, id)| id));
+        if let Some(error) = lost {
+            let error = format!("{:#}", anyhow::Error::new(error));
+            tracing::warn!(error, "rows of SNMP's tables may have other numbers than before");
+        }
+        SinkTools { engine, catalogue: Arc::new(Catalogue::built_in()), indexes: Arc::new(indexes) }
     }
 
     fn door(&self, name: &str) -> Door {
@@ -179,6 +208,7 @@ impl Node {
         other_doors: Vec<Door>,
         trap_counts: Option<Arc<TrapCounts>>,
         collectors: CollectorsShown,
+        receivers: Receivers,
     ) -> anyhow::Result<Api> {
         let status = Arc::clone(&self.status);
         let parts = ApiParts {
@@ -192,6 +222,7 @@ impl Node {
                 if let Some(counts) = &trap_counts {
                     trap_metrics(counts, text);
                 }
+                receiver_metrics(&receivers, text);
             })),
         };
         Ok(Api::new(self.config.http_config(DRAIN), parts)?)
@@ -203,13 +234,14 @@ impl Node {
         mut signals: Signals,
         doors: &mut JoinSet<anyhow::Result<()>>,
         collectors: &mut Collectors,
+        receivers: &Receivers,
     ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return Ok(()),
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
-                Some(()) = signals.hang_up.recv() => self.reload(collectors).await,
+                Some(()) = signals.hang_up.recv() => self.reload(collectors, receivers).await,
                 () = tokio::time::sleep(SETTLE_WAIT), if collectors.is_unsettled() => collectors.settle().await,
                 Some(door) = doors.join_next() => {
                     door??;
@@ -220,9 +252,9 @@ impl Node {
     }
 
     /// Takes up the settings that can change while the node runs. A file that is wrong changes nothing.
-    async fn reload(&mut self, collectors: &mut Collectors) {
+    async fn reload(&mut self, collectors: &mut Collectors, receivers: &Receivers) {
         notify(&reloading());
-        match self.reloaded(collectors).await {
+        match self.reloaded(collectors, receivers).await {
             Ok(changed) if changed.is_empty() => tracing::info!("the settings are as they were"),
             Ok(changed) => tracing::info!(changed = %changed.join(", "), "new settings are in force"),
             Err(error) => tracing::error!(error = %format!("{error:#}"), "the new settings are refused; the old ones stay"),
@@ -230,7 +262,7 @@ impl Node {
         notify(&[NotifyState::Ready]);
     }
 
-    async fn reloaded(&mut self, collectors: &mut Collectors) -> anyhow::Result<Vec<String>> {
+    async fn reloaded(&mut self, collectors: &mut Collectors, receivers: &Receivers) -> anyhow::Result<Vec<String>> {
         let new = self.settings.load()?;
         let changes = Config::reloadable_from(&self.config, &new)?;
         self.log.set_level(new.log.level);
@@ -239,6 +271,7 @@ impl Node {
         let _ = self.control.send(Control::Retention(new.retention()));
         collectors.set_host(new.collect.host().map_err(contradiction)?);
         collectors.apply(&new.collect.build().map_err(contradiction)?).await;
+        receivers.apply(new.receivers().map_err(contradiction)?).await;
         self.config = new;
         Ok(changes.keys)
     }
@@ -319,5 +352,17 @@ fn trap_metrics(counts: &TrapCounts, text: &mut MetricsText) {
             family = metric.name;
         }
         text.sample(metric.name, metric.label.as_slice(), metric.value);
+    }
+}
+
+fn receiver_metrics(receivers: &Receivers, text: &mut MetricsText) {
+    let mut family = "";
+    for metric in receivers.metrics() {
+        if metric.name != family {
+            let kind = if metric.is_counter { MetricKind::Counter } else { MetricKind::Gauge };
+            text.family(metric.name, kind, metric.help);
+            family = metric.name;
+        }
+        text.sample(metric.name, &[("receiver", metric.receiver.as_str())], metric.value);
     }
 }

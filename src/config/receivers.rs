@@ -191,7 +191,9 @@ impl ReceiverSection {
         let no = |reason: &str| Err((String::new(), reason.to_owned()));
         match (&self.webhook, &self.snmp) {
             (Some(_), Some(_)) => no("is told by webhook and by snmp; that takes two receivers"),
-            (None, None) => no("says not how it is told: it needs `webhook = { url = \"https://…\" }` or `snmp = { address = \"…:162\" }`"),
+            (None, None) => {
+                no("says not how it is told: it needs `webhook = { url = \"https://…\" }` or `snmp = { address = \"…:162\" }`")
+            }
             (Some(webhook), None) => {
                 let webhook = webhook.build().map_err(|(key, reason)| (format!(".webhook.{key}"), reason))?;
                 Ok(SinkConfig::Webhook(Box::new(webhook)))

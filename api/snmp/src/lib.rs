@@ -15,6 +15,8 @@ pub use agent::{
 };
 pub use engine::{Engine, EngineError};
 pub use notification::{Inform, Notification, Unreadable, Version, decode};
-pub use originator::{Credentials, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, OriginateError, Originator, OriginatorConfig, Outgoing};
+pub use originator::{
+    Credentials, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, OriginateError, Originator, OriginatorConfig, Outgoing,
+};
 pub use user::{AuthProtocol, Level, NAME_BYTES_MAX, PASSWORD_BYTES_MIN, PrivProtocol, Secret, User, UserError};
 pub use value::{Oid, OidError, Value, Varbind};

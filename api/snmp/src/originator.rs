@@ -162,12 +162,7 @@ impl Originator {
     }
 
     /// What came of an exchange that began at `begun`; after a failure the session is over, unless others are answered.
-    async fn judge(
-        &self,
-        session: &Session,
-        begun: Instant,
-        result: Result<(), Box<WireError>>,
-    ) -> Result<(), OriginateError> {
+    async fn judge(&self, session: &Session, begun: Instant, result: Result<(), Box<WireError>>) -> Result<(), OriginateError> {
         let Err(error) = result else { return Ok(()) };
         let error = self.explain(&error);
         let is_over = match error {
@@ -194,13 +189,16 @@ impl Originator {
             WireError::OutboundMessageTooLarge { size, limit } => OriginateError::TooLarge { bytes: *size, max: *limit },
             WireError::Snmp { status, .. } => OriginateError::Refused(status.to_string()),
             WireError::InvalidMessage(reason) | WireError::InvalidOid(reason) => OriginateError::Unfit(reason.to_string()),
-            WireError::Network { source, .. } => OriginateError::Failed(format!("cannot send to {}: {source}", self.config.target)),
+            WireError::Network { source, .. } => {
+                OriginateError::Failed(format!("cannot send to {}: {source}", self.config.target))
+            }
             WireError::Report { status, .. } => {
                 OriginateError::Failed(format!("{} answers with a report: {status}", self.config.target))
             }
-            WireError::Auth { .. } => {
-                OriginateError::Failed(format!("what {} answers is not authentic or out of its time window", self.config.target))
-            }
+            WireError::Auth { .. } => OriginateError::Failed(format!(
+                "what {} answers is not authentic or out of its time window",
+                self.config.target
+            )),
             other => OriginateError::Failed(other.to_string()),
         }
     }
@@ -298,7 +296,8 @@ fn wire_varbind(varbind: &Varbind) -> Result<VarBind, OriginateError> {
 /// one of snmpTrapAddress.0, or `own`.
 fn to_v1(notification: &Outgoing, own: Ipv4Addr, up_time: u32) -> Result<TrapV1Notification, OriginateError> {
     let unfit = |reason: &str| OriginateError::Unfit(format!("{} as a trap of v1: {reason}", notification.trap_oid));
-    let value_of = |oid: &[u32]| notification.varbinds.iter().find(|varbind| varbind.oid.arcs() == oid).map(|varbind| &varbind.value);
+    let value_of =
+        |oid: &[u32]| notification.varbinds.iter().find(|varbind| varbind.oid.arcs() == oid).map(|varbind| &varbind.value);
     let arcs = notification.trap_oid.arcs();
     let (generic, specific, enterprise) = match arcs {
         [traps @ .., number @ 1..=6] if traps == SNMP_TRAPS => {

@@ -195,11 +195,8 @@ async fn a_receiver_that_became_another_is_found() {
     let dir = tempfile::tempdir().expect("can be made");
     let engine = engine(&dir);
     let first = noc_setup(Setup::new(&dir.path().join("first"), HERE));
-    let short = OriginatorConfig {
-        timeout: Duration::from_millis(500),
-        retries: 1,
-        ..config(first.target(), Credentials::V3(noc()))
-    };
+    let short =
+        OriginatorConfig { timeout: Duration::from_millis(500), retries: 1, ..config(first.target(), Credentials::V3(noc())) };
     let originator = Originator::new(short, engine);
     assert_eq!(originator.inform(&outgoing()).await, Ok(()));
     // Many at a time.

@@ -100,7 +100,9 @@ impl<'a> Shown<'a> {
             C::Producer => maybe_text(alarm.producer.as_ref().map(Producer::as_str), NAME),
             C::Catalogued => truth(alarm.catalogued),
             C::Notes => gauge(alarm.notes.len() as u64),
-            C::LastNote => alarm.notes.last().map_or_else(|| text("", 0), |note| text(&format!("{}: {}", note.by, note.text), WORDS)),
+            C::LastNote => {
+                alarm.notes.last().map_or_else(|| text("", 0), |note| text(&format!("{}: {}", note.by, note.text), WORDS))
+            }
             C::ChangeEpoch => Value::Counter64(alarm.last_change.epoch.0),
             C::ChangeSeq => Value::Counter64(alarm.last_change.seq.0),
             C::Attributes => attributes(&alarm.details),

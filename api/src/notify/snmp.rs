@@ -185,9 +185,9 @@ impl SnmpSink {
                 Err(error @ (OriginateError::Unanswered(_) | OriginateError::Failed(_))) => {
                     return Err(SendError::Unreachable(error.to_string()));
                 }
-                Err(
-                    error @ (OriginateError::TooLarge { .. } | OriginateError::Refused(_) | OriginateError::Unfit(_)),
-                ) => return Err(SendError::Refused(error.to_string())),
+                Err(error @ (OriginateError::TooLarge { .. } | OriginateError::Refused(_) | OriginateError::Unfit(_))) => {
+                    return Err(SendError::Refused(error.to_string()));
+                }
             }
         }
     }
@@ -218,10 +218,7 @@ impl SnmpSink {
             },
         };
         if let Some(address) = address {
-            draft.insert_required(Varbind {
-                oid: klaxon_snmp::Oid::new(SNMP_TRAP_ADDRESS),
-                value: Value::IpAddress(address),
-            });
+            draft.insert_required(Varbind { oid: klaxon_snmp::Oid::new(SNMP_TRAP_ADDRESS), value: Value::IpAddress(address) });
         }
         Ok(())
     }

@@ -122,9 +122,7 @@ fn delivery(notification: &Notification, object: DeliveryObject) -> Value {
         D::ChangeAt => values::maybe_time(change.map(|change| change.at)),
         D::Actor => string(change.and_then(|change| change.actor.as_deref()).unwrap_or_default()),
         D::Note => values::maybe_text(change.and_then(|change| change.note.as_deref()), WORDS),
-        D::PreviousSeverity => {
-            Value::Integer(change.and_then(previous_severity).map_or(values::NO_SEVERITY, values::severity))
-        }
+        D::PreviousSeverity => Value::Integer(change.and_then(previous_severity).map_or(values::NO_SEVERITY, values::severity)),
         // The change's own place is in klaxonAlarmChangeEpoch and klaxonAlarmChangeSeq; the journal's is not known here.
         D::Position => Value::Counter64(0),
         _ => match &notification.what {

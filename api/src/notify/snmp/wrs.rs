@@ -131,7 +131,8 @@ impl Wrs {
         let (alarm_id, text) = names(catalogue, &event.key, &event.text);
         Some(Said {
             number: MESSAGE,
-            uuid: uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, format!("{} {:?}", change.site, change.number).as_bytes()).to_string(),
+            uuid: uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, format!("{} {:?}", change.site, change.number).as_bytes())
+                .to_string(),
             alarm_id,
             entity: self.entity(&event.key),
             time: event.event_time.unwrap_or(change.at),
@@ -152,7 +153,12 @@ impl Wrs {
 
     fn of_gap<'a>(&self, receiver: &Follower, gap: &Gap, details: &'a Details) -> Said<'a> {
         let changes = gap.changes.map_or("Changes".to_owned(), |changes| format!("{changes} changes"));
-        self.of_delivery(receiver, None, format!("{changes} were lost to this receiver. The alarms that stand follow."), details)
+        self.of_delivery(
+            receiver,
+            None,
+            format!("{changes} were lost to this receiver. The alarms that stand follow."),
+            details,
+        )
     }
 
     fn of_delivery<'a>(&self, receiver: &Follower, at: Option<Timestamp>, text: String, details: &'a Details) -> Said<'a> {
@@ -179,7 +185,10 @@ impl Wrs {
         }
         draft.put(column(ALARM_ID), string(&said.alarm_id));
         draft.put_name(column(ENTITY), string(cut(&said.entity, ENTITY_BYTES_MAX)));
-        draft.put(column(TIME), if is_as_starlingx { string(time_as_text(said.time)) } else { values::date_and_time(said.time) });
+        draft.put(
+            column(TIME),
+            if is_as_starlingx { string(time_as_text(said.time)) } else { values::date_and_time(said.time) },
+        );
         if said.number == CLEAR {
             draft.put_text(column(TEXT), string(cut(&said.text, TEXT_BYTES_MAX)));
             return draft;
@@ -192,7 +201,8 @@ impl Wrs {
         draft.put_text(column(TEXT), string(cut(&said.text, TEXT_BYTES_MAX)));
         draft.put(column(EVENT_TYPE), Value::Integer(event_type(details.event_type)));
         draft.put(column(PROBABLE_CAUSE), Value::Integer(cause));
-        draft.put_text(column(REPAIR_ACTION), string(cut(details.repair_action.as_deref().unwrap_or_default(), TEXT_BYTES_MAX)));
+        draft
+            .put_text(column(REPAIR_ACTION), string(cut(details.repair_action.as_deref().unwrap_or_default(), TEXT_BYTES_MAX)));
         draft.put(column(SERVICE_AFFECTING), Value::Integer(affecting.into()));
         // Whatever Klaxon knows can be suppressed.
         draft.put(column(SUPPRESSION_ALLOWED), Value::Integer(1));
