@@ -255,3 +255,33 @@ async fn what_cannot_be_reached_says_why() {
     assert!(error.to_string().starts_with("cannot send to 127.0.0.1:162 from 192.0.2.1: "), "{error}");
     assert_eq!(to("127.0.0.1:162", Some("127.0.0.9")).own_address().await, Ok("127.0.0.9".parse().expect("an address")));
 }
+
+/// A manager that answers each inform with this error-status.
+fn refusing(status: u8) -> std::net::SocketAddr {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    let address = socket.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        let mut bytes = [0; 2000];
+        while let Ok((length, from)) = socket.recv_from(&mut bytes) {
+            let message = &mut bytes[..length];
+            let pdu = message.iter().position(|byte| *byte == 0xa6).expect("is an inform");
+            message[pdu] = 0xa2;
+            // request-id, then error-status, each an INTEGER.
+            let integers = pdu + if message[pdu + 1] < 0x80 { 2 } else { 2 + usize::from(message[pdu + 1] & 0x7f) };
+            let error_status = integers + 2 + usize::from(message[integers + 1]);
+            assert_eq!(message[error_status..error_status + 3], [2, 1, 0]);
+            message[error_status + 2] = status;
+            socket.send_to(message, from).expect("can be sent");
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_status_is_a_refusal() {
+    let dir = tempfile::tempdir().expect("can be made");
+    let target = refusing(16).to_string();
+    let originator = Originator::new(config(target, Credentials::V2c(public())), engine(&dir));
+    let error = originator.inform(&outgoing()).await.expect_err("is refused");
+    assert!(matches!(&error, OriginateError::Refused(status) if status.contains("authorization")), "{error}");
+}
