@@ -11,8 +11,7 @@ use trapd::{Logged, Setup, Trapd};
 const ROOT: &str = "1.3.6.1.4.1.8072.9999.9999.7780";
 const HERE: &str = "80001f8804aaaaaa";
 const ELSEWHERE: &str = "80001f8804bbbbbb";
-const USER: &str =
-    "[snmp.users.noc]\nauth = \"sha256\"\nauth_password = \"auth-password\"\nprivacy = \"aes256\"\nprivacy_password = \"priv-password\"\n";
+const USER: &str = "[snmp.users.noc]\nauth = \"sha256\"\nauth_password = \"auth-password\"\nprivacy = \"aes256\"\nprivacy_password = \"priv-password\"\n";
 const TRAP_ADDRESS: &str = "1.3.6.1.6.3.18.1.3.0";
 
 /// A snmptrapd that knows the user.
@@ -60,7 +59,11 @@ fn delivery(number: u32) -> String {
 /// DateAndTime of a time of the API, which is in UTC.
 fn octets(time: &Value) -> Vec<u8> {
     let text = time.as_str().expect("a time");
-    let numbers: Vec<u16> = text.split(['-', 'T', ':', '.', 'Z']).map(|part| part.get(..4.min(part.len())).unwrap_or("")).map(|part| part.parse().unwrap_or(0)).collect();
+    let numbers: Vec<u16> = text
+        .split(['-', 'T', ':', '.', 'Z'])
+        .map(|part| part.get(..4.min(part.len())).unwrap_or(""))
+        .map(|part| part.parse().unwrap_or(0))
+        .collect();
     let tenth = text.split_once('.').map_or(0, |(_, rest)| rest.as_bytes()[0] - b'0');
     let mut octets = numbers[0].to_be_bytes().to_vec();
     octets.extend(numbers[1..6].iter().map(|number| *number as u8));
@@ -186,10 +189,8 @@ fn a_severity_filter_leaves_nobody_with_an_alarm_that_is_gone() {
     let id = alarm(&node, "host=b")["id"].as_str().expect("a text").to_owned();
     node.cli_ok(&["alarms", "shelve", &id, "--for", "1h", "--reason", "known"]);
     let told = noc.wait_for(8);
-    let states: Vec<(&str, &str)> = told
-        .iter()
-        .map(|one| (one.trap_oid(), one.oid(&one.varbinds[2].0).rsplit('.').next().expect("has arcs")))
-        .collect();
+    let states: Vec<(&str, &str)> =
+        told.iter().map(|one| (one.trap_oid(), one.oid(&one.varbinds[2].0).rsplit('.').next().expect("has arcs"))).collect();
     let (active, over) = ("1.3.6.1.2.1.118.0.2", "1.3.6.1.2.1.118.0.3");
     assert_eq!(
         states,
@@ -216,7 +217,6 @@ fn who_was_away_and_came_back_as_another_misses_nothing() {
             node.send(&if round % 2 == 0 { clear(&resource) } else { raise(&resource, "minor", &format!("round {round}")) });
         }
     }
-    let changes: u64 = node.json("/status")["last_change"]["seq"].as_u64().unwrap_or(0);
     let second = Setup { port, ..trapd(scratch.path(), "second", ELSEWHERE) }.start();
     // All of the first round but one clear what was not there.
     let count = alarms * (rounds - 1) + 1;
@@ -224,7 +224,7 @@ fn who_was_away_and_came_back_as_another_misses_nothing() {
     let mut numbers: Vec<u64> = told.iter().map(|one| one.number(&delivery(3))).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    assert_eq!(numbers, (2..=count as u64 + 1).collect::<Vec<u64>>(), "{changes}");
+    assert_eq!(numbers, (2..=count as u64 + 1).collect::<Vec<u64>>());
     for number in 0..alarms {
         let row = row(&alarm(&node, &format!("host=h{number}")));
         let mut of_one: Vec<&Logged> = told.iter().filter(|one| one.has(&column(2, row))).collect();
@@ -244,7 +244,7 @@ fn what_is_too_long_is_cut_and_not_broken_up() {
     let [wide, narrow] = ["wide", "narrow"].map(|name| trapd(scratch.path(), name, HERE).start());
     let config = receiver("wide", &wide, "") + &receiver("narrow", &narrow, "datagram_bytes_max = 1000");
     let node = NodeSetup::new(&scratch.path().join("data")).config(&config).start();
-    let long = "Grünspan € ".repeat(300);
+    let long = "Grünspan € ".repeat(280);
     let mut event = raise("host=a", "major", &long);
     event["repair_action"] = long.clone().into();
     node.send(&event);

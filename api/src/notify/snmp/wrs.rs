@@ -4,7 +4,7 @@
 //! the groups 900 to 999 made of their name, and the name before their text. A qualifier is the last part of the entity.
 
 use klaxon_schemas::alarm::Alarm;
-use klaxon_schemas::catalogue::Catalogue;
+use klaxon_schemas::catalogue::{Catalogue, TypeEntry};
 use klaxon_schemas::change::Change;
 use klaxon_schemas::event::{AlarmKey, Details};
 use klaxon_schemas::names::Follower;
@@ -86,6 +86,8 @@ struct Said<'a> {
     severity: i32,
     text: String,
     details: &'a Details,
+    /// What the catalogue knows of its type, for what the report did not say.
+    entry: Option<&'a TypeEntry>,
 }
 
 impl Wrs {
@@ -104,7 +106,7 @@ impl Wrs {
         }
     }
 
-    fn of_alarm<'a>(&self, catalogue: &Catalogue, alarm: &'a Alarm, state: State, change: Option<&Change>) -> Said<'a> {
+    fn of_alarm<'a>(&self, catalogue: &'a Catalogue, alarm: &'a Alarm, state: State, change: Option<&Change>) -> Said<'a> {
         let number = match (state, alarm.severity) {
             (State::Clear, _) => CLEAR,
             (State::Active, Severity::Critical) => CRITICAL,
@@ -123,10 +125,11 @@ impl Wrs {
             severity: severity(alarm.severity),
             text,
             details: &alarm.details,
+            entry: catalogue.get(&alarm.key.alarm_type),
         }
     }
 
-    fn of_log<'a>(&self, catalogue: &Catalogue, change: &'a Change) -> Option<Said<'a>> {
+    fn of_log<'a>(&self, catalogue: &'a Catalogue, change: &'a Change) -> Option<Said<'a>> {
         let event = super::event(change)?;
         let (alarm_id, text) = names(catalogue, &event.key, &event.text);
         Some(Said {
@@ -139,6 +142,7 @@ impl Wrs {
             severity: super::event_severity(event).map_or(0, severity),
             text,
             details: &event.details,
+            entry: catalogue.get(&event.key.alarm_type),
         })
     }
 
@@ -172,6 +176,7 @@ impl Wrs {
             severity: severity(Severity::Warning),
             text,
             details,
+            entry: None,
         }
     }
 
@@ -195,14 +200,18 @@ impl Wrs {
         }
         let details = said.details;
         let is_blank = is_as_starlingx && said.number == MESSAGE;
-        let cause = causes::wrs(details.probable_cause.as_deref().filter(|_| !is_blank));
+        let cause = details.probable_cause.as_deref().or(said.entry.map(|entry| &*entry.probable_cause));
+        let cause = causes::wrs(cause.filter(|_| !is_blank));
+        let repair_action = details.repair_action.as_deref().or(said.entry.map(|entry| &*entry.repair_action));
         let affecting = details.service_affecting == Some(true) && !is_blank;
         draft.put(column(SEVERITY), Value::Integer(said.severity));
         draft.put_text(column(TEXT), string(cut(&said.text, TEXT_BYTES_MAX)));
-        draft.put(column(EVENT_TYPE), Value::Integer(event_type(details.event_type)));
+        draft.put(
+            column(EVENT_TYPE),
+            Value::Integer(event_type(details.event_type.or(said.entry.map(|entry| entry.event_type)))),
+        );
         draft.put(column(PROBABLE_CAUSE), Value::Integer(cause));
-        draft
-            .put_text(column(REPAIR_ACTION), string(cut(details.repair_action.as_deref().unwrap_or_default(), TEXT_BYTES_MAX)));
+        draft.put_text(column(REPAIR_ACTION), string(cut(repair_action.unwrap_or_default(), TEXT_BYTES_MAX)));
         draft.put(column(SERVICE_AFFECTING), Value::Integer(affecting.into()));
         // Whatever Klaxon knows can be suppressed.
         draft.put(column(SUPPRESSION_ALLOWED), Value::Integer(1));
