@@ -6,7 +6,8 @@
 //! * [`names`], [`resource`], [`severity`], [`time`], [`ids`]: the values,
 //! * [`event`], [`alarm`], [`action`], [`change`], [`entry`], [`state`]: what is made of them,
 //! * [`wire`]: the versioned JSON forms, the only ones that leave or outlive a process,
-//! * [`catalogue`]: the inventory of alarm types.
+//! * [`catalogue`]: the inventory of alarm types,
+//! * [`mib`]: what SNMP shows.
 
 pub mod action;
 pub mod alarm;
@@ -15,6 +16,7 @@ pub mod change;
 pub mod entry;
 pub mod event;
 pub mod ids;
+pub mod mib;
 pub mod names;
 pub mod resource;
 pub mod severity;

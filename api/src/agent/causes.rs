@@ -1,7 +1,7 @@
 //! X.733 probable causes as numbers: those of StarlingX's MIB and those that IANA gives (IANA-ITU-ALARM-TC-MIB, RFC 3877).
 
 /// `other` in IANAItuProbableCause: the word has no number.
-pub(super) const OTHER: i32 = 1024;
+pub(crate) const OTHER: i32 = 1024;
 
 /// The words, in the order of WrsAlarmProbableCause, which begins with 1, with the number in IANAItuProbableCause. Where that has
 /// two, it is the one of X.733.
@@ -83,13 +83,13 @@ const CAUSES: [(&str, i32); 74] = [
 ];
 
 /// The number that StarlingX gives the word; 0, not-applicable, if it knows no such.
-pub(super) fn wrs(cause: Option<&str>) -> i32 {
+pub(crate) fn wrs(cause: Option<&str>) -> i32 {
     let place = cause.and_then(|cause| CAUSES.iter().position(|(word, _)| *word == cause));
     place.map_or(0, |place| i32::try_from(place + 1).expect("is small"))
 }
 
 /// The number that IANA gives the word; [`OTHER`] if it knows no such.
-pub(super) fn iana(cause: Option<&str>) -> i32 {
+pub(crate) fn iana(cause: Option<&str>) -> i32 {
     CAUSES.iter().find(|(word, _)| Some(*word) == cause).map_or(OTHER, |(_, number)| *number)
 }
 

@@ -100,7 +100,9 @@ impl<'a> Shown<'a> {
             C::Producer => maybe_text(alarm.producer.as_ref().map(Producer::as_str), NAME),
             C::Catalogued => truth(alarm.catalogued),
             C::Notes => gauge(alarm.notes.len() as u64),
-            C::LastNote => alarm.notes.last().map_or_else(|| text("", 0), |note| text(&format!("{}: {}", note.by, note.text), WORDS)),
+            C::LastNote => {
+                alarm.notes.last().map_or_else(|| text("", 0), |note| text(&format!("{}: {}", note.by, note.text), WORDS))
+            }
             C::ChangeEpoch => Value::Counter64(alarm.last_change.epoch.0),
             C::ChangeSeq => Value::Counter64(alarm.last_change.seq.0),
             C::Attributes => attributes(&alarm.details),
@@ -150,10 +152,10 @@ pub(super) fn reported(report: Report) -> Option<Severity> {
 pub fn empty(column: AlarmColumn) -> Value {
     use AlarmColumn as C;
     match column {
-        C::Severity | C::EventType | C::ProbableCauseNumber | C::ClearedBy => Value::Integer(0),
+        C::Severity | C::EventType | C::ClearedBy => Value::Integer(0),
         C::ServiceAffecting => maybe_truth(None),
         C::Acknowledged | C::Shelved | C::Suppressed | C::Stale | C::Catalogued => truth(false),
-        C::Index | C::Count | C::RaiseSeq | C::Notes => Value::Gauge32(0),
+        C::Index | C::ProbableCauseNumber | C::Count | C::RaiseSeq | C::Notes => Value::Gauge32(0),
         C::ChangeEpoch | C::ChangeSeq => Value::Counter64(0),
         C::FirstRaisedAt
         | C::RaisedAt
@@ -245,7 +247,7 @@ fn id(id: uuid::Uuid) -> Value {
 }
 
 fn cause_number(cause: Option<&ProbableCause>) -> Value {
-    Value::Integer(cause.map_or(0, |cause| causes::iana(Some(cause))))
+    Value::Gauge32(cause.map_or(0, |cause| u32::try_from(causes::iana(Some(cause))).expect("is small")))
 }
 
 fn runbook(entry: Option<&TypeEntry>) -> Value {

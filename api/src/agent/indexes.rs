@@ -60,7 +60,9 @@ impl Indexes {
             }
         }
         let indexes = Self { path, kept: Mutex::new(kept) };
-        alarms.into_iter().for_each(|id| drop(indexes.hold(id)));
+        for id in alarms {
+            indexes.hold(id);
+        }
         (indexes, error)
     }
 

@@ -131,7 +131,7 @@ impl Key for TimeKey {
 
 /// The catalogue's types as alarm models (RFC 3877 section 3.1).
 #[derive(Debug, Default)]
-pub(super) struct Models {
+pub(crate) struct Models {
     /// Of which catalogue.
     pub(super) digest: Option<Digest>,
     /// By their number.
@@ -153,7 +153,7 @@ pub(super) struct Model {
 impl Models {
     /// Those of a catalogue. A type's number is of its name, so another catalogue does not change it; of two types that meet, the
     /// one whose name sorts first has it.
-    pub(super) fn of(catalogue: &Catalogue) -> Self {
+    pub(crate) fn of(catalogue: &Catalogue) -> Self {
         let mut taken = HashSet::from([UNKNOWN_MODEL]);
         let mut models = Self {
             digest: Some(catalogue.digest().clone()),
@@ -175,7 +175,7 @@ impl Models {
     }
 
     /// The number of the model of an alarm type, if the catalogue's entry for it is `entry`.
-    pub(super) fn number(&self, entry: Option<&TypeEntry>) -> u32 {
+    pub(crate) fn number(&self, entry: Option<&TypeEntry>) -> u32 {
         entry.and_then(|entry| self.numbers.get(&entry.id)).copied().unwrap_or(UNKNOWN_MODEL)
     }
 }

@@ -112,7 +112,10 @@ impl Tracker {
     pub(super) fn gather(&mut self) {
         if let Err(error) = self.gather_changes() {
             if !matches!(error, ReadError::Gap { .. }) {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the tables cannot follow the changes; they are made anew");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the tables cannot follow the changes; they are made anew"
+                );
             }
             self.resync();
         }
@@ -202,7 +205,7 @@ impl Tracker {
 
     /// Whether there is something to publish.
     pub(super) fn is_stirred(&self) -> bool {
-        self.is_stirred || !self.dirty.is_empty()
+        self.is_stirred || !self.dirty.is_empty() || self.next.position < self.gathered
     }
 
     /// Takes what changed from the state, and publishes.
@@ -240,8 +243,14 @@ impl Tracker {
         self.model();
         // What is gone has no alarm here.
         let here: HashSet<AlarmId> = alarms.iter().map(|alarm| alarm.id).collect();
-        let gone: Vec<AlarmId> =
-            self.next.active.iter().map(|(_, row)| row.alarm.id).chain(self.dirty.drain()).filter(|id| !here.contains(id)).collect();
+        let gone: Vec<AlarmId> = self
+            .next
+            .active
+            .iter()
+            .map(|(_, row)| row.alarm.id)
+            .chain(self.dirty.drain())
+            .filter(|id| !here.contains(id))
+            .collect();
         gone.into_iter().for_each(|id| self.put(id, None));
         alarms.into_iter().for_each(|alarm| self.put(alarm.id, Some(alarm)));
         self.count(&counts);

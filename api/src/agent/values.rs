@@ -7,9 +7,9 @@ use klaxon_schemas::time::Timestamp;
 use klaxon_snmp::Value;
 
 /// How many octets DateAndTime has with its offset from UTC.
-pub(super) const DATE_AND_TIME: usize = 11;
+pub(crate) const DATE_AND_TIME: usize = 11;
 /// What RFC 3877 and we have for a time that there is none of.
-pub(super) const NO_TIME: Value = Value::OctetString(bytes::Bytes::new());
+pub(crate) const NO_TIME: Value = Value::OctetString(bytes::Bytes::new());
 
 const MICROS_A_DAY: i64 = 24 * 3600 * 1_000_000;
 /// The first and the last microsecond of what DateAndTime and [`Timestamp`] can both say: the years 0 to 9999.
@@ -31,7 +31,7 @@ pub fn text(text: &str, size: usize) -> Value {
 }
 
 /// A text that may be absent, and is empty then.
-pub(super) fn maybe_text(words: Option<&str>, size: usize) -> Value {
+pub(crate) fn maybe_text(words: Option<&str>, size: usize) -> Value {
     text(words.unwrap_or_default(), size)
 }
 
@@ -62,7 +62,7 @@ pub fn date_and_time(time: Timestamp) -> Value {
 }
 
 /// DateAndTime of `time`, or no octets if there is none.
-pub(super) fn maybe_time(time: Option<Timestamp>) -> Value {
+pub(crate) fn maybe_time(time: Option<Timestamp>) -> Value {
     time.map_or(NO_TIME, date_and_time)
 }
 
@@ -72,12 +72,12 @@ pub fn truth(is: bool) -> Value {
 }
 
 /// KlaxonTruth: TruthValue, with unknown(3).
-pub(super) fn maybe_truth(is: Option<bool>) -> Value {
+pub(crate) fn maybe_truth(is: Option<bool>) -> Value {
     is.map_or(Value::Integer(3), truth)
 }
 
 /// A count as Gauge32, which stays at the highest it can say.
-pub(super) fn gauge(count: u64) -> Value {
+pub(crate) fn gauge(count: u64) -> Value {
     Value::Gauge32(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
@@ -95,7 +95,7 @@ pub fn severity(severity: Severity) -> i32 {
 /// KlaxonSeverity of what has none.
 pub const NO_SEVERITY: i32 = 0;
 /// ItuPerceivedSeverity of what is over.
-pub(super) const CLEARED: i32 = 1;
+pub(crate) const CLEARED: i32 = 1;
 
 /// KlaxonEventType, IANAItuEventType; 0 is for what has none.
 pub fn event_type(event_type: Option<EventType>) -> i32 {
@@ -116,7 +116,7 @@ pub fn event_type(event_type: Option<EventType>) -> i32 {
 }
 
 /// klaxonAlarmClearedBy; 0 is for what stands.
-pub(super) fn cleared_by(by: Option<ClearedBy>) -> i32 {
+pub(crate) fn cleared_by(by: Option<ClearedBy>) -> i32 {
     match by {
         None => 0,
         Some(ClearedBy::Report) => 1,
