@@ -15,8 +15,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
 use klaxon_ingest::collect::Collectors;
+use klaxon_ingest::own::OwnAlarm;
 use klaxon_ingest::trap::{self, TrapCounts, TrapDoors, TrapReceiver};
 use klaxon_schemas::catalogue::Catalogue;
+use klaxon_snmp::{AgentCounts, EngineHome};
 use klaxon_store::door::Door;
 use klaxon_store::publish::{self, Publisher};
 use klaxon_store::{OpenReport, Store};
@@ -26,7 +28,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::run::{Settings, greeting};
+use crate::agent::{AGENT_UNAVAILABLE, AgentControl, AgentPart};
+use crate::cli::run::{Listening, Settings, greeting};
 use crate::config::Config;
 use crate::follow::{Control, Follow, FollowError, FollowStatus, Parts};
 use crate::log::LogHandle;
@@ -57,7 +60,8 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     let follow = Follow::start(parts, config.engine.settings(), Arc::new(Catalogue::built_in()))?;
     let stop = CancellationToken::new();
     let follow = spawn_follow(follow, &stop)?;
-    let node = Node { config, settings, log, store, publisher, control, status, stop };
+    let snmp = Arc::new(EngineHome::new(&config.store.dir));
+    let node = Node { config, settings, log, store, publisher, control, status, snmp, stop };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("klaxon").build()?;
     let served = runtime.block_on(node.serve());
     // Whatever still runs holds a publisher; with the last one gone the loop ends.
@@ -114,6 +118,8 @@ struct Node {
     publisher: Publisher,
     control: mpsc::Sender<Control>,
     status: Arc<FollowStatus>,
+    /// Who the node is in SNMP: the same for the agent, for what receives and for what sends.
+    snmp: Arc<EngineHome>,
     stop: CancellationToken,
 }
 
@@ -127,20 +133,29 @@ impl Node {
         let traps = self.config.traps.build().map(TrapReceiver::new);
         let traps_listen = traps.as_ref().and_then(TrapReceiver::local_addr);
         let trap_doors = TrapDoors { traps: self.door("trap"), own: self.door("node") };
+        let plan = self.config.agent().map_err(contradiction)?;
+        let (agent, agent_control) = AgentPart::new(plan, Arc::clone(&self.snmp), Vec::new(), self.log.refusals()).await;
+        let agent_listen = agent.local_addr();
         let collect = self.door("collect");
         let host = self.config.collect.host().map_err(contradiction)?;
         let mut collectors = Collectors::new(collect.clone(), self.config.node.site.clone(), host);
         let board = collectors.board();
-        let (others, counts) = match &traps {
+        let (others, trap_counts) = match &traps {
             Some(traps) => (vec![collect, trap_doors.traps.clone()], Some(traps.counts())),
             None => (vec![collect], None),
         };
+        let counts = SnmpCounts { traps: trap_counts, agent: agent.counts() };
         let api = self.api(others, counts, Box::new(move || board.show()))?;
         let mut doors = JoinSet::<anyhow::Result<()>>::new();
         let (tcp, unix) = (serve_tcp(tcp, api.clone()), serve_unix(unix, api.clone()));
         doors.spawn(async { Ok(tcp.await?) });
         doors.spawn(async { Ok(unix.await?) });
         let (site, stop) = (self.config.node.site.clone(), self.stop.clone());
+        let answering = agent.run(OwnAlarm::new(self.door("node"), site.clone(), AGENT_UNAVAILABLE), stop.clone());
+        doors.spawn(async {
+            answering.await;
+            Ok(())
+        });
         if let Some(traps) = traps {
             let receiving = traps.run(trap_doors, site, stop);
             doors.spawn(async { Ok(receiving.await?) });
@@ -157,9 +172,10 @@ impl Node {
         drop(api);
         notify(&[NotifyState::Ready]);
         tracing::info!(site = %self.config.node.site, epoch = %self.store.epoch(), "the node is ready");
-        say(&greeting(&self.config, listen, &socket, traps_listen));
+        let listening = Listening { http: listen, socket: &socket, traps: traps_listen, agent: agent_listen };
+        say(&greeting(&self.config, &listening));
         collectors.apply(&self.config.collect.build().map_err(contradiction)?).await;
-        let outcome = self.watch(signals, &mut doors, &mut collectors).await;
+        let outcome = self.watch(signals, &mut doors, &mut collectors, &agent_control).await;
         notify(&[NotifyState::Stopping]);
         tracing::info!("the node stops");
         self.stop.cancel();
@@ -174,12 +190,7 @@ impl Node {
         Door::new(name.parse().expect("is a word"), self.publisher.clone(), self.store.clone())
     }
 
-    fn api(
-        &self,
-        other_doors: Vec<Door>,
-        trap_counts: Option<Arc<TrapCounts>>,
-        collectors: CollectorsShown,
-    ) -> anyhow::Result<Api> {
+    fn api(&self, other_doors: Vec<Door>, counts: SnmpCounts, collectors: CollectorsShown) -> anyhow::Result<Api> {
         let status = Arc::clone(&self.status);
         let parts = ApiParts {
             door: self.door("http"),
@@ -189,9 +200,7 @@ impl Node {
             collectors: Some(collectors),
             more_metrics: Some(Box::new(move |text| {
                 engine_metrics(&status, text);
-                if let Some(counts) = &trap_counts {
-                    trap_metrics(counts, text);
-                }
+                snmp_metrics(&counts, text);
             })),
         };
         Ok(Api::new(self.config.http_config(DRAIN), parts)?)
@@ -203,13 +212,14 @@ impl Node {
         mut signals: Signals,
         doors: &mut JoinSet<anyhow::Result<()>>,
         collectors: &mut Collectors,
+        agent: &AgentControl,
     ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return Ok(()),
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
-                Some(()) = signals.hang_up.recv() => self.reload(collectors).await,
+                Some(()) = signals.hang_up.recv() => self.reload(collectors, agent).await,
                 () = tokio::time::sleep(SETTLE_WAIT), if collectors.is_unsettled() => collectors.settle().await,
                 Some(door) = doors.join_next() => {
                     door??;
@@ -220,9 +230,9 @@ impl Node {
     }
 
     /// Takes up the settings that can change while the node runs. A file that is wrong changes nothing.
-    async fn reload(&mut self, collectors: &mut Collectors) {
+    async fn reload(&mut self, collectors: &mut Collectors, agent: &AgentControl) {
         notify(&reloading());
-        match self.reloaded(collectors).await {
+        match self.reloaded(collectors, agent).await {
             Ok(changed) if changed.is_empty() => tracing::info!("the settings are as they were"),
             Ok(changed) => tracing::info!(changed = %changed.join(", "), "new settings are in force"),
             Err(error) => tracing::error!(error = %format!("{error:#}"), "the new settings are refused; the old ones stay"),
@@ -230,9 +240,13 @@ impl Node {
         notify(&[NotifyState::Ready]);
     }
 
-    async fn reloaded(&mut self, collectors: &mut Collectors) -> anyhow::Result<Vec<String>> {
+    async fn reloaded(&mut self, collectors: &mut Collectors, agent: &AgentControl) -> anyhow::Result<Vec<String>> {
         let new = self.settings.load()?;
         let changes = Config::reloadable_from(&self.config, &new)?;
+        // Keys are costly.
+        let asked = new.clone();
+        let plan = tokio::task::spawn_blocking(move || asked.agent()).await?.map_err(contradiction)?;
+        agent.apply(plan);
         self.log.set_level(new.log.level);
         // The loop is gone only when the node stops.
         let _ = self.control.send(Control::Settings(new.engine.settings()));
@@ -310,14 +324,22 @@ fn engine_metrics(status: &FollowStatus, text: &mut MetricsText) {
     }
 }
 
-fn trap_metrics(counts: &TrapCounts, text: &mut MetricsText) {
+/// What the parts that speak SNMP count.
+struct SnmpCounts {
+    traps: Option<Arc<TrapCounts>>,
+    agent: Arc<AgentCounts>,
+}
+
+fn snmp_metrics(counts: &SnmpCounts, text: &mut MetricsText) {
+    let of_traps = counts.traps.iter().flat_map(|counts| counts.rows());
+    let of_traps = of_traps.map(|row| (row.name, row.help, row.is_counter, row.label, row.value));
+    let of_agent = counts.agent.rows().into_iter().map(|row| (row.name, row.help, row.is_counter, row.label, row.value));
     let mut family = "";
-    for metric in counts.rows() {
-        if metric.name != family {
-            let kind = if metric.is_counter { MetricKind::Counter } else { MetricKind::Gauge };
-            text.family(metric.name, kind, metric.help);
-            family = metric.name;
+    for (name, help, is_counter, label, value) in of_traps.chain(of_agent) {
+        if name != family {
+            text.family(name, if is_counter { MetricKind::Counter } else { MetricKind::Gauge }, help);
+            family = name;
         }
-        text.sample(metric.name, metric.label.as_slice(), metric.value);
+        text.sample(name, label.as_slice(), value);
     }
 }

@@ -436,9 +436,10 @@ impl Config {
         }
     }
 
-    /// As the SNMP agent takes it, if there is to be one; or the setting that is wrong, and why. Reads the files that hold secrets.
+    /// As the SNMP agent takes it, if there is to be one; or the setting that is wrong, and why. Reads the files that hold secrets, and
+    /// works out the users' keys.
     pub fn agent(&self) -> Result<Option<AgentPlan>, (String, String)> {
-        self.snmp.agent.build(&self.snmp, &self.snmp.users()?, &self.node.site)
+        self.snmp.agent.build(&self.snmp, &self.node.site)
     }
 
     /// Which settings change from `old` to `new`, if all of them may while the node runs.
@@ -474,7 +475,7 @@ impl Config {
     fn mistake(&self) -> Option<(String, String)> {
         let own = self.own_mistake().map(|(key, reason)| (key.to_owned(), reason));
         own.or_else(|| self.traps.mistake())
-            .or_else(|| self.agent().err())
+            .or_else(|| self.snmp.levels().and_then(|levels| self.snmp.agent.check(&levels)).err())
             .or_else(|| self.collect.host().err())
             .or_else(|| self.collect.build().err())
     }

@@ -12,7 +12,7 @@ pub use agent::{
     Access, Agent, AgentConfig, AgentCounts, AgentError, AgentMetric, BoxFuture, Found, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN,
     Objects, Refusals, Set, SetError, SetFailed, System, View, Who,
 };
-pub use engine::{Engine, EngineError};
+pub use engine::{Engine, EngineError, EngineHome};
 pub use notification::{Inform, Notification, Unreadable, Version, decode};
 pub use user::{AuthProtocol, Level, NAME_BYTES_MAX, PASSWORD_BYTES_MIN, PrivProtocol, Secret, User, UserError};
 pub use value::{Oid, OidError, Value, Varbind};
