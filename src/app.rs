@@ -13,6 +13,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use klaxon_api::agent::{Parts as TablesParts, Tables, TablesControl};
 use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
 use klaxon_ingest::collect::Collectors;
 use klaxon_ingest::own::OwnAlarm;
@@ -109,6 +110,12 @@ fn tell(report: &OpenReport) {
     }
 }
 
+/// What is asked by SNMP.
+struct Asked {
+    agent: AgentControl,
+    tables: TablesControl,
+}
+
 /// What a running node is made of.
 struct Node {
     config: Config,
@@ -134,15 +141,18 @@ impl Node {
         let traps_listen = traps.as_ref().and_then(TrapReceiver::local_addr);
         let trap_doors = TrapDoors { traps: self.door("trap"), own: self.door("node") };
         let plan = self.config.agent().map_err(contradiction)?;
-        let (agent, agent_control) = AgentPart::new(plan, Arc::clone(&self.snmp), Vec::new(), self.log.refusals()).await;
+        let sets = self.door("snmp");
+        let (tables, tables_control) = self.tables(sets.clone()).await?;
+        let (agent, agent_control) = AgentPart::new(plan, Arc::clone(&self.snmp), tables.objects(), self.log.refusals()).await;
+        let asked = Asked { agent: agent_control, tables: tables_control };
         let agent_listen = agent.local_addr();
         let collect = self.door("collect");
         let host = self.config.collect.host().map_err(contradiction)?;
         let mut collectors = Collectors::new(collect.clone(), self.config.node.site.clone(), host);
         let board = collectors.board();
         let (others, trap_counts) = match &traps {
-            Some(traps) => (vec![collect, trap_doors.traps.clone()], Some(traps.counts())),
-            None => (vec![collect], None),
+            Some(traps) => (vec![collect, sets, trap_doors.traps.clone()], Some(traps.counts())),
+            None => (vec![collect, sets], None),
         };
         let counts = SnmpCounts { traps: trap_counts, agent: agent.counts() };
         let api = self.api(others, counts, Box::new(move || board.show()))?;
@@ -151,6 +161,11 @@ impl Node {
         doors.spawn(async { Ok(tcp.await?) });
         doors.spawn(async { Ok(unix.await?) });
         let (site, stop) = (self.config.node.site.clone(), self.stop.clone());
+        let showing = tables.run(stop.clone());
+        doors.spawn(async {
+            showing.await;
+            Ok(())
+        });
         let answering = agent.run(OwnAlarm::new(self.door("node"), site.clone(), AGENT_UNAVAILABLE), stop.clone());
         doors.spawn(async {
             answering.await;
@@ -175,7 +190,7 @@ impl Node {
         let listening = Listening { http: listen, socket: &socket, traps: traps_listen, agent: agent_listen };
         say(&greeting(&self.config, &listening));
         collectors.apply(&self.config.collect.build().map_err(contradiction)?).await;
-        let outcome = self.watch(signals, &mut doors, &mut collectors, &agent_control).await;
+        let outcome = self.watch(signals, &mut doors, &mut collectors, &asked).await;
         notify(&[NotifyState::Stopping]);
         tracing::info!("the node stops");
         self.stop.cancel();
@@ -184,6 +199,22 @@ impl Node {
         self.publisher.close();
         let _ = std::fs::remove_file(&socket);
         outcome
+    }
+
+    /// What SNMP shows: read before anybody can ask, because a table without alarms says that all is well.
+    async fn tables(&self, door: Door) -> anyhow::Result<(Tables, TablesControl)> {
+        let (config, is_on) = (self.config.tables(), self.config.snmp.agent.enabled);
+        let address = self.config.snmp.agent.listen.ip();
+        let parts = TablesParts {
+            door,
+            site: self.config.node.site.clone(),
+            indexes: klaxon_api::agent::indexes(&self.store, &self.config.store.dir),
+            engine: Arc::clone(&self.snmp),
+            address: (!address.is_unspecified()).then_some(address),
+            receivers: None,
+            resend: None,
+        };
+        Ok(tokio::task::spawn_blocking(move || Tables::new(config, parts, is_on)).await?)
     }
 
     fn door(&self, name: &str) -> Door {
@@ -212,14 +243,14 @@ impl Node {
         mut signals: Signals,
         doors: &mut JoinSet<anyhow::Result<()>>,
         collectors: &mut Collectors,
-        agent: &AgentControl,
+        asked: &Asked,
     ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return Ok(()),
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
-                Some(()) = signals.hang_up.recv() => self.reload(collectors, agent).await,
+                Some(()) = signals.hang_up.recv() => self.reload(collectors, asked).await,
                 () = tokio::time::sleep(SETTLE_WAIT), if collectors.is_unsettled() => collectors.settle().await,
                 Some(door) = doors.join_next() => {
                     door??;
@@ -230,9 +261,9 @@ impl Node {
     }
 
     /// Takes up the settings that can change while the node runs. A file that is wrong changes nothing.
-    async fn reload(&mut self, collectors: &mut Collectors, agent: &AgentControl) {
+    async fn reload(&mut self, collectors: &mut Collectors, asked: &Asked) {
         notify(&reloading());
-        match self.reloaded(collectors, agent).await {
+        match self.reloaded(collectors, asked).await {
             Ok(changed) if changed.is_empty() => tracing::info!("the settings are as they were"),
             Ok(changed) => tracing::info!(changed = %changed.join(", "), "new settings are in force"),
             Err(error) => tracing::error!(error = %format!("{error:#}"), "the new settings are refused; the old ones stay"),
@@ -240,13 +271,20 @@ impl Node {
         notify(&[NotifyState::Ready]);
     }
 
-    async fn reloaded(&mut self, collectors: &mut Collectors, agent: &AgentControl) -> anyhow::Result<Vec<String>> {
+    async fn reloaded(&mut self, collectors: &mut Collectors, asked: &Asked) -> anyhow::Result<Vec<String>> {
         let new = self.settings.load()?;
         let changes = Config::reloadable_from(&self.config, &new)?;
         // Keys are costly.
-        let asked = new.clone();
-        let plan = tokio::task::spawn_blocking(move || asked.agent()).await?.map_err(contradiction)?;
-        agent.apply(plan);
+        let copy = new.clone();
+        let plan = tokio::task::spawn_blocking(move || copy.agent()).await?.map_err(contradiction)?;
+        if plan.is_some() {
+            asked.tables.turn(true).await;
+        }
+        let is_off = plan.is_none();
+        asked.agent.apply(plan);
+        if is_off {
+            asked.tables.turn(false).await;
+        }
         self.log.set_level(new.log.level);
         // The loop is gone only when the node stops.
         let _ = self.control.send(Control::Settings(new.engine.settings()));

@@ -4,6 +4,7 @@
 mod agent;
 mod collect;
 mod snmp;
+mod tables;
 mod traps;
 mod units;
 
@@ -12,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use klaxon_api::agent::TablesConfig;
 use klaxon_schemas::names::Site;
 use klaxon_schemas::state::Settings;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -19,6 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use agent::{AgentPlan, AgentSection};
 pub use collect::CollectSection;
 pub use snmp::SnmpConfig;
+pub use tables::{TablesSection, Wrs};
 pub use traps::TrapsConfig;
 pub use units::{Size, Span};
 
@@ -31,7 +34,16 @@ const BATCH_EVENTS_LIMIT: usize = 4096;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Keys, or sections with a final dot, that may change while the node runs.
-const RELOADABLE: [&str; 6] = ["collect.", "engine.", "log.level", "snmp.", "store.history_max_bytes", "store.history_max_age"];
+const RELOADABLE: [&str; 8] = [
+    "collect.",
+    "engine.",
+    "log.level",
+    "snmp.agent.",
+    "snmp.allow_weak",
+    "snmp.users.",
+    "store.history_max_bytes",
+    "store.history_max_age",
+];
 
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -436,6 +448,11 @@ impl Config {
         }
     }
 
+    /// What SNMP shows.
+    pub fn tables(&self) -> TablesConfig {
+        self.snmp.tables.build(&self.snmp.root_oid)
+    }
+
     /// As the SNMP agent takes it, if there is to be one; or the setting that is wrong, and why. Reads the files that hold secrets, and
     /// works out the users' keys.
     pub fn agent(&self) -> Result<Option<AgentPlan>, (String, String)> {
@@ -475,6 +492,7 @@ impl Config {
     fn mistake(&self) -> Option<(String, String)> {
         let own = self.own_mistake().map(|(key, reason)| (key.to_owned(), reason));
         own.or_else(|| self.traps.mistake())
+            .or_else(|| self.snmp.tables.check().err())
             .or_else(|| self.snmp.levels().and_then(|levels| self.snmp.agent.check(&levels)).err())
             .or_else(|| self.collect.host().err())
             .or_else(|| self.collect.build().err())

@@ -92,6 +92,17 @@ impl Indexes {
         }
     }
 
+    /// Only alarms of which `is_kept` is true are still there.
+    pub(super) fn retain(&self, is_kept: impl Fn(&AlarmId) -> bool) {
+        let mut kept = self.kept();
+        kept.taken.retain(|_, id| is_kept(id));
+        let moved = kept.moved.len();
+        kept.moved.retain(|id, _| is_kept(&AlarmId(*id)));
+        if kept.moved.len() != moved {
+            self.write(&kept);
+        }
+    }
+
     fn find(&self, kept: &mut Kept, id: AlarmId) -> u32 {
         if let Some(index) = kept.moved.get(&id.0) {
             return *index;

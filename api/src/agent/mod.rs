@@ -29,13 +29,13 @@ mod wrs;
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::Site;
-use klaxon_snmp::Objects;
+use klaxon_snmp::{Engine, EngineHome, Objects};
 use klaxon_store::Store;
 use klaxon_store::door::Door;
 use tokio::sync::watch;
@@ -50,7 +50,7 @@ pub use wrs::WrsProfile;
 
 use oids::Root;
 use snapshot::Snapshot;
-use track::Tracker;
+use track::{Follows, Tracker};
 
 /// The most rows of the history that may be asked for.
 pub const HISTORY_ROWS_MAX: usize = 100_000;
@@ -58,9 +58,6 @@ pub const HISTORY_ROWS_MAX: usize = 100_000;
 const PUBLISH_EVERY: Duration = Duration::from_millis(200);
 /// The changes are gathered at most so often, which is often enough to find them still in memory.
 const GATHER_EVERY: Duration = Duration::from_millis(25);
-
-/// sysUpTime, in hundredths of a second.
-pub type Uptime = Arc<dyn Fn() -> u32 + Send + Sync>;
 
 /// What is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,12 +86,10 @@ pub struct Parts {
     pub site: Site,
     /// The row numbers of alarms.
     pub indexes: Arc<Indexes>,
-    /// snmpEngineID.
-    pub engine_id: Vec<u8>,
+    /// Who the node is in SNMP.
+    pub engine: Arc<EngineHome>,
     /// Where the agent is reached, if it is one address.
     pub address: Option<IpAddr>,
-    /// sysUpTime.
-    pub uptime: Uptime,
     /// Who is told of alarms.
     pub receivers: Option<ReceiversShown>,
     /// Has a receiver sent everything again.
@@ -106,7 +101,9 @@ struct Shared {
     config: TablesConfig,
     site: Site,
     node_id: String,
-    engine_id: Vec<u8>,
+    home: Arc<EngineHome>,
+    /// The engine, as soon as somebody was answered by it.
+    engine: OnceLock<Engine>,
     address: Option<IpAddr>,
     snapshots: Arc<ArcSwap<Snapshot>>,
     committed: watch::Receiver<Position>,
@@ -121,12 +118,40 @@ impl Shared {
     fn snapshot(&self) -> Guard<Arc<Snapshot>> {
         self.snapshots.load()
     }
+
+    /// snmpEngineID. Whoever asks is answered by an engine that has started.
+    fn engine_id(&self) -> &[u8] {
+        if let (None, Some(engine)) = (self.engine.get(), self.home.started()) {
+            // Somebody else may have been first, with the same one.
+            let _ = self.engine.set(engine);
+        }
+        self.engine.get().map_or(&[], Engine::id)
+    }
 }
 
 /// The tables.
 pub struct Tables {
     shared: Arc<Shared>,
     tracker: Tracker,
+    wanted: watch::Receiver<bool>,
+    kept: watch::Sender<bool>,
+}
+
+/// Turns the tables on and off.
+#[derive(Debug)]
+pub struct TablesControl {
+    wanted: watch::Sender<bool>,
+    kept: watch::Receiver<bool>,
+}
+
+impl TablesControl {
+    /// Has the tables kept up to date, or empty, and returns when they are so.
+    pub async fn turn(&self, on: bool) {
+        self.wanted.send_replace(on);
+        let mut kept = self.kept.clone();
+        // They are gone when the node stops.
+        let _ = kept.wait_for(|kept| *kept == on).await;
+    }
 }
 
 /// The row numbers of the alarms that `store` keeps; `dir` is the node's data directory. They are the tables' and those of
@@ -142,23 +167,31 @@ pub fn indexes(store: &Store, dir: &Path) -> Arc<Indexes> {
 }
 
 impl Tables {
-    /// The tables as they are now. Reads the state and the last of the journal.
-    pub fn new(config: TablesConfig, parts: Parts) -> Self {
+    /// The tables as they are now; empty ones if nobody `is_on` to ask. Reads the state and the last of the journal.
+    pub fn new(config: TablesConfig, parts: Parts, is_on: bool) -> (Self, TablesControl) {
         let store = parts.door.store().clone();
-        let tracker = Tracker::new(
-            store.clone(),
-            config.clone(),
-            parts.site.clone(),
-            parts.indexes,
-            parts.receivers,
-            Arc::clone(&parts.uptime),
-        );
+        let follows = Follows {
+            store: store.clone(),
+            config: config.clone(),
+            own_site: parts.site.clone(),
+            indexes: parts.indexes,
+            receivers: parts.receivers,
+            engine: Arc::clone(&parts.engine),
+        };
+        let mut tracker = Tracker::new(follows);
+        if is_on {
+            tracker.begin();
+        }
+        let (wanted, asked) = watch::channel(is_on);
+        let (kept, is_kept) = watch::channel(is_on);
+        let control = TablesControl { wanted, kept: is_kept };
         let snapshots = tracker.published();
         let shared = Arc::new(Shared {
             config,
             site: parts.site,
             node_id: store.node().node_id.to_string(),
-            engine_id: parts.engine_id,
+            home: parts.engine,
+            engine: OnceLock::new(),
             address: parts.address,
             committed: store.committed(),
             moved: watch::Sender::new(snapshots.load().position),
@@ -166,7 +199,7 @@ impl Tables {
             door: parts.door,
             resend: parts.resend,
         });
-        Self { shared, tracker }
+        (Self { shared, tracker, wanted: asked, kept }, control)
     }
 
     /// What an agent is to show.
@@ -186,11 +219,32 @@ impl Tables {
 
     /// Keeps the tables up to date until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { shared, mut tracker } = self;
+        let Self { shared, mut tracker, mut wanted, kept } = self;
         let mut committed = shared.committed.clone();
         let mut published_at = Instant::now();
         let mut looked_at = published_at;
         while !stop.is_cancelled() {
+            let is_on = *wanted.borrow_and_update();
+            if is_on != *kept.borrow() {
+                let turned = tokio::task::spawn_blocking(move || {
+                    if is_on {
+                        tracker.begin()
+                    } else {
+                        tracker.end()
+                    }
+                    tracker
+                });
+                let Ok(back) = turned.await else { return };
+                tracker = back;
+                kept.send_replace(is_on);
+            }
+            if !is_on {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    changed = wanted.changed() => if changed.is_err() { stop.cancelled().await },
+                }
+                continue;
+            }
             let wake = async {
                 tokio::select! {
                     moved = committed.changed() => if moved.is_err() { stop.cancelled().await },
@@ -200,6 +254,7 @@ impl Tables {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = wake => {}
+                changed = wanted.changed() => if changed.is_err() { stop.cancelled().await } else { continue },
                 () = tokio::time::sleep_until(looked_at + track::STANDING_AGE_MAX) => {}
             }
             // What comes at once is taken together.

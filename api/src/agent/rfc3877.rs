@@ -256,7 +256,7 @@ impl AlarmMib {
     fn origin(&self, number: u32) -> Value {
         let octets = |octets: &[u8]| Value::OctetString(bytes::Bytes::copy_from_slice(octets));
         match (number, self.shared.address) {
-            (0, _) => octets(&self.shared.engine_id),
+            (0, _) => octets(self.shared.engine_id()),
             // unknown(0), ipv4(1), ipv6(2) of InetAddressType.
             (1, None) => Value::Integer(0),
             (1, Some(IpAddr::V4(_))) => Value::Integer(1),

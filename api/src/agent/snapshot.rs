@@ -55,6 +55,30 @@ pub(super) struct Snapshot {
     pub(super) since_start: SinceStart,
 }
 
+impl Snapshot {
+    /// Of nothing.
+    pub(super) fn empty(epoch: Epoch) -> Self {
+        Self {
+            position: Position::default(),
+            epoch,
+            last_change: ChangeNumber::default(),
+            catalogue: None,
+            models: Arc::default(),
+            active: Sorted::default(),
+            by_time: Sorted::default(),
+            listed: Sorted::default(),
+            history: Sorted::default(),
+            events: Sorted::default(),
+            ends: Sorted::default(),
+            severities: [SeverityCounts::default(); 5],
+            cleared: 0,
+            sites: Arc::default(),
+            receivers: Arc::default(),
+            since_start: SinceStart::default(),
+        }
+    }
+}
+
 /// An alarm in a table.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
