@@ -5,6 +5,7 @@ mod agent;
 mod collect;
 mod receivers;
 mod snmp;
+mod tables;
 mod traps;
 mod units;
 
@@ -13,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use klaxon_api::agent::TablesConfig;
 use klaxon_api::notify::ReceiverConfig;
 use klaxon_schemas::names::Site;
 use klaxon_schemas::state::Settings;
@@ -22,6 +24,7 @@ pub use agent::{AgentPlan, AgentSection};
 pub use collect::CollectSection;
 pub use receivers::ReceiversSection;
 pub use snmp::SnmpConfig;
+pub use tables::{TablesSection, Wrs};
 pub use traps::TrapsConfig;
 pub use units::{Size, Span};
 
@@ -34,8 +37,17 @@ const BATCH_EVENTS_LIMIT: usize = 4096;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Keys, or sections with a final dot, that may change while the node runs.
-const RELOADABLE: [&str; 7] =
-    ["collect.", "engine.", "log.level", "receivers.", "snmp.", "store.history_max_bytes", "store.history_max_age"];
+const RELOADABLE: [&str; 9] = [
+    "collect.",
+    "engine.",
+    "log.level",
+    "receivers.",
+    "snmp.agent.",
+    "snmp.allow_weak",
+    "snmp.users.",
+    "store.history_max_bytes",
+    "store.history_max_age",
+];
 
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -442,14 +454,21 @@ impl Config {
         }
     }
 
-    /// As the notifier takes the receivers, or the setting that is wrong, and why. Reads the files that hold secrets of SNMP.
+    /// As the notifier takes the receivers, or the setting that is wrong, and why. Reads the files that hold secrets of SNMP, and
+    /// works out the keys of its users.
     pub fn receivers(&self) -> Result<Vec<ReceiverConfig>, (String, String)> {
         self.receivers.build(&self.snmp)
     }
 
-    /// As the SNMP agent takes it, if there is to be one; or the setting that is wrong, and why. Reads the files that hold secrets.
+    /// What SNMP shows.
+    pub fn tables(&self) -> TablesConfig {
+        self.snmp.tables.build(&self.snmp.root_oid)
+    }
+
+    /// As the SNMP agent takes it, if there is to be one; or the setting that is wrong, and why. Reads the files that hold secrets, and
+    /// works out the users' keys.
     pub fn agent(&self) -> Result<Option<AgentPlan>, (String, String)> {
-        self.snmp.agent.build(&self.snmp, &self.snmp.users()?, &self.node.site)
+        self.snmp.agent.build(&self.snmp, &self.node.site)
     }
 
     /// Which settings change from `old` to `new`, if all of them may while the node runs.
@@ -485,7 +504,8 @@ impl Config {
     fn mistake(&self) -> Option<(String, String)> {
         let own = self.own_mistake().map(|(key, reason)| (key.to_owned(), reason));
         own.or_else(|| self.traps.mistake())
-            .or_else(|| self.agent().err())
+            .or_else(|| self.snmp.tables.check().err())
+            .or_else(|| self.snmp.levels().and_then(|levels| self.snmp.agent.check(&levels)).err())
             .or_else(|| self.collect.host().err())
             .or_else(|| self.collect.build().err())
             .or_else(|| self.receivers().err())

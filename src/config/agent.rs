@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use klaxon_api::agent::oids::Root;
 use klaxon_schemas::names::Site;
-use klaxon_snmp::{Access, AgentConfig, Level, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, Oid, Secret, System, User, View, Who};
+use klaxon_snmp::{Access, AgentConfig, Level, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, Oid, Secret, System, View, Who};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::collect::Mistake;
@@ -25,8 +26,6 @@ const VIEWS_MAX: usize = 64;
 const SUBTREES_MAX: usize = 64;
 /// The longest text about the system (RFC 3418, DisplayString).
 const TEXT_BYTES_MAX: usize = 255;
-/// sysObjectID: where KLAXON-ALARM-MIB stands.
-const OBJECT_ID: [u32; 10] = [1, 3, 6, 1, 4, 1, 8072, 9999, 9999, 7780];
 /// The community that is taken if nobody names one, from this host only.
 const COMMUNITY_BY_DEFAULT: &str = "public";
 
@@ -119,6 +118,18 @@ pub struct AgentPlan {
     pub fingerprint: u64,
 }
 
+/// Somebody who may ask.
+pub(super) struct Person<'a> {
+    name: Name<'a>,
+    read: View,
+    write: Option<View>,
+}
+
+enum Name<'a> {
+    Community(Secret),
+    User(&'a str),
+}
+
 impl Default for AgentSection {
     fn default() -> Self {
         Self {
@@ -137,14 +148,32 @@ impl Default for AgentSection {
 }
 
 impl AgentSection {
-    /// As the agent takes it, if there is to be one; or the setting that is wrong, and why. `users` are those of `snmp`. Reads the
-    /// files that hold communities.
-    pub(super) fn build(
-        &self,
-        snmp: &SnmpConfig,
-        users: &BTreeMap<String, User>,
-        site: &Site,
-    ) -> Result<Option<AgentPlan>, Mistake> {
+    /// As the agent takes it, if there is to be one; or the setting that is wrong, and why. Reads the files that hold secrets.
+    pub(super) fn build(&self, snmp: &SnmpConfig, site: &Site) -> Result<Option<AgentPlan>, Mistake> {
+        let people = self.check(&snmp.levels()?)?;
+        if !self.enabled {
+            return Ok(None);
+        }
+        let users = snmp.users()?;
+        let access = |Person { name, read, write }| {
+            let who = match name {
+                Name::Community(word) => Who::Community(word),
+                Name::User(name) => Who::User(users.get(name)?.clone()),
+            };
+            Some(Access { who, read, write })
+        };
+        let config = AgentConfig {
+            listen: self.listen,
+            receive_buffer_bytes: usize::try_from(self.receive_buffer.0).unwrap_or(usize::MAX),
+            message_bytes_max: usize::try_from(self.message_bytes_max.0).unwrap_or(usize::MAX),
+            system: self.system(&snmp.root_oid, site),
+            access: people.into_iter().filter_map(access).collect(),
+        };
+        Ok(Some(AgentPlan { config, fingerprint: fingerprint(snmp, site) }))
+    }
+
+    /// Who may ask, and for what; or the setting that is wrong, and why. `levels` are those of the users there are.
+    pub(super) fn check(&self, levels: &BTreeMap<String, Level>) -> Result<Vec<Person<'_>>, Mistake> {
         let wrong = |key: &str, reason: String| Err((format!("snmp.agent.{key}"), reason));
         if !(Size(64 << 10)..=Size::mib(1023)).contains(&self.receive_buffer) {
             return wrong("receive_buffer", "must be between 64KiB and 1023MiB".to_owned());
@@ -156,8 +185,8 @@ impl AgentSection {
         if let Some((key, _)) = texts.into_iter().find(|(_, text)| text.len() > TEXT_BYTES_MAX) {
             return wrong(key, format!("has more than {TEXT_BYTES_MAX} bytes"));
         }
-        let access = self.access(users, &self.views()?)?;
-        if access.is_empty() && !is_loopback(self.listen) {
+        let people = self.people(levels, &self.views()?)?;
+        if self.enabled && people.is_empty() && !is_loopback(self.listen) {
             let reason = format!(
                 "{} can be reached from other hosts, and nobody is named who may ask: name users in snmp.agent.users or communities \
                  in snmp.agent.communities, or take a loopback address such as 127.0.0.1:{}",
@@ -166,24 +195,15 @@ impl AgentSection {
             );
             return wrong("listen", reason);
         }
-        if !self.enabled {
-            return Ok(None);
-        }
-        let config = AgentConfig {
-            listen: self.listen,
-            receive_buffer_bytes: usize::try_from(self.receive_buffer.0).unwrap_or(usize::MAX),
-            message_bytes_max: usize::try_from(self.message_bytes_max.0).unwrap_or(usize::MAX),
-            system: self.system(site),
-            access,
-        };
-        Ok(Some(AgentPlan { config, fingerprint: fingerprint(snmp, site) }))
+        Ok(people)
     }
 
-    fn system(&self, site: &Site) -> System {
+    fn system(&self, root: &Root, site: &Site) -> System {
         let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
         System {
             description: format!("Klaxon {}, alarms of the site {site}", env!("CARGO_PKG_VERSION")),
-            object_id: Oid::new(&OBJECT_ID),
+            // Where KLAXON-ALARM-MIB stands.
+            object_id: root.oid(&[]),
             contact: self.contact.clone(),
             name: if self.name.is_empty() { host() } else { self.name.clone() },
             location: self.location.clone(),
@@ -213,8 +233,7 @@ impl AgentSection {
         self.views.iter().map(|(name, section)| Ok((name.as_str(), build((name, section)).map_err(named)?))).collect()
     }
 
-    /// Who may ask, and for what.
-    fn access(&self, users: &BTreeMap<String, User>, views: &BTreeMap<&str, View>) -> Result<Vec<Access>, Mistake> {
+    fn people(&self, levels: &BTreeMap<String, Level>, views: &BTreeMap<&str, View>) -> Result<Vec<Person<'_>>, Mistake> {
         let view = |key: &str, name: &Option<String>| match name {
             None => Ok(View::everything()),
             Some(name) => {
@@ -222,25 +241,25 @@ impl AgentSection {
                 known.ok_or_else(|| (key.to_owned(), format!("there is no view {name:?} in snmp.agent.views")))
             }
         };
-        let mut access = Vec::new();
+        let mut people = Vec::new();
         for (section, word) in self.communities()? {
             let key = "snmp.agent.communities";
             if section.access == Right::Write {
                 return Err((key.to_owned(), "a community may only read: whoever sets must be a user with privacy".to_owned()));
             }
-            access.push(Access { who: Who::Community(word), read: view(key, &section.view)?, write: None });
+            people.push(Person { name: Name::Community(word), read: view(key, &section.view)?, write: None });
         }
         for (name, section) in &self.users {
             let key = format!("snmp.agent.users.{name}");
-            let user = users.get(name).ok_or_else(|| (key.clone(), "there is no such user in snmp.users".to_owned()))?;
+            let level = levels.get(name).ok_or_else(|| (key.clone(), "there is no such user in snmp.users".to_owned()))?;
             let read = view(&key, &section.view)?;
             let write = (section.access == Right::Write).then(|| read.clone());
-            if write.is_some() && user.level() != Level::AuthPriv {
+            if write.is_some() && *level != Level::AuthPriv {
                 return Err((key, "may set only with authentication and privacy; give the user both in snmp.users".to_owned()));
             }
-            access.push(Access { who: Who::User(user.clone()), read, write });
+            people.push(Person { name: Name::User(name), read, write });
         }
-        Ok(access)
+        Ok(people)
     }
 
     /// The communities with their words.

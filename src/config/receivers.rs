@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use hyper::header::HeaderName;
+use klaxon_api::agent::oids::Root;
 use klaxon_api::notify::webhook::{Secret, Shape, Word};
 use klaxon_api::notify::{
     FILTER_LIST_MAX, Filter, HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, SinkConfig, Start, TypePattern,
@@ -150,15 +151,15 @@ impl ReceiversSection {
         }
         let users = if self.0.values().any(|one| one.snmp.is_some()) { snmp.users()? } else { BTreeMap::new() };
         let build = |(name, section): (&Follower, &ReceiverSection)| {
-            section.build(name, &users).map_err(|(key, reason)| (format!("receivers.{name}{key}"), reason))
+            section.build(name, &users, &snmp.root_oid).map_err(|(key, reason)| (format!("receivers.{name}{key}"), reason))
         };
         self.0.iter().map(build).collect()
     }
 }
 
 impl ReceiverSection {
-    fn build(&self, name: &Follower, users: &BTreeMap<String, User>) -> Result<ReceiverConfig, Mistake> {
-        let sink = self.sink(users)?;
+    fn build(&self, name: &Follower, users: &BTreeMap<String, User>, root: &Root) -> Result<ReceiverConfig, Mistake> {
+        let sink = self.sink(users, root)?;
         let defaults = ReceiverConfig::new(name.clone(), sink);
         let config = ReceiverConfig {
             filter: self.filter.build()?,
@@ -187,7 +188,7 @@ impl ReceiverSection {
 }
 
 impl ReceiverSection {
-    fn sink(&self, users: &BTreeMap<String, User>) -> Result<SinkConfig, Mistake> {
+    fn sink(&self, users: &BTreeMap<String, User>, root: &Root) -> Result<SinkConfig, Mistake> {
         let no = |reason: &str| Err((String::new(), reason.to_owned()));
         match (&self.webhook, &self.snmp) {
             (Some(_), Some(_)) => no("is told by webhook and by snmp; that takes two receivers"),
@@ -199,7 +200,7 @@ impl ReceiverSection {
                 Ok(SinkConfig::Webhook(Box::new(webhook)))
             }
             (None, Some(snmp)) => {
-                let snmp = snmp.build(users).map_err(|(key, reason)| (format!(".snmp.{key}"), reason))?;
+                let snmp = snmp.build(users, root).map_err(|(key, reason)| (format!(".snmp.{key}"), reason))?;
                 Ok(SinkConfig::Snmp(snmp))
             }
         }

@@ -100,8 +100,9 @@ impl Setup {
                 let base = format!("http://{address}");
                 // It must be able to go on talking.
                 std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-                let traps = line.split_once("udp://").and_then(|(_, rest)| rest.trim().parse().ok());
-                let node = Node { child, base, traps, data: self.data.clone(), log, agent: agent() };
+                let udp = |what: &str| line.split_once(what).and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+                let (traps, snmp) = (udp("traps udp://"), udp("snmp udp://"));
+                let node = Node { child, base, traps, snmp, data: self.data.clone(), log, agent: agent() };
                 node.wait_ready();
                 return Ok(node);
             }
@@ -115,7 +116,7 @@ impl Setup {
 /// Writes a configuration with what nodes of tests have beside the lines that are asked for.
 pub(crate) fn write_config(file: &Path, lines: &str) {
     // Nodes run side by side, so each takes free ports.
-    let missing = ["http", "traps"].into_iter().filter(|section| !lines.contains(&format!("[{section}]")));
+    let missing = ["http", "traps", "snmp.agent"].into_iter().filter(|section| !lines.contains(&format!("[{section}]")));
     let mut config: String = missing.map(|section| format!("[{section}]\nlisten = \"127.0.0.1:0\"\n")).collect();
     // What the machine of the tests is like must not be among the alarms, unless a test asks for it.
     if !lines.contains("[collect") {
@@ -158,6 +159,8 @@ pub(crate) struct Node {
     pub(crate) base: String,
     /// Where it receives traps, if it does.
     pub(crate) traps: Option<std::net::SocketAddr>,
+    /// Where it answers SNMP requests, if it does.
+    pub(crate) snmp: Option<std::net::SocketAddr>,
     pub(crate) data: PathBuf,
     pub(crate) log: PathBuf,
     agent: ureq::Agent,

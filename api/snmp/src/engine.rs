@@ -1,8 +1,10 @@
 //! The SNMP engine that this node is (RFC 3411 section 3.1.1): its id for ever, and how often it has started.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use async_snmp::v3::{AuthoritativeEngine, DesSaltState, PersistedAuthoritativeEngine, PersistedDesSaltState};
@@ -102,6 +104,41 @@ impl Engine {
     }
 }
 
+/// Where the engine is kept, and the engine itself once it could be started: for all who speak for this node, at whatever time they
+/// come. A disk that is full when the node starts keeps nobody from speaking later.
+#[derive(Debug)]
+pub struct EngineHome {
+    dir: PathBuf,
+    engine: Mutex<Option<Engine>>,
+}
+
+impl EngineHome {
+    /// The home in the data directory `dir`.
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), engine: Mutex::default() }
+    }
+
+    /// The engine, started if it is not yet. Writes to the disk then.
+    pub fn engine(&self) -> Result<Engine, EngineError> {
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*engine {
+            Some(engine) => Ok(engine.clone()),
+            None => Ok(engine.insert(Engine::start(&self.dir)?).clone()),
+        }
+    }
+
+    /// The engine, if it has started.
+    pub fn started(&self) -> Option<Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("id", &self.id()).field("boots", &self.boots()).finish()
+    }
+}
+
 fn read(bytes: &[u8]) -> Result<PersistedAuthoritativeEngine, String> {
     let kept: Kept = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let digits = kept.engine_id.as_bytes();
@@ -141,6 +178,15 @@ mod tests {
             let engine = Engine::start(dir.path()).expect("starts");
             assert_eq!((engine.id(), engine.boots()), (&id[..], boots));
         }
+    }
+
+    #[test]
+    fn an_engine_is_started_once_and_as_soon_as_it_can_be() {
+        let dir = tempfile::tempdir().expect("can be made");
+        let home = EngineHome::new(&dir.path().join("later"));
+        assert!(matches!(home.engine(), Err(EngineError::Io { .. })));
+        fs::create_dir(dir.path().join("later")).expect("can be made");
+        assert_eq!([home.engine().expect("starts").boots(), home.engine().expect("has started").boots()], [1, 1]);
     }
 
     #[test]

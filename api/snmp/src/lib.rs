@@ -13,7 +13,7 @@ pub use agent::{
     Access, Agent, AgentConfig, AgentCounts, AgentError, AgentMetric, BoxFuture, Found, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN,
     Objects, Refusals, Set, SetError, SetFailed, System, View, Who,
 };
-pub use engine::{Engine, EngineError};
+pub use engine::{Engine, EngineError, EngineHome};
 pub use notification::{Inform, Notification, Unreadable, Version, decode};
 pub use originator::{
     Credentials, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, OriginateError, Originator, OriginatorConfig, Outgoing,

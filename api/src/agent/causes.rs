@@ -1,7 +1,7 @@
 //! X.733 probable causes as numbers: those of StarlingX's MIB and those that IANA gives (IANA-ITU-ALARM-TC-MIB, RFC 3877).
 
 /// `other` in IANAItuProbableCause: the word has no number.
-pub(super) const OTHER: i32 = 1024;
+pub(crate) const OTHER: i32 = 1024;
 
 /// The words, in the order of WrsAlarmProbableCause, which begins with 1, with the number in IANAItuProbableCause. Where that has
 /// two, it is the one of X.733.

@@ -152,10 +152,10 @@ pub(super) fn reported(report: Report) -> Option<Severity> {
 pub fn empty(column: AlarmColumn) -> Value {
     use AlarmColumn as C;
     match column {
-        C::Severity | C::EventType | C::ProbableCauseNumber | C::ClearedBy => Value::Integer(0),
+        C::Severity | C::EventType | C::ClearedBy => Value::Integer(0),
         C::ServiceAffecting => maybe_truth(None),
         C::Acknowledged | C::Shelved | C::Suppressed | C::Stale | C::Catalogued => truth(false),
-        C::Index | C::Count | C::RaiseSeq | C::Notes => Value::Gauge32(0),
+        C::Index | C::ProbableCauseNumber | C::Count | C::RaiseSeq | C::Notes => Value::Gauge32(0),
         C::ChangeEpoch | C::ChangeSeq => Value::Counter64(0),
         C::FirstRaisedAt
         | C::RaisedAt
@@ -247,7 +247,7 @@ fn id(id: uuid::Uuid) -> Value {
 }
 
 fn cause_number(cause: Option<&ProbableCause>) -> Value {
-    Value::Integer(cause.map_or(0, |cause| causes::iana(Some(cause))))
+    Value::Gauge32(cause.map_or(0, |cause| u32::try_from(causes::iana(Some(cause))).expect("is small")))
 }
 
 fn runbook(entry: Option<&TypeEntry>) -> Value {

@@ -60,7 +60,9 @@ impl Indexes {
             }
         }
         let indexes = Self { path, kept: Mutex::new(kept) };
-        alarms.into_iter().for_each(|id| drop(indexes.hold(id)));
+        for id in alarms {
+            indexes.hold(id);
+        }
         (indexes, error)
     }
 
@@ -86,6 +88,17 @@ impl Indexes {
             kept.taken.remove(&index);
         }
         if moved.is_some() {
+            self.write(&kept);
+        }
+    }
+
+    /// Only alarms of which `is_kept` is true are still there.
+    pub(super) fn retain(&self, is_kept: impl Fn(&AlarmId) -> bool) {
+        let mut kept = self.kept();
+        kept.taken.retain(|_, id| is_kept(id));
+        let moved = kept.moved.len();
+        kept.moved.retain(|id, _| is_kept(&AlarmId(*id)));
+        if kept.moved.len() != moved {
             self.write(&kept);
         }
     }

@@ -471,19 +471,55 @@ pub enum NotificationObject {
     Delivery(DeliveryObject),
 }
 
+/// What every notification about an alarm has of its row: who it is, how it stands, and the key by which raise and clear meet. The
+/// rest is put behind it where there is something to say and room in the message (RFC 3416 section 4.2.6).
+const OF_ALARM: [AlarmColumn; 17] = {
+    use AlarmColumn as C;
+    [
+        C::Id,
+        C::Site,
+        C::Resource,
+        C::Type,
+        C::Qualifier,
+        C::Severity,
+        C::EventType,
+        C::ProbableCause,
+        C::Text,
+        C::RepairAction,
+        C::RaisedAt,
+        C::ChangedAt,
+        C::EventTime,
+        C::ClearedAt,
+        C::Acknowledged,
+        C::Shelved,
+        C::RaiseSeq,
+    ]
+};
+
 impl NotificationKind {
-    /// The variables of a notification of this kind behind sysUpTime and snmpTrapOID, in their order.
+    /// The variables that every notification of this kind has behind sysUpTime and snmpTrapOID, in their order.
     pub fn objects(self) -> impl Iterator<Item = NotificationObject> {
         use DeliveryObject as D;
+        let is_of_alarm = !matches!(self, Self::Digest | Self::Gap | Self::Heartbeat);
         let delivery = D::ALL.iter().copied().filter(move |object| match self {
-            Self::Raised | Self::Changed | Self::Cleared | Self::Left | Self::Retired | Self::Logged => *object <= D::Position,
             Self::Digest => *object <= D::Resent || (D::DigestChanges..=D::DigestNamed).contains(object),
             Self::Gap => *object <= D::Resent || (D::GapFirst..=D::GapChanges).contains(object),
             Self::Heartbeat => matches!(object, D::Receiver | D::Epoch | D::HeartbeatLast),
+            _ => *object <= D::ChangeAt,
         });
-        let of_alarm = !matches!(self, Self::Digest | Self::Gap | Self::Heartbeat);
-        let alarm = AlarmColumn::ALL.iter().copied().filter(move |column| of_alarm && *column != AlarmColumn::Index);
+        let alarm = OF_ALARM.iter().copied().filter(move |_| is_of_alarm);
         delivery.map(NotificationObject::Delivery).chain(alarm.map(NotificationObject::Alarm))
+    }
+
+    /// The variables that one of this kind may have behind those, in their order.
+    pub fn more_objects(self) -> impl Iterator<Item = NotificationObject> {
+        use DeliveryObject as D;
+        let is_of_alarm = !matches!(self, Self::Digest | Self::Gap | Self::Heartbeat);
+        let delivery = D::ALL.iter().copied().filter(|object| (D::Actor..=D::Position).contains(object));
+        let is_more = |column: &AlarmColumn| *column != AlarmColumn::Index && !OF_ALARM.contains(column);
+        let alarm = AlarmColumn::ALL.iter().copied().filter(is_more);
+        let more = delivery.map(NotificationObject::Delivery).chain(alarm.map(NotificationObject::Alarm));
+        more.filter(move |_| is_of_alarm)
     }
 }
 
@@ -517,7 +553,8 @@ mod tests {
         assert_eq!(root.notification(NotificationKind::Cleared).to_string(), format!("{root}.0.3"));
         assert_eq!(root.alarm(AlarmColumn::Text, 77).to_string(), format!("{root}.1.4.1.1.11.77"));
         assert_eq!(root.delivery(DeliveryObject::Seq).to_string(), format!("{root}.1.7.3.0"));
-        assert_eq!(NotificationKind::Raised.objects().count(), 10 + 43);
+        assert_eq!(NotificationKind::Raised.objects().count(), 6 + 17);
+        assert_eq!(NotificationKind::Raised.more_objects().count(), 4 + 43 - 17);
         assert_eq!(NotificationKind::Heartbeat.objects().count(), 3);
         assert_eq!(AlarmColumn::of(45), None);
     }

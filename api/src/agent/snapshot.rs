@@ -55,6 +55,30 @@ pub(super) struct Snapshot {
     pub(super) since_start: SinceStart,
 }
 
+impl Snapshot {
+    /// Of nothing.
+    pub(super) fn empty(epoch: Epoch) -> Self {
+        Self {
+            position: Position::default(),
+            epoch,
+            last_change: ChangeNumber::default(),
+            catalogue: None,
+            models: Arc::default(),
+            active: Sorted::default(),
+            by_time: Sorted::default(),
+            listed: Sorted::default(),
+            history: Sorted::default(),
+            events: Sorted::default(),
+            ends: Sorted::default(),
+            severities: [SeverityCounts::default(); 5],
+            cleared: 0,
+            sites: Arc::default(),
+            receivers: Arc::default(),
+            since_start: SinceStart::default(),
+        }
+    }
+}
+
 /// An alarm in a table.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
@@ -131,7 +155,7 @@ impl Key for TimeKey {
 
 /// The catalogue's types as alarm models (RFC 3877 section 3.1).
 #[derive(Debug, Default)]
-pub(super) struct Models {
+pub(crate) struct Models {
     /// Of which catalogue.
     pub(super) digest: Option<Digest>,
     /// By their number.
@@ -153,7 +177,7 @@ pub(super) struct Model {
 impl Models {
     /// Those of a catalogue. A type's number is of its name, so another catalogue does not change it; of two types that meet, the
     /// one whose name sorts first has it.
-    pub(super) fn of(catalogue: &Catalogue) -> Self {
+    pub(crate) fn of(catalogue: &Catalogue) -> Self {
         let mut taken = HashSet::from([UNKNOWN_MODEL]);
         let mut models = Self {
             digest: Some(catalogue.digest().clone()),
@@ -175,7 +199,7 @@ impl Models {
     }
 
     /// The number of the model of an alarm type, if the catalogue's entry for it is `entry`.
-    pub(super) fn number(&self, entry: Option<&TypeEntry>) -> u32 {
+    pub(crate) fn number(&self, entry: Option<&TypeEntry>) -> u32 {
         entry.and_then(|entry| self.numbers.get(&entry.id)).copied().unwrap_or(UNKNOWN_MODEL)
     }
 }

@@ -87,7 +87,9 @@ impl<K: Ord + Copy, V: Clone> Sorted<K, V> {
         self.len -= 1;
         if chunk.is_empty() {
             self.chunks.remove(at);
-        } else if chunk.len() < CHUNK_ROWS_MAX / 4 && self.chunks.get(at + 1).is_some_and(|next| next.len() < CHUNK_ROWS_MAX / 2) {
+        } else if chunk.len() < CHUNK_ROWS_MAX / 4
+            && self.chunks.get(at + 1).is_some_and(|next| next.len() < CHUNK_ROWS_MAX / 2)
+        {
             let next = self.chunks.remove(at + 1);
             Arc::make_mut(&mut self.chunks[at]).extend(next.iter().cloned());
         }

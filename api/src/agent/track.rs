@@ -15,17 +15,28 @@ use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::{AlarmType, Site};
 use klaxon_schemas::severity::Severity;
+use klaxon_snmp::EngineHome;
 use klaxon_store::{Counts, HISTORY_LIMIT_MAX, HistoryQuery, Item, ReadError, STREAM_LIMIT_MAX, StateRead, Store};
 
+use super::TablesConfig;
 use super::indexes::Indexes;
 use super::receivers::{self, ReceiversShown};
 use super::snapshot::{Models, Row, SinceStart, SiteRow, Snapshot, Step, TimeKey, number_of};
-use super::{TablesConfig, Uptime};
 
 /// More records than this are not followed but taken from the state at once.
 const BEHIND_MAX: u64 = 200_000;
 /// How long the counts of sites and the receivers may be old.
 pub(super) const STANDING_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// What is followed, and for whom.
+pub(super) struct Follows {
+    pub(super) store: Store,
+    pub(super) config: TablesConfig,
+    pub(super) own_site: Site,
+    pub(super) indexes: Arc<Indexes>,
+    pub(super) receivers: Option<ReceiversShown>,
+    pub(super) engine: Arc<EngineHome>,
+}
 
 /// Who follows.
 pub(super) struct Tracker {
@@ -34,7 +45,7 @@ pub(super) struct Tracker {
     own_site: Site,
     indexes: Arc<Indexes>,
     receivers: Option<ReceiversShown>,
-    uptime: Uptime,
+    engine: Arc<EngineHome>,
     published: Arc<ArcSwap<Snapshot>>,
     /// The next snapshot, as far as it is.
     next: Snapshot,
@@ -52,40 +63,17 @@ pub(super) struct Tracker {
 }
 
 impl Tracker {
-    /// One with everything as it is now.
-    pub(super) fn new(
-        store: Store,
-        config: TablesConfig,
-        own_site: Site,
-        indexes: Arc<Indexes>,
-        receivers: Option<ReceiversShown>,
-        uptime: Uptime,
-    ) -> Self {
-        let next = Snapshot {
-            position: Position::default(),
-            epoch: store.epoch(),
-            last_change: ChangeNumber::default(),
-            catalogue: None,
-            models: Arc::default(),
-            active: Default::default(),
-            by_time: Default::default(),
-            listed: Default::default(),
-            history: Default::default(),
-            events: Default::default(),
-            ends: Default::default(),
-            severities: Default::default(),
-            cleared: 0,
-            sites: Arc::default(),
-            receivers: Arc::default(),
-            since_start: SinceStart::default(),
-        };
-        let mut tracker = Self {
+    /// One with nothing yet.
+    pub(super) fn new(follows: Follows) -> Self {
+        let Follows { store, config, own_site, indexes, receivers, engine } = follows;
+        let next = Snapshot::empty(store.epoch());
+        Self {
             store,
             config,
             own_site,
             indexes,
             receivers,
-            uptime,
+            engine,
             published: Arc::new(ArcSwap::from_pointee(next.clone())),
             next,
             gathered: Position::default(),
@@ -95,12 +83,29 @@ impl Tracker {
             history: VecDeque::new(),
             events: VecDeque::new(),
             ends: VecDeque::new(),
-        };
-        tracker.resync();
-        // What stood when the node started is no change since then.
-        tracker.next.since_start = SinceStart::default();
-        tracker.publish();
-        tracker
+        }
+    }
+
+    /// Takes everything as it is now, and publishes it.
+    pub(super) fn begin(&mut self) {
+        self.resync();
+        // What stood before is no change since.
+        self.next.since_start = SinceStart::default();
+        self.look_at_receivers();
+        self.publish();
+    }
+
+    /// Forgets everything.
+    pub(super) fn end(&mut self) {
+        self.next = Snapshot::empty(self.store.epoch());
+        (self.history, self.events, self.ends) = Default::default();
+        (self.dirty, self.suppressed) = Default::default();
+        self.publish();
+    }
+
+    /// sysUpTime; 0 for as long as the engine has not started.
+    fn uptime(&self) -> u32 {
+        self.engine.started().map_or(0, |engine| engine.uptime_ticks())
     }
 
     /// Where snapshots are published.
@@ -112,7 +117,10 @@ impl Tracker {
     pub(super) fn gather(&mut self) {
         if let Err(error) = self.gather_changes() {
             if !matches!(error, ReadError::Gap { .. }) {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the tables cannot follow the changes; they are made anew");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the tables cannot follow the changes; they are made anew"
+                );
             }
             self.resync();
         }
@@ -142,7 +150,7 @@ impl Tracker {
 
     /// Takes notice of a change.
     fn note(&mut self, position: Position, change: Arc<Change>) {
-        let now = (self.uptime)();
+        let now = self.uptime();
         let stats = &mut self.next.since_start;
         stats.changed = now;
         match &change.subject {
@@ -202,7 +210,7 @@ impl Tracker {
 
     /// Whether there is something to publish.
     pub(super) fn is_stirred(&self) -> bool {
-        self.is_stirred || !self.dirty.is_empty()
+        self.is_stirred || !self.dirty.is_empty() || self.next.position < self.gathered
     }
 
     /// Takes what changed from the state, and publishes.
@@ -240,10 +248,17 @@ impl Tracker {
         self.model();
         // What is gone has no alarm here.
         let here: HashSet<AlarmId> = alarms.iter().map(|alarm| alarm.id).collect();
-        let gone: Vec<AlarmId> =
-            self.next.active.iter().map(|(_, row)| row.alarm.id).chain(self.dirty.drain()).filter(|id| !here.contains(id)).collect();
+        let gone: Vec<AlarmId> = self
+            .next
+            .active
+            .iter()
+            .map(|(_, row)| row.alarm.id)
+            .chain(self.dirty.drain())
+            .filter(|id| !here.contains(id))
+            .collect();
         gone.into_iter().for_each(|id| self.put(id, None));
         alarms.into_iter().for_each(|alarm| self.put(alarm.id, Some(alarm)));
+        self.indexes.retain(|id| here.contains(id));
         self.count(&counts);
         self.recall();
         self.is_stirred = true;
@@ -280,7 +295,7 @@ impl Tracker {
         let Some(catalogue) = &self.next.catalogue else { return };
         if self.next.models.digest.as_ref() != Some(catalogue.digest()) {
             self.next.models = Arc::new(Models::of(catalogue));
-            self.next.since_start.models_changed = (self.uptime)();
+            self.next.since_start.models_changed = self.uptime();
         }
     }
 
@@ -308,7 +323,7 @@ impl Tracker {
         let row = row.filter(Row::is_listed);
         let (old, new) = (before.filter(|row| row.is_listed()).map(key), row.as_ref().map(key));
         if old != new {
-            self.next.since_start.listed_changed = (self.uptime)();
+            self.next.since_start.listed_changed = self.uptime();
         }
         if self.config.rfc3877 {
             if let Some(old) = old.filter(|_| old != new) {

@@ -129,7 +129,9 @@ impl<O: Copy> Tree<O> {
     pub(super) fn get(&self, oid: &[u32], find: impl Fn(O, Ask<'_>) -> Option<(Index, Value)>) -> Found {
         match self.object(oid) {
             None => Found::NoSuchObject,
-            Some((object, index)) => find(object, Ask::At(index)).map_or(Found::NoSuchInstance, |(_, value)| Found::Value(value)),
+            Some((object, index)) => {
+                find(object, Ask::At(index)).map_or(Found::NoSuchInstance, |(_, value)| Found::Value(value))
+            }
         }
     }
 

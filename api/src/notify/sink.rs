@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use klaxon_schemas::catalogue::Catalogue;
-use klaxon_snmp::Engine;
+use klaxon_snmp::EngineHome;
 
 use super::{Notification, SnmpConfig, SnmpSink, WebhookConfig, WebhookSink};
-use crate::agent::indexes::Indexes;
+use crate::agent::Indexes;
 
 /// The longest that a delivery may take, whatever a sink is set to: then it counts as not delivered.
 pub const SEND_TIME_MAX: Duration = Duration::from_secs(120);
@@ -57,8 +57,8 @@ pub enum SinkConfig {
 /// What of the node sinks need.
 #[derive(Clone)]
 pub struct SinkTools {
-    /// As which engine the node speaks SNMP; absent if it has none.
-    pub engine: Option<Engine>,
+    /// As which engine the node speaks SNMP.
+    pub engine: Arc<EngineHome>,
     /// What is known of the types of alarms.
     pub catalogue: Arc<Catalogue>,
     /// The rows of the alarms in SNMP's tables.

@@ -32,14 +32,16 @@ use tokio::time::Instant;
 use self::draft::Draft;
 use super::sink::{SEND_TIME_MAX, SendError, Sink, SinkLimits, SinkTools};
 use super::{Notification, What};
+use crate::agent::WrsProfile;
 use crate::agent::oids::Root;
+use crate::agent::snapshot::Models;
 
-pub use wrs::{Wrs, WrsForm};
+pub use wrs::Wrs;
 
 /// The most informs to one receiver that wait for an answer.
-pub const WINDOW_MAX: usize = 1000;
+const WINDOW_MAX: usize = 1000;
 /// The most times that an inform is sent again before it counts as not answered.
-pub const RETRIES_MAX: u32 = 10;
+const RETRIES_MAX: u32 = 10;
 /// How many traps go out at once before they are paced.
 const TRAP_BURST: u32 = 16;
 
@@ -144,6 +146,8 @@ impl SnmpConfig {
 pub struct SnmpSink {
     config: SnmpConfig,
     tools: SinkTools,
+    /// The models of the catalogue's types.
+    models: Models,
     originator: Originator,
     pace: Pace,
 }
@@ -152,7 +156,7 @@ impl SnmpSink {
     /// The sink of `config`.
     pub fn new(config: &SnmpConfig, tools: &SinkTools) -> Result<Self, String> {
         config.check().map_err(|(key, reason)| format!("{key} {reason}"))?;
-        let engine = tools.engine.clone().ok_or("the node has no SNMP engine")?;
+        let engine = tools.engine.engine().map_err(|error| format!("the node has no SNMP engine: {error}"))?;
         let originator = OriginatorConfig {
             target: config.address.clone(),
             credentials: config.credentials.clone(),
@@ -163,7 +167,8 @@ impl SnmpSink {
         };
         let originator = Originator::new(originator, engine);
         let pace = Pace::new(config.trap_rate);
-        Ok(Self { config: config.clone(), tools: tools.clone(), originator, pace })
+        let models = Models::of(&tools.catalogue);
+        Ok(Self { config: config.clone(), tools: tools.clone(), models, originator, pace })
     }
 
     async fn tell(&self, notification: &Notification) -> Result<(), SendError> {
@@ -194,17 +199,21 @@ impl SnmpSink {
 
     fn draft(&self, notification: &Notification) -> Option<Draft> {
         let index = notification.what.alarm().map_or(0, |id| self.tools.indexes.of(id));
+        let (root, catalogue) = (&self.config.root, &*self.tools.catalogue);
         match &self.config.profile {
-            SnmpProfile::Klaxon => Some(klaxon::draft(&self.config.root, &self.tools.catalogue, index, notification)),
-            SnmpProfile::Rfc3877 => rfc3877::draft(&self.config.root, index, notification),
-            SnmpProfile::Wrs(wrs) => wrs.draft(&self.tools.catalogue, index, notification),
+            SnmpProfile::Klaxon => Some(klaxon::draft(root, catalogue, index, notification)),
+            SnmpProfile::Rfc3877 => {
+                let say = rfc3877::Say { root, catalogue, models: &self.models, index };
+                say.draft(notification)
+            }
+            SnmpProfile::Wrs(wrs) => wrs.draft(catalogue, index, notification),
         }
     }
 
     /// snmpTrapAddress.0 behind the variables that must be there, in front of those that may: the device, or this node.
     async fn add_address(&self, notification: &Notification, draft: &mut Draft) -> Result<(), SendError> {
         let is_v1 = matches!(self.config.credentials, Credentials::V1(_));
-        let as_starlingx = matches!(&self.config.profile, SnmpProfile::Wrs(wrs) if wrs.form == WrsForm::AsStarlingx);
+        let as_starlingx = matches!(&self.config.profile, SnmpProfile::Wrs(wrs) if wrs.form == WrsProfile::AsStarlingx);
         // StarlingX does not send it; in v1 it is a field of the message.
         if as_starlingx && !is_v1 {
             return Ok(());

@@ -17,7 +17,6 @@ mod deliver;
 mod inform;
 mod loss;
 mod map;
-mod own;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -36,12 +35,18 @@ use klaxon_store::door::Door;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::own::OwnAlarm;
+
 use deliver::{Deliver, Reader, STOP_MAX};
 use inform::Informs;
 use loss::{Loss, Standing};
 use map::Mapper;
-use own::{OwnAlarm, TRAP_LOSS, TRAPS_UNAVAILABLE};
 use socket::{Queue, TrapSocket};
+
+/// The kernel dropped datagrams.
+const TRAP_LOSS: &str = "klaxon.trap-loss";
+/// The address cannot be had.
+const TRAPS_UNAVAILABLE: &str = "klaxon.traps-unavailable";
 
 /// The most datagrams that wait to be read, whatever is configured.
 pub const QUEUE_MAX: usize = 1 << 20;

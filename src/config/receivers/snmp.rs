@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use klaxon_api::notify::{SnmpConfig, SnmpProfile, Wrs, WrsForm};
+use klaxon_api::agent::WrsProfile;
+use klaxon_api::agent::oids::Root;
+use klaxon_api::notify::{SnmpConfig, SnmpProfile, Wrs};
 use klaxon_snmp::{Credentials, Secret, User};
 use serde::{Deserialize, Serialize};
 
@@ -73,24 +75,16 @@ enum ProfileWord {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct WrsSection {
-    form: WrsWord,
+    form: WrsProfile,
     #[serde(skip_serializing_if = "Option::is_none")]
     region: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     system: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum WrsWord {
-    #[default]
-    AsSpecified,
-    AsStarlingx,
-}
-
 impl SnmpSection {
     /// As the notifier takes it, or the key that is wrong and why. Reads the file that holds the community.
-    pub(super) fn build(&self, users: &BTreeMap<String, User>) -> Result<SnmpConfig, Mistake> {
+    pub(super) fn build(&self, users: &BTreeMap<String, User>, root: &Root) -> Result<SnmpConfig, Mistake> {
         let wrong = |key: &str, reason: String| (key.to_owned(), reason);
         let address = self.address.clone().ok_or_else(|| wrong("address", "is missing".to_owned()))?;
         let is_address = address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
@@ -101,6 +95,7 @@ impl SnmpSection {
         let config = SnmpConfig {
             confirm: self.confirm.unwrap_or(defaults.confirm),
             profile: self.profile()?,
+            root: root.clone(),
             source: self.source,
             window: self.window.unwrap_or(defaults.window),
             timeout: self.timeout.map_or(defaults.timeout, |span| span.0),
@@ -155,14 +150,7 @@ impl SnmpSection {
             ProfileWord::Wrs => {
                 let WrsSection { form, region, system } = self.wrs.clone().unwrap_or_default();
                 let defaults = Wrs::default();
-                SnmpProfile::Wrs(Wrs {
-                    form: match form {
-                        WrsWord::AsSpecified => WrsForm::AsSpecified,
-                        WrsWord::AsStarlingx => WrsForm::AsStarlingx,
-                    },
-                    region: region.unwrap_or(defaults.region),
-                    system,
-                })
+                SnmpProfile::Wrs(Wrs { form, region: region.unwrap_or(defaults.region), system })
             }
         })
     }
@@ -173,7 +161,8 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use klaxon_api::notify::{SinkConfig, SnmpConfig, SnmpProfile, Wrs, WrsForm};
+    use klaxon_api::agent::WrsProfile;
+    use klaxon_api::notify::{SinkConfig, SnmpConfig, SnmpProfile, Wrs};
     use klaxon_snmp::Credentials;
 
     use crate::config::Config;
@@ -212,7 +201,7 @@ mod tests {
              wrs = { form = \"as-starlingx\", region = \"North\", system = \"depot\" }\nsource = \"10.0.0.1\"\nwindow = 8\n\
              timeout = \"2s\"\nretries = 1\ndatagram_bytes_max = 484\ntrap_rate = 50",
         );
-        let wrs = Wrs { form: WrsForm::AsStarlingx, region: "North".to_owned(), system: Some("depot".to_owned()) };
+        let wrs = Wrs { form: WrsProfile::AsStarlingx, region: "North".to_owned(), system: Some("depot".to_owned()) };
         assert_eq!(noc.profile, SnmpProfile::Wrs(wrs));
         assert_eq!((noc.confirm, noc.window, noc.retries, noc.trap_rate.get()), (false, 8, 1, 50));
     }

@@ -7,9 +7,8 @@ use klaxon_schemas::severity::Severity;
 use klaxon_snmp::{Oid, Value};
 
 use super::draft::{Draft, string};
-use crate::agent::cells::{Shown, WORDS, empty, event_cell};
 use crate::agent::oids::{AlarmColumn, DeliveryObject, NotificationKind, NotificationObject, Root};
-use crate::agent::values;
+use crate::agent::{Shown, WORDS, empty, event_cell, values};
 use crate::notify::{Notification, What};
 
 /// The notification of KLAXON-ALARM-MIB under `root`; `index` is the row of the alarm that it is about.
@@ -26,45 +25,12 @@ pub(super) fn draft(root: &Root, catalogue: &Catalogue, index: u32, notification
         What::Heartbeat { .. } => NotificationKind::Heartbeat,
     };
     let mut draft = Draft::new(root.notification(kind));
-    let (required, extra): (Vec<NotificationObject>, Vec<NotificationObject>) =
-        kind.objects().partition(|object| is_required(kind, *object));
     let say = Say { root, catalogue, index, notification };
-    required.into_iter().for_each(|object| put(&mut draft, &say, object));
-    for (oid, value) in extra.into_iter().map(|object| say.of(object)).filter(|(_, value)| !is_nothing(value)) {
+    kind.objects().for_each(|object| put(&mut draft, &say, object));
+    for (oid, value) in kind.more_objects().map(|object| say.of(object)).filter(|(_, value)| !is_nothing(value)) {
         draft.put_extra(oid, value);
     }
     draft
-}
-
-/// Whether it is among the OBJECTS of the notification; what is not comes behind them where it says something and has room.
-fn is_required(kind: NotificationKind, object: NotificationObject) -> bool {
-    use AlarmColumn as A;
-    use NotificationKind as K;
-    match object {
-        NotificationObject::Delivery(object) => {
-            matches!(kind, K::Digest | K::Gap | K::Heartbeat) || object <= DeliveryObject::ChangeAt
-        }
-        NotificationObject::Alarm(column) => matches!(
-            column,
-            A::Id
-                | A::Site
-                | A::Resource
-                | A::Type
-                | A::Qualifier
-                | A::Severity
-                | A::EventType
-                | A::ProbableCause
-                | A::Text
-                | A::RepairAction
-                | A::RaisedAt
-                | A::ChangedAt
-                | A::EventTime
-                | A::ClearedAt
-                | A::Acknowledged
-                | A::Shelved
-                | A::RaiseSeq
-        ),
-    }
 }
 
 fn put(draft: &mut Draft, say: &Say<'_>, object: NotificationObject) {
@@ -188,9 +154,4 @@ fn is_nothing(value: &Value) -> bool {
         Value::Counter64(number) => *number == 0,
         _ => false,
     }
-}
-
-/// Where the resource of the alarm's row is written: what other MIBs point to.
-pub(super) fn resource_oid(root: &Root, index: u32) -> Oid {
-    root.alarm(AlarmColumn::Resource, index)
 }

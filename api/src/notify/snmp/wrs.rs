@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::draft::{Draft, cut, string};
 use super::rfc3877::{State, state};
-use crate::agent::{causes, values};
+use crate::agent::{WrsProfile, causes, values};
 use crate::notify::{Notification, What};
 
 /// wrsTrapPrefix
@@ -51,28 +51,19 @@ const DELIVERY_ID: &str = "900.000";
 /// How StarlingX is spoken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrs {
-    /// Whether what the MIB says is sent, or what StarlingX does.
-    pub form: WrsForm,
+    /// As specified: the MIB's variables in its order, of the alarm's row, with times in octets. As StarlingX does it:
+    /// wrsAlarmActiveUuid before the others, all of the instance 0, times as text, and messages without probable cause and never
+    /// service-affecting.
+    pub form: WrsProfile,
     /// The region, which every entity begins with.
     pub region: String,
     /// The system, which comes next; the alarm's site if absent.
     pub system: Option<String>,
 }
 
-/// The MIB and the program differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum WrsForm {
-    /// As the MIB says: its variables in its order, of the alarm's row, with times in octets.
-    #[default]
-    AsSpecified,
-    /// As the program does: wrsAlarmActiveUuid before the others, all of the instance 0, times as text, and messages without
-    /// probable cause and never service-affecting.
-    AsStarlingx,
-}
-
 impl Default for Wrs {
     fn default() -> Self {
-        Self { form: WrsForm::default(), region: "RegionOne".to_owned(), system: None }
+        Self { form: WrsProfile::default(), region: "RegionOne".to_owned(), system: None }
     }
 }
 
@@ -181,7 +172,7 @@ impl Wrs {
     }
 
     fn put(&self, index: u32, said: &Said<'_>) -> Draft {
-        let is_as_starlingx = self.form == WrsForm::AsStarlingx;
+        let is_as_starlingx = self.form == WrsProfile::AsStarlingx;
         let instance = if is_as_starlingx { 0 } else { index };
         let column = |column: u32| Oid::new(&[ENTRY, &[column, instance]].concat());
         let mut draft = Draft::new(Oid::new(&[PREFIX, &[said.number]].concat()));
