@@ -2,7 +2,6 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
-use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,9 +12,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether snmptrapd is there; with `CI` set it must be.
 pub(crate) fn is_there() -> bool {
-    let found = Command::new("snmptrapd").arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    let found = snmptrapd().arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     assert!(found || std::env::var_os("CI").is_none(), "CI needs snmptrapd (package snmptrapd)");
     found
+}
+
+/// The program, which is not in everybody's path.
+fn snmptrapd() -> Command {
+    let mut command = Command::new("snmptrapd");
+    command.env("PATH", std::env::var("PATH").unwrap_or_default() + ":/usr/sbin");
+    command
 }
 
 /// A port that is free for UDP now.
@@ -58,7 +64,7 @@ impl Setup {
         // All octet strings in hexadecimal digits, on one line.
         std::fs::write(self.dir.join("snmp.conf"), "hexOutputLength 0\n").expect("can be written");
         let log = self.dir.join("log");
-        let child = Command::new("snmptrapd")
+        let child = snmptrapd()
             .args(["-f", "-On", "-Ox", "-m", "", "-M", "", "-A", "-Lf"])
             .arg(&log)
             .arg(format!("udp:127.0.0.1:{}", self.port))
@@ -152,6 +158,10 @@ impl Trapd {
         format!("127.0.0.1:{}", self.setup.port)
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
@@ -177,8 +187,7 @@ impl Trapd {
 
     /// Ends it as an administrator does, so that it keeps what it knows.
     pub(crate) fn stop(mut self) -> Setup {
-        let pid = rustix_pid(&self.child);
-        let _ = Command::new("kill").arg(pid).status();
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
         self.setup.clone()
     }
@@ -193,10 +202,6 @@ impl Drop for Trapd {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-fn rustix_pid(child: &Child) -> String {
-    child.id().to_string()
 }
 
 fn parse(line: &str) -> Logged {
@@ -234,15 +239,6 @@ fn value_of(text: &str) -> Value {
         }
         _ => Value::Other(kind.to_owned(), value.to_owned()),
     }
-}
-
-/// How often each text came.
-pub(crate) fn tally<'a>(texts: impl IntoIterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
-    let mut tally = BTreeMap::new();
-    for text in texts {
-        *tally.entry(text).or_default() += 1;
-    }
-    tally
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
