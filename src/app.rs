@@ -13,7 +13,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use klaxon_api::agent::{Indexes, Parts as TablesParts, Tables, TablesControl};
 use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
+use klaxon_api::notify::{Receivers, SinkBuilder, SinkTools};
 use klaxon_ingest::collect::Collectors;
 use klaxon_ingest::own::OwnAlarm;
 use klaxon_ingest::trap::{self, TrapCounts, TrapDoors, TrapReceiver};
@@ -109,6 +111,13 @@ fn tell(report: &OpenReport) {
     }
 }
 
+/// What is asked by SNMP, and who is told.
+struct Asked {
+    agent: AgentControl,
+    tables: TablesControl,
+    receivers: Receivers,
+}
+
 /// What a running node is made of.
 struct Node {
     config: Config,
@@ -134,23 +143,35 @@ impl Node {
         let traps_listen = traps.as_ref().and_then(TrapReceiver::local_addr);
         let trap_doors = TrapDoors { traps: self.door("trap"), own: self.door("node") };
         let plan = self.config.agent().map_err(contradiction)?;
-        let (agent, agent_control) = AgentPart::new(plan, Arc::clone(&self.snmp), Vec::new(), self.log.refusals()).await;
+        let sets = self.door("snmp");
+        let indexes = klaxon_api::agent::indexes(&self.store, &self.config.store.dir);
+        let (tables, tables_control) = self.tables(sets.clone(), Arc::clone(&indexes)).await?;
+        let (agent, agent_control) = AgentPart::new(plan, Arc::clone(&self.snmp), tables.objects(), self.log.refusals()).await;
         let agent_listen = agent.local_addr();
         let collect = self.door("collect");
         let host = self.config.collect.host().map_err(contradiction)?;
         let mut collectors = Collectors::new(collect.clone(), self.config.node.site.clone(), host);
         let board = collectors.board();
         let (others, trap_counts) = match &traps {
-            Some(traps) => (vec![collect, trap_doors.traps.clone()], Some(traps.counts())),
-            None => (vec![collect], None),
+            Some(traps) => (vec![collect, sets, trap_doors.traps.clone()], Some(traps.counts())),
+            None => (vec![collect, sets], None),
         };
+        let tools = SinkTools { engine: Arc::clone(&self.snmp), catalogue: Arc::new(Catalogue::built_in()), indexes };
+        let build: SinkBuilder = Box::new(move |one| one.sink.build(&tools));
+        let receivers = Receivers::new(self.door("node"), self.config.node.site.clone(), build);
+        let asked = Asked { agent: agent_control, tables: tables_control, receivers: receivers.clone() };
         let counts = SnmpCounts { traps: trap_counts, agent: agent.counts() };
-        let api = self.api(others, counts, Box::new(move || board.show()))?;
+        let api = self.api(others, counts, Box::new(move || board.show()), receivers.clone())?;
         let mut doors = JoinSet::<anyhow::Result<()>>::new();
         let (tcp, unix) = (serve_tcp(tcp, api.clone()), serve_unix(unix, api.clone()));
         doors.spawn(async { Ok(tcp.await?) });
         doors.spawn(async { Ok(unix.await?) });
         let (site, stop) = (self.config.node.site.clone(), self.stop.clone());
+        let showing = tables.run(stop.clone());
+        doors.spawn(async {
+            showing.await;
+            Ok(())
+        });
         let answering = agent.run(OwnAlarm::new(self.door("node"), site.clone(), AGENT_UNAVAILABLE), stop.clone());
         doors.spawn(async {
             answering.await;
@@ -175,22 +196,46 @@ impl Node {
         let listening = Listening { http: listen, socket: &socket, traps: traps_listen, agent: agent_listen };
         say(&greeting(&self.config, &listening));
         collectors.apply(&self.config.collect.build().map_err(contradiction)?).await;
-        let outcome = self.watch(signals, &mut doors, &mut collectors, &agent_control).await;
+        receivers.apply(self.config.receivers().map_err(contradiction)?).await;
+        let outcome = self.watch(signals, &mut doors, &mut collectors, &asked).await;
         notify(&[NotifyState::Stopping]);
         tracing::info!("the node stops");
         self.stop.cancel();
         while doors.join_next().await.is_some() {}
         collectors.stop().await;
+        receivers.stop().await;
         self.publisher.close();
         let _ = std::fs::remove_file(&socket);
         outcome
+    }
+
+    /// What SNMP shows: read before anybody can ask, because a table without alarms says that all is well.
+    async fn tables(&self, door: Door, indexes: Arc<Indexes>) -> anyhow::Result<(Tables, TablesControl)> {
+        let (config, is_on) = (self.config.tables(), self.config.snmp.agent.enabled);
+        let address = self.config.snmp.agent.listen.ip();
+        let parts = TablesParts {
+            door,
+            site: self.config.node.site.clone(),
+            indexes,
+            engine: Arc::clone(&self.snmp),
+            address: (!address.is_unspecified()).then_some(address),
+            receivers: None,
+            resend: None,
+        };
+        Ok(tokio::task::spawn_blocking(move || Tables::new(config, parts, is_on)).await?)
     }
 
     fn door(&self, name: &str) -> Door {
         Door::new(name.parse().expect("is a word"), self.publisher.clone(), self.store.clone())
     }
 
-    fn api(&self, other_doors: Vec<Door>, counts: SnmpCounts, collectors: CollectorsShown) -> anyhow::Result<Api> {
+    fn api(
+        &self,
+        other_doors: Vec<Door>,
+        counts: SnmpCounts,
+        collectors: CollectorsShown,
+        receivers: Receivers,
+    ) -> anyhow::Result<Api> {
         let status = Arc::clone(&self.status);
         let parts = ApiParts {
             door: self.door("http"),
@@ -201,6 +246,7 @@ impl Node {
             more_metrics: Some(Box::new(move |text| {
                 engine_metrics(&status, text);
                 snmp_metrics(&counts, text);
+                receiver_metrics(&receivers, text);
             })),
         };
         Ok(Api::new(self.config.http_config(DRAIN), parts)?)
@@ -212,14 +258,14 @@ impl Node {
         mut signals: Signals,
         doors: &mut JoinSet<anyhow::Result<()>>,
         collectors: &mut Collectors,
-        agent: &AgentControl,
+        asked: &Asked,
     ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return Ok(()),
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
-                Some(()) = signals.hang_up.recv() => self.reload(collectors, agent).await,
+                Some(()) = signals.hang_up.recv() => self.reload(collectors, asked).await,
                 () = tokio::time::sleep(SETTLE_WAIT), if collectors.is_unsettled() => collectors.settle().await,
                 Some(door) = doors.join_next() => {
                     door??;
@@ -230,9 +276,9 @@ impl Node {
     }
 
     /// Takes up the settings that can change while the node runs. A file that is wrong changes nothing.
-    async fn reload(&mut self, collectors: &mut Collectors, agent: &AgentControl) {
+    async fn reload(&mut self, collectors: &mut Collectors, asked: &Asked) {
         notify(&reloading());
-        match self.reloaded(collectors, agent).await {
+        match self.reloaded(collectors, asked).await {
             Ok(changed) if changed.is_empty() => tracing::info!("the settings are as they were"),
             Ok(changed) => tracing::info!(changed = %changed.join(", "), "new settings are in force"),
             Err(error) => tracing::error!(error = %format!("{error:#}"), "the new settings are refused; the old ones stay"),
@@ -240,14 +286,21 @@ impl Node {
         notify(&[NotifyState::Ready]);
     }
 
-    async fn reloaded(&mut self, collectors: &mut Collectors, agent: &AgentControl) -> anyhow::Result<Vec<String>> {
+    async fn reloaded(&mut self, collectors: &mut Collectors, asked: &Asked) -> anyhow::Result<Vec<String>> {
         let new = self.settings.load()?;
         let mut changes = Config::reloadable_from(&self.config, &new)?;
         // Keys are costly.
-        let asked = new.clone();
-        let plan = tokio::task::spawn_blocking(move || asked.agent()).await?.map_err(contradiction)?;
-        if agent.apply(plan) && !changes.keys.iter().any(|key| key.starts_with("snmp.")) {
+        let copy = new.clone();
+        let plan = tokio::task::spawn_blocking(move || copy.agent()).await?.map_err(contradiction)?;
+        let is_on = plan.is_some();
+        if is_on {
+            asked.tables.turn(true).await;
+        }
+        if asked.agent.apply(plan) && !changes.keys.iter().any(|key| key.starts_with("snmp.")) {
             changes.keys.push("what the files hold that snmp names".to_owned());
+        }
+        if !is_on {
+            asked.tables.turn(false).await;
         }
         self.log.set_level(new.log.level);
         // The loop is gone only when the node stops.
@@ -255,6 +308,7 @@ impl Node {
         let _ = self.control.send(Control::Retention(new.retention()));
         collectors.set_host(new.collect.host().map_err(contradiction)?);
         collectors.apply(&new.collect.build().map_err(contradiction)?).await;
+        asked.receivers.apply(new.receivers().map_err(contradiction)?).await;
         self.config = new;
         Ok(changes.keys)
     }
@@ -343,5 +397,17 @@ fn snmp_metrics(counts: &SnmpCounts, text: &mut MetricsText) {
             family = name;
         }
         text.sample(name, label.as_slice(), value);
+    }
+}
+
+fn receiver_metrics(receivers: &Receivers, text: &mut MetricsText) {
+    let mut family = "";
+    for metric in receivers.metrics() {
+        if metric.name != family {
+            let kind = if metric.is_counter { MetricKind::Counter } else { MetricKind::Gauge };
+            text.family(metric.name, kind, metric.help);
+            family = metric.name;
+        }
+        text.sample(metric.name, &[("receiver", metric.receiver.as_str())], metric.value);
     }
 }

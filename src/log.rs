@@ -13,8 +13,9 @@ use tracing_subscriber::{Layer as _, Registry, fmt};
 use crate::config::{Level, LogConfig, LogFormat};
 
 /// The view's engine says what it does at every step; only what is wrong there is of interest. The trap decoder warns of every
-/// oddity in every datagram: those are kept with the event, and a flood of garbage must not become a flood of lines.
-const QUIET: &str = "fjall=warn,lsm_tree=warn,async_snmp=error";
+/// oddity in every datagram: those are kept with the event, and a flood of garbage must not become a flood of lines. What a client
+/// of SNMP could not deliver is told by the receiver that it is for.
+const QUIET: &str = "fjall=warn,lsm_tree=warn,async_snmp=error,async_snmp::client=off";
 
 /// Changes the level of the running log, and knows what was counted instead of written.
 #[derive(Clone)]

@@ -15,6 +15,7 @@ mod output;
 mod ready;
 pub(crate) mod run;
 mod show;
+mod snmp;
 mod store;
 mod table;
 mod time;
@@ -98,6 +99,9 @@ enum Command {
     /// Verify, back up, restore, look into and rebuild the store
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// What a manager needs to know of the node's SNMP
+    #[command(subcommand)]
+    Snmp(snmp::SnmpCommand),
     /// The configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -152,6 +156,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Why { id } => wait(async { show::why(&output, &find(node.as_deref()).await?, &id).await }),
         Command::Ready => wait(async { ready::ready(&output, &find(node.as_deref()).await?).await }),
         Command::Store(command) => store::store(&output, command),
+        Command::Snmp(command) => snmp::snmp(&output, &command),
         Command::Config(ConfigCommand::Default) => Ok(output.text(DEFAULT_FILE)?),
         Command::Completions { shell } => {
             let mut script = Vec::new();

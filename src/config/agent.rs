@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use klaxon_api::agent::oids::Root;
 use klaxon_schemas::names::Site;
 use klaxon_snmp::{Access, AgentConfig, Level, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, Oid, Secret, System, View, Who};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -25,8 +26,6 @@ const VIEWS_MAX: usize = 64;
 const SUBTREES_MAX: usize = 64;
 /// The longest text about the system (RFC 3418, DisplayString).
 const TEXT_BYTES_MAX: usize = 255;
-/// sysObjectID: where KLAXON-ALARM-MIB stands.
-const OBJECT_ID: [u32; 10] = [1, 3, 6, 1, 4, 1, 8072, 9999, 9999, 7780];
 /// The community that is taken if nobody names one, from this host only.
 const COMMUNITY_BY_DEFAULT: &str = "public";
 
@@ -167,7 +166,7 @@ impl AgentSection {
             listen: self.listen,
             receive_buffer_bytes: usize::try_from(self.receive_buffer.0).unwrap_or(usize::MAX),
             message_bytes_max: usize::try_from(self.message_bytes_max.0).unwrap_or(usize::MAX),
-            system: self.system(site),
+            system: self.system(&snmp.root_oid, site),
             access: people.into_iter().filter_map(access).collect(),
         };
         Ok(Some(AgentPlan { config, fingerprint: fingerprint(snmp, site) }))
@@ -199,11 +198,12 @@ impl AgentSection {
         Ok(people)
     }
 
-    fn system(&self, site: &Site) -> System {
+    fn system(&self, root: &Root, site: &Site) -> System {
         let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
         System {
             description: format!("Klaxon {}, alarms of the site {site}", env!("CARGO_PKG_VERSION")),
-            object_id: Oid::new(&OBJECT_ID),
+            // Where KLAXON-ALARM-MIB stands.
+            object_id: root.oid(&[]),
             contact: self.contact.clone(),
             name: if self.name.is_empty() { host() } else { self.name.clone() },
             location: self.location.clone(),

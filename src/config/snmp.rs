@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use klaxon_api::agent::oids::Root;
 use klaxon_snmp::{AuthProtocol, Level, PrivProtocol, Secret, User, UserError};
 use serde::{Deserialize, Serialize};
 
 use super::agent::AgentSection;
 use super::collect::Mistake;
+use super::tables::TablesSection;
 
 /// The most users.
 const USERS_MAX: usize = 256;
@@ -24,6 +26,10 @@ pub struct SnmpConfig {
     pub users: BTreeMap<String, UserSection>,
     /// Whom the node answers.
     pub agent: AgentSection,
+    /// Where KLAXON-ALARM-MIB hangs.
+    pub root_oid: Root,
+    /// What is shown.
+    pub tables: TablesSection,
 }
 
 /// A user of SNMPv3.

@@ -126,6 +126,11 @@ impl EngineHome {
             None => Ok(engine.insert(Engine::start(&self.dir)?).clone()),
         }
     }
+
+    /// The engine, if it has started.
+    pub fn started(&self) -> Option<Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl fmt::Debug for Engine {

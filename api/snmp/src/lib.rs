@@ -5,6 +5,7 @@
 mod agent;
 mod engine;
 mod notification;
+mod originator;
 mod user;
 mod value;
 
@@ -14,5 +15,8 @@ pub use agent::{
 };
 pub use engine::{Engine, EngineError, EngineHome};
 pub use notification::{Inform, Notification, Unreadable, Version, decode};
+pub use originator::{
+    Credentials, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, OriginateError, Originator, OriginatorConfig, Outgoing,
+};
 pub use user::{AuthProtocol, Level, NAME_BYTES_MAX, PASSWORD_BYTES_MIN, PrivProtocol, Secret, User, UserError};
 pub use value::{Oid, OidError, Value, Varbind};

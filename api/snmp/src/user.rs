@@ -197,6 +197,20 @@ impl User {
     }
 }
 
+/// Equal users have the same name, protocols and keys.
+impl PartialEq for User {
+    fn eq(&self, other: &Self) -> bool {
+        let keys = |user: &Self| user.keys.clone().map(|keys| (keys.auth_master().as_bytes().to_vec(), private_key(&keys)));
+        (&self.name, self.auth, self.privacy) == (&other.name, other.auth, other.privacy) && keys(self) == keys(other)
+    }
+}
+
+impl Eq for User {}
+
+fn private_key(keys: &MasterKeys) -> Option<Vec<u8>> {
+    keys.priv_master().map(|key| key.as_bytes().to_vec())
+}
+
 impl fmt::Debug for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("User").field("name", &self.name).field("auth", &self.auth).field("privacy", &self.privacy).finish()

@@ -62,6 +62,7 @@ pub use collectors::CollectorsShown;
 pub use guard::Peer;
 pub use metrics::{MetricKind, MetricsText};
 pub use serve::{ServeError, serve_tcp, serve_unix};
+pub(crate) use shown::enrich;
 
 use counters::Responses;
 use openapi::{Description, DescriptionText};
