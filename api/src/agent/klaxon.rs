@@ -38,7 +38,7 @@ pub(super) enum Object {
 
 impl Object {
     fn all() -> Vec<(Vec<u32>, Self)> {
-        let column = |table: u32, column: u32| vec![OBJECTS, table, 1, 1, column];
+        let column = |table: u32, column: u32| vec![OBJECTS, table, 1, column];
         // An index is in the identifiers of its row and nowhere else.
         let alarm = || AlarmColumn::ALL.iter().filter(|column| **column != AlarmColumn::Index);
         let mut all: Vec<(Vec<u32>, Self)> = Vec::new();

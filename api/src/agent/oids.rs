@@ -4,11 +4,11 @@
 //! ```text
 //! root ─┬─ 0 notifications      raised 1, changed 2, cleared 3, left 4, retired 5, logged 6, digest 7, gap 8, heartbeat 9
 //!       ├─ 1 objects ─┬─ 1 node         scalars
-//!       │             ├─ 2 severities   .1.1.column.severity
-//!       │             ├─ 3 sites        .1.1.column.site
-//!       │             ├─ 4 alarms       .1.1.column.alarm
-//!       │             ├─ 5 history      .1.1.column.change
-//!       │             ├─ 6 receivers    .1.1.column.receiver
+//!       │             ├─ 2 severities   .1.column.severity
+//!       │             ├─ 3 sites        .1.column.site
+//!       │             ├─ 4 alarms       .1.column.alarm
+//!       │             ├─ 5 history      .1.column.change
+//!       │             ├─ 6 receivers    .1.column.receiver
 //!       │             └─ 7 delivery     scalars of notifications
 //!       └─ 2 conformance
 //! ```
@@ -68,7 +68,7 @@ impl Root {
 
     /// The variable of an alarm's row; `index` is 0 where there is no alarm, as in what is told of a log event.
     pub fn alarm(&self, column: AlarmColumn, index: u32) -> Oid {
-        self.oid(&[OBJECTS, ALARMS, 1, 1, column as u32, index])
+        self.oid(&[OBJECTS, ALARMS, 1, column as u32, index])
     }
 
     /// A variable that is only in notifications.
@@ -551,7 +551,7 @@ mod tests {
     fn objects_have_their_place() {
         let root = Root::default();
         assert_eq!(root.notification(NotificationKind::Cleared).to_string(), format!("{root}.0.3"));
-        assert_eq!(root.alarm(AlarmColumn::Text, 77).to_string(), format!("{root}.1.4.1.1.11.77"));
+        assert_eq!(root.alarm(AlarmColumn::Text, 77).to_string(), format!("{root}.1.4.1.11.77"));
         assert_eq!(root.delivery(DeliveryObject::Seq).to_string(), format!("{root}.1.7.3.0"));
         assert_eq!(NotificationKind::Raised.objects().count(), 6 + 17);
         assert_eq!(NotificationKind::Raised.more_objects().count(), 4 + 43 - 17);
