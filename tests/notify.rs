@@ -173,6 +173,7 @@ fn nothing_confirmed_is_told_again_after_a_restart_and_nothing_unconfirmed_is_lo
 #[test]
 fn after_a_crash_a_number_stands_for_what_it_stood_for() {
     let scene = Scene::new();
+    scene.world.on("noc", |wire| wire.limits.window = 8);
     let node = scene.open();
     node.apply([receiver("noc")]);
     scene.world.set("noc", Mode::Hang);
