@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 /// The most alarms that a [`Digest`] names.
 pub const DIGEST_NAMED_MAX: usize = 20;
 /// The most notifications that one [`Outbox`] record holds.
-pub const OUTBOX_ENTRIES_MAX: usize = 256;
+pub const OUTBOX_ENTRIES_MAX: usize = 32;
 
 /// What a notification about an alarm means to the receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]

@@ -15,15 +15,27 @@
 
 mod config;
 mod filter;
+mod fold;
+mod ledger;
+mod load;
 mod notification;
+mod plan;
+mod planner;
+mod queue;
+mod reach;
+mod receiver;
+mod restore;
+mod set;
 mod shown;
 mod sink;
+mod unreachable;
 pub mod webhook;
 
 pub use config::{HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, Start};
 pub use filter::{FILTER_LIST_MAX, Filter, TypePattern, TypePatternError};
 pub use klaxon_schemas::notify::{Digest, DigestAlarm, Gap, GapReason, How, SeverityCount};
 pub use notification::{Notification, What};
+pub use set::{ReceiverMetric, Receivers, SinkBuilder};
 pub use shown::{Counters, ReceiverShown, ReceiverState, ResendError};
-pub use sink::{SEND_TIME_MAX, SendError, Sink, SinkConfig, SinkLimits, SnmpConfig};
-pub use webhook::{WebhookConfig, WebhookSink};
+pub use sink::{SEND_TIME_MAX, SendError, Sink, SinkConfig, SinkLimits, SinkTools, SnmpConfig};
+pub use webhook::{Authorities, WebhookConfig, WebhookSink};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use klaxon_schemas::catalogue::Catalogue;
 
-use super::{Notification, WebhookConfig, WebhookSink};
+use super::{Authorities, Notification, WebhookConfig, WebhookSink};
 
 /// The longest that a delivery may take, whatever a sink is set to: then it counts as not delivered.
 pub const SEND_TIME_MAX: Duration = Duration::from_secs(120);
@@ -59,6 +59,15 @@ pub struct SnmpConfig {
     pub target: String,
 }
 
+/// What of the node sinks need. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct SinkTools {
+    /// What is known of the types of alarms.
+    pub catalogue: Arc<Catalogue>,
+    /// Who vouches for servers, unless a receiver names others.
+    pub authorities: Authorities,
+}
+
 impl SinkConfig {
     /// The word for it.
     pub fn kind(&self) -> &'static str {
@@ -83,9 +92,9 @@ impl SinkConfig {
     }
 
     /// The sink. The error says what is wrong, in words and without secrets.
-    pub fn build(&self) -> Result<Arc<dyn Sink>, String> {
+    pub fn build(&self, tools: &SinkTools) -> Result<Arc<dyn Sink>, String> {
         match self {
-            Self::Webhook(webhook) => Ok(Arc::new(WebhookSink::new((**webhook).clone(), Arc::new(Catalogue::built_in())))),
+            Self::Webhook(webhook) => Ok(Arc::new(WebhookSink::new((**webhook).clone(), tools))),
             Self::Snmp(_) => Err(format!("this build knows no receivers of kind {}", self.kind())),
         }
     }

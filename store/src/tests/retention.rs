@@ -16,7 +16,7 @@ fn retention_by_age_waits_for_a_follower_and_retention_by_size_does_not() {
         let (mut toy, _) = Toy::open_with(StoreConfig { retention: aged, ..small_in(dir.path(), engine) });
         let follower = |position: u64| {
             let key = StateKey::Follower(Follower::new("noc").expect("valid"));
-            vec![(key, Some(StateRecord::Followed(Followed { position: Position(position) })))]
+            vec![(key, Some(StateRecord::Followed(Followed { position: Position(position), delivery: None })))]
         };
         toy.put(follower(0));
         for round in 0..60 {
