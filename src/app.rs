@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
+use klaxon_api::notify::{Authorities, Receivers, SinkTools};
 use klaxon_ingest::collect::Collectors;
 use klaxon_ingest::trap::{self, TrapCounts, TrapDoors, TrapReceiver};
 use klaxon_schemas::catalogue::Catalogue;
@@ -126,7 +127,11 @@ impl Node {
         let unix = bind_unix(&socket)?;
         let traps = self.config.traps.build().map(TrapReceiver::new);
         let traps_listen = traps.as_ref().and_then(TrapReceiver::local_addr);
-        let trap_doors = TrapDoors { traps: self.door("trap"), own: self.door("node") };
+        let own = self.door("node");
+        let trap_doors = TrapDoors { traps: self.door("trap"), own: own.clone() };
+        let tools = SinkTools { catalogue: Arc::new(Catalogue::built_in()), authorities: Authorities::default() };
+        let receivers =
+            Receivers::new(own, self.config.node.site.clone(), Box::new(move |receiver| receiver.sink.build(&tools)));
         let collect = self.door("collect");
         let host = self.config.collect.host().map_err(contradiction)?;
         let mut collectors = Collectors::new(collect.clone(), self.config.node.site.clone(), host);
@@ -135,7 +140,7 @@ impl Node {
             Some(traps) => (vec![collect, trap_doors.traps.clone()], Some(traps.counts())),
             None => (vec![collect], None),
         };
-        let api = self.api(others, counts, Box::new(move || board.show()))?;
+        let api = self.api(others, counts, Box::new(move || board.show()), receivers.clone())?;
         let mut doors = JoinSet::<anyhow::Result<()>>::new();
         let (tcp, unix) = (serve_tcp(tcp, api.clone()), serve_unix(unix, api.clone()));
         doors.spawn(async { Ok(tcp.await?) });
@@ -159,12 +164,14 @@ impl Node {
         tracing::info!(site = %self.config.node.site, epoch = %self.store.epoch(), "the node is ready");
         say(&greeting(&self.config, listen, &socket, traps_listen));
         collectors.apply(&self.config.collect.build().map_err(contradiction)?).await;
-        let outcome = self.watch(signals, &mut doors, &mut collectors).await;
+        receivers.apply(self.config.receivers.build().map_err(contradiction)?).await;
+        let outcome = self.watch(signals, &mut doors, &mut collectors, &receivers).await;
         notify(&[NotifyState::Stopping]);
         tracing::info!("the node stops");
         self.stop.cancel();
         while doors.join_next().await.is_some() {}
         collectors.stop().await;
+        receivers.stop().await;
         self.publisher.close();
         let _ = std::fs::remove_file(&socket);
         outcome
@@ -179,6 +186,7 @@ impl Node {
         other_doors: Vec<Door>,
         trap_counts: Option<Arc<TrapCounts>>,
         collectors: CollectorsShown,
+        receivers: Receivers,
     ) -> anyhow::Result<Api> {
         let status = Arc::clone(&self.status);
         let parts = ApiParts {
@@ -187,6 +195,7 @@ impl Node {
             site: self.config.node.site.clone(),
             stop: self.stop.clone(),
             collectors: Some(collectors),
+            receivers: Some(receivers),
             more_metrics: Some(Box::new(move |text| {
                 engine_metrics(&status, text);
                 if let Some(counts) = &trap_counts {
@@ -203,13 +212,14 @@ impl Node {
         mut signals: Signals,
         doors: &mut JoinSet<anyhow::Result<()>>,
         collectors: &mut Collectors,
+        receivers: &Receivers,
     ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return Ok(()),
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
-                Some(()) = signals.hang_up.recv() => self.reload(collectors).await,
+                Some(()) = signals.hang_up.recv() => self.reload(collectors, receivers).await,
                 () = tokio::time::sleep(SETTLE_WAIT), if collectors.is_unsettled() => collectors.settle().await,
                 Some(door) = doors.join_next() => {
                     door??;
@@ -220,9 +230,9 @@ impl Node {
     }
 
     /// Takes up the settings that can change while the node runs. A file that is wrong changes nothing.
-    async fn reload(&mut self, collectors: &mut Collectors) {
+    async fn reload(&mut self, collectors: &mut Collectors, receivers: &Receivers) {
         notify(&reloading());
-        match self.reloaded(collectors).await {
+        match self.reloaded(collectors, receivers).await {
             Ok(changed) if changed.is_empty() => tracing::info!("the settings are as they were"),
             Ok(changed) => tracing::info!(changed = %changed.join(", "), "new settings are in force"),
             Err(error) => tracing::error!(error = %format!("{error:#}"), "the new settings are refused; the old ones stay"),
@@ -230,7 +240,7 @@ impl Node {
         notify(&[NotifyState::Ready]);
     }
 
-    async fn reloaded(&mut self, collectors: &mut Collectors) -> anyhow::Result<Vec<String>> {
+    async fn reloaded(&mut self, collectors: &mut Collectors, receivers: &Receivers) -> anyhow::Result<Vec<String>> {
         let new = self.settings.load()?;
         let changes = Config::reloadable_from(&self.config, &new)?;
         self.log.set_level(new.log.level);
@@ -239,6 +249,7 @@ impl Node {
         let _ = self.control.send(Control::Retention(new.retention()));
         collectors.set_host(new.collect.host().map_err(contradiction)?);
         collectors.apply(&new.collect.build().map_err(contradiction)?).await;
+        receivers.apply(new.receivers.build().map_err(contradiction)?).await;
         self.config = new;
         Ok(changes.keys)
     }

@@ -175,8 +175,8 @@ impl ReceiverSection {
         if config.unreachable_after.is_zero() {
             return wrong("unreachable_after", "must be longer than nothing".to_owned());
         }
-        if config.replay_max > REPLAY_MAX {
-            return wrong("replay_max", format!("must be at most {REPLAY_MAX}"));
+        if !(1..=REPLAY_MAX).contains(&config.replay_max) {
+            return wrong("replay_max", format!("must be between 1 and {REPLAY_MAX}"));
         }
         Ok(config)
     }
