@@ -6,6 +6,7 @@ mod receivers;
 mod snmp;
 mod traps;
 mod units;
+mod webhook;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,10 +18,11 @@ use klaxon_schemas::state::Settings;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use collect::CollectSection;
-pub use receivers::ReceiversSection;
+pub use receivers::{ReceiverForm, ReceiversSection};
 pub use snmp::SnmpConfig;
 pub use traps::TrapsConfig;
 pub use units::{Size, Span};
+pub use webhook::WebhookForm;
 
 /// The reference: every setting, its default and what it is for.
 pub const DEFAULT_FILE: &str = include_str!("../klaxon.default.toml");

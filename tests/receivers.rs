@@ -79,7 +79,7 @@ fn openssl_hmac(secret: &str, message: &[u8]) -> String {
 fn what_is_raised_arrives_signed_and_as_the_list_shows_it() {
     let hook = Hook::start();
     let webhook = "secret = \"hush-hush\"\nbearer = \"tok-en\"\nheaders = { X-Scope = \"north-gate\" }";
-    let config = receiver("noc", &hook, "log_events = true\n[receivers.noc.filter]\nseverity_min = \"minor\"", webhook);
+    let config = receiver("noc", &hook, "log_events = true\nseverity_min = \"minor\"", webhook);
     let site = Site::start(&format!("{config}\n[log]\nlevel = \"trace\"\n"));
     site.send(&json!([event("host=a", "major"), event("host=b", "warning")]));
     let told = hook.wait_told(1);
@@ -173,8 +173,7 @@ fn a_receiver_that_was_away_is_told_all_in_order_though_the_node_was_killed() {
     assert!(node.stop().success());
     let node = setup.start();
     churn(&node, &mut chance, 5);
-    let backlog = shown(&node, "noc")["lag_changes"].as_u64().expect("is a number");
-    assert!(backlog > 1000, "{backlog}");
+    wait_until("thousands are to be told", || shown(&node, "noc")["lag_changes"].as_u64() > Some(1000));
     let hook = Hook::start_at(address);
     wait_until("it is being told", || hook.count() > 20);
     node.kill();
@@ -237,7 +236,9 @@ fn away_for_longer_than_history_is_kept_it_gets_a_gap_and_then_what_stands() {
     let gaps: Vec<&Value> = told.iter().filter(|one| one["what"] == "gap").collect();
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert_eq!(gaps[0]["gap"]["reason"], "retention", "{gaps:?}");
-    assert_eq!(numbers(&told), (1..=told.len() as u64).collect::<Vec<_>>(), "without a hole");
+    let mut sorted = numbers(&told);
+    sorted.sort_unstable();
+    assert_eq!(sorted, (1..=told.len() as u64).collect::<Vec<_>>(), "without a hole, and each once");
     assert_eq!(standing(&told), listed(&site));
     assert_eq!(shown(&site, "noc")["counters"]["gaps"], 1);
 }
@@ -258,7 +259,7 @@ fn a_reload_adds_changes_and_removes_receivers_and_leaves_the_others_alone() {
     }
     let since = shown(&node, "kept")["since"].clone();
     let after = receiver("kept", &kept, quick, "")
-        + &receiver("changed", &changed, "fold_after = \"0s\"\nfilter = { severity_min = \"major\" }", "")
+        + &receiver("changed", &changed, "fold_after = \"0s\"\nseverity_min = \"major\"", "")
         + &receiver("added", &added, "start = \"active\"", "form = \"alertmanager\"");
     write_config(&data.with_extension("toml"), &after);
     node.signal(rustix::process::Signal::HUP);
@@ -384,9 +385,9 @@ fn what_was_lost_over_there_is_sent_again_under_its_numbers() {
 #[test]
 fn a_drill_arrives_whatever_the_filter_asks_for_or_says_why_it_cannot() {
     let (noc, depot, narrow, gone) = (Hook::start(), Hook::start(), Hook::start(), Hook::start());
-    let config = receiver("noc", &noc, "filter = { severity_min = \"critical\" }", "")
-        + &receiver("depot", &depot, "filter = { sites = [\"depot-7\"], resources = [\"rack=3\"] }", "form = \"alertmanager\"")
-        + &receiver("narrow", &narrow, "filter = { alarm_types = [\"link.*\"] }", "")
+    let config = receiver("noc", &noc, "severity_min = \"critical\"", "")
+        + &receiver("depot", &depot, "sites = [\"depot-7\"]\nresources = [\"rack=3\"]", "form = \"alertmanager\"")
+        + &receiver("narrow", &narrow, "alarm_types = [\"link.*\"]", "")
         + &receiver("gone", &gone, "", "");
     let site = Site::start(&config);
     drop(gone);

@@ -2,346 +2,240 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::time::Duration;
 
-use hyper::header::HeaderName;
-use klaxon_api::notify::webhook::{Secret, Shape, Word};
 use klaxon_api::notify::{
-    FILTER_LIST_MAX, Filter, HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, SinkConfig, Start, TypePattern,
-    WebhookConfig,
+    FILTER_LIST_MAX, Filter, HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, SinkConfig, SnmpConfig, Start,
+    TypePattern,
 };
 use klaxon_schemas::names::{Follower, Site};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use super::units::Span;
+use super::Span;
+use super::collect::Mistake;
+use super::webhook::WebhookForm;
 
-/// A key with its section, and what is wrong with it.
-type Mistake = (String, String);
+/// The shortest time after which a receiver that is not reached is an alarm.
+const UNREACHABLE_MIN: Span = Span::seconds(1);
 
-/// Who is told.
+/// The receivers, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct ReceiversSection(BTreeMap<Follower, ReceiverSection>);
+pub struct ReceiversSection(pub BTreeMap<Follower, ReceiverForm>);
 
-/// One receiver. What is absent is as [`ReceiverConfig::new`] has it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// One receiver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct ReceiverSection {
-    filter: FilterSection,
+pub struct ReceiverForm {
+    /// It is told by HTTP POST.
     #[serde(skip_serializing_if = "Option::is_none")]
-    start: Option<StartWord>,
+    pub webhook: Option<WebhookForm>,
+    /// It is told by SNMP.
     #[serde(skip_serializing_if = "Option::is_none")]
-    fold_after: Option<Span>,
+    pub snmp: Option<SnmpForm>,
+    /// At least this urgent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    rate: Option<u32>,
+    pub severity_min: Option<Severity>,
+    /// Of these sites.
+    pub sites: Vec<Site>,
+    /// At or under these resources.
+    pub resources: Vec<Resource>,
+    /// Not at or under these.
+    pub not_resources: Vec<Resource>,
+    /// Of these types.
+    pub alarm_types: Vec<TypePattern>,
+    /// Not of these.
+    pub not_alarm_types: Vec<TypePattern>,
+    /// Also what is shelved.
+    pub shelved: bool,
+    /// Also what is of a suppressed type.
+    pub suppressed: bool,
+    /// Whether acknowledgements and the like are told; by the kind of receiver, if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    heartbeat: Option<Span>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unreachable_after: Option<Span>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    replay_max: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    updates: Option<bool>,
-    log_events: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    webhook: Option<WebhookSection>,
+    pub updates: Option<bool>,
+    /// Whether log events are told.
+    pub log_events: bool,
+    /// What a new receiver is told of first.
+    pub start: StartForm,
+    /// From which age on a backlog is folded; never, if zero.
+    pub fold_after: Span,
+    /// Notifications a second; as many as it takes, if zero.
+    pub rate: u32,
+    /// How often it hears that it can be reached; never, if zero.
+    pub heartbeat: Span,
+    /// Not reached for so long, it is an alarm.
+    pub unreachable_after: Span,
+    /// How many are kept for sending them again.
+    pub replay_max: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Where an SNMP manager is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnmpForm {
+    /// Host and port.
+    pub target: String,
+}
+
+/// What a new receiver is told of first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum StartWord {
+pub enum StartForm {
+    /// What changes from then on.
+    #[default]
     Now,
+    /// What stands.
     Active,
 }
 
-/// Of what it is told.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct FilterSection {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    severity_min: Option<Severity>,
-    sites: Vec<Site>,
-    resources: Vec<Resource>,
-    not_resources: Vec<Resource>,
-    alarm_types: Vec<TypePattern>,
-    not_alarm_types: Vec<TypePattern>,
-    shelved: bool,
-    suppressed: bool,
-}
-
-/// A webhook.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct WebhookSection {
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_address")]
-    url: Option<Hidden>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    url_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    form: Option<Form>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<Hidden>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secret_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bearer: Option<Hidden>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bearer_file: Option<PathBuf>,
-    headers: BTreeMap<String, Hidden>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ca_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    certificate_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_file: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout: Option<Span>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    window: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    batch_max: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    external_url: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Form {
-    Klaxon,
-    Alertmanager,
-}
-
-/// A text that is read and never written.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "String")]
-struct Hidden(Secret);
-
-impl From<String> for Hidden {
-    fn from(text: String) -> Self {
-        Self(Secret(text))
+impl Default for ReceiverForm {
+    fn default() -> Self {
+        Self {
+            webhook: None,
+            snmp: None,
+            severity_min: None,
+            sites: Vec::new(),
+            resources: Vec::new(),
+            not_resources: Vec::new(),
+            alarm_types: Vec::new(),
+            not_alarm_types: Vec::new(),
+            shelved: false,
+            suppressed: false,
+            updates: None,
+            log_events: false,
+            start: StartForm::Now,
+            fold_after: Span::seconds(60),
+            rate: 0,
+            heartbeat: Span::seconds(0),
+            unreachable_after: Span::seconds(300),
+            replay_max: 4096,
+        }
     }
-}
-
-impl Serialize for Hidden {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("***")
-    }
-}
-
-fn shown_address<S: Serializer>(url: &Option<Hidden>, serializer: S) -> Result<S::Ok, S::Error> {
-    let target = url.as_ref().map(|Hidden(url)| WebhookConfig::new(Word::Said(url.clone())).target());
-    serializer.serialize_str(&target.unwrap_or_default())
 }
 
 impl ReceiversSection {
-    /// As the notifier takes them, or the key that is wrong and why.
+    /// As the receivers take it.
     pub fn build(&self) -> Result<Vec<ReceiverConfig>, Mistake> {
         if self.0.len() > RECEIVERS_MAX {
-            return Err(("receivers".to_owned(), format!("has {} receivers, at most {RECEIVERS_MAX} are told", self.0.len())));
+            let reason = format!("there are {}, at most {RECEIVERS_MAX} are allowed", self.0.len());
+            return Err(("receivers".to_owned(), reason));
         }
-        let build = |(name, section): (&Follower, &ReceiverSection)| {
-            section.build(name).map_err(|(key, reason)| (format!("receivers.{name}{key}"), reason))
-        };
-        self.0.iter().map(build).collect()
+        self.0.iter().map(|(name, form)| form.build(name)).collect()
     }
 }
 
-impl ReceiverSection {
+impl ReceiverForm {
+    /// Where it is told; or what is wrong, and with which key of the receiver.
+    fn sink(&self) -> Result<SinkConfig, Mistake> {
+        let wrong = |reason: &str| Err((String::new(), reason.to_owned()));
+        match (&self.webhook, &self.snmp) {
+            (Some(webhook), None) => match webhook.build() {
+                Ok(webhook) => Ok(SinkConfig::Webhook(Box::new(webhook))),
+                Err((key, reason)) => Err((format!(".webhook.{key}"), reason)),
+            },
+            (None, Some(snmp)) => Ok(SinkConfig::Snmp(SnmpConfig { target: snmp.target.clone() })),
+            (None, None) => wrong("says neither webhook nor snmp"),
+            (Some(_), Some(_)) => wrong("says both webhook and snmp; two receivers are needed for that"),
+        }
+    }
+
     fn build(&self, name: &Follower) -> Result<ReceiverConfig, Mistake> {
-        let Some(webhook) = &self.webhook else {
-            return Err((String::new(), "says not how it is told: it needs `webhook = { url = \"https://…\" }`".to_owned()));
-        };
-        let webhook = webhook.build().map_err(|(key, reason)| (format!(".webhook.{key}"), reason))?;
-        let sink = SinkConfig::Webhook(Box::new(webhook));
-        let defaults = ReceiverConfig::new(name.clone(), sink);
-        let config = ReceiverConfig {
-            filter: self.filter.build()?,
-            start: self.start.map_or(defaults.start, StartWord::build),
-            fold_after: self.fold_after.map_or(defaults.fold_after, |span| Some(span.0).filter(|span| !span.is_zero())),
-            rate: self.rate.map_or(defaults.rate, NonZeroU32::new),
-            heartbeat: self.heartbeat.map(|span| span.0).filter(|span| !span.is_zero()),
-            unreachable_after: self.unreachable_after.map_or(defaults.unreachable_after, |span| span.0),
-            replay_max: self.replay_max.unwrap_or(defaults.replay_max),
-            updates: self.updates.unwrap_or(defaults.updates),
-            log_events: self.log_events,
-            ..defaults
-        };
-        let wrong = |key: &str, reason: String| Err((format!(".{key}"), reason));
-        if config.heartbeat.is_some_and(|every| every < HEARTBEAT_MIN) {
-            return wrong("heartbeat", format!("must be \"0s\" for none, or at least {}s", HEARTBEAT_MIN.as_secs()));
-        }
-        if config.unreachable_after.is_zero() {
-            return wrong("unreachable_after", "must be longer than nothing".to_owned());
-        }
-        if !(1..=REPLAY_MAX).contains(&config.replay_max) {
-            return wrong("replay_max", format!("must be between 1 and {REPLAY_MAX}"));
-        }
-        Ok(config)
-    }
-}
-
-impl StartWord {
-    fn build(self) -> Start {
-        match self {
-            Self::Now => Start::Now,
-            Self::Active => Start::Active,
-        }
-    }
-}
-
-impl FilterSection {
-    fn build(&self) -> Result<Filter, Mistake> {
-        let Self { severity_min, sites, resources, not_resources, alarm_types, not_alarm_types, shelved, suppressed } =
-            self.clone();
+        let of = |key: &str, reason: String| (format!("receivers.{name}.{key}"), reason);
+        let sink = self.sink().map_err(|(key, reason)| (format!("receivers.{name}{key}"), reason))?;
         let lists = [
-            ("sites", sites.len()),
-            ("resources", resources.len()),
-            ("not_resources", not_resources.len()),
-            ("alarm_types", alarm_types.len()),
-            ("not_alarm_types", not_alarm_types.len()),
+            ("sites", self.sites.len()),
+            ("resources", self.resources.len()),
+            ("not_resources", self.not_resources.len()),
+            ("alarm_types", self.alarm_types.len()),
+            ("not_alarm_types", self.not_alarm_types.len()),
         ];
-        if let Some((key, count)) = lists.into_iter().find(|(_, count)| *count > FILTER_LIST_MAX) {
-            return Err((format!(".filter.{key}"), format!("has {count} entries, at most {FILTER_LIST_MAX} are looked at")));
+        if let Some((key, entries)) = lists.into_iter().find(|(_, entries)| *entries > FILTER_LIST_MAX) {
+            return Err(of(key, format!("has {entries} entries, at most {FILTER_LIST_MAX} are allowed")));
         }
-        Ok(Filter { severity_min, sites, resources, not_resources, alarm_types, not_alarm_types, shelved, suppressed })
-    }
-}
-
-impl WebhookSection {
-    fn build(&self) -> Result<WebhookConfig, Mistake> {
-        let wrong = |key: &str, reason: &str| (key.to_owned(), reason.to_owned());
-        let address = word(self.url.as_ref(), self.url_file.as_ref()).map_err(|reason| wrong("url", reason))?;
-        let address = address.ok_or_else(|| wrong("url", "is missing"))?;
-        let mut headers = Vec::with_capacity(self.headers.len());
-        for (name, Hidden(value)) in &self.headers {
-            let name: HeaderName = name.parse().map_err(|_| ("headers".to_owned(), format!("{name:?} is no header's name")))?;
-            headers.push((name, value.clone()));
+        if self.heartbeat != Span::seconds(0) && self.heartbeat < Span(HEARTBEAT_MIN) {
+            return Err(of("heartbeat", format!("must be at least {}s, or 0s for none", HEARTBEAT_MIN.as_secs())));
         }
-        let defaults = WebhookConfig::new(address);
-        let config = WebhookConfig {
-            shape: self.form.map_or(defaults.shape, |form| match form {
-                Form::Klaxon => Shape::Klaxon,
-                Form::Alertmanager => Shape::Alertmanager,
-            }),
-            secret: word(self.secret.as_ref(), self.secret_file.as_ref()).map_err(|reason| wrong("secret", reason))?,
-            bearer: word(self.bearer.as_ref(), self.bearer_file.as_ref()).map_err(|reason| wrong("bearer", reason))?,
-            headers,
-            ca_file: self.ca_file.clone(),
-            certificate_file: self.certificate_file.clone(),
-            key_file: self.key_file.clone(),
-            timeout: self.timeout.map_or(defaults.timeout, |span| span.0),
-            window: self.window.unwrap_or(defaults.window),
-            batch_max: self.batch_max.unwrap_or(defaults.batch_max),
-            external_url: self.external_url.clone(),
-            ..defaults
-        };
-        match config.mistake() {
-            None => Ok(config),
-            Some((key, reason)) => Err((key.to_owned(), reason)),
+        if self.unreachable_after < UNREACHABLE_MIN {
+            return Err(of("unreachable_after", "must be at least 1s".to_owned()));
         }
-    }
-}
-
-fn word(said: Option<&Hidden>, file: Option<&PathBuf>) -> Result<Option<Word>, &'static str> {
-    match (said, file) {
-        (Some(_), Some(_)) => Err("is given here and by a file; one is enough"),
-        (Some(Hidden(secret)), None) => Ok(Some(Word::Said(secret.clone()))),
-        (None, file) => Ok(file.cloned().map(Word::File)),
+        if !(1..=REPLAY_MAX).contains(&self.replay_max) {
+            return Err(of("replay_max", format!("must be between 1 and {REPLAY_MAX}")));
+        }
+        let unless_zero = |span: Span| (span.0 > Duration::ZERO).then_some(span.0);
+        Ok(ReceiverConfig {
+            filter: Filter {
+                severity_min: self.severity_min,
+                sites: self.sites.clone(),
+                resources: self.resources.clone(),
+                not_resources: self.not_resources.clone(),
+                alarm_types: self.alarm_types.clone(),
+                not_alarm_types: self.not_alarm_types.clone(),
+                shelved: self.shelved,
+                suppressed: self.suppressed,
+            },
+            start: match self.start {
+                StartForm::Now => Start::Now,
+                StartForm::Active => Start::Active,
+            },
+            fold_after: unless_zero(self.fold_after),
+            rate: NonZeroU32::new(self.rate),
+            heartbeat: unless_zero(self.heartbeat),
+            unreachable_after: self.unreachable_after.0,
+            replay_max: self.replay_max,
+            updates: self.updates.unwrap_or_else(|| sink.updates_by_default()),
+            log_events: self.log_events,
+            ..ReceiverConfig::new(name.clone(), sink)
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-    use std::time::Duration;
-
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, DEFAULT_FILE};
+    use std::path::Path;
 
-    fn error(text: &str) -> String {
+    fn mistake(text: &str) -> String {
         Config::parse(text, Path::new("k.toml")).expect_err("is wrong").to_string()
     }
 
     #[test]
-    fn a_receiver_needs_an_address_and_no_more() {
-        let text = "[receivers.noc]\nwebhook = { url = \"https://u:hush@noc.example/hook?key=hush\", secret = \"hush\" }\n";
-        let config = Config::parse(text, Path::new("k.toml")).expect("is right");
-        let shown = format!("{config:?} {}", serde_json::to_string(&config).expect("serializes"));
-        assert!(!shown.contains("hush"), "{shown}");
-        assert!(shown.contains("https://noc.example/hook"), "{shown}");
-        let [receiver] = <[_; 1]>::try_from(config.receivers.build().expect("is right")).expect("is one");
-        assert_eq!(receiver.fold_after, Some(Duration::from_secs(60)));
-        assert!(receiver.updates && !receiver.log_events && receiver.heartbeat.is_none());
-        assert_eq!(receiver.sink.target(), "https://noc.example/hook");
+    fn the_example_in_the_reference_holds_every_setting_with_its_default() {
+        let from = DEFAULT_FILE.find("# [receivers.noc]").expect("is in it");
+        let example = DEFAULT_FILE[from..].lines().take_while(|line| line.starts_with("# "));
+        let example: String = example.map(|line| format!("{}\n", &line[2..])).collect();
+        let config = Config::parse(&example, Path::new("k.toml")).expect("is right");
+        let form = &config.receivers.0[&Follower::new("noc").expect("valid")];
+        let url = form.webhook.clone().expect("is a webhook");
+        let told = ReceiverForm {
+            webhook: Some(url),
+            severity_min: Some(Severity::Major),
+            updates: Some(true),
+            ..ReceiverForm::default()
+        };
+        assert_eq!(*form, told);
+        let table = toml::Table::try_from(form).expect("has a TOML form");
+        assert!(table.keys().all(|key| example.contains(&format!("{key} = "))), "{table:?}");
+        let built = config.receivers.build().expect("is right");
+        let sink = built[0].sink.clone();
+        let filter = Filter { severity_min: Some(Severity::Major), ..Filter::default() };
+        assert_eq!(built, [ReceiverConfig { filter, ..ReceiverConfig::new("noc".parse().expect("valid"), sink) }]);
     }
 
     #[test]
-    fn all_that_can_be_said_is_taken() {
-        let text = r#"
-[receivers."noc/east"]
-start = "active"
-fold_after = "0s"
-rate = 100
-heartbeat = "1m"
-unreachable_after = "2m"
-replay_max = 100
-updates = false
-log_events = true
-[receivers."noc/east".filter]
-severity_min = "major"
-sites = ["north"]
-resources = ["host=a"]
-not_resources = ["host=a.fan=1"]
-alarm_types = ["link.*"]
-not_alarm_types = ["link.flapping"]
-shelved = true
-suppressed = true
-[receivers."noc/east".webhook]
-url_file = "/etc/klaxon/url"
-form = "alertmanager"
-secret_file = "/etc/klaxon/secret"
-bearer_file = "/etc/klaxon/token"
-headers = { X-Scope = "a" }
-ca_file = "/etc/klaxon/ca.pem"
-certificate_file = "/etc/klaxon/cert.pem"
-key_file = "/etc/klaxon/key.pem"
-timeout = "5s"
-window = 8
-external_url = "https://klaxon.example"
-"#;
-        let config = Config::parse(text, Path::new("k.toml")).expect("is right");
-        let receivers = config.receivers.build().expect("is right");
-        let receiver = &receivers[0];
-        assert_eq!((receiver.start, receiver.fold_after, receiver.replay_max), (Start::Active, None, 100));
-        assert_eq!(receiver.rate.map(NonZeroU32::get), Some(100));
-        assert_eq!(receiver.filter.alarm_types[0].to_string(), "link.*");
-        let SinkConfig::Webhook(webhook) = &receiver.sink else { panic!("{receiver:?}") };
-        assert_eq!((webhook.shape, webhook.window), (Shape::Alertmanager, 8));
-        assert_eq!(webhook.secret, Some(Word::File("/etc/klaxon/secret".into())));
-    }
-
-    #[test]
-    fn what_cannot_be_is_named() {
-        let hook = |keys: &str| format!("[receivers.noc]\n[receivers.noc.webhook]\nurl = \"http://a/\"\n{keys}\n");
-        let none = error("[receivers.noc]\nrate = 1\n");
-        assert!(none.starts_with("k.toml:1: receivers.noc: says not how it is told"), "{none}");
-        let word = error(&hook("secret = \"a\"\nsecret_file = \"b\""));
-        assert_eq!(word, "k.toml:4: receivers.noc.webhook.secret: is given here and by a file; one is enough");
-        let window = error(&hook("window = 65"));
-        assert_eq!(window, "k.toml:4: receivers.noc.webhook.window: must be between 1 and 64");
-        let url = error("[receivers.noc.webhook]\nurl = \"noc.example\"\n");
-        assert_eq!(url, "k.toml:2: receivers.noc.webhook.url: is no http:// or https:// address");
-        let header = error(&hook("headers = { \"a b\" = \"c\" }"));
-        assert!(header.contains("\"a b\" is no header's name"), "{header}");
-        let unknown = error(&hook("urll = \"x\""));
-        assert!(unknown.starts_with("k.toml:4: receivers.noc.webhook.urll: is no setting"), "{unknown}");
-        let pattern = error("[receivers.noc.filter]\nalarm_types = [\"*\"]\n");
-        assert!(pattern.contains("is no alarm type"), "{pattern}");
-        let beat = error("[receivers.noc]\nheartbeat = \"500ms\"\nwebhook = { url = \"http://a/\" }\n");
-        assert_eq!(beat, "k.toml:2: receivers.noc.heartbeat: must be \"0s\" for none, or at least 1s");
-        let name = error("[receivers.\"a b\"]\nwebhook = { url = \"http://a/\" }\n");
-        assert!(name.contains("has the character ' '"), "{name}");
+    fn what_cannot_be_meant_is_refused_with_file_line_and_key() {
+        assert_eq!(mistake("[receivers.noc]\nrate = 1\n"), "k.toml:1: receivers.noc: says neither webhook nor snmp");
+        let noc = |more: &str| format!("[receivers.noc]\nwebhook = {{ url = \"http://127.0.0.1:1/\" }}\n{more}\n");
+        let beat = mistake(&noc("heartbeat = \"100ms\""));
+        assert_eq!(beat, "k.toml:3: receivers.noc.heartbeat: must be at least 1s, or 0s for none");
+        let kept = mistake(&noc("replay_max = 100000"));
+        assert_eq!(kept, "k.toml:3: receivers.noc.replay_max: must be between 1 and 65536");
+        let both = mistake(&noc("snmp = { target = \"127.0.0.1:162\" }"));
+        assert_eq!(both, "k.toml:1: receivers.noc: says both webhook and snmp; two receivers are needed for that");
+        assert!(mistake(&noc("severity = \"major\"")).starts_with("k.toml:3: receivers.noc.severity: is no setting"));
+        assert!(mistake(&noc("alarm_types = [\"*\"]")).contains("is no alarm type"));
+        assert!(mistake("[receivers.\"a b\"]\nrate = 1\n").contains("has the character ' '"));
     }
 }

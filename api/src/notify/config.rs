@@ -39,6 +39,32 @@ pub struct ReceiverConfig {
     pub updates: bool,
     /// Whether it is told of log events.
     pub log_events: bool,
+    /// How long it waits before it tries again.
+    pub backoff: Backoff,
+}
+
+/// How long to wait after failures: twice as long after each, spread a little.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// After the first.
+    pub min: Duration,
+    /// At most.
+    pub max: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { min: Duration::from_secs(1), max: Duration::from_secs(60) }
+    }
+}
+
+impl Backoff {
+    /// How long to wait after so many failures in a row; `chance` spreads receivers over a quarter of it.
+    pub(super) fn after(self, failures: u32, chance: u64) -> Duration {
+        let doubled = self.min.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(self.max);
+        let spread = doubled / 4;
+        doubled - spread + Duration::from_nanos(chance % (u64::try_from(spread.as_nanos()).unwrap_or(u64::MAX) + 1))
+    }
 }
 
 /// What a receiver is told of when it is new.
@@ -65,7 +91,20 @@ impl ReceiverConfig {
             replay_max: 4096,
             updates: sink.updates_by_default(),
             log_events: false,
+            backoff: Backoff::default(),
             sink,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_minute() {
+        let secs = |failures, chance| Backoff::default().after(failures, chance).as_secs_f64();
+        assert_eq!((secs(1, 0), secs(2, 0), secs(7, 0), secs(99, 0)), (0.75, 1.5, 45.0, 45.0));
+        assert!((1..20).all(|failures| (0.75..=60.0).contains(&secs(failures, u64::MAX / u64::from(failures)))));
     }
 }

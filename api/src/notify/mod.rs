@@ -31,7 +31,7 @@ mod sink;
 mod unreachable;
 pub mod webhook;
 
-pub use config::{HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, Start};
+pub use config::{Backoff, HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, Start};
 pub use filter::{FILTER_LIST_MAX, Filter, TypePattern, TypePatternError};
 pub use klaxon_schemas::notify::{Digest, DigestAlarm, Gap, GapReason, How, SeverityCount};
 pub use notification::{Notification, What};

@@ -2,16 +2,11 @@
 //! alone, everything else side by side.
 
 use std::collections::{HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use klaxon_schemas::ids::AlarmId;
 
 use super::What;
-
-/// The first wait after a failure.
-const BACKOFF_MIN: Duration = Duration::from_secs(1);
-/// The longest.
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// One notification on its way.
 #[derive(Debug, Clone)]
@@ -143,19 +138,13 @@ impl Queue {
     }
 }
 
-/// How long to wait after so many failures in a row; `chance` spreads receivers over a quarter of it.
-pub(super) fn backoff(failures: u32, chance: u64) -> Duration {
-    let doubled = BACKOFF_MIN.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(BACKOFF_MAX);
-    let spread = doubled / 4;
-    doubled - spread + Duration::from_nanos(chance % (u64::try_from(spread.as_nanos()).unwrap_or(u64::MAX) + 1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use klaxon_schemas::ids::Position;
     use klaxon_schemas::notify::{Gap, GapReason, How};
     use std::sync::Arc;
+    use std::time::Duration;
 
     fn parcel(number: u64, alarm: u128) -> Parcel {
         let told = serde_json::from_value(serde_json::json!({
@@ -216,12 +205,5 @@ mod tests {
         assert_eq!(numbers(&queue.take(now, 9)), [2]);
         queue.done(&gap[0]);
         assert_eq!(numbers(&queue.take(now, 9)), [3]);
-    }
-
-    #[test]
-    fn waits_grow_to_a_minute() {
-        let secs = |failures, chance| backoff(failures, chance).as_secs_f64();
-        assert_eq!((secs(1, 0), secs(2, 0), secs(7, 0), secs(99, 0)), (0.75, 1.5, 45.0, 45.0));
-        assert!((1..20).all(|failures| (0.75..=60.0).contains(&secs(failures, u64::MAX / u64::from(failures)))));
     }
 }

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use klaxon_schemas::time::Timestamp;
 
-use super::ReceiverState;
-use super::queue::backoff;
+use super::{Backoff, ReceiverState};
 
 /// After so many failures in a row nothing but one delivery at a time is tried, until one succeeds.
 const FAILURES_MAX: u32 = 3;
@@ -13,6 +12,7 @@ const FAILURES_MAX: u32 = 3;
 /// How it stands.
 #[derive(Debug)]
 pub(super) struct Reach {
+    backoff: Backoff,
     failures: u32,
     rounds: u32,
     not_before: Option<Instant>,
@@ -26,8 +26,9 @@ pub(super) struct Reach {
 
 impl Reach {
     /// Nothing was sent yet.
-    pub(super) fn new(at: Timestamp) -> Self {
+    pub(super) fn new(backoff: Backoff, at: Timestamp) -> Self {
         Self {
+            backoff,
             failures: 0,
             rounds: 0,
             not_before: None,
@@ -64,7 +65,7 @@ impl Reach {
         }
         if self.is_away() && self.not_before.is_none_or(|from| from <= now) {
             self.rounds = self.rounds.saturating_add(1);
-            self.not_before = Some(now + backoff(self.rounds, chance));
+            self.not_before = Some(now + self.backoff.after(self.rounds, chance));
         }
     }
 
@@ -154,7 +155,7 @@ mod tests {
     #[test]
     fn a_receiver_that_is_away_is_tried_less_and_less_and_is_there_again_at_once() {
         let (start, at) = (Instant::now(), Timestamp::default());
-        let mut reach = Reach::new(at);
+        let mut reach = Reach::new(Backoff::default(), at);
         reach.failed("no".to_owned(), start, at, 0);
         assert_eq!((reach.state, reach.is_away(), reach.not_before()), (ReceiverState::Retrying, false, None));
         reach.failed("no".to_owned(), start, at, 0);

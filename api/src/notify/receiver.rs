@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::ledger::Ledger;
 use super::load::load;
 use super::planner::{Need, PAGE_ITEMS_MAX, Planned, Planner, Reached};
-use super::queue::{Parcel, Queue, backoff};
+use super::queue::{Parcel, Queue};
 use super::reach::{Rate, Reach};
 use super::restore::restore;
 use super::set::Status;
@@ -181,7 +181,7 @@ impl Receiver {
             planner,
             ledger,
             queue: Queue::default(),
-            reach: Reach::new(wall()),
+            reach: Reach::new(config.backoff, wall()),
             rate: config.rate.map(|rate| Rate::new(rate.get(), now)),
             alarm: Alarm::new(alarm_stands),
             counters: Counters::default(),
@@ -541,7 +541,7 @@ impl Receiver {
         }
         for mut parcel in batch.into_iter().filter(|parcel| !matches!(parcel.what, What::Heartbeat { .. })) {
             parcel.tries = parcel.tries.saturating_add(1);
-            let not_before = now + backoff(parcel.tries, chance());
+            let not_before = now + self.config.backoff.after(parcel.tries, chance());
             self.queue.again(parcel, not_before);
         }
     }
@@ -560,7 +560,7 @@ impl Receiver {
             }
             parcel.refusals += 1;
             if parcel.refusals < REFUSALS_MAX {
-                let not_before = now + backoff(parcel.refusals, chance());
+                let not_before = now + self.config.backoff.after(parcel.refusals, chance());
                 self.queue.again(parcel, not_before);
                 continue;
             }
