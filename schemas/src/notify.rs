@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::alarm::ChangeNumber;
+use crate::alarm::{Alarm, ChangeNumber};
 use crate::event::AlarmKey;
 use crate::ids::{AlarmId, Epoch, Position, Seq};
 use crate::names::{AlarmType, Qualifier, Site, Text};
@@ -189,9 +189,19 @@ pub struct Told {
     pub number: ChangeNumber,
     /// When the episode began.
     pub raised_at: Timestamp,
+    /// A sum over what was said of the condition ([`condition_sum`]), so that a difference is noticed.
+    #[serde(default)]
+    pub said: u64,
     /// It was told that it passes no more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub left: bool,
+}
+
+/// A sum over what an alarm says of its condition: severity, text and attributes, and nothing of what people did about it. Two that
+/// differ have the same sum once in 2⁶⁴ (FNV-1a; it is stored, so it stays this one).
+pub fn condition_sum(alarm: &Alarm) -> u64 {
+    let said = serde_json::to_vec(&(alarm.severity, &alarm.text, &alarm.details)).expect("names and words serialize");
+    said.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// An [`AlarmKey`] as it is stored.

@@ -198,7 +198,6 @@ pub(crate) fn receiver(name: &str) -> ReceiverConfig {
 /// The part of a node that tells.
 pub(crate) struct Node {
     pub(crate) store: Store,
-    pub(crate) world: World,
     pub(crate) receivers: Receivers,
     pub(crate) control: mpsc::Sender<Control>,
     publisher: Publisher,
@@ -236,7 +235,6 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("builds");
         let first_action = store.read().position().0;
         Self {
-            world: world.clone(),
             receivers,
             control,
             door: door("test"),

@@ -19,7 +19,7 @@ use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::event::{AlarmKey, Report};
 use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::names::Text;
-use klaxon_schemas::notify::{How, Realign, Told};
+use klaxon_schemas::notify::{How, Realign, Told, condition_sum};
 use klaxon_schemas::time::Timestamp;
 
 use super::{Filter, ReceiverConfig};
@@ -79,7 +79,7 @@ impl Rules {
             (Some(_), None) => Verdict::Tell(How::Cleared),
             (told, Some(alarm)) => match self.stand(told, alarm, suppressed) {
                 Some(How::Changed) if mode == Realign::Standing => Verdict::Silent,
-                Some(How::Changed) if told.is_some_and(|told| told.number >= alarm.last_change) => Verdict::Silent,
+                Some(How::Changed) if told.is_some_and(|told| self.is_as_told(told, alarm)) => Verdict::Silent,
                 Some(how) => Verdict::Tell(how),
                 None => Verdict::Silent,
             },
@@ -94,6 +94,11 @@ impl Rules {
             && change.kind == ChangeKind::Logged
             && (self.filter.suppressed || !suppressed)
             && self.filter.picks(&event.key, severity)
+    }
+
+    /// Whether what was told of an alarm still says all that the receiver is told.
+    fn is_as_told(&self, told: &Told, alarm: &Alarm) -> bool {
+        told.number >= alarm.last_change || (!self.updates && told.said == condition_sum(alarm))
     }
 
     /// How an active alarm stands for the receiver, if it is a thing to tell.
@@ -132,6 +137,7 @@ pub(super) fn told_of(how: How, alarm: &Alarm) -> Option<Arc<Told>> {
             severity: alarm.severity,
             number: alarm.last_change,
             raised_at: alarm.raised_at,
+            said: condition_sum(alarm),
             left: how == How::Left,
         })),
     }

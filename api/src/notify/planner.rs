@@ -261,7 +261,7 @@ impl Planner {
             self.begin_fold(store);
         }
         if self.folding.is_some() {
-            self.fold_on(page);
+            self.fold_on(&page);
         } else {
             self.page_reached = page.reached.max(self.page_reached);
             self.page = page.items.into();
@@ -296,7 +296,7 @@ impl Planner {
         self.folding = Some(Folding { fold: Fold::new(at.plus(1)), head, at, suppressed: self.suppressed.clone() });
     }
 
-    fn fold_on(&mut self, page: Page) {
+    fn fold_on(&mut self, page: &Page) {
         let Some(folding) = &mut self.folding else { return };
         for (position, item) in page.items.iter().filter(|(position, _)| *position <= folding.head.position) {
             let Item::Change(change) = item else { continue };

@@ -157,10 +157,8 @@ impl Receivers {
         let stands = unreachable::standing(self.0.door.store(), &self.0.site);
         let mut running = self.running();
         for (name, config) in wanted {
-            if !running.contains_key(&name) {
-                let alarm_stands = stands.contains(&name);
-                running.insert(name, self.start(config, alarm_stands));
-            }
+            let alarm_stands = stands.contains(&name);
+            running.entry(name).or_insert_with(|| self.start(config, alarm_stands));
         }
     }
 

@@ -222,7 +222,7 @@ mod tests {
         );
         let id = AlarmId(uuid::Uuid::from_u128(8));
         let told = r#"{"key":{"site":"s","resource":"host=a","alarm_type":"t"},"raise_seq":2,"severity":"major",
-            "number":{"epoch":3,"seq":4},"raised_at":"2026-11-22T03:12:00Z","left":true}"#;
+            "number":{"epoch":3,"seq":4},"raised_at":"2026-11-22T03:12:00Z","said":5,"left":true}"#;
         read(&StateKey::Told(Follower::new("noc").expect("valid"), id), told);
         let outbox = format!(
             r#"[{{"what":"alarm","alarm":"{id}","how":"cleared","position":12,"number":{{"epoch":3,"seq":4}},"last":{told}}},
