@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -23,6 +23,8 @@ pub(crate) struct Post {
     pub(crate) body: Vec<u8>,
     /// What it was answered.
     pub(crate) status: u16,
+    /// When it had come whole.
+    pub(crate) at: Instant,
 }
 
 impl Post {
@@ -161,7 +163,7 @@ fn read(reader: &mut BufReader<&TcpStream>, kept: &Kept) -> Option<Post> {
             Err(_) => return None,
         }
     }
-    Some(Post { path, headers, body, status: 0 })
+    Some(Post { path, headers, body, status: 0, at: Instant::now() })
 }
 
 /// One line without its end; none if the connection or the server is to end.
