@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use klaxon_api::agent::{Indexes, Parts as TablesParts, Tables, TablesControl};
 use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
-use klaxon_api::notify::{Receivers, SinkBuilder, SinkTools};
+use klaxon_api::notify::{Authorities, Receivers, SinkBuilder, SinkTools};
 use klaxon_ingest::collect::Collectors;
 use klaxon_ingest::own::OwnAlarm;
 use klaxon_ingest::trap::{self, TrapCounts, TrapDoors, TrapReceiver};
@@ -156,7 +156,8 @@ impl Node {
             Some(traps) => (vec![collect, sets, trap_doors.traps.clone()], Some(traps.counts())),
             None => (vec![collect, sets], None),
         };
-        let tools = SinkTools { engine: Arc::clone(&self.snmp), catalogue: Arc::new(Catalogue::built_in()), indexes };
+        let (engine, catalogue) = (Arc::clone(&self.snmp), Arc::new(Catalogue::built_in()));
+        let tools = SinkTools { engine, catalogue, indexes, authorities: Authorities::default() };
         let build: SinkBuilder = Box::new(move |one| one.sink.build(&tools));
         let receivers = Receivers::new(self.door("node"), self.config.node.site.clone(), build);
         let asked = Asked { agent: agent_control, tables: tables_control, receivers: receivers.clone() };
@@ -243,10 +244,10 @@ impl Node {
             site: self.config.node.site.clone(),
             stop: self.stop.clone(),
             collectors: Some(collectors),
+            receivers: Some(receivers),
             more_metrics: Some(Box::new(move |text| {
                 engine_metrics(&status, text);
                 snmp_metrics(&counts, text);
-                receiver_metrics(&receivers, text);
             })),
         };
         Ok(Api::new(self.config.http_config(DRAIN), parts)?)
@@ -397,17 +398,5 @@ fn snmp_metrics(counts: &SnmpCounts, text: &mut MetricsText) {
             family = name;
         }
         text.sample(name, label.as_slice(), value);
-    }
-}
-
-fn receiver_metrics(receivers: &Receivers, text: &mut MetricsText) {
-    let mut family = "";
-    for metric in receivers.metrics() {
-        if metric.name != family {
-            let kind = if metric.is_counter { MetricKind::Counter } else { MetricKind::Gauge };
-            text.family(metric.name, kind, metric.help);
-            family = metric.name;
-        }
-        text.sample(metric.name, &[("receiver", metric.receiver.as_str())], metric.value);
     }
 }

@@ -13,6 +13,7 @@ mod history;
 mod man;
 mod output;
 mod ready;
+mod receivers;
 pub(crate) mod run;
 mod show;
 mod snmp;
@@ -85,6 +86,8 @@ enum Command {
     Collect(collect::CollectArgs),
     /// Play a story of a dozen alarms, all marked, over a minute
     Demo(demo::DemoArgs),
+    /// Raise and clear an alarm that means nothing, to see that it arrives at a receiver
+    Drill(receivers::DrillArgs),
     /// Say that a program is there, and promise to say so again: silence is an alarm
     Heartbeat(Box<heartbeat::HeartbeatArgs>),
     /// List who has promised to be heard from, and who is silent
@@ -94,6 +97,8 @@ enum Command {
         /// The alarm's id, or its first digits (at least 4)
         id: String,
     },
+    /// List who is told of alarms and how each stands; send notifications again
+    Receivers(receivers::ReceiversArgs),
     /// Tell whether a node takes events; the exit code says it too
     Ready,
     /// Verify, back up, restore, look into and rebuild the store
@@ -151,9 +156,11 @@ fn dispatch(cli: Cli) -> Outcome {
         }
         Command::Collect(args) => collect::collect(&output, node.as_deref(), &args),
         Command::Demo(args) => wait(async { demo::demo(&output, &find(node.as_deref()).await?, &args).await }),
+        Command::Drill(args) => wait(async { receivers::drill(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Heartbeat(args) => wait(async { heartbeat::heartbeat(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Heartbeats(args) => wait(async { heartbeat::heartbeats(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Why { id } => wait(async { show::why(&output, &find(node.as_deref()).await?, &id).await }),
+        Command::Receivers(args) => wait(async { receivers::receivers(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Ready => wait(async { ready::ready(&output, &find(node.as_deref()).await?).await }),
         Command::Store(command) => store::store(&output, command),
         Command::Snmp(command) => snmp::snmp(&output, &command),

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use klaxon::follow::{Control, Follow, FollowError, FollowStatus, Parts};
+use klaxon_api::notify::webhook::{Secret, Word};
 use klaxon_api::notify::{
     Backoff, How, Notification, ReceiverConfig, ReceiverShown, Receivers, SendError, Sink, SinkConfig, SinkLimits, Start,
     WebhookConfig, What,
@@ -186,7 +187,7 @@ impl Sink for Recorder {
 
 /// A receiver that is quick to try again.
 pub(crate) fn receiver(name: &str) -> ReceiverConfig {
-    let sink = SinkConfig::Webhook(WebhookConfig { url: "test".to_owned() });
+    let sink = SinkConfig::Webhook(Box::new(WebhookConfig::new(Word::Said(Secret("http://test.invalid/".to_owned())))));
     ReceiverConfig {
         backoff: Backoff { min: Duration::from_millis(5), max: Duration::from_millis(40) },
         fold_after: None,

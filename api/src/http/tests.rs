@@ -193,6 +193,7 @@ fn node() -> Node {
         site: site.clone(),
         stop: stop.clone(),
         collectors: None,
+        receivers: None,
         more_metrics: None,
     };
     let api = Api::new(config, parts).expect("is within bounds");

@@ -40,4 +40,4 @@ pub use set::{ReceiverMetric, Receivers, SinkBuilder};
 pub use shown::{Counters, ReceiverShown, ReceiverState, ResendError};
 pub use sink::{SEND_TIME_MAX, SendError, Sink, SinkConfig, SinkLimits, SinkTools};
 pub use snmp::{SnmpConfig, SnmpProfile, SnmpSink, Wrs};
-pub use webhook::{WebhookConfig, WebhookSink};
+pub use webhook::{Authorities, WebhookConfig, WebhookSink};

@@ -257,7 +257,15 @@ impl Receivers {
 
     /// How the receiver `name` stands.
     pub fn get(&self, name: &Follower) -> Option<ReceiverShown> {
-        self.list().into_iter().find(|shown| shown.name == *name)
+        let store = self.0.door.store();
+        let last = (store.epoch(), store.read().cursor().last_seq);
+        let running = self.running();
+        running.get(name).map(|one| shown(name, &one.config, &one.status.lock(), last, wall()))
+    }
+
+    /// What is set of the receiver `name`.
+    pub fn config(&self, name: &Follower) -> Option<ReceiverConfig> {
+        self.running().get(name).map(|one| one.config.clone())
     }
 
     /// What is counted and measured, all values of a metric one after the other.

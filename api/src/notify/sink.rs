@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_snmp::EngineHome;
 
-use super::{Notification, SnmpConfig, SnmpSink, WebhookConfig, WebhookSink};
+use super::{Authorities, Notification, SnmpConfig, SnmpSink, WebhookConfig, WebhookSink};
 use crate::agent::Indexes;
 
 /// The longest that a delivery may take, whatever a sink is set to: then it counts as not delivered.
@@ -54,7 +54,7 @@ pub enum SinkConfig {
     Snmp(SnmpConfig),
 }
 
-/// What of the node sinks need.
+/// What of the node sinks need. Cloning shares it.
 #[derive(Clone)]
 pub struct SinkTools {
     /// As which engine the node speaks SNMP.
@@ -63,6 +63,8 @@ pub struct SinkTools {
     pub catalogue: Arc<Catalogue>,
     /// The rows of the alarms in SNMP's tables.
     pub indexes: Arc<Indexes>,
+    /// Who vouches for servers, unless a receiver names others.
+    pub authorities: Authorities,
 }
 
 impl SinkConfig {
@@ -91,7 +93,7 @@ impl SinkConfig {
     /// The sink. The error says what is wrong, in words and without secrets.
     pub fn build(&self, tools: &SinkTools) -> Result<Arc<dyn Sink>, String> {
         match self {
-            Self::Webhook(webhook) => Ok(Arc::new(WebhookSink::new((**webhook).clone(), Arc::clone(&tools.catalogue)))),
+            Self::Webhook(webhook) => Ok(Arc::new(WebhookSink::new((**webhook).clone(), tools))),
             Self::Snmp(snmp) => Ok(Arc::new(SnmpSink::new(snmp, tools)?)),
         }
     }

@@ -26,14 +26,14 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, RETRY_AFTER};
 use hyper::{Response, StatusCode, Uri};
-use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::Subject;
 use klaxon_schemas::wire::v1;
 use tokio::time::Instant;
 
-use super::{Notification, SendError, Sink, SinkLimits, What};
+use super::{Notification, SendError, Sink, SinkLimits, SinkTools, What};
 use crate::http::enrich;
 use alertmanager::Frame;
+pub use client::Authorities;
 use client::Ready;
 
 /// The longest that a receiver may ask us to wait before the next request.
@@ -244,7 +244,7 @@ impl WebhookConfig {
 /// Posts to one receiver.
 pub struct WebhookSink {
     config: WebhookConfig,
-    catalogue: Arc<Catalogue>,
+    tools: SinkTools,
     external_url: String,
     /// What was made ready, and when it was looked at last.
     ready: tokio::sync::Mutex<Option<(Instant, Arc<Ready>)>>,
@@ -254,9 +254,9 @@ pub struct WebhookSink {
 
 impl WebhookSink {
     /// A sink; what the catalogue knows of a type is told with its alarms.
-    pub fn new(config: WebhookConfig, catalogue: Arc<Catalogue>) -> Self {
+    pub fn new(config: WebhookConfig, tools: &SinkTools) -> Self {
         let external_url = config.external_url.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
-        Self { config, catalogue, external_url, ready: tokio::sync::Mutex::default(), not_before: Mutex::default() }
+        Self { config, tools: tools.clone(), external_url, ready: tokio::sync::Mutex::default(), not_before: Mutex::default() }
     }
 
     /// What is needed to send. Files that have changed are read anew.
@@ -268,10 +268,10 @@ impl WebhookSink {
             return Ok(Arc::clone(ready));
         }
         let before = kept.take().map(|(_, ready)| ready);
-        let config = self.config.clone();
+        let (config, authorities) = (self.config.clone(), self.tools.authorities.clone());
         let look = move || match before {
             Some(ready) if ready.is_current(&config) => Ok(ready),
-            _ => Ready::prepare(&config).map(Arc::new),
+            _ => Ready::prepare(&config, &authorities).map(Arc::new),
         };
         let ready = tokio::task::spawn_blocking(look).await.map_err(|error| SendError::Unreachable(error.to_string()))?;
         let ready = ready.map_err(SendError::Unreachable)?;
@@ -324,7 +324,7 @@ impl WebhookSink {
     fn body(&self, batch: &[Notification]) -> Result<Bytes, serde_json::Error> {
         let body = match (self.config.shape, batch) {
             (Shape::Alertmanager, [notification]) => {
-                let frame = Frame { catalogue: &self.catalogue, external_url: &self.external_url };
+                let frame = Frame { catalogue: &self.tools.catalogue, external_url: &self.external_url };
                 serde_json::to_vec(&frame.group(notification))
             }
             _ => serde_json::to_vec(&self.notifications(batch)),
@@ -345,7 +345,7 @@ impl WebhookSink {
         let what = match &notification.what {
             What::Alarm { how, change, alarm, suppressed } => {
                 let mut shown = v1::Alarm::shown(alarm, *suppressed);
-                if let Some(entry) = self.catalogue.get(&shown.alarm_type) {
+                if let Some(entry) = self.tools.catalogue.get(&shown.alarm_type) {
                     enrich(&mut shown, entry);
                 }
                 v1::Notified::Alarm { how: *how, alarm: Box::new(shown), change: change.as_deref().map(v1::Step::of) }

@@ -3,7 +3,7 @@
 //! receiver that is away.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -32,6 +32,25 @@ const IDLE_MAX: Duration = Duration::from_secs(20);
 /// How often TCP asks whether the other side is still there.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
+/// Who vouches for servers: the system's certificates, read when the first receiver needs them. Cloning shares them.
+#[derive(Debug, Clone, Default)]
+pub struct Authorities(Arc<Mutex<Option<Arc<RootCertStore>>>>);
+
+impl Authorities {
+    fn get(&self) -> Result<Arc<RootCertStore>, String> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(roots) = &*kept {
+            return Ok(Arc::clone(roots));
+        }
+        let mut roots = RootCertStore::empty();
+        let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if added == 0 {
+            return Err("this system has no certificates of authorities; install them, or set ca_file".to_owned());
+        }
+        Ok(Arc::clone(kept.insert(Arc::new(roots))))
+    }
+}
+
 /// Ready to send.
 pub(super) struct Ready {
     pub(super) client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -49,7 +68,7 @@ struct Stamp(PathBuf, Option<(SystemTime, u64)>);
 
 impl Ready {
     /// Reads what the settings name. The error says what is wrong, without secrets. Blocks.
-    pub(super) fn prepare(config: &WebhookConfig) -> Result<Self, String> {
+    pub(super) fn prepare(config: &WebhookConfig, authorities: &Authorities) -> Result<Self, String> {
         // Before anything is read: what changes in between is then read again.
         let stamps = stamps(config);
         let address_word = config.address.read("the address")?;
@@ -77,7 +96,7 @@ impl Ready {
         }
         let key = config.secret.as_ref().map(|secret| secret.read("the secret")).transpose()?.map(Secret);
         secrets.extend(key.iter().map(|key| key.0.clone()));
-        let tls = tls(config, address.uri.scheme_str() == Some("https"))?;
+        let tls = tls(config, authorities, address.uri.scheme_str() == Some("https"))?;
         Ok(Self { client: client(config, tls), uri: address.uri, headers, key, secrets, stamps })
     }
 
@@ -182,24 +201,18 @@ fn client(config: &WebhookConfig, tls: ClientConfig) -> Client<HttpsConnector<Ht
         .build(connector)
 }
 
-fn tls(config: &WebhookConfig, is_used: bool) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    match &config.ca_file {
-        _ if !is_used => {}
+fn tls(config: &WebhookConfig, authorities: &Authorities, is_used: bool) -> Result<ClientConfig, String> {
+    let roots = match &config.ca_file {
+        _ if !is_used => Arc::new(RootCertStore::empty()),
+        None => authorities.get()?,
         Some(path) => {
-            let text = read(path)?;
-            for certificate in certificates(path, &text)? {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path, &read(path)?)? {
                 roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
             }
+            Arc::new(roots)
         }
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            let (added, _) = roots.add_parsable_certificates(found.certs);
-            if added == 0 {
-                return Err("this system has no certificates of authorities; install them, or set ca_file".to_owned());
-            }
-        }
-    }
+    };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| error.to_string())?.with_root_certificates(roots);

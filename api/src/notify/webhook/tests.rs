@@ -12,6 +12,7 @@ use hyper::body::Frame as BodyFrame;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use klaxon_schemas::alarm::{Alarm, ChangeNumber, Clearance, ClearedBy, EngineMarks};
+use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::{Change, ChangeKind};
 use klaxon_schemas::event::{AlarmKey, Attributes, Details};
 use klaxon_schemas::ids::{AlarmId, Epoch, Position, Seq};
@@ -108,9 +109,17 @@ fn answer(status: u16, body: &str) -> Response<Body> {
     response
 }
 
+fn tools() -> SinkTools {
+    // Nothing of SNMP is asked for here.
+    let nowhere = std::path::Path::new("/nowhere");
+    let (indexes, _) = Indexes::load(nowhere, []);
+    let (engine, catalogue) = (Arc::new(EngineHome::new(nowhere)), Arc::new(Catalogue::built_in()));
+    SinkTools { engine, catalogue, indexes: Arc::new(indexes), authorities: Authorities::default() }
+}
+
 fn sink(config: WebhookConfig) -> WebhookSink {
     assert_eq!(config.mistake(), None);
-    WebhookSink::new(config, Arc::new(Catalogue::built_in()))
+    WebhookSink::new(config, &tools())
 }
 
 fn said(url: &str) -> WebhookConfig {
@@ -468,7 +477,7 @@ async fn secrets_are_sent_and_never_told() {
 
     let basic = said(&format!("http://us%40er:p%3Aw@{}/", server.address));
     assert_eq!(basic.target(), format!("http://{}/", server.address));
-    let outcome = WebhookSink::new(basic, Arc::new(Catalogue::built_in())).send(vec![raised(1)]).await;
+    let outcome = WebhookSink::new(basic, &tools()).send(vec![raised(1)]).await;
     assert!(!refused(&outcome).contains("dXNA"), "{outcome:?}");
     // printf 'us@er:p:w' | base64
     assert_eq!(server.last().headers["authorization"], "Basic dXNAZXI6cDp3");
