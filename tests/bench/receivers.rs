@@ -1,4 +1,4 @@
-//! Receivers: `./dev bench notify`. How many notifications a second one receiver is told with a window of 32, of what stands and
+//! Receivers: `./dev bench receivers`. How many notifications a second one receiver is told with a window of 32, of what stands and
 //! of what changes; and how soon 100 receivers are told while 100 others are dead. In this process, with sinks that confirm at
 //! once: what a sink costs comes on top. Everything is in the journal before it is sent, on the disk that holds `target/`.
 
@@ -26,10 +26,10 @@ const ROUNDS: usize = 200;
 
 fn main() {
     let wanted = std::env::var("KLAXON_BENCH").unwrap_or_default();
-    if !wanted.is_empty() && wanted != "notify" {
+    if !wanted.is_empty() && wanted != "receivers" {
         return;
     }
-    println!("## notify");
+    println!("## receivers");
     one();
     many();
 }
