@@ -36,7 +36,7 @@ fn main() {
     // Cargo passes `--bench`; a name may come as an argument too.
     let named = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or(wanted);
     // Benchmarks of their own, in the files beside this.
-    if ["traps", "notify"].contains(&named.as_str()) {
+    if ["traps", "receivers"].contains(&named.as_str()) {
         return;
     }
     let chosen: Vec<_> = all.iter().filter(|(name, _)| named.is_empty() || *name == named).collect();

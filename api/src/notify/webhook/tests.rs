@@ -21,12 +21,14 @@ use klaxon_schemas::notify::{Digest, Gap, GapReason, How};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
+use klaxon_snmp::EngineHome;
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::agent::Indexes;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
