@@ -147,7 +147,7 @@ fn an_alarm_is_acknowledged_by_a_manager_and_the_answer_comes_when_it_is() {
         (&NOC, ACKNOWLEDGED_NOTE, "s", &"x".repeat(1025), "wrongLength"),
         (&NOC, ACKNOWLEDGED_NOTE, "s", "alone", "commitFailed"),
         (&NOC, COLUMNS[0], "s", "host=web-9", "notWritable"),
-        (&PUBLIC, ACKNOWLEDGED, "i", "2", "noAccess"),
+        (&PUBLIC, ACKNOWLEDGED, "i", "2", "authorizationError"),
     ] {
         let refused = set(options, &[&at(column), kind, value]);
         let said = String::from_utf8_lossy(&refused.stderr);

@@ -217,7 +217,7 @@ impl AlarmMib {
                 text(&format!("{title}: {state}"), ADMIN_STRING)
             }
             7 => Value::Oid(itu_model(row.model.index, row.state)),
-            8 => Value::Oid(column_of(root.alarm(AlarmColumn::Resource, 0))),
+            8 => Value::Oid(column_of(&root.alarm(AlarmColumn::Resource, 0))),
             9 => nothing(),
             // active(1) of RowStatus.
             _ => Value::Integer(1),
@@ -269,7 +269,7 @@ impl AlarmMib {
 }
 
 /// The column that an instance with one number is in.
-fn column_of(instance: Oid) -> Oid {
+fn column_of(instance: &Oid) -> Oid {
     let arcs = instance.arcs();
     Oid::new(&arcs[..arcs.len() - 1])
 }

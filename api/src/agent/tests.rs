@@ -96,10 +96,11 @@ impl Bench {
         let (publisher, _intake) = klaxon_store::publish::queue();
         let engine = Arc::new(EngineHome::new(dir.path()));
         engine.engine().expect("starts");
+        let path = dir.path().to_owned();
         let parts = |store: &Store| Parts {
             door: Door::new("snmp".parse().expect("is a name"), publisher.clone(), store.clone()),
             site: "depot-7".parse().expect("is a name"),
-            indexes: super::indexes(store, dir.path()),
+            indexes: super::indexes(store, &path),
             engine: Arc::clone(&engine),
             address: Some([192, 0, 2, 7].into()),
             receivers: receivers.clone(),
@@ -131,7 +132,9 @@ impl Bench {
         let cursor = self.cursor.clone();
         let results = Results { changes, puts, cursor, ..Results::default() };
         self.writer
-            .submit(Frame { entries: Vec::new(), results: Some(results) }, |outcome| drop(outcome.expect("there is room")));
+            .submit(Frame { entries: Vec::new(), results: Some(results) }, |outcome| {
+            outcome.expect("there is room");
+        });
         self.writer.drain();
     }
 

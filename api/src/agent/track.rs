@@ -43,7 +43,7 @@ pub(super) struct Tracker {
     store: Store,
     config: TablesConfig,
     own_site: Site,
-    indexes: Arc<Indexes>,
+    pub(super) indexes: Arc<Indexes>,
     receivers: Option<ReceiversShown>,
     engine: Arc<EngineHome>,
     published: Arc<ArcSwap<Snapshot>>,
