@@ -98,6 +98,28 @@ fn shelving_and_suppression_let_alarms_leave_and_come_back() {
 }
 
 #[test]
+fn a_suppression_is_told_of_all_its_alarms_whatever_happens_meanwhile() {
+    let scene = Scene::new();
+    let node = scene.open();
+    scene.world.on("noc", |wire| wire.limits.window = 8);
+    node.apply([receiver("noc")]);
+    node.publish((0..600).map(|number| report(&format!("host=a{number}"), Report::Raise(Major))).collect());
+    node.quiet("noc");
+    scene.world.set("noc", Mode::Hang);
+    node.act(Verb::Suppress { alarm_type: AlarmType::new("test.a").expect("valid"), reason: None });
+    node.wait("some of them are on their way", || scene.world.arrived("noc").len() == 608);
+    node.crash();
+    scene.world.set("noc", Mode::Up);
+    let node = scene.open();
+    node.apply([receiver("noc")]);
+    node.quiet("noc");
+    assert!(picture(&scene.world.arrived("noc")).is_empty());
+    let lefts = scene.world.told("noc").iter().filter(|words| words.starts_with("left ")).count();
+    assert_eq!(lefts, 600);
+    node.close();
+}
+
+#[test]
 fn people_s_updates_and_log_events_are_told_to_whom_they_are_for() {
     let scene = Scene::new();
     let node = scene.open();
@@ -173,6 +195,7 @@ fn nothing_confirmed_is_told_again_after_a_restart_and_nothing_unconfirmed_is_lo
 #[test]
 fn after_a_crash_a_number_stands_for_what_it_stood_for() {
     let scene = Scene::new();
+    scene.world.on("noc", |wire| wire.limits.window = 8);
     let node = scene.open();
     node.apply([receiver("noc")]);
     scene.world.set("noc", Mode::Hang);

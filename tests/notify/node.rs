@@ -15,7 +15,7 @@ use klaxon_api::notify::{
     WebhookConfig, What,
 };
 use klaxon_schemas::action::{Action, AlarmVerb, Target, Verb};
-use klaxon_schemas::alarm::Alarm;
+use klaxon_schemas::alarm::{Alarm, ChangeNumber};
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::event::{AlarmKey, Event, Report};
 use klaxon_schemas::ids::{ActionId, AlarmId, Epoch};
@@ -67,7 +67,8 @@ impl World {
     }
 
     pub(crate) fn on<T>(&self, name: &str, work: impl FnOnce(&mut Wire) -> T) -> T {
-        let limits = SinkLimits { window: 8, batch_max: 1 };
+        // One at a time, so that a test can tell in which order alarms are told.
+        let limits = SinkLimits { window: 1, batch_max: 1 };
         let wire = || Wire { arrived: Vec::new(), confirmed: BTreeSet::new(), heartbeats: 0, mode: Mode::Up, limits };
         work(self.lock().entry(name.to_owned()).or_insert_with(wire))
     }
@@ -359,6 +360,7 @@ pub(crate) fn in_an_hour() -> Timestamp {
 pub(crate) fn picture(arrived: &[Notification]) -> BTreeMap<AlarmId, Severity> {
     let mut meant: BTreeMap<(Epoch, u64), String> = BTreeMap::new();
     let mut last: HashMap<AlarmId, (Epoch, u64)> = HashMap::new();
+    let mut shown: HashMap<AlarmId, ChangeNumber> = HashMap::new();
     let mut stands = BTreeMap::new();
     for one in arrived {
         let number = (one.epoch, one.delivery_seq);
@@ -370,10 +372,12 @@ pub(crate) fn picture(arrived: &[Notification]) -> BTreeMap<AlarmId, Severity> {
             assert_eq!(*before, meaning, "number {number:?} means two things");
             continue;
         }
-        meant.insert(number, meaning);
+        meant.insert(number, meaning.clone());
         if let What::Alarm { alarm, how, .. } = &one.what {
             let before = last.insert(alarm.id, number);
             assert!(before < Some(number), "{number:?} came behind {before:?}");
+            let before = shown.insert(alarm.id, alarm.last_change);
+            assert!(before <= Some(alarm.last_change), "{number:?} says what was, {before:?} was told: {meaning}");
             match how {
                 How::Raised | How::Changed => stands.insert(alarm.id, alarm.severity),
                 How::Left | How::Cleared | How::Retired => stands.remove(&alarm.id),

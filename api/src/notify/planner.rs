@@ -11,12 +11,12 @@
 //! A scan reads the state in pieces while it moves on. So what it tells carries the number of the alarm's last change, and the
 //! walk leaves out what is in it. What is planned and not yet assigned is planned again after a restart, from what was told.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klaxon_schemas::alarm::Alarm;
+use klaxon_schemas::alarm::{Alarm, ChangeNumber};
 use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::ids::{AlarmId, Position, Seq};
 use klaxon_schemas::names::AlarmType;
@@ -99,6 +99,8 @@ pub(super) struct Planner {
     pub(super) rules: Rules,
     fold_after: Option<Duration>,
     told: BTreeMap<AlarmId, Arc<Told>>,
+    /// Alarms whose end a scan told, by their last change then: the walk has yet to come past it.
+    ended: HashMap<AlarmId, ChangeNumber>,
     suppressed: BTreeSet<AlarmType>,
     reached: Reached,
     pending: VecDeque<Planned>,
@@ -125,6 +127,7 @@ impl Planner {
             rules,
             fold_after,
             told,
+            ended: HashMap::new(),
             suppressed,
             reached,
             pending: VecDeque::new(),
@@ -241,18 +244,22 @@ impl Planner {
                 let after = self.folding.as_ref().map_or(self.reached.position, |folding| folding.at);
                 match store.recent_changes_after(after, PAGE_ITEMS_MAX) {
                     Some(page) if page.reached <= after && self.folding.is_none() => {
-                        self.was_away = false;
-                        return Need::Commit;
+                        return self.caught_up();
                     }
                     Some(page) => self.feed(store, page, now),
                     None if self.folding.is_none() && after >= *store.committed().borrow() => {
-                        self.was_away = false;
-                        return Need::Commit;
+                        return self.caught_up();
                     }
                     None => return Need::Journal(after),
                 }
             }
         }
+    }
+
+    fn caught_up(&mut self) -> Need {
+        self.was_away = false;
+        self.ended.clear();
+        Need::Commit
     }
 
     /// Takes what was read.
@@ -348,6 +355,9 @@ impl Planner {
     }
 
     fn look_at_alarm(&mut self, position: Position, change: &Arc<Change>, alarm: &Arc<Alarm>) {
+        if self.ended.get(&alarm.id).is_some_and(|number| change.number <= *number) {
+            return;
+        }
         let suppressed = self.suppressed.contains(&alarm.key.alarm_type);
         let verdict = self.rules.judge(self.told(alarm.id), change, alarm, suppressed);
         self.tell(verdict, alarm, Some((position, change)), suppressed);
@@ -370,6 +380,9 @@ impl Planner {
             None => self.told.remove(&alarm.id),
         };
         let is_end = matches!(how, How::Cleared | How::Retired);
+        if is_end && change.is_none() {
+            self.ended.insert(alarm.id, alarm.last_change);
+        }
         let entry = OutboxEntry::Alarm(OutboxAlarm {
             alarm: alarm.id,
             how,

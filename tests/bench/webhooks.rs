@@ -1,4 +1,4 @@
-//! Telling the world: `./dev bench notify`. 200 webhook receivers of which half are dead, some refusing connections, some never
+//! Webhooks: `./dev bench webhooks`. 200 receivers of which half are dead, some refusing connections, some never
 //! answering: how soon the living are told; and how fast a backlog is told to one.
 //!
 //! Node and receivers share the machine's cores.
@@ -28,11 +28,11 @@ const BATCH: usize = 500;
 
 fn main() {
     let wanted = std::env::var("KLAXON_BENCH").unwrap_or_default();
-    if !wanted.is_empty() && wanted != "notify" {
+    if !wanted.is_empty() && wanted != "webhooks" {
         return;
     }
-    println!("## notify");
-    let scratch = scratch("bench-notify-");
+    println!("## webhooks");
+    let scratch = scratch("bench-webhooks-");
     print_disk(scratch.path());
     half_dead(&Setup::new(&scratch.path().join("half-dead")));
     for (number, manner) in ["window = 1", "window = 8", "window = 4\nbatch_max = 100"].into_iter().enumerate() {
