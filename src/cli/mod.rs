@@ -214,6 +214,11 @@ mod tests {
         Cli::try_parse_from(["klaxon", "heartbeat", "backup", "--every", "25h", "--severity", "minor"]).expect("a promise");
         Cli::try_parse_from(["klaxon", "heartbeat", "backup", "--end"]).expect("its end");
         assert!(Cli::try_parse_from(["klaxon", "heartbeat", "backup"]).is_err(), "how often?");
+        for line in ["klaxon receivers", "klaxon receivers noc", "klaxon receivers resend noc --from 7", "klaxon drill --all"] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        assert!(Cli::try_parse_from(["klaxon", "receivers", "resend", "noc"]).is_err(), "from where?");
+        assert!(Cli::try_parse_from(["klaxon", "drill"]).is_err(), "with whom?");
         assert!(Cli::try_parse_from(["klaxon", "heartbeat", "backup", "--every", "25h", "--end"]).is_err(), "which of both?");
     }
 }

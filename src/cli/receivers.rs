@@ -146,7 +146,7 @@ fn table(all: &[Row], now: Timestamp) -> Table {
 fn one(output: &Output, row: &Row, now: Timestamp) -> String {
     let state = output.paint(style(&row.state), &printable(&row.state));
     let mut text = format!("{}  {state} for {}\n", output.paint(Style::Bold, &printable(&row.name)), age(row.since, now));
-    let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<12}{}\n", printable(&value)));
+    let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<16}{}\n", printable(&value)));
     line("target", format!("{} {}", row.kind, row.target));
     line("numbers", format!("{} given out, {} confirmed", row.assigned, row.confirmed));
     if let Some(oldest) = row.oldest_kept {
