@@ -9,7 +9,7 @@ use klaxon_api::agent::WrsProfile;
 use klaxon_api::agent::oids::Root;
 use klaxon_api::notify::{SnmpConfig, SnmpProfile, Wrs};
 use klaxon_snmp::{Credentials, Secret, User};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::super::snmp::read;
 use super::super::units::Span;
@@ -27,7 +27,7 @@ pub(super) struct SnmpSection {
     address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<VersionWord>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hidden")]
     community: Option<Secret>,
     #[serde(skip_serializing_if = "Option::is_none")]
     community_file: Option<PathBuf>,
@@ -80,6 +80,11 @@ struct WrsSection {
     region: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     system: Option<String>,
+}
+
+/// A community is read and never written.
+fn hidden<S: Serializer>(_: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str("***")
 }
 
 impl SnmpSection {
@@ -191,6 +196,9 @@ mod tests {
         assert_eq!(parsed("address = \"[::1]:162\"\nuser = \"noc\"").target(), "[::1]:162 (v3 informs as noc)");
         let v1 = parsed("address = \"10.0.0.9:162\"\nversion = \"1\"\ncommunity = \"hush\"");
         assert!(matches!(&v1.credentials, Credentials::V1(community) if community.0 == "hush") && !v1.confirm);
+        let text = "[receivers.noc.snmp]\naddress = \"10.0.0.9:162\"\ncommunity = \"hush\"\n";
+        let config = Config::parse(text, Path::new("k.toml")).expect("is right");
+        assert!(!format!("{config:?} {}", serde_json::to_string(&config).expect("serializes")).contains("hush"));
         assert!(!format!("{v1:?}").contains("hush") && v1.target() == "10.0.0.9:162 (v1 traps)");
     }
 
