@@ -51,9 +51,10 @@ fn main() {
 }
 
 fn event(key: usize, severity: &str) -> Value {
+    let alarm_type = ["disk.full", "cpu.high", "link.down", "memory.high"][key % 4];
     json!({
         "resource": format!("host=compute-{:03}.interface=eth{key}", key % 500),
-        "alarm_type": ["disk.full", "cpu.high", "link.down", "memory.high"][key % 4],
+        "alarm_type": alarm_type,
         "severity": severity,
         "text": format!("threshold exceeded; threshold 90 %, actual {} %", 90 + key % 10),
     })
