@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use async_snmp::v3::{AuthoritativeEngine, DesSaltState, PersistedAuthoritativeEngine, PersistedDesSaltState};
+use async_snmp::v3::{AuthoritativeEngine, DesSaltState, MAX_ENGINE_TIME, PersistedAuthoritativeEngine, PersistedDesSaltState};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -19,6 +20,7 @@ const ID_PREFIX: [u8; 5] = [0x80, 0x00, 0x1f, 0x88, 0x05];
 pub struct Engine {
     pub(crate) authoritative: AuthoritativeEngine,
     pub(crate) des_salt: DesSaltState,
+    started: Instant,
 }
 
 /// Why there is no engine.
@@ -81,7 +83,7 @@ impl Engine {
             None => DesSaltState::install(kept),
         };
         let des_salt = des_salt.map_err(|error| damaged(error.to_string()))?;
-        Ok(Self { authoritative, des_salt })
+        Ok(Self { authoritative, des_salt, started: Instant::now() })
     }
 
     /// snmpEngineID.
@@ -92,6 +94,13 @@ impl Engine {
     /// snmpEngineBoots.
     pub fn boots(&self) -> u32 {
         self.authoritative.engine_boots()
+    }
+
+    /// snmpEngineBoots and snmpEngineTime as they were at `at`. The library keeps its own clock to itself; both began at the start.
+    /// After 68 years without a restart the time stands still.
+    pub(crate) fn boots_and_time(&self, at: Instant) -> (u32, u32) {
+        let seconds = at.saturating_duration_since(self.started).as_secs();
+        (self.boots(), u32::try_from(seconds).unwrap_or(u32::MAX).min(MAX_ENGINE_TIME))
     }
 }
 

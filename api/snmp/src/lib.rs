@@ -3,11 +3,13 @@
 //! The only place that knows the library which speaks it, async-snmp. What an alarm is, it does not know.
 
 mod engine;
+mod inbound;
 mod notification;
 mod user;
 mod value;
 
 pub use engine::{Engine, EngineError};
-pub use notification::{Inform, Notification, Unreadable, Version, decode};
-pub use user::{AuthProtocol, Level, NAME_BYTES_MAX, PASSWORD_BYTES_MIN, PrivProtocol, Secret, User, UserError};
+pub use inbound::{Answer, AnswerError, Discovery, Inbound, Refused, Users, Usm, UsmStats};
+pub use notification::{Inform, Notification, Secured, Unreadable, Version, decode};
+pub use user::{AuthProtocol, EngineId, Level, NAME_BYTES_MAX, PASSWORD_BYTES_MIN, PrivProtocol, Secret, User, UserError};
 pub use value::{Oid, Value, Varbind};
