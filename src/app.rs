@@ -17,6 +17,7 @@ use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as A
 use klaxon_ingest::collect::Collectors;
 use klaxon_ingest::trap::{self, TrapCounts, TrapDoors, TrapReceiver};
 use klaxon_schemas::catalogue::Catalogue;
+use klaxon_snmp::{Engine, Users};
 use klaxon_store::door::Door;
 use klaxon_store::publish::{self, Publisher};
 use klaxon_store::{OpenReport, Store};
@@ -57,7 +58,8 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     let follow = Follow::start(parts, config.engine.settings(), Arc::new(Catalogue::built_in()))?;
     let stop = CancellationToken::new();
     let follow = spawn_follow(follow, &stop)?;
-    let node = Node { config, settings, log, store, publisher, control, status, stop };
+    let trap_users = Users::new(config.trap_users().map_err(contradiction)?);
+    let node = Node { config, settings, log, store, publisher, control, status, stop, trap_users };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("klaxon").build()?;
     let served = runtime.block_on(node.serve());
     // Whatever still runs holds a publisher; with the last one gone the loop ends.
@@ -115,6 +117,8 @@ struct Node {
     control: mpsc::Sender<Control>,
     status: Arc<FollowStatus>,
     stop: CancellationToken,
+    /// Whose notifications of SNMPv3 are taken.
+    trap_users: Users,
 }
 
 impl Node {
@@ -124,7 +128,9 @@ impl Node {
         let listen = tcp.local_addr()?;
         let socket = self.config.socket_path();
         let unix = bind_unix(&socket)?;
-        let traps = self.config.traps.build().map(TrapReceiver::new);
+        let engine = snmp_engine(&self.config.store.dir);
+        let users = self.trap_users.clone();
+        let traps = self.config.traps.build().map(|traps| TrapReceiver::new(traps, engine.clone(), users));
         let traps_listen = traps.as_ref().and_then(TrapReceiver::local_addr);
         let trap_doors = TrapDoors { traps: self.door("trap"), own: self.door("node") };
         let collect = self.door("collect");
@@ -237,11 +243,19 @@ impl Node {
         // The loop is gone only when the node stops.
         let _ = self.control.send(Control::Settings(new.engine.settings()));
         let _ = self.control.send(Control::Retention(new.retention()));
+        // The files with passwords may be others, whatever the settings say.
+        self.trap_users.set(new.trap_users().map_err(contradiction)?);
         collectors.set_host(new.collect.host().map_err(contradiction)?);
         collectors.apply(&new.collect.build().map_err(contradiction)?).await;
         self.config = new;
         Ok(changes.keys)
     }
+}
+
+/// The node as an SNMP engine. Without it all works but what needs one: informs of v3 are not answered.
+fn snmp_engine(dir: &Path) -> Option<Engine> {
+    let told = |error| tracing::error!(error = %format!("{:#}", anyhow::Error::from(error)), "the node is no SNMP engine");
+    Engine::start(dir).map_err(told).ok()
 }
 
 /// What the node is told from outside.

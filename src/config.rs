@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use klaxon_schemas::names::Site;
 use klaxon_schemas::state::Settings;
+use klaxon_snmp::User;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use collect::CollectSection;
@@ -29,7 +30,8 @@ const BATCH_EVENTS_LIMIT: usize = 4096;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Keys, or sections with a final dot, that may change while the node runs.
-const RELOADABLE: [&str; 5] = ["collect.", "engine.", "log.level", "store.history_max_bytes", "store.history_max_age"];
+const RELOADABLE: [&str; 7] =
+    ["collect.", "engine.", "log.level", "snmp.", "store.history_max_bytes", "store.history_max_age", "traps.users"];
 
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -413,6 +415,11 @@ impl Config {
         }
     }
 
+    /// Whose notifications of SNMPv3 are taken, or the key that is wrong and why. Reads the files that hold passwords.
+    pub fn trap_users(&self) -> Result<Vec<User>, (String, String)> {
+        self.traps.users(&self.snmp.users()?)
+    }
+
     /// How much history is kept.
     pub fn retention(&self) -> klaxon_store::Retention {
         klaxon_store::Retention {
@@ -467,7 +474,7 @@ impl Config {
     fn mistake(&self) -> Option<(String, String)> {
         let own = self.own_mistake().map(|(key, reason)| (key.to_owned(), reason));
         own.or_else(|| self.traps.mistake())
-            .or_else(|| self.snmp.users().err())
+            .or_else(|| self.trap_users().err())
             .or_else(|| self.collect.host().err())
             .or_else(|| self.collect.build().err())
     }

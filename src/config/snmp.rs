@@ -1,9 +1,9 @@
 //! `[snmp]`: who speaks SNMP with the node. The agent, the trap receiver and the receivers of notifications name these users.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use klaxon_snmp::{AuthProtocol, PrivProtocol, Secret, User};
+use klaxon_snmp::{AuthProtocol, EngineId, PrivProtocol, Secret, User};
 use serde::{Deserialize, Serialize};
 
 /// The most users.
@@ -25,6 +25,12 @@ pub struct SnmpConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UserSection {
+    /// What it is called in messages; as here, if that is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The only engine that it is a user of, as hexadecimal digits. Another user may have its name elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine_id: Option<String>,
     /// How messages are authenticated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthProtocol>,
@@ -55,7 +61,15 @@ impl SnmpConfig {
             let user = section.build(name, self.allow_weak);
             user.map(|user| (name.clone(), user)).map_err(|(key, reason)| (format!("snmp.users.{name}{key}"), reason))
         };
-        self.users.iter().map(build).collect()
+        let users: BTreeMap<String, User> = self.users.iter().map(build).collect::<Result<_, _>>()?;
+        let mut names = HashMap::new();
+        for (key, user) in &users {
+            if let Some(other) = names.insert((user.name(), user.engine_id()), key) {
+                let reason = format!("cannot be told from snmp.users.{other}: both are {:?} at the same engines", user.name());
+                return Err((format!("snmp.users.{key}"), reason));
+            }
+        }
+        Ok(users)
     }
 }
 
@@ -67,8 +81,17 @@ impl UserSection {
         };
         let auth = secret("auth_password", self.auth.is_some(), &self.auth_password, &self.auth_password_file)?;
         let privacy = secret("privacy_password", self.privacy.is_some(), &self.privacy_password, &self.privacy_password_file)?;
+        let engine_id = self.engine_id.as_ref().map(|digits| {
+            let wrong = || "is no engine id: 5 to 32 octets as hexadecimal digits, neither all 0 nor all f".to_owned();
+            EngineId::parse(digits).ok_or_else(|| (".engine_id".to_owned(), wrong()))
+        });
+        let name = self.name.as_deref().unwrap_or(name);
         let user = User::new(name, self.auth.zip(auth.as_ref()), self.privacy.zip(privacy.as_ref()), allow_weak);
-        user.map_err(|error| (String::new(), error.to_string()))
+        let user = user.map_err(|error| (String::new(), error.to_string()))?;
+        Ok(match engine_id.transpose()? {
+            Some(engine_id) => user.at_engine(engine_id),
+            None => user,
+        })
     }
 }
 
@@ -134,5 +157,20 @@ mod tests {
         assert!(short.contains("has fewer than 8 bytes"), "{short}");
         let strange = user("auth = \"sha3\"");
         assert!(strange.starts_with("k.toml:2: snmp.users.noc.auth: "), "{strange}");
+        let nowhere = user("engine_id = \"80\"");
+        assert!(nowhere.starts_with("k.toml:2: snmp.users.noc.engine_id: is no engine id"), "{nowhere}");
+    }
+
+    #[test]
+    fn a_name_may_be_of_several_users_at_different_engines() {
+        let users = |one: &str, other: &str| {
+            format!("[snmp.users.a]\nname = \"noc\"\n{one}\n[snmp.users.b]\nname = \"noc\"\n{other}\n")
+        };
+        let at = "engine_id = \"0x8000000001\"";
+        let config = Config::parse(&users("", at), Path::new("k.toml")).expect("is right");
+        let built = config.snmp.users().expect("are right");
+        assert!(built["a"].engine_id().is_none() && built["b"].engine_id().is_some());
+        let same = error(&users(at, "engine_id = \"8000000001\""));
+        assert!(same.contains("snmp.users.b: cannot be told from snmp.users.a"), "{same}");
     }
 }

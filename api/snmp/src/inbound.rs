@@ -119,6 +119,18 @@ impl Usm {
         Self::DecryptionErrors,
     ];
 
+    /// Its name in the MIB, without what all have in common.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnsupportedSecLevels => "UnsupportedSecLevels",
+            Self::NotInTimeWindows => "NotInTimeWindows",
+            Self::UnknownUserNames => "UnknownUserNames",
+            Self::UnknownEngineIds => "UnknownEngineIDs",
+            Self::WrongDigests => "WrongDigests",
+            Self::DecryptionErrors => "DecryptionErrors",
+        }
+    }
+
     /// The element Report-PDU that says how far it has counted.
     fn report(self, count: u32) -> Vec<u8> {
         // usmStats: each counter is a scalar below it.
@@ -403,6 +415,12 @@ impl Inbound {
     }
 }
 
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbound").field("users", &self.users).field("versions", &self.versions).finish_non_exhaustive()
+    }
+}
+
 fn out_of_window(message: &Message, (known_boots, known_time): (u32, u32)) -> Unreadable {
     let (boots, time) = (message.usm.engine_boots(), message.usm.engine_time());
     Unreadable::TimeWindow { user: message.user(), boots, time, known_boots, known_time }
@@ -462,7 +480,8 @@ struct AnswerV3 {
 }
 
 impl Answer {
-    pub(crate) fn made(message: Vec<u8>) -> Self {
+    /// A message that need not be made.
+    pub fn made(message: Vec<u8>) -> Self {
         Self(Form::Made(message))
     }
 

@@ -10,6 +10,7 @@ use async_snmp::message::{CommunityMessage, CommunityPdu};
 use async_snmp::pdu::{Pdu, PduType, TrapV1Pdu};
 use async_snmp::{DecodeAnomaly, DecodeConfig, Version as WireVersion};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::inbound::{Answer, Discovery};
 use crate::user::Level;
@@ -33,13 +34,16 @@ const TAG_RESPONSE: u8 = 0xa2;
 pub(crate) const LENIENT: DecodeConfig = DecodeConfig::DEFAULT;
 
 /// The version of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Version {
     /// RFC 1157.
+    #[serde(rename = "1")]
     V1,
     /// RFC 1901.
+    #[serde(rename = "2c")]
     V2c,
     /// RFC 3412.
+    #[serde(rename = "3")]
     V3,
 }
 
