@@ -161,7 +161,7 @@ fn config(data: &[u8]) {
 /// A reader of traps that knows the users and is the engine of the corpus. What is in the time window there is not for long.
 fn inbound() -> Inbound {
     let dir = tempfile::tempdir().expect("there is room");
-    let kept = r#"{"engine_id":"80001f88056b6c61786f6e","engine_boots":0}"#;
+    let kept = r#"{"engine_id":"80001f88056b6c61786f6e","engine_boots":1}"#;
     std::fs::write(dir.path().join("snmp-engine.json"), kept).expect("can be written");
     let engine = Engine::start(dir.path()).expect("is sound");
     let (auth, privacy) = (Secret("password".to_owned()), Secret("hush-hush".to_owned()));
