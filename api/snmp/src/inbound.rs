@@ -342,7 +342,7 @@ impl Inbound {
                 level: message.level,
                 scoped: response(&plain, pdu_start, pdu.pdu.error_fields()),
             };
-            let head = [&PeerKey::new(engine_id, name).octets()[..], &plain].concat();
+            let head = [PeerKey::new(engine_id, name).octets(), &plain].concat();
             Inform { answer: Answer(Form::V3(Box::new(answer))), pdu: head.into() }
         });
         let context_engine_id = Some(pdu.context_engine_id).filter(|id| !id.is_empty() && id != engine_id);
