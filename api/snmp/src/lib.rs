@@ -9,7 +9,7 @@ mod user;
 mod value;
 
 pub use engine::{Engine, EngineError};
-pub use inbound::{Answer, AnswerError, Discovery, Inbound, Refused, Users, Usm, UsmStats};
+pub use inbound::{Answer, AnswerError, Discovery, Inbound, REPORTS_PER_SECOND_MAX, Refused, Users, Usm, UsmStats};
 pub use notification::{Inform, Notification, Secured, Unreadable, Version, decode};
 pub use user::{AuthProtocol, EngineId, Level, NAME_BYTES_MAX, PASSWORD_BYTES_MIN, PrivProtocol, Secret, User, UserError};
 pub use value::{Oid, Value, Varbind};
