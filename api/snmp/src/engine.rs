@@ -107,7 +107,7 @@ impl Engine {
 fn read(bytes: &[u8]) -> Result<PersistedAuthoritativeEngine, String> {
     let kept: Kept = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let digits = kept.engine_id.as_bytes();
-    if digits.len() % 2 != 0 || !digits.is_ascii() {
+    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
         return Err("engine_id is no even number of hexadecimal digits".to_owned());
     }
     let octet = |pair: &[u8]| u8::from_str_radix(&String::from_utf8_lossy(pair), 16);

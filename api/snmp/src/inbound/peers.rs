@@ -166,6 +166,7 @@ mod tests {
         let keys = Arc::new(Keys::localized(&master, b"engine"));
         let key = |number: usize| PeerKey::new(&number.to_be_bytes(), b"noc");
         let mut peers = Peers::new(100);
+        *peers.heard(key(7), &master, &keys) = Some(EngineTime { boots: 1, time: 2, at: Instant::now() });
         for number in 0..1000 {
             peers.heard(key(number), &master, &keys);
             peers.heard(key(7), &master, &keys);
@@ -175,7 +176,6 @@ mod tests {
         assert!((951..1000).chain([7]).all(|number| is_known(&peers, number)));
         assert!(!is_known(&peers, 800));
         // Other keys of the same user: those are taken, and the time stays.
-        *peers.heard(key(7), &master, &keys) = Some(EngineTime { boots: 1, time: 2, at: Instant::now() });
         let other = Arc::new(MasterKeys::new(AuthProtocol::Sha1, b"wordpass").expect("are made"));
         assert!(!Arc::ptr_eq(&peers.keys(&key(7), &other, b"engine"), &keys));
         let made = peers.keys(&key(7), &other, b"engine");
