@@ -417,7 +417,8 @@ impl Config {
 
     /// Whose notifications of SNMPv3 are taken, or the key that is wrong and why. Reads the files that hold passwords.
     pub fn trap_users(&self) -> Result<Vec<User>, (String, String)> {
-        self.traps.users(&self.snmp.users()?)
+        let users = self.snmp.users()?.into_iter();
+        Ok(users.filter(|(name, _)| self.traps.takes(name)).map(|(_, user)| user).collect())
     }
 
     /// How much history is kept.
@@ -474,7 +475,9 @@ impl Config {
     fn mistake(&self) -> Option<(String, String)> {
         let own = self.own_mistake().map(|(key, reason)| (key.to_owned(), reason));
         own.or_else(|| self.traps.mistake())
-            .or_else(|| self.trap_users().err())
+            .or_else(|| self.snmp.users().err())
+            .or_else(|| self.snmp.ambiguity())
+            .or_else(|| self.traps.stranger(&self.snmp))
             .or_else(|| self.collect.host().err())
             .or_else(|| self.collect.build().err())
     }

@@ -61,15 +61,22 @@ impl SnmpConfig {
             let user = section.build(name, self.allow_weak);
             user.map(|user| (name.clone(), user)).map_err(|(key, reason)| (format!("snmp.users.{name}{key}"), reason))
         };
-        let users: BTreeMap<String, User> = self.users.iter().map(build).collect::<Result<_, _>>()?;
+        self.users.iter().map(build).collect()
+    }
+
+    /// The first user that cannot be told from another, or is at no engine that there can be, and why. Needs no keys.
+    pub(super) fn ambiguity(&self) -> Option<(String, String)> {
         let mut names = HashMap::new();
-        for (key, user) in &users {
-            if let Some(other) = names.insert((user.name(), user.engine_id()), key) {
-                let reason = format!("cannot be told from snmp.users.{other}: both are {:?} at the same engines", user.name());
-                return Err((format!("snmp.users.{key}"), reason));
-            }
-        }
-        Ok(users)
+        self.users.iter().find_map(|(key, section)| {
+            let engine_id = match section.engine_id() {
+                Ok(engine_id) => engine_id,
+                Err(reason) => return Some((format!("snmp.users.{key}.engine_id"), reason)),
+            };
+            let name = section.name.as_ref().unwrap_or(key);
+            let other = names.insert((name, engine_id), key)?;
+            let reason = format!("cannot be told from snmp.users.{other}: both are {name:?} at the same engines");
+            Some((format!("snmp.users.{key}"), reason))
+        })
     }
 }
 
@@ -81,17 +88,21 @@ impl UserSection {
         };
         let auth = secret("auth_password", self.auth.is_some(), &self.auth_password, &self.auth_password_file)?;
         let privacy = secret("privacy_password", self.privacy.is_some(), &self.privacy_password, &self.privacy_password_file)?;
-        let engine_id = self.engine_id.as_ref().map(|digits| {
-            let wrong = || "is no engine id: 5 to 32 octets as hexadecimal digits, neither all 0 nor all f".to_owned();
-            EngineId::parse(digits).ok_or_else(|| (".engine_id".to_owned(), wrong()))
-        });
         let name = self.name.as_deref().unwrap_or(name);
         let user = User::new(name, self.auth.zip(auth.as_ref()), self.privacy.zip(privacy.as_ref()), allow_weak);
         let user = user.map_err(|error| (String::new(), error.to_string()))?;
-        Ok(match engine_id.transpose()? {
+        let engine_id = self.engine_id().map_err(|reason| (".engine_id".to_owned(), reason))?;
+        Ok(match engine_id {
             Some(engine_id) => user.at_engine(engine_id),
             None => user,
         })
+    }
+
+    /// The only engine that it is a user of, if there is one.
+    fn engine_id(&self) -> Result<Option<EngineId>, String> {
+        let wrong = "is no engine id: 5 to 32 octets as hexadecimal digits, neither all 0 nor all f";
+        let parse = |digits: &String| EngineId::parse(digits).ok_or_else(|| wrong.to_owned());
+        self.engine_id.as_ref().map(parse).transpose()
     }
 }
 

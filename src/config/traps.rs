@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use klaxon_ingest::trap::TrapConfig;
 use klaxon_schemas::names::Site;
-use klaxon_snmp::{Secret, User, Version};
+use klaxon_snmp::{Secret, Version};
 use serde::{Deserialize, Serialize};
 
+use super::snmp::SnmpConfig;
 use super::units::Size;
 
 /// The door of devices: SNMP notifications.
@@ -69,13 +70,15 @@ impl TrapsConfig {
         (!is_right).then(|| ("traps.receive_buffer".to_owned(), "must be between 64KiB and 1023MiB".to_owned()))
     }
 
-    /// Those of all `users` whose notifications are taken, or the key that is wrong and why.
-    pub fn users(&self, all: &BTreeMap<String, User>) -> Result<Vec<User>, (String, String)> {
-        let find = |name: &String| {
-            let missing = || ("traps.users".to_owned(), format!("{name:?} is none of [snmp.users]"));
-            all.get(name).cloned().ok_or_else(missing)
-        };
-        if self.users.is_empty() { Ok(all.values().cloned().collect()) } else { self.users.iter().map(find).collect() }
+    /// The first of its users that there is not, and why. Needs no keys.
+    pub(super) fn stranger(&self, snmp: &SnmpConfig) -> Option<(String, String)> {
+        let name = self.users.iter().find(|name| !snmp.users.contains_key(*name))?;
+        Some(("traps.users".to_owned(), format!("{name:?} is none of [snmp.users]")))
+    }
+
+    /// Whether notifications of this one of `[snmp.users]` are taken.
+    pub(super) fn takes(&self, name: &String) -> bool {
+        self.users.is_empty() || self.users.contains(name)
     }
 }
 
