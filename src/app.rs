@@ -20,7 +20,7 @@ use klaxon_ingest::collect::Collectors;
 use klaxon_ingest::own::OwnAlarm;
 use klaxon_ingest::trap::{self, TrapCounts, TrapDoors, TrapReceiver};
 use klaxon_schemas::catalogue::Catalogue;
-use klaxon_snmp::{AgentCounts, EngineHome};
+use klaxon_snmp::{AgentCounts, Engine, EngineHome, Users};
 use klaxon_store::door::Door;
 use klaxon_store::publish::{self, Publisher};
 use klaxon_store::{OpenReport, Store};
@@ -63,7 +63,8 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     let stop = CancellationToken::new();
     let follow = spawn_follow(follow, &stop)?;
     let snmp = Arc::new(EngineHome::new(&config.store.dir));
-    let node = Node { config, settings, log, store, publisher, control, status, snmp, stop };
+    let trap_users = Users::new(config.trap_users().map_err(contradiction)?);
+    let node = Node { config, settings, log, store, publisher, control, status, snmp, stop, trap_users };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("klaxon").build()?;
     let served = runtime.block_on(node.serve());
     // Whatever still runs holds a publisher; with the last one gone the loop ends.
@@ -130,6 +131,8 @@ struct Node {
     /// Who the node is in SNMP: the same for the agent, for what receives and for what sends.
     snmp: Arc<EngineHome>,
     stop: CancellationToken,
+    /// Whose notifications of SNMPv3 are taken.
+    trap_users: Users,
 }
 
 impl Node {
@@ -139,7 +142,9 @@ impl Node {
         let listen = tcp.local_addr()?;
         let socket = self.config.socket_path();
         let unix = bind_unix(&socket)?;
-        let traps = self.config.traps.build().map(TrapReceiver::new);
+        let engine = self.engine();
+        let users = self.trap_users.clone();
+        let traps = self.config.traps.build().map(|traps| TrapReceiver::new(traps, engine.clone(), users));
         let traps_listen = traps.as_ref().and_then(TrapReceiver::local_addr);
         let trap_doors = TrapDoors { traps: self.door("trap"), own: self.door("node") };
         let plan = self.config.agent().map_err(contradiction)?;
@@ -226,6 +231,12 @@ impl Node {
         Ok(tokio::task::spawn_blocking(move || Tables::new(config, parts, is_on)).await?)
     }
 
+    /// Who the node is in SNMP. Without that it is no party to SNMPv3, and the rest goes on.
+    fn engine(&self) -> Option<Engine> {
+        let told = |error| tracing::error!(error = %format!("{:#}", anyhow::Error::from(error)), "the node is no SNMP engine");
+        self.snmp.engine().map_err(told).ok()
+    }
+
     fn door(&self, name: &str) -> Door {
         Door::new(name.parse().expect("is a word"), self.publisher.clone(), self.store.clone())
     }
@@ -307,6 +318,8 @@ impl Node {
         // The loop is gone only when the node stops.
         let _ = self.control.send(Control::Settings(new.engine.settings()));
         let _ = self.control.send(Control::Retention(new.retention()));
+        // The files with passwords may be others, whatever the settings say.
+        self.trap_users.set(new.trap_users().map_err(contradiction)?);
         collectors.set_host(new.collect.host().map_err(contradiction)?);
         collectors.apply(&new.collect.build().map_err(contradiction)?).await;
         asked.receivers.apply(new.receivers().map_err(contradiction)?).await;

@@ -18,6 +18,7 @@ use klaxon_api::agent::TablesConfig;
 use klaxon_api::notify::ReceiverConfig;
 use klaxon_schemas::names::Site;
 use klaxon_schemas::state::Settings;
+use klaxon_snmp::User;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use agent::{AgentPlan, AgentSection};
@@ -37,7 +38,7 @@ const BATCH_EVENTS_LIMIT: usize = 4096;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Keys, or sections with a final dot, that may change while the node runs.
-const RELOADABLE: [&str; 9] = [
+const RELOADABLE: [&str; 10] = [
     "collect.",
     "engine.",
     "log.level",
@@ -47,6 +48,7 @@ const RELOADABLE: [&str; 9] = [
     "snmp.users.",
     "store.history_max_bytes",
     "store.history_max_age",
+    "traps.users",
 ];
 
 /// All settings.
@@ -433,6 +435,12 @@ impl Config {
         }
     }
 
+    /// Whose notifications of SNMPv3 are taken, or the key that is wrong and why. Reads the files that hold passwords.
+    pub fn trap_users(&self) -> Result<Vec<User>, (String, String)> {
+        let users = self.snmp.users()?.into_iter();
+        Ok(users.filter(|(name, _)| self.traps.takes(name)).map(|(_, user)| user).collect())
+    }
+
     /// How much history is kept.
     pub fn retention(&self) -> klaxon_store::Retention {
         klaxon_store::Retention {
@@ -506,6 +514,9 @@ impl Config {
         own.or_else(|| self.traps.mistake())
             .or_else(|| self.snmp.tables.check().err())
             .or_else(|| self.snmp.levels().and_then(|levels| self.snmp.agent.check(&levels)).err())
+            .or_else(|| self.snmp.ambiguity())
+            .or_else(|| self.snmp.foreigner())
+            .or_else(|| self.traps.stranger(&self.snmp))
             .or_else(|| self.collect.host().err())
             .or_else(|| self.collect.build().err())
             .or_else(|| self.receivers().err())

@@ -80,7 +80,7 @@ fn openssl_hmac(secret: &str, message: &[u8]) -> String {
 fn what_is_raised_arrives_signed_and_as_the_list_shows_it() {
     let hook = Hook::start();
     let webhook = "secret = \"hush-hush\"\nbearer = \"tok-en\"\nheaders = { X-Scope = \"north-gate\" }";
-    let config = receiver("noc", &hook, "log_events = true\nseverity_min = \"minor\"", webhook);
+    let config = receiver("noc", &hook, "log_events = true\nfilter = { severity_min = \"minor\" }", webhook);
     let site = Site::start(&format!("{config}\n[log]\nlevel = \"trace\"\n"));
     site.send(&json!([event("host=a", "major"), event("host=b", "warning")]));
     let told = hook.wait_told(1);
@@ -260,7 +260,7 @@ fn a_reload_adds_changes_and_removes_receivers_and_leaves_the_others_alone() {
     }
     let since = shown(&node, "kept")["since"].clone();
     let after = receiver("kept", &kept, quick, "")
-        + &receiver("changed", &changed, "fold_after = \"0s\"\nseverity_min = \"major\"", "")
+        + &receiver("changed", &changed, "fold_after = \"0s\"\nfilter = { severity_min = \"major\" }", "")
         + &receiver("added", &added, "start = \"active\"", "form = \"alertmanager\"");
     write_config(&data.with_extension("toml"), &after);
     node.signal(rustix::process::Signal::HUP);
@@ -387,9 +387,9 @@ fn what_was_lost_over_there_is_sent_again_under_its_numbers() {
 #[test]
 fn a_drill_arrives_whatever_the_filter_asks_for_or_says_why_it_cannot() {
     let (noc, depot, narrow, gone) = (Hook::start(), Hook::start(), Hook::start(), Hook::start());
-    let config = receiver("noc", &noc, "severity_min = \"critical\"", "")
-        + &receiver("depot", &depot, "sites = [\"depot-7\"]\nresources = [\"rack=3\"]", "form = \"alertmanager\"")
-        + &receiver("narrow", &narrow, "alarm_types = [\"link.*\"]", "")
+    let config = receiver("noc", &noc, "filter = { severity_min = \"critical\" }", "")
+        + &receiver("depot", &depot, "filter = { sites = [\"depot-7\"], resources = [\"rack=3\"] }", "form = \"alertmanager\"")
+        + &receiver("narrow", &narrow, "filter = { alarm_types = [\"link.*\"] }", "")
         + &receiver("gone", &gone, "", "");
     let site = Site::start(&config);
     drop(gone);

@@ -2,7 +2,7 @@
 //! libFuzzer (`fuzz/main.rs`) and by an ordinary test (`tests/fuzzed.rs`).
 
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use klaxon_schemas::action::Action;
 use klaxon_schemas::catalogue::Catalogue;
@@ -10,6 +10,7 @@ use klaxon_schemas::change::Change;
 use klaxon_schemas::names::Site;
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::wire::v1;
+use klaxon_snmp::{AuthProtocol, Engine, Inbound, PrivProtocol, Secret, User, Users};
 use klaxon_store::{Store, StoreConfig, offline};
 
 /// A name, and what is done with the bytes.
@@ -157,17 +158,33 @@ fn config(data: &[u8]) {
     }
 }
 
+/// A reader of traps that knows the users and is the engine of the corpus. What is in the time window there is not for long.
+fn inbound() -> Inbound {
+    let dir = tempfile::tempdir().expect("there is room");
+    let kept = r#"{"engine_id":"80001f88056b6c61786f6e","engine_boots":1}"#;
+    std::fs::write(dir.path().join("snmp-engine.json"), kept).expect("can be written");
+    let engine = Engine::start(dir.path()).expect("is sound");
+    let (auth, privacy) = (Secret("password".to_owned()), Secret("hush-hush".to_owned()));
+    let (auth, privacy) = (Some((AuthProtocol::Sha256, &auth)), Some((PrivProtocol::Aes256, &privacy)));
+    let users = [("open", None, None), ("auth", auth, None), ("priv", auth, privacy)];
+    let users = users.map(|(name, auth, privacy)| User::new(name, auth, privacy, false).expect("is right"));
+    Inbound::new(Some(engine), Users::new(users))
+}
+
 /// A datagram to the trap port: refused, or an event that the journal can keep; and what answers an inform is no inform.
 fn trap(data: &[u8]) {
+    static INBOUND: OnceLock<Mutex<Inbound>> = OnceLock::new();
+    let mut inbound = INBOUND.get_or_init(|| Mutex::new(inbound())).lock().unwrap_or_else(PoisonError::into_inner);
     let site = Site::new("here").expect("valid");
     let source = std::net::SocketAddr::from(([192, 0, 2, 7], 40_000));
-    let Ok((event, response)) = klaxon_ingest::trap::read(data, source, &site) else { return };
+    let Ok((event, response)) = klaxon_ingest::trap::read(&mut inbound, data, source, &site) else { return };
     assert_eq!(event.origin.event_id.is_some(), response.is_some(), "an inform is recognised when it comes again");
     let written = json(&v1::Event::from(&event));
     let (read, _) = v1::parse_event(&written).expect("what we write we read");
     assert_eq!(read.into_event(&site).expect("is sound"), event);
     if let Some(response) = response {
-        let refused = klaxon_ingest::trap::read(&response, source, &site).expect_err("a response is no notification");
+        let refused =
+            klaxon_ingest::trap::read(&mut inbound, &response, source, &site).expect_err("a response is no notification");
         assert!(refused.contains("Response"), "{refused}");
     }
 }

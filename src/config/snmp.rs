@@ -1,10 +1,10 @@
 //! `[snmp]`: who speaks SNMP with the node. The agent, the trap receiver and the receivers of notifications name these users.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use klaxon_api::agent::oids::Root;
-use klaxon_snmp::{AuthProtocol, Level, PrivProtocol, Secret, User, UserError};
+use klaxon_snmp::{AuthProtocol, EngineId, Level, PrivProtocol, Secret, User, UserError};
 use serde::{Deserialize, Serialize};
 
 use super::agent::AgentSection;
@@ -36,6 +36,12 @@ pub struct SnmpConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UserSection {
+    /// What it is called in messages; as here, if that is not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The only engine that it is a user of, as hexadecimal digits. Another user may have its name elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine_id: Option<String>,
     /// How messages are authenticated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthProtocol>,
@@ -60,7 +66,13 @@ impl SnmpConfig {
     /// The users with their keys, or the setting that is wrong and why. Reads the files that hold passwords. It takes some
     /// milliseconds for each user, because keys are costly by intent.
     pub fn users(&self) -> Result<BTreeMap<String, User>, Mistake> {
-        self.of_each(|name, passwords| User::new(name, passwords.auth(), passwords.privacy(), self.allow_weak))
+        let users = self.of_each(|name, passwords| User::new(name, passwords.auth(), passwords.privacy(), self.allow_weak))?;
+        let at_engine = |(key, user): (String, User)| match self.users[&key].engine_id() {
+            Ok(Some(engine_id)) => Ok((key, user.at_engine(engine_id))),
+            Ok(None) => Ok((key, user)),
+            Err(reason) => Err((format!("snmp.users.{key}.engine_id"), reason)),
+        };
+        users.into_iter().map(at_engine).collect()
     }
 
     /// How well each user protects what it sends, or the setting that is wrong and why; without the work of keys.
@@ -72,13 +84,37 @@ impl SnmpConfig {
         if self.users.len() > USERS_MAX {
             return Err(("snmp.users".to_owned(), format!("has {} users, at most {USERS_MAX} are taken", self.users.len())));
         }
-        let build = |(name, section): (&String, &UserSection)| {
-            let of_user = |key: &str| format!("snmp.users.{name}{key}");
+        let build = |(user, section): (&String, &UserSection)| {
+            let of_user = |key: &str| format!("snmp.users.{user}{key}");
             let passwords = section.passwords().map_err(|(key, reason)| (of_user(&key), reason))?;
+            let name = section.name.as_ref().unwrap_or(user);
             let made = make(name, &passwords).map_err(|error| (of_user(""), error.to_string()))?;
-            Ok((name.clone(), made))
+            Ok((user.clone(), made))
         };
         self.users.iter().map(build).collect()
+    }
+
+    /// The first user of the agent who is none of it, because engines of others are meant.
+    pub(super) fn foreigner(&self) -> Option<Mistake> {
+        let foreign = |name: &&String| self.users.get(*name).is_some_and(|user| user.engine_id.is_some());
+        let name = self.agent.users.keys().find(foreign)?;
+        let reason = format!("{name:?} is a user at another engine: snmp.users.{name}.engine_id is set");
+        Some((format!("snmp.agent.users.{name}"), reason))
+    }
+
+    /// The first user that cannot be told from another, or is at no engine that there can be, and why. Needs no keys.
+    pub(super) fn ambiguity(&self) -> Option<(String, String)> {
+        let mut names = HashMap::new();
+        self.users.iter().find_map(|(key, section)| {
+            let engine_id = match section.engine_id() {
+                Ok(engine_id) => engine_id,
+                Err(reason) => return Some((format!("snmp.users.{key}.engine_id"), reason)),
+            };
+            let name = section.name.as_ref().unwrap_or(key);
+            let other = names.insert((name, engine_id), key)?;
+            let reason = format!("cannot be told from snmp.users.{other}: both are {name:?} at the same engines");
+            Some((format!("snmp.users.{key}"), reason))
+        })
     }
 }
 
@@ -107,6 +143,13 @@ impl UserSection {
         let auth = secret("auth_password", self.auth.is_some(), &self.auth_password, &self.auth_password_file)?;
         let privacy = secret("privacy_password", self.privacy.is_some(), &self.privacy_password, &self.privacy_password_file)?;
         Ok(Passwords { auth: self.auth.zip(auth), privacy: self.privacy.zip(privacy) })
+    }
+
+    /// The only engine that it is a user of, if there is one.
+    fn engine_id(&self) -> Result<Option<EngineId>, String> {
+        let wrong = "is no engine id: 5 to 32 octets as hexadecimal digits, neither all 0 nor all f";
+        let parse = |digits: &String| EngineId::parse(digits).ok_or_else(|| wrong.to_owned());
+        self.engine_id.as_ref().map(parse).transpose()
     }
 }
 
@@ -171,5 +214,20 @@ mod tests {
         assert!(short.contains("has fewer than 8 bytes"), "{short}");
         let strange = user("auth = \"sha3\"");
         assert!(strange.starts_with("k.toml:2: snmp.users.noc.auth: "), "{strange}");
+        let nowhere = user("engine_id = \"80\"");
+        assert!(nowhere.starts_with("k.toml:2: snmp.users.noc.engine_id: is no engine id"), "{nowhere}");
+    }
+
+    #[test]
+    fn a_name_may_be_of_several_users_at_different_engines() {
+        let users = |one: &str, other: &str| {
+            format!("[snmp.users.a]\nname = \"noc\"\n{one}\n[snmp.users.b]\nname = \"noc\"\n{other}\n")
+        };
+        let at = "engine_id = \"0x8000000001\"";
+        let config = Config::parse(&users("", at), Path::new("k.toml")).expect("is right");
+        let built = config.snmp.users().expect("are right");
+        assert!(built["a"].engine_id().is_none() && built["b"].engine_id().is_some());
+        let same = error(&users(at, "engine_id = \"8000000001\""));
+        assert!(same.contains("snmp.users.b: cannot be told from snmp.users.a"), "{same}");
     }
 }

@@ -1,5 +1,6 @@
 //! Traps: `./dev bench traps`. A burst of 100 000 and 10 000/s for 30 s to a release build, and the same to snmptrapd in the same
-//! run: what was sent, what the kernel dropped, what is journalled or logged, and the CPU time of each trap.
+//! run: what was sent, what the kernel dropped, what is journalled or logged, and the CPU time of each trap. To the node alone
+//! 20 000/s for 30 s as well, and 10 000/s of v3 at authPriv (SHA-256, AES-256).
 //!
 //! Sender and receiver share the machine's cores. snmptrapd writes a line for each trap to a file and never syncs it; the node's
 //! traps are synced. As root the sysctl net.core.rmem_max is raised for the run, so that snmptrapd may have as large a buffer.
@@ -25,6 +26,13 @@ const RMEM_MAX: &str = "/proc/sys/net/core/rmem_max";
 const TRAP: &[u8] = include_bytes!("../../fuzz/corpus/trap/v2c-types.bin");
 const TRAP_OID: &str = "1.3.6.1.4.1.8072.2.3.0.1";
 
+/// What the node alone is asked beside that.
+const RATE_HIGH: u64 = 20_000;
+/// 193 bytes at authPriv, the same each time: within its time window, and to nobody a duplicate.
+const TRAP_V3: &[u8] = include_bytes!("../../fuzz/corpus/trap/v3-trap-priv.bin");
+const USERS: &str = "[snmp.users.priv]\nauth = \"sha256\"\nauth_password = \"password\"\nprivacy = \"aes256\"\n\
+                     privacy_password = \"hush-hush\"";
+
 fn main() {
     let wanted = std::env::var("KLAXON_BENCH").unwrap_or_default();
     if !wanted.is_empty() && wanted != "traps" {
@@ -44,6 +52,11 @@ fn main() {
         burst_to_snmptrapd(scratch.path());
     }
     paced_to_node(&scratch.path().join("data-paced"));
+    let (count, rate) = (RATE_HIGH * SECONDS, Some(RATE_HIGH));
+    to_node("klaxon, 20 000/s", &scratch.path().join("data-high"), "", |to| send(to, count, rate), count);
+    let (count, rate) = (RATE * SECONDS, Some(RATE));
+    let v3 = |to| send_paced(to, &vec![TRAP_V3.to_vec(); count as usize], rate);
+    to_node("klaxon, 10 000/s of v3 at authPriv", &scratch.path().join("data-v3"), USERS, v3, count);
     paced_to_snmptrapd(scratch.path());
     if let Some(before) = before {
         let _ = std::fs::write(RMEM_MAX, before.trim());
@@ -52,8 +65,6 @@ fn main() {
 
 /// Sends `count` traps, each with a number of its own: at once, or so many a second.
 fn send(to: SocketAddr, count: u64, rate: Option<u64>) -> Duration {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
-    socket.connect(to).expect("can be sent to");
     let pdu = TRAP.iter().position(|byte| *byte == 0xa7).expect("is a trap");
     let at = pdu + TRAP[pdu..].windows(2).position(|head| head == [2, 4]).expect("has a request id") + 2;
     let packets = (0..count).map(|number| {
@@ -61,9 +72,14 @@ fn send(to: SocketAddr, count: u64, rate: Option<u64>) -> Duration {
         packet[at..at + 4].copy_from_slice(&u32::try_from(number).expect("is small").to_be_bytes());
         packet
     });
-    let packets: Vec<Vec<u8>> = packets.collect();
+    send_paced(to, &packets.collect::<Vec<_>>(), rate)
+}
+
+fn send_paced(to: SocketAddr, packets: &[Vec<u8>], rate: Option<u64>) -> Duration {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    socket.connect(to).expect("can be sent to");
     let begun = Instant::now();
-    for (number, packet) in (0..).zip(&packets) {
+    for (number, packet) in (0..).zip(packets) {
         if let Some(rate) = rate.filter(|_| number % 10 == 0) {
             let due = Duration::from_secs_f64(number as f64 / rate as f64);
             std::thread::sleep(due.saturating_sub(begun.elapsed()));
@@ -108,12 +124,12 @@ fn metric(node: &Node, name: &str) -> u64 {
     value.expect("is a metric").parse().expect("is a number")
 }
 
-fn to_node(what: &str, data: &Path, count: u64, rate: Option<u64>) {
-    let node = Setup::new(data).start();
+fn to_node(what: &str, data: &Path, config: &str, send: impl FnOnce(SocketAddr) -> Duration, count: u64) {
+    let node = Setup::new(data).config(config).start();
     let to = node.traps.expect("it receives traps");
     let before = cpu(node.child.id());
     let begun = Instant::now();
-    let took = send(to, count, rate);
+    let took = send(to);
     let journalled = || metric(&node, "klaxon_door_events_journalled_total{door=\"trap\"}");
     let dropped = || socket_state(to.port()).expect("it listens").1;
     wait_until("what was not dropped is journalled", || journalled() + dropped() >= count);
@@ -123,11 +139,11 @@ fn to_node(what: &str, data: &Path, count: u64, rate: Option<u64>) {
 }
 
 fn burst_to_node(data: &Path) {
-    to_node("klaxon, burst", data, BURST, None);
+    to_node("klaxon, burst", data, "", |to| send(to, BURST, None), BURST);
 }
 
 fn paced_to_node(data: &Path) {
-    to_node("klaxon, 10 000/s", data, RATE * SECONDS, Some(RATE));
+    to_node("klaxon, 10 000/s", data, "", |to| send(to, RATE * SECONDS, Some(RATE)), RATE * SECONDS);
 }
 
 /// snmptrapd on a free port, with a large receive buffer as far as the kernel grants it one.

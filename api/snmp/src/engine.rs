@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use async_snmp::v3::{AuthoritativeEngine, DesSaltState, PersistedAuthoritativeEngine, PersistedDesSaltState};
+use async_snmp::v3::{AuthoritativeEngine, DesSaltState, MAX_ENGINE_TIME, PersistedAuthoritativeEngine, PersistedDesSaltState};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -101,6 +101,13 @@ impl Engine {
     /// sysUpTime: hundredths of a second since the start. After 497 days it begins anew.
     pub fn uptime_ticks(&self) -> u32 {
         ((self.started.elapsed().as_millis() / 10) & u128::from(u32::MAX)) as u32
+    }
+
+    /// snmpEngineBoots and snmpEngineTime as they were at `at`. The library keeps its own clock to itself; both began at the start.
+    /// After 68 years without a restart the time stands still.
+    pub(crate) fn boots_and_time(&self, at: Instant) -> (u32, u32) {
+        let seconds = at.saturating_duration_since(self.started).as_secs();
+        (self.boots(), u32::try_from(seconds).unwrap_or(u32::MAX).min(MAX_ENGINE_TIME))
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod agent;
 mod engine;
+mod inbound;
 mod notification;
 mod originator;
 mod user;
@@ -14,9 +15,10 @@ pub use agent::{
     Objects, Refusals, Set, SetError, SetFailed, System, View, Who,
 };
 pub use engine::{Engine, EngineError, EngineHome};
-pub use notification::{Inform, Notification, Unreadable, Version, decode};
+pub use inbound::{Answer, AnswerError, Discovery, Inbound, REPORTS_PER_SECOND_MAX, Refused, Users, Usm, UsmStats};
+pub use notification::{Inform, Notification, Secured, Unreadable, Version, decode};
 pub use originator::{
     Credentials, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, OriginateError, Originator, OriginatorConfig, Outgoing,
 };
-pub use user::{AuthProtocol, Level, NAME_BYTES_MAX, PASSWORD_BYTES_MIN, PrivProtocol, Secret, User, UserError};
+pub use user::{AuthProtocol, EngineId, Level, NAME_BYTES_MAX, PASSWORD_BYTES_MIN, PrivProtocol, Secret, User, UserError};
 pub use value::{Oid, OidError, Value, Varbind};

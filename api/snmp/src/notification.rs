@@ -1,15 +1,19 @@
 //! Traps and informs as they come in.
 //!
-//! v1 and v2c here. A trap of v1 comes out as RFC 3584 section 3.1 translates it, so that behind this there is one form.
+//! v1 and v2c here, and what is common to all versions; v3 is in `inbound.rs`. A trap of v1 comes out as RFC 3584 section 3.1
+//! translates it, so that behind this there is one form.
 
 use std::net::Ipv4Addr;
 
 use async_snmp::ber::Decoder;
 use async_snmp::message::{CommunityMessage, CommunityPdu};
-use async_snmp::pdu::{PduType, TrapV1Pdu};
-use async_snmp::{DecodeConfig, Version as WireVersion};
+use async_snmp::pdu::{Pdu, PduType, TrapV1Pdu};
+use async_snmp::{DecodeAnomaly, DecodeConfig, Version as WireVersion};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
+use crate::inbound::{Answer, Discovery};
+use crate::user::Level;
 use crate::value::{Oid, Varbind};
 
 /// sysUpTime.0
@@ -27,38 +31,71 @@ const TAG_INFORM: u8 = 0xa6;
 const TAG_RESPONSE: u8 = 0xa2;
 
 /// What devices get wrong and net-snmp takes all the same is taken, and told of in [`Notification::oddities`].
-const LENIENT: DecodeConfig = DecodeConfig::DEFAULT;
+pub(crate) const LENIENT: DecodeConfig = DecodeConfig::DEFAULT;
 
 /// The version of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Version {
     /// RFC 1157.
+    #[serde(rename = "1")]
     V1,
     /// RFC 1901.
+    #[serde(rename = "2c")]
     V2c,
+    /// RFC 3412.
+    #[serde(rename = "3")]
+    V3,
 }
 
 impl Version {
-    /// As it is written: `1`, `2c`.
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::V1, Self::V2c, Self::V3];
+
+    /// As it is written: `1`, `2c`, `3`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::V1 => "1",
             Self::V2c => "2c",
+            Self::V3 => "3",
+        }
+    }
+
+    /// The number of it in a message.
+    pub(crate) fn number(self) -> i32 {
+        match self {
+            Self::V1 => 0,
+            Self::V2c => 1,
+            Self::V3 => 3,
         }
     }
 }
 
 /// What an inform asks for, and by what a second delivery of it is recognised.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Inform {
-    /// The message that acknowledges it.
-    pub response: Vec<u8>,
-    /// Its bytes without the community.
+    /// What acknowledges it.
+    pub answer: Answer,
+    /// What is the same in each delivery of it: its bytes without the community; in v3 user, engine and what was protected.
     pub pdu: Bytes,
 }
 
+/// Who sent a notification of v3, and how it was protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secured {
+    /// msgUserName: the user's name.
+    pub user: String,
+    /// How much it was protected.
+    pub level: Level,
+    /// The engine that the sender is, where that is known: of a trap. An inform names the receiver's.
+    pub engine_id: Option<Bytes>,
+    /// contextEngineID, if it is another one than the authoritative engine.
+    pub context_engine_id: Option<Bytes>,
+    /// contextName; mostly empty.
+    pub context_name: Bytes,
+}
+
 /// A trap or an inform.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Notification {
     /// The version of the message.
     pub version: Version,
@@ -74,6 +111,8 @@ pub struct Notification {
     pub varbinds: Vec<Varbind>,
     /// Set if it asks for a response.
     pub inform: Option<Inform>,
+    /// Set if it came by v3.
+    pub secured: Option<Secured>,
     /// What is wrong with the encoding, though it can be read.
     pub oddities: Vec<String>,
 }
@@ -96,6 +135,59 @@ pub enum Unreadable {
     /// It does not say which trap it is.
     #[error("a notification without snmpTrapOID.0")]
     NoTrapOid,
+    /// It is no notification but asks what its sender must know before it can send an inform, and is told.
+    #[error("no trap and no inform, but a question for {0}")]
+    Discovery(Discovery),
+    /// It takes this node for another engine, or for none that there can be.
+    #[error("of the user {user:?} for an engine that this node is not")]
+    UnknownEngine {
+        /// As it names its user.
+        user: String,
+    },
+    /// There is no user of this name, or none of it for this engine.
+    #[error("of the user {user:?}, who is not known")]
+    UnknownUser {
+        /// As it names its user.
+        user: String,
+    },
+    /// It is protected more or less than its user can and must.
+    #[error("of the user {user:?} at {stated:?}, which must be {needed:?}")]
+    Level {
+        /// Whose it is.
+        user: String,
+        /// How it is protected.
+        stated: Level,
+        /// How it must be.
+        needed: Level,
+    },
+    /// It was not made with the user's keys, or was changed on its way.
+    #[error("of the user {user:?} with a wrong digest: another password or protocol than here, or not its own")]
+    WrongDigest {
+        /// Whose it claims to be.
+        user: String,
+    },
+    /// It is old, or its sender has forgotten how often it has started.
+    #[error(
+        "of the user {user:?}, not in the time window: it says boots {boots} and time {time}, when {known_boots} and {known_time} are known"
+    )]
+    TimeWindow {
+        /// Whose it is.
+        user: String,
+        /// How often its engine has started, as it says.
+        boots: u32,
+        /// For how many seconds it has run, as it says.
+        time: u32,
+        /// How often it has started, as is known.
+        known_boots: u32,
+        /// For how many seconds it has run, as is known.
+        known_time: u32,
+    },
+    /// It was hidden with another key.
+    #[error("of the user {user:?}, cannot be decrypted: another privacy password or protocol than here")]
+    Undecryptable {
+        /// Whose it is.
+        user: String,
+    },
 }
 
 /// Reads a message. `is_welcome` says whether a community is taken.
@@ -116,52 +208,66 @@ pub fn decode(datagram: &Bytes, is_welcome: impl Fn(&[u8]) -> bool) -> Result<No
     let message_end = datagram.len() - trailing;
     let pdu_start = message_end - message.remaining();
     let decoded = CommunityMessage::decode(datagram.clone(), LENIENT).map_err(malformed)?;
-    let oddities = decoded.anomalies.iter().map(|anomaly| format!("{anomaly:?}")).collect();
+    let oddities = shown(&decoded.anomalies);
     let (wire_version, _, pdu) = decoded.value.into_parts();
     debug_assert_eq!(wire_version == WireVersion::V1, version == Version::V1);
     match pdu {
         CommunityPdu::TrapV1(trap) => Ok(Notification { oddities, ..translated(&trap)? }),
         CommunityPdu::Standard(pdu) => {
-            let is_inform = match pdu.pdu_type() {
-                PduType::TrapV2 => false,
-                PduType::InformRequest => true,
-                other => return Err(Unreadable::Kind(format!("{other:?}"))),
-            };
-            let error_fields = pdu.error_fields();
-            let inform = is_inform.then(|| Inform {
-                response: response(&datagram[..message_end], pdu_start, error_fields),
+            let inform = is_inform(&pdu)?.then(|| Inform {
+                answer: Answer::made(response(&datagram[..message_end], pdu_start, pdu.error_fields())),
                 pdu: datagram.slice(pdu_start..message_end),
             });
-            let mut notification = Notification {
-                version,
-                trap_oid: Oid::new(&[]),
-                up_time: None,
-                agent_address: None,
-                enterprise: None,
-                varbinds: Vec::with_capacity(pdu.varbinds().len()),
-                inform,
-                oddities,
-            };
-            let mut trap_oid = None;
-            // They should be the first two; not every device knows.
-            for varbind in pdu.varbinds() {
-                match (varbind.oid.arcs(), &varbind.value) {
-                    (SYS_UP_TIME, async_snmp::Value::TimeTicks(ticks)) if notification.up_time.is_none() => {
-                        notification.up_time = Some(*ticks);
-                    }
-                    (SNMP_TRAP_OID, async_snmp::Value::ObjectIdentifier(oid)) if trap_oid.is_none() && !oid.is_empty() => {
-                        trap_oid = Some(Oid::new(oid.arcs()));
-                    }
-                    (SNMP_TRAP_ENTERPRISE, async_snmp::Value::ObjectIdentifier(oid)) if notification.enterprise.is_none() => {
-                        notification.enterprise = Some(Oid::new(oid.arcs()));
-                    }
-                    _ => notification.varbinds.push(varbind.into()),
-                }
-            }
-            notification.trap_oid = trap_oid.ok_or(Unreadable::NoTrapOid)?;
-            Ok(notification)
+            Ok(Notification { inform, ..noted(version, &pdu, oddities)? })
         }
     }
+}
+
+/// What is wrong with an encoding, in words.
+pub(crate) fn shown(anomalies: &[DecodeAnomaly]) -> Vec<String> {
+    anomalies.iter().map(|anomaly| format!("{anomaly:?}")).collect()
+}
+
+/// Whether it is an inform; else it is a trap.
+pub(crate) fn is_inform(pdu: &Pdu) -> Result<bool, Unreadable> {
+    match pdu.pdu_type() {
+        PduType::TrapV2 => Ok(false),
+        PduType::InformRequest => Ok(true),
+        other => Err(Unreadable::Kind(format!("{other:?}"))),
+    }
+}
+
+/// What a trap or an inform says.
+pub(crate) fn noted(version: Version, pdu: &Pdu, oddities: Vec<String>) -> Result<Notification, Unreadable> {
+    let mut notification = Notification {
+        version,
+        trap_oid: Oid::new(&[]),
+        up_time: None,
+        agent_address: None,
+        enterprise: None,
+        varbinds: Vec::with_capacity(pdu.varbinds().len()),
+        inform: None,
+        secured: None,
+        oddities,
+    };
+    let mut trap_oid = None;
+    // They should be the first two; not every device knows.
+    for varbind in pdu.varbinds() {
+        match (varbind.oid.arcs(), &varbind.value) {
+            (SYS_UP_TIME, async_snmp::Value::TimeTicks(ticks)) if notification.up_time.is_none() => {
+                notification.up_time = Some(*ticks);
+            }
+            (SNMP_TRAP_OID, async_snmp::Value::ObjectIdentifier(oid)) if trap_oid.is_none() && !oid.is_empty() => {
+                trap_oid = Some(Oid::new(oid.arcs()));
+            }
+            (SNMP_TRAP_ENTERPRISE, async_snmp::Value::ObjectIdentifier(oid)) if notification.enterprise.is_none() => {
+                notification.enterprise = Some(Oid::new(oid.arcs()));
+            }
+            _ => notification.varbinds.push(varbind.into()),
+        }
+    }
+    notification.trap_oid = trap_oid.ok_or(Unreadable::NoTrapOid)?;
+    Ok(notification)
 }
 
 /// RFC 3584 section 3.1: what the trap would be in v2.
@@ -184,13 +290,14 @@ fn translated(trap: &TrapV1Pdu) -> Result<Notification, Unreadable> {
         enterprise: Some(Oid::new(trap.enterprise().arcs())),
         varbinds: trap.varbinds().iter().map(Varbind::from).collect(),
         inform: None,
+        secured: None,
         oddities: Vec::new(),
     })
 }
 
 /// RFC 3416 section 4.2.7: the response has the same request id and the same variables, and no error. So it is the same message
 /// under another tag. To encode it anew would change what the device wrote oddly, and fail for types of old.
-fn response(message: &[u8], pdu_start: usize, error_fields: Option<(i32, i32)>) -> Vec<u8> {
+pub(crate) fn response(message: &[u8], pdu_start: usize, error_fields: Option<(i32, i32)>) -> Vec<u8> {
     let mut response = message.to_vec();
     debug_assert_eq!(response[pdu_start], TAG_INFORM);
     response[pdu_start] = TAG_RESPONSE;
@@ -214,7 +321,7 @@ fn clear_error(message: &mut [u8], pdu_start: usize) {
 }
 
 /// Where the content of the element is that begins at `at`.
-fn content(message: &[u8], at: usize) -> std::ops::Range<usize> {
+pub(crate) fn content(message: &[u8], at: usize) -> std::ops::Range<usize> {
     let first = usize::from(message[at + 1]);
     let more = if first < 0x80 { 0 } else { first & 0x7f };
     let start = at + 2 + more;
@@ -225,7 +332,6 @@ fn content(message: &[u8], at: usize) -> std::ops::Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use async_snmp::pdu::Pdu;
 
     /// A message of version v2c around a PDU, put together byte by byte.
     fn message(pdu: &[u8]) -> Bytes {
@@ -247,7 +353,7 @@ mod tests {
     fn a_response_says_what_the_inform_said_and_no_error() {
         for (error, index) in [(0, 0), (5, 1)] {
             let notification = decode(&inform(error, index), |_| true).expect("is an inform");
-            let response = Bytes::from(notification.inform.expect("is an inform").response);
+            let response = Bytes::from(notification.inform.expect("is an inform").answer.encode().expect("is made"));
             let (_, community, pdu) = CommunityMessage::decode(response, LENIENT).expect("is a message").value.into_parts();
             let pdu: Pdu = pdu.standard().expect("is a response").clone();
             assert_eq!(community.as_bytes(), b"public");
@@ -263,8 +369,11 @@ mod tests {
         let longer = Bytes::from([&clean[..], b"rest"].concat());
         let notification = decode(&longer, |_| true).expect("is an inform");
         assert_eq!(notification.oddities.len(), 1, "{:?}", notification.oddities);
-        let (long, short) = (notification.inform, decode(&clean, |_| true).expect("is an inform").inform);
-        assert_eq!(long, short);
+        let known = |notification: Notification| {
+            let inform = notification.inform.expect("is an inform");
+            (inform.answer.encode().expect("is made"), inform.pdu)
+        };
+        assert_eq!(known(notification), known(decode(&clean, |_| true).expect("is an inform")));
     }
 
     #[test]
@@ -272,12 +381,12 @@ mod tests {
         let decode = |bytes: &[u8]| decode(&Bytes::copy_from_slice(bytes), |community| community == b"public");
         assert!(matches!(decode(b""), Err(Unreadable::Malformed(_))));
         assert!(matches!(decode(b"GET / HTTP/1.1\r\n"), Err(Unreadable::Malformed(_))));
-        assert_eq!(decode(&[0x30, 3, 2, 1, 3]), Err(Unreadable::Version(3)));
+        assert_eq!(decode(&[0x30, 3, 2, 1, 3]).err(), Some(Unreadable::Version(3)));
         let stranger = [&[0x30, 14, 2, 1, 1, 4, 6][..], b"secret", &[0xa7, 0, 0]].concat();
-        assert_eq!(decode(&stranger), Err(Unreadable::Community));
+        assert_eq!(decode(&stranger).err(), Some(Unreadable::Community));
         let get = message(&[0xa0, 11, 2, 1, 1, 2, 1, 0, 2, 1, 0, 0x30, 0]);
-        assert_eq!(decode(&get), Err(Unreadable::Kind("GetRequest".to_owned())));
+        assert_eq!(decode(&get).err(), Some(Unreadable::Kind("GetRequest".to_owned())));
         let nameless = message(&[0xa7, 11, 2, 1, 1, 2, 1, 0, 2, 1, 0, 0x30, 0]);
-        assert_eq!(decode(&nameless), Err(Unreadable::NoTrapOid));
+        assert_eq!(decode(&nameless).err(), Some(Unreadable::NoTrapOid));
     }
 }

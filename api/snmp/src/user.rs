@@ -78,6 +78,35 @@ pub struct User {
     auth: Option<AuthProtocol>,
     privacy: Option<PrivProtocol>,
     keys: Option<Arc<MasterKeys>>,
+    engine_id: Option<EngineId>,
+}
+
+/// The id of an engine (RFC 3411 section 5, SnmpEngineID): 5 to 32 octets, not all of them 0 or 255.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EngineId(Box<[u8]>);
+
+impl EngineId {
+    /// The id in these hexadecimal digits, which may begin with `0x`.
+    pub fn parse(digits: &str) -> Option<Self> {
+        let digits = digits.strip_prefix("0x").unwrap_or(digits).as_bytes();
+        if !digits.len().is_multiple_of(2) || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        let octet = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let octets: Vec<u8> = digits.chunks(2).map(octet).collect::<Option<_>>()?;
+        async_snmp::v3::validate_engine_id(&octets).is_ok().then(|| Self(octets.into()))
+    }
+
+    /// Its octets.
+    pub fn octets(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for EngineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
 }
 
 /// Why somebody can be no user.
@@ -146,7 +175,17 @@ impl User {
         };
         let keys = auth.map(derive).transpose()?;
         let (auth, privacy) = (auth.map(|(protocol, _)| protocol), privacy.map(|(protocol, _)| protocol));
-        Ok(Self { name: name.to_owned(), auth, privacy, keys })
+        Ok(Self { name: name.to_owned(), auth, privacy, keys, engine_id: None })
+    }
+
+    /// The same, at one engine only: another user may have its name elsewhere.
+    pub fn at_engine(self, engine_id: EngineId) -> Self {
+        Self { engine_id: Some(engine_id), ..self }
+    }
+
+    /// The only engine that it is a user of, if there is one.
+    pub fn engine_id(&self) -> Option<&EngineId> {
+        self.engine_id.as_ref()
     }
 
     /// msgUserName.
@@ -174,15 +213,15 @@ impl User {
     }
 
     /// The keys, if there are any.
-    pub(crate) fn keys(&self) -> Option<&MasterKeys> {
-        self.keys.as_deref()
+    pub(crate) fn keys(&self) -> Option<&Arc<MasterKeys>> {
+        self.keys.as_ref()
     }
 
     /// As an agent takes it.
     pub(crate) fn inbound(&self) -> UsmUser {
         let user = UsmUser::new(self.name.clone());
         match self.keys() {
-            Some(keys) => user.with_master_keys(keys.clone()).expect("keys and backend are of one build"),
+            Some(keys) => user.with_master_keys(MasterKeys::clone(keys)).expect("keys and backend are of one build"),
             None => user,
         }
     }
@@ -191,7 +230,7 @@ impl User {
     pub(crate) fn outbound(&self) -> UsmConfig {
         let user = UsmConfig::new(self.name.clone());
         match self.keys() {
-            Some(keys) => user.with_master_keys(keys.clone()).expect("keys and backend are of one build"),
+            Some(keys) => user.with_master_keys(MasterKeys::clone(keys)).expect("keys and backend are of one build"),
             None => user,
         }
     }

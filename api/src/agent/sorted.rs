@@ -139,9 +139,9 @@ mod tests {
     #[test]
     fn what_grows_at_its_end_is_dense_and_what_shrinks_gives_room_back() {
         let mut sorted = Sorted::default();
-        (0..10_000).for_each(|key| drop(sorted.insert(key, ())));
+        (0..10_000).for_each(|key| _ = sorted.insert(key, ()));
         assert_eq!(sorted.chunks.len(), 10_000_usize.div_ceil(CHUNK_ROWS_MAX));
-        (0..10_000).filter(|key| key % 50 != 0).for_each(|key| drop(sorted.remove(key)));
+        (0..10_000).filter(|key| key % 50 != 0).for_each(|key| _ = sorted.remove(key));
         assert_eq!(sorted.len(), 200);
         assert!(sorted.chunks.len() < 20, "{} chunks", sorted.chunks.len());
     }

@@ -23,7 +23,7 @@ use super::TrapCounts;
 use super::inform::Informs;
 use super::map::Mapper;
 use super::socket::{CloseOnDrop, Datagram, Queue, Reply, TrapSocket};
-use klaxon_snmp::{self as snmp, Unreadable};
+use klaxon_snmp::{self as snmp, Answer as InformAnswer, Inbound, Refused, Unreadable};
 
 /// The most events in one submission.
 const BATCH_MAX: usize = 1_024;
@@ -40,11 +40,14 @@ const GRUMBLE_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Prepared {
     event: Arc<Event>,
-    inform: Option<(Reply, Vec<u8>)>,
+    inform: Option<(Reply, InformAnswer)>,
 }
 
 /// Makes events of datagrams.
 pub(super) struct Reader {
+    pub(super) inbound: Inbound,
+    /// For what senders of v3 must be told.
+    pub(super) socket: Arc<TrapSocket>,
     pub(super) mapper: Mapper,
     pub(super) informs: Informs,
     pub(super) communities: Vec<String>,
@@ -68,6 +71,8 @@ impl Reader {
             for datagram in datagrams {
                 match self.read(&datagram) {
                     Ok(prepared) => batch.push(prepared),
+                    // Who asks is no door's visitor yet: what it comes with is still to come.
+                    Err(Unreadable::Discovery(_)) => {}
                     Err(why) => {
                         tally.reject(RejectReason::Invalid, 1);
                         grumbler.hear(datagram.from, &why);
@@ -97,34 +102,38 @@ impl Reader {
     }
 
     fn read(&mut self, datagram: &Datagram) -> Result<Prepared, Unreadable> {
-        let is_welcome = |community: &[u8]| {
-            self.communities.is_empty() || self.communities.iter().any(|known| known.as_bytes() == community)
-        };
+        let communities = &self.communities;
+        let is_welcome =
+            |community: &[u8]| communities.is_empty() || communities.iter().any(|known| known.as_bytes() == community);
         let count = |counter: &std::sync::atomic::AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
-        match snmp::decode(&datagram.bytes, is_welcome) {
+        match self.inbound.read(&datagram.bytes, is_welcome, datagram.at) {
             Ok(notification) => {
                 count(match notification.version {
                     snmp::Version::V1 => &self.counts.version_1,
                     snmp::Version::V2c => &self.counts.version_2c,
+                    snmp::Version::V3 => &self.counts.v3.notifications,
                 });
                 let mut event = self.mapper.event(datagram.from, &notification);
                 if let Some(inform) = &notification.inform {
                     event.origin.event_id = Some(self.informs.id(datagram.from, inform, datagram.at));
                 }
                 let event = Arc::new(event);
-                let inform = notification.inform.map(|inform| (Reply::from(datagram), inform.response));
+                let inform = notification.inform.map(|inform| (Reply::from(datagram), inform.answer));
                 if inform.is_some() {
                     count(&self.counts.informs);
                 }
                 Ok(Prepared { event, inform })
             }
-            Err(why) => {
-                count(match why {
-                    Unreadable::Malformed(_) | Unreadable::NoTrapOid => &self.counts.malformed,
+            Err(Refused { why, report }) => {
+                count(self.counts.v3.refusal(&why).unwrap_or(match why {
                     Unreadable::Version(_) => &self.counts.other_version,
                     Unreadable::Community => &self.counts.other_community,
                     Unreadable::Kind(_) => &self.counts.no_notification,
-                });
+                    _ => &self.counts.malformed,
+                }));
+                if let Some(Err(error)) = report.map(|report| self.socket.answer(&Reply::from(datagram), &report)) {
+                    tracing::debug!(to = %datagram.from, %error, "a Report cannot be sent; whoever asked asks again");
+                }
                 Err(why)
             }
         }
@@ -246,8 +255,9 @@ impl Deliver {
         let mut unanswered = 0;
         for (prepared, answer) in batch.into_iter().zip(&published.answers) {
             let is_durable = matches!(answer, Answer::Accepted { .. } | Answer::Duplicate);
-            let Some((reply, response)) = prepared.inform else { continue };
-            match is_durable.then(|| self.socket.answer(&reply, &response)) {
+            let Some((reply, answer)) = prepared.inform else { continue };
+            let say = || self.socket.answer(&reply, &answer.encode().map_err(std::io::Error::other)?);
+            match is_durable.then(say) {
                 Some(Ok(())) => drop(self.counts.answered.fetch_add(1, Ordering::Relaxed)),
                 Some(Err(error)) => {
                     unanswered += 1;
@@ -321,7 +331,9 @@ mod tests {
         let (batches, waiting) = mpsc::channel(1);
         let mapper = Mapper { site: Site::new("here").expect("valid"), sites: Vec::new() };
         let (informs, communities) = (Informs::default(), Vec::new());
-        let reader = Reader { mapper, informs, communities, counts: Arc::clone(&counts), door: door.clone() };
+        let (inbound, reading) = (Inbound::new(None, snmp::Users::default()), Arc::clone(&socket));
+        let (counting, entering) = (Arc::clone(&counts), door.clone());
+        let reader = Reader { inbound, socket: reading, mapper, informs, communities, counts: counting, door: entering };
         let stop = CancellationToken::new();
         let stop_max = Duration::from_millis(50);
         let deliver = Deliver { door: door.clone(), socket, counts: Arc::clone(&counts), stop: stop.clone(), stop_max };

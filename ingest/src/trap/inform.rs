@@ -94,7 +94,7 @@ mod tests {
     const BORDER: Duration = Duration::from_secs(1_700_000_400 - 1);
 
     fn inform(bytes: &'static [u8]) -> Inform {
-        Inform { pdu: bytes.into(), response: Vec::new() }
+        Inform { pdu: bytes.into(), answer: klaxon_snmp::Answer::made(Vec::new()) }
     }
 
     fn source() -> SocketAddr {

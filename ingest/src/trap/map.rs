@@ -91,6 +91,7 @@ impl Mapper {
             attribute("trap_address", address.to_string());
         }
         attribute("snmp_version", notification.version.as_str().to_owned());
+        super::v3::attributes(notification).for_each(|(name, value)| attribute(name, value));
         attribute("trap_oid", notification.trap_oid.to_string());
         if let Some(enterprise) = &notification.enterprise {
             attribute("enterprise", enterprise.to_string());

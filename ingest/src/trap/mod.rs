@@ -1,4 +1,4 @@
-//! The trap receiver: SNMP notifications of versions 1 and 2c as events.
+//! The trap receiver: SNMP notifications of versions 1, 2c and 3 as events.
 //!
 //! ```text
 //! kernel ─▶ socket: a thread empties it ─▶ queue ─▶ a thread decodes and maps ─▶ deliver: batches, several on their way
@@ -20,6 +20,7 @@ mod map;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod v3;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use ipnet::IpNet;
 use klaxon_schemas::event::{Event, Report};
 use klaxon_schemas::names::Site;
 use klaxon_schemas::severity::Severity;
+use klaxon_snmp::{Engine, Inbound, Users, Version};
 use klaxon_store::door::Door;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +44,7 @@ use inform::Informs;
 use loss::{Loss, Standing};
 use map::Mapper;
 use socket::{Queue, TrapSocket};
+use v3::V3Counts;
 
 /// The kernel dropped datagrams.
 const TRAP_LOSS: &str = "klaxon.trap-loss";
@@ -66,6 +69,8 @@ pub struct TrapConfig {
     pub listen: SocketAddr,
     /// The receive buffer that the kernel is asked for, and the bytes that may wait in the queue behind it.
     pub receive_buffer_bytes: usize,
+    /// The versions of SNMP that are taken.
+    pub versions: Vec<Version>,
     /// The communities that are taken; any, if there are none. A secret: neither logged nor kept.
     pub communities: Vec<String>,
     /// The sites of devices by network; the smallest network counts. Others are of the node's own site.
@@ -79,6 +84,7 @@ impl Default for TrapConfig {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 1162)),
             receive_buffer_bytes: 64 << 20,
+            versions: Version::ALL.into(),
             communities: Vec::new(),
             sites: Vec::new(),
             queue_max: 131_072,
@@ -88,10 +94,11 @@ impl Default for TrapConfig {
 
 impl std::fmt::Debug for TrapConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { listen, receive_buffer_bytes, communities, sites, queue_max } = self;
+        let Self { listen, receive_buffer_bytes, versions, communities, sites, queue_max } = self;
         f.debug_struct("TrapConfig")
             .field("listen", listen)
             .field("receive_buffer_bytes", receive_buffer_bytes)
+            .field("versions", versions)
             .field("communities", &communities.len())
             .field("sites", sites)
             .field("queue_max", queue_max)
@@ -123,6 +130,7 @@ pub struct TrapCounts {
     held: AtomicU64,
     kernel_drops: AtomicU64,
     receive_buffer_bytes: AtomicU64,
+    v3: V3Counts,
 }
 
 /// A metric: its name, what it says, whether it only grows, its label if it has one, and its value.
@@ -157,14 +165,18 @@ impl TrapCounts {
         let by_reason = "klaxon_trap_datagrams_rejected_total";
         let informs = "klaxon_trap_informs_total";
         let informs_help = "Informs that could be read, by whether they were answered; those that the journal rejected or that were lost are not.";
-        vec![
+        let mut rows = vec![
             row(name, "Datagrams taken from the socket of the trap receiver.", true, None, &self.datagrams),
             row(by_version, notifications, true, Some(("version", "1")), &self.version_1),
             row(by_version, notifications, true, Some(("version", "2c")), &self.version_2c),
+            row(by_version, notifications, true, Some(("version", "3")), &self.v3.notifications),
             row(by_reason, refused, true, Some(("reason", "malformed")), &self.malformed),
             row(by_reason, refused, true, Some(("reason", "version")), &self.other_version),
             row(by_reason, refused, true, Some(("reason", "community")), &self.other_community),
             row(by_reason, refused, true, Some(("reason", "no_notification")), &self.no_notification),
+        ];
+        rows.extend(self.v3.refused_rows(by_reason, refused));
+        rows.extend([
             row("klaxon_trap_informs_received_total", "Informs that could be read.", true, None, &self.informs),
             row(informs, informs_help, true, Some(("answered", "yes")), &self.answered),
             row(informs, informs_help, true, Some(("answered", "no")), &self.unanswered),
@@ -189,7 +201,9 @@ impl TrapCounts {
                 None,
                 &self.receive_buffer_bytes,
             ),
-        ]
+        ]);
+        rows.extend(self.v3.rows());
+        rows
     }
 }
 
@@ -207,6 +221,7 @@ pub struct TrapDoors {
 pub struct TrapReceiver {
     bound: Result<Bound, BindError>,
     config: TrapConfig,
+    inbound: Inbound,
     counts: Arc<TrapCounts>,
 }
 
@@ -227,8 +242,10 @@ struct BindError {
 
 impl TrapReceiver {
     /// Takes the address if it can be had, and as much buffer as may be. If it cannot, [`TrapReceiver::run`] tells and tries again.
-    pub fn new(config: TrapConfig) -> Self {
-        let counts = Arc::new(TrapCounts::default());
+    /// Notifications of v3 are of `users`, who may change meanwhile; informs of v3 need an engine.
+    pub fn new(config: TrapConfig, engine: Option<Engine>, users: Users) -> Self {
+        let inbound = Inbound::new(engine, users).only(&config.versions);
+        let counts = Arc::new(TrapCounts { v3: V3Counts::new(inbound.stats()), ..TrapCounts::default() });
         let bound = Bound::new(&config, &counts);
         if let Err(error) = &bound {
             tracing::warn!(
@@ -236,7 +253,7 @@ impl TrapReceiver {
                 "no traps are received; free the address, set traps.listen to another one, or traps.enabled = false"
             );
         }
-        Self { bound, config, counts }
+        Self { bound, config, inbound, counts }
     }
 
     /// Where it listens, if it has its address.
@@ -251,7 +268,7 @@ impl TrapReceiver {
 
     /// Receives until `stop`, then brings in what has come so far. `site` is that of devices in no configured network.
     pub async fn run(self, doors: TrapDoors, site: Site, stop: CancellationToken) -> Result<(), TrapError> {
-        let Self { bound, config, counts } = self;
+        let Self { bound, config, inbound, counts } = self;
         let unavailable = OwnAlarm::new(doors.own.clone(), site.clone(), TRAPS_UNAVAILABLE);
         let bound = match bound {
             Ok(bound) => bound,
@@ -266,8 +283,15 @@ impl TrapReceiver {
         let (batches, waiting) = tokio::sync::mpsc::channel(BATCHES_WAITING);
         let mapper = Mapper { site: site.clone(), sites: config.sites };
         let informs = Informs::default();
-        let reader =
-            Reader { mapper, informs, communities: config.communities, counts: Arc::clone(&counts), door: doors.traps.clone() };
+        let reader = Reader {
+            inbound,
+            socket: Arc::clone(&socket),
+            mapper,
+            informs,
+            communities: config.communities,
+            counts: Arc::clone(&counts),
+            door: doors.traps.clone(),
+        };
         let receiving = {
             let (socket, queue, counts) = (Arc::clone(&socket), Arc::clone(&queue), Arc::clone(&counts));
             thread("trap-receive", move || socket.receive(&queue, &counts))?
@@ -380,11 +404,18 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<std::threa
 }
 
 /// The event that a datagram is, or why it is none; and the response if it asks for one. For those who test with arbitrary bytes.
-pub fn read(datagram: &[u8], source: SocketAddr, site: &Site) -> Result<(Event, Option<Vec<u8>>), String> {
+pub fn read(
+    inbound: &mut Inbound,
+    datagram: &[u8],
+    source: SocketAddr,
+    site: &Site,
+) -> Result<(Event, Option<Vec<u8>>), String> {
     let mapper = Mapper { site: site.clone(), sites: Vec::new() };
-    let notification = klaxon_snmp::decode(&Bytes::copy_from_slice(datagram), |_| true).map_err(|error| error.to_string())?;
+    let now = Instant::now().into();
+    let notification = inbound.read(&Bytes::copy_from_slice(datagram), |_| true, now);
+    let notification = notification.map_err(|refused| refused.why.to_string())?;
     let mut event = mapper.event(source, &notification);
-    event.origin.event_id =
-        notification.inform.as_ref().map(|inform| Informs::default().id(source, inform, Instant::now().into()));
-    Ok((event, notification.inform.map(|inform| inform.response)))
+    event.origin.event_id = notification.inform.as_ref().map(|inform| Informs::default().id(source, inform, now));
+    let response = notification.inform.map(|inform| inform.answer.encode()).transpose();
+    Ok((event, response.map_err(|error| error.to_string())?))
 }

@@ -1,6 +1,7 @@
 //! What packets of net-snmp become, and what broken ones do not.
 
 use std::net::SocketAddr;
+use std::sync::{LazyLock, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -11,7 +12,8 @@ use proptest::prelude::*;
 
 use super::inform::Informs;
 use super::map::Mapper;
-use klaxon_snmp::{self as snmp, Notification, Oid, Value, Varbind, Version};
+use klaxon_snmp::{self as snmp, AuthProtocol, Engine, Inbound, Notification, Oid, PrivProtocol, Secret, User, Users};
+use klaxon_snmp::{Value, Varbind, Version};
 
 /// Written by snmptrap and snmpinform of net-snmp 5.9.
 const V1_COLD_START: &[u8] = include_bytes!("../../../fuzz/corpus/trap/v1-cold-start.bin");
@@ -22,6 +24,24 @@ const LINK_UP: &[u8] = include_bytes!("../../../fuzz/corpus/trap/v2c-link-up.bin
 const TYPES: &[u8] = include_bytes!("../../../fuzz/corpus/trap/v2c-types.bin");
 const FORTY: &[u8] = include_bytes!("../../../fuzz/corpus/trap/v2c-forty.bin");
 const INFORM: &[u8] = include_bytes!("../../../fuzz/corpus/trap/v2c-inform.bin");
+/// Of the users `open` and `priv`, from an engine that begins with 80001f8804 and from one that asks this one.
+const V3_TRAP_OPEN: &[u8] = include_bytes!("../../../fuzz/corpus/trap/v3-trap-open.bin");
+const V3_TRAP_PRIV: &[u8] = include_bytes!("../../../fuzz/corpus/trap/v3-trap-priv.bin");
+const V3_INFORM_OPEN: &[u8] = include_bytes!("../../../fuzz/corpus/trap/v3-inform-open.bin");
+const V3_INFORM_PRIV: &[u8] = include_bytes!("../../../fuzz/corpus/trap/v3-inform-priv.bin");
+const V3_DISCOVERY: &[u8] = include_bytes!("../../../fuzz/corpus/trap/v3-discovery.bin");
+
+/// The engine and the users of the packets.
+fn inbound() -> Inbound {
+    let dir = tempfile::tempdir().expect("can be made");
+    let kept = r#"{"engine_id":"80001f88056b6c61786f6e","engine_boots":1}"#;
+    std::fs::write(dir.path().join("snmp-engine.json"), kept).expect("can be written");
+    let (auth, privacy) = (Secret("password".to_owned()), Secret("hush-hush".to_owned()));
+    let (auth, privacy) = (Some((AuthProtocol::Sha256, &auth)), Some((PrivProtocol::Aes256, &privacy)));
+    let users = [("open", None, None), ("priv", auth, privacy)];
+    let users = users.map(|(name, auth, privacy)| User::new(name, auth, privacy, false).expect("is right"));
+    Inbound::new(Some(Engine::start(dir.path()).expect("is sound")), Users::new(users))
+}
 
 fn source() -> SocketAddr {
     "[::ffff:192.0.2.7]:40000".parse().expect("an address")
@@ -207,13 +227,40 @@ fn an_inform_is_known_by_its_bytes_and_where_it_comes_from_and_not_by_its_commun
     assert_ne!(here, id(&other, "192.0.2.7:1000"));
 }
 
+#[test]
+fn an_event_says_by_whom_and_from_which_engine_it_came_by_v3() {
+    let mut inbound = inbound();
+    let mut event = |packet: &[u8]| super::read(&mut inbound, packet, source(), &Site::new("here").expect("valid"));
+    let (trap, response) = event(V3_TRAP_PRIV).expect("is a trap");
+    assert_eq!((response, trap.origin.event_id.clone()), (None, None));
+    assert_eq!(trap.key.resource.as_str(), "device=192.0.2.7.ifindex=7");
+    let said = ["snmp_version", "security_name", "security_level", "engine_id", "context_name"];
+    let by = |event: &Event| said.map(|name| attribute(event, name).to_owned());
+    // net-snmp's own id is that of the context, also where it speaks for another engine.
+    let own = |event: &Event| assert!(attribute(event, "context_engine_id").starts_with("80001f8880"), "{event:?}");
+    assert_eq!(by(&trap), ["3", "priv", "authPriv", "80001f8804646576696365", "site"]);
+    own(&trap);
+    let (inform, response) = event(V3_INFORM_OPEN).expect("is an inform");
+    assert!(response.is_some() && inform.origin.event_id.is_some());
+    assert_eq!(by(&inform), ["3", "open", "noAuthNoPriv", "-", "-"]);
+    own(&inform);
+    let mut asks = |packet| event(packet).expect_err("is none");
+    assert!(asks(V3_DISCOVERY).contains("a question for the engine's id"));
+    assert!(asks(V3_INFORM_PRIV).contains("a question for the engine's time"), "it does not know it");
+}
+
+/// One for all cases: the keys take a while to make.
+static INBOUND: LazyLock<Mutex<Inbound>> = LazyLock::new(|| Mutex::new(inbound()));
+
 proptest! {
     #[test]
     fn a_damaged_packet_is_refused_or_is_a_sound_event(
-        which in 0..8_usize,
+        which in 0..13_usize,
         damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>(), 0..3_u8), 1..6),
     ) {
-        let mut packet = [V1_COLD_START, V1_LINK_DOWN, V1_ENTERPRISE, LINK_DOWN, LINK_UP, TYPES, FORTY, INFORM][which].to_vec();
+        let v1_or_v2c = [V1_COLD_START, V1_LINK_DOWN, V1_ENTERPRISE, LINK_DOWN, LINK_UP, TYPES, FORTY, INFORM];
+        let v3 = [V3_TRAP_OPEN, V3_TRAP_PRIV, V3_INFORM_OPEN, V3_INFORM_PRIV, V3_DISCOVERY];
+        let mut packet = [&v1_or_v2c[..], &v3].concat()[which].to_vec();
         for (at, byte, how) in damage {
             if packet.is_empty() {
                 break;
@@ -226,7 +273,7 @@ proptest! {
             }
         }
         let site = Site::new("here").expect("valid");
-        if let Ok((event, _)) = super::read(&packet, source(), &site) {
+        if let Ok((event, _)) = super::read(&mut INBOUND.lock().expect("nobody broke it"), &packet, source(), &site) {
             prop_assert!(event.details.attributes.iter().count() <= ATTRIBUTES_MAX);
         }
     }
