@@ -76,7 +76,8 @@ fn fill(node: &Node) {
 /// How many rows a walk of one column sees.
 fn column(agent: SocketAddr, oid: &str) -> usize {
     let walk = ["-v2c", "-c", "public", "-On", "-Oq", "-m", "", "-Cr50", "-t", "5"];
-    let output = Command::new("snmpbulkwalk").args(walk).arg(agent.to_string()).arg(oid).output().expect("snmpbulkwalk is there");
+    let output =
+        Command::new("snmpbulkwalk").args(walk).arg(agent.to_string()).arg(oid).output().expect("snmpbulkwalk is there");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b".")).count()
 }
@@ -167,7 +168,8 @@ impl Snmpd {
         let is_there = || {
             let get = ["-v2c", "-c", "public", "-m", "", "-r", "0", "-t", "1"];
             let row = format!("{TABLE_ENTRY}.2.{ROWS}");
-            let output = Command::new("snmpget").args(get).arg(address.to_string()).arg(row).output().expect("snmpget is there");
+            let output =
+                Command::new("snmpget").args(get).arg(address.to_string()).arg(row).output().expect("snmpget is there");
             output.status.success() && String::from_utf8_lossy(&output.stdout).contains("compute")
         };
         wait_until("snmpd answers", is_there);
