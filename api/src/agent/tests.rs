@@ -131,8 +131,7 @@ impl Bench {
     fn commit(&mut self, changes: Vec<Arc<Change>>, puts: Vec<(StateKey, Option<StateRecord>)>) {
         let cursor = self.cursor.clone();
         let results = Results { changes, puts, cursor, ..Results::default() };
-        self.writer
-            .submit(Frame { entries: Vec::new(), results: Some(results) }, |outcome| {
+        self.writer.submit(Frame { entries: Vec::new(), results: Some(results) }, |outcome| {
             outcome.expect("there is room");
         });
         self.writer.drain();
