@@ -35,8 +35,8 @@ type Plan = Option<Arc<AgentPlan>>;
 pub(crate) struct AgentControl(watch::Sender<Plan>);
 
 impl AgentControl {
-    /// What it is to be from here on. If that is what it is, it goes on undisturbed.
-    pub(crate) fn apply(&self, plan: Option<AgentPlan>) {
+    /// What it is to be from here on; whether that is another thing. If not, it goes on undisturbed.
+    pub(crate) fn apply(&self, plan: Option<AgentPlan>) -> bool {
         self.0.send_if_modified(|now| {
             let fingerprint = |plan: Option<&AgentPlan>| plan.map(|plan| plan.fingerprint);
             let is_other = fingerprint(now.as_deref()) != fingerprint(plan.as_ref());
@@ -44,7 +44,7 @@ impl AgentControl {
                 *now = plan.map(Arc::new);
             }
             is_other
-        });
+        })
     }
 }
 
@@ -216,7 +216,7 @@ async fn tell_refusals(counts: &AgentCounts) {
             tracing::warn!(
                 refused,
                 malformed,
-                "SNMP requests were refused; the metric klaxon_agent_requests_rejected_total says why"
+                "SNMP requests were refused; the metric klaxon_snmp_agent_requests_rejected_total says why"
             );
             told = now;
         }

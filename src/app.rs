@@ -273,16 +273,18 @@ impl Node {
 
     async fn reloaded(&mut self, collectors: &mut Collectors, asked: &Asked) -> anyhow::Result<Vec<String>> {
         let new = self.settings.load()?;
-        let changes = Config::reloadable_from(&self.config, &new)?;
+        let mut changes = Config::reloadable_from(&self.config, &new)?;
         // Keys are costly.
         let copy = new.clone();
         let plan = tokio::task::spawn_blocking(move || copy.agent()).await?.map_err(contradiction)?;
-        if plan.is_some() {
+        let is_on = plan.is_some();
+        if is_on {
             asked.tables.turn(true).await;
         }
-        let is_off = plan.is_none();
-        asked.agent.apply(plan);
-        if is_off {
+        if asked.agent.apply(plan) && !changes.keys.iter().any(|key| key.starts_with("snmp.")) {
+            changes.keys.push("what the files hold that snmp names".to_owned());
+        }
+        if !is_on {
             asked.tables.turn(false).await;
         }
         self.log.set_level(new.log.level);

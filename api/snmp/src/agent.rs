@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use async_snmp::agent::{SecurityModel, VacmBuilder};
 use async_snmp::message::SecurityLevel;
-use async_snmp::{Agent as WireAgent, AgentShutdownPolicy, Community, Error as WireError, Oid as WireOid};
+use async_snmp::{Agent as WireAgent, AgentShutdownPolicy, Community, DecodeConfig, Error as WireError, Oid as WireOid};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
@@ -61,7 +61,7 @@ pub trait Objects: Send + Sync + 'static {
     fn get(&self, oid: &[u32]) -> Found;
 
     /// The first instance behind `after` that is within the root, if there is one. `after` may lie before the root or anywhere in
-    /// it, and need not be an instance.
+    /// it, and need not be an instance: what a stranger writes, up to 128 numbers of any size.
     fn next(&self, after: &[u32]) -> Option<(Oid, Value)>;
 
     /// Subtrees of the root with nothing but Counter64, as columns: a manager that speaks SNMPv1 is led past them, because it has
@@ -76,7 +76,8 @@ pub trait Objects: Send + Sync + 'static {
     }
 
     /// Sets all the variables of one request that are within the root, each of which [`Self::check`] has let pass: all of them,
-    /// and then it stands, or none. Sets come one at a time. What a manager does not hear of in time it may send again.
+    /// and then it stands, or none. Sets come one at a time. What a manager does not hear of in time it may send again. It ends
+    /// within seconds, whatever happens: an agent that stops waits for it.
     fn set(&self, _request: Set) -> BoxFuture<'_, Result<(), SetFailed>> {
         Box::pin(std::future::ready(Err(SetFailed)))
     }
@@ -205,9 +206,9 @@ pub enum AgentError {
     #[error("objects under {inner} are also those under {outer}")]
     Nested {
         /// The one root.
-        outer: Oid,
+        outer: Box<Oid>,
         /// The other, within it.
-        inner: Oid,
+        inner: Box<Oid>,
     },
     /// The library refuses.
     #[error("{0}")]
@@ -262,11 +263,12 @@ impl Agent {
         let all = objects.iter().cloned().chain(own).collect();
         let views = config.access.iter().enumerate().map(|(number, access)| (read_view(number), access.read.clone()));
         let tree =
-            Tree::new(all, views, Arc::clone(counts)).map_err(|Nested(outer, inner)| AgentError::Nested { outer, inner })?;
+            Tree::new(all, views, Arc::clone(counts)).map_err(|Nested { outer, inner }| AgentError::Nested { outer, inner })?;
         let mut builder = WireAgent::builder()
             .bind(listen.to_string())
             .recv_buffer_size(Some(config.receive_buffer_bytes))
             .max_message_size(config.message_bytes_max)
+            .decode_config(decoding())
             .max_concurrent_requests(Some(REQUESTS_MAX))
             .authoritative_engine(engine.authoritative.clone())
             .des_salt_state(engine.des_salt.clone())
@@ -308,6 +310,15 @@ impl Agent {
 const NO_SUCH_FAMILY: i32 = 97;
 /// The root of all object identifiers that anybody uses.
 const ALL: [u32; 1] = [1];
+
+/// What a manager asks to be set is set as it said, or not at all: a number that is too large is not cut.
+fn decoding() -> DecodeConfig {
+    let mut decoding = DecodeConfig::DEFAULT;
+    decoding.truncate_numeric_values = false;
+    decoding.clamp_bounded_strings = false;
+    decoding.empty_counter64_as_zero = false;
+    decoding
+}
 
 fn read_view(number: usize) -> Bytes {
     format!("read-{number}").into()

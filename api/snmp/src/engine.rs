@@ -100,7 +100,7 @@ impl Engine {
 
     /// sysUpTime: hundredths of a second since the start. After 497 days it begins anew.
     pub fn uptime_ticks(&self) -> u32 {
-        (self.started.elapsed().as_millis() / 10 & u128::from(u32::MAX)) as u32
+        ((self.started.elapsed().as_millis() / 10) & u128::from(u32::MAX)) as u32
     }
 }
 
@@ -142,7 +142,7 @@ impl fmt::Debug for Engine {
 fn read(bytes: &[u8]) -> Result<PersistedAuthoritativeEngine, String> {
     let kept: Kept = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let digits = kept.engine_id.as_bytes();
-    if digits.len() % 2 != 0 || !digits.is_ascii() {
+    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
         return Err("engine_id is no even number of hexadecimal digits".to_owned());
     }
     let octet = |pair: &[u8]| u8::from_str_radix(&String::from_utf8_lossy(pair), 16);

@@ -114,15 +114,15 @@ impl AgentCounts {
         let row = |name, help, label, value| AgentMetric { name, help, is_counter: true, label: Some(label), value };
         let objects = |operation, count: &AtomicU64| {
             let help = "Variables that managers asked the SNMP agent for, or to set.";
-            row("klaxon_agent_variables_total", help, ("operation", operation), count.load(Ordering::Relaxed))
+            row("klaxon_snmp_agent_variables_total", help, ("operation", operation), count.load(Ordering::Relaxed))
         };
         let refused = |reason, count| {
             let help = "Requests to the SNMP agent that were refused or could not be read.";
-            row("klaxon_agent_requests_rejected_total", help, ("reason", reason), count)
+            row("klaxon_snmp_agent_requests_rejected_total", help, ("reason", reason), count)
         };
         let failed = |reason, count| {
             let help = "Requests to the SNMP agent that were taken, and whose sender has no response.";
-            row("klaxon_agent_requests_failed_total", help, ("reason", reason), count)
+            row("klaxon_snmp_agent_requests_failed_total", help, ("reason", reason), count)
         };
         vec![
             objects("get", &self.gets),
@@ -141,7 +141,7 @@ impl AgentCounts {
             failed("unsent", refusals.unsent()),
             failed("broken", refusals.broken()),
             AgentMetric {
-                name: "klaxon_agent_discoveries_total",
+                name: "klaxon_snmp_agent_discoveries_total",
                 help: "Requests that asked the SNMP agent for its engine id, as every new manager of SNMPv3 does.",
                 is_counter: true,
                 label: None,

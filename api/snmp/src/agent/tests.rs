@@ -261,7 +261,7 @@ async fn an_agent_that_stops_leaves_its_port_and_its_counts() {
     // It is not told in a way that it could trust, so it waits in vain.
     let asking = agent.client(stranger.outbound()).await;
     let asking = tokio::spawn(async move { asking.get(&WireOid::from_slice(&[1, 3, 6, 1, 2, 1, 1, 5, 0])).await.map(|_| ()) });
-    while agent.metric("klaxon_agent_requests_rejected_total", "user") == 0 {
+    while agent.metric("klaxon_snmp_agent_requests_rejected_total", "user") == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     asking.abort();

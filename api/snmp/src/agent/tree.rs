@@ -38,7 +38,10 @@ struct Seen {
 
 /// Two parts own the same objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Nested(pub(super) Oid, pub(super) Oid);
+pub(super) struct Nested {
+    pub(super) outer: Box<Oid>,
+    pub(super) inner: Box<Oid>,
+}
 
 impl Tree {
     pub(super) fn new(
@@ -51,7 +54,7 @@ impl Tree {
         parts.sort_by(|(one, _), (other, _)| one.cmp(other));
         let nested = parts.windows(2).find(|pair| pair[1].0.arcs().starts_with(pair[0].0.arcs()));
         if let Some(pair) = nested {
-            return Err(Nested(pair[0].0.clone(), pair[1].0.clone()));
+            return Err(Nested { outer: Box::new(pair[0].0.clone()), inner: Box::new(pair[1].0.clone()) });
         }
         let seen = |(name, view): (Bytes, View)| (name, Seen { in_v1: view.without(&counter64), view });
         Ok(Self { parts, views: views.into_iter().map(seen).collect(), counts, sets: Mutex::new(None) })
