@@ -186,3 +186,28 @@ fn what_is_far_behind_is_taken_from_the_state() {
     let expected: BTreeSet<u32> = (201..=510).map(|number| bench.indexes.of(alarm(number).id)).collect();
     assert_eq!(active(&bench), [(); 3].map(|()| expected.clone()));
 }
+
+#[test]
+fn the_next_is_the_next_whatever_is_asked_behind() {
+    let bench = Bench::with(TablesConfig { history_rows: 2, ..all() }, (1..=3).map(alarm).collect(), None);
+    let everything = bench.walk(&Oid::new(&[1, 3]));
+    let instances: Vec<&Oid> = everything.iter().map(|(oid, _)| oid).collect();
+    assert!(instances.is_sorted() && instances.len() > 1_000);
+    let check = |asked: &[u32]| {
+        let asked = Oid::new(asked);
+        let expected = instances.get(instances.partition_point(|oid| **oid <= asked)).copied().cloned();
+        assert_eq!(bench.next(&asked).map(|(oid, _)| oid), expected, "behind {asked}");
+    };
+    for oid in instances.iter().step_by(7) {
+        let arcs = oid.arcs();
+        (1..=arcs.len()).for_each(|end| check(&arcs[..end]));
+        check(&[arcs, &[0]].concat());
+        for place in 6..arcs.len() {
+            for other in [arcs[place].saturating_sub(1), arcs[place].saturating_add(1), 0, u32::MAX] {
+                let mut near = arcs.to_vec();
+                near[place] = other;
+                check(&near);
+            }
+        }
+    }
+}
