@@ -97,7 +97,7 @@ impl Bench {
         let engine = Arc::new(EngineHome::new(dir.path()));
         engine.engine().expect("starts");
         let path = dir.path().to_owned();
-        let parts = |store: &Store| Parts {
+        let parts = move |store: &Store| Parts {
             door: Door::new("snmp".parse().expect("is a name"), publisher.clone(), store.clone()),
             site: "depot-7".parse().expect("is a name"),
             indexes: super::indexes(store, &path),
