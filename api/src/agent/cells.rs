@@ -193,9 +193,9 @@ pub fn empty(column: AlarmColumn) -> Value {
 pub(super) fn subject_cell(change: &Change, catalogue: Option<&Catalogue>, column: AlarmColumn) -> Value {
     use AlarmColumn as C;
     match (&change.subject, column) {
-        (Subject::Alarm { alarm, .. }, _) => Shown::new(alarm, false, catalogue).cell(column),
         (_, C::ChangeEpoch) => Value::Counter64(change.number.epoch.0),
         (_, C::ChangeSeq) => Value::Counter64(change.number.seq.0),
+        (Subject::Alarm { alarm, .. }, _) => Shown::new(alarm, false, catalogue).cell(column),
         (Subject::Event { event, catalogued, .. }, _) => event_cell(event, *catalogued, catalogue, column),
         (_, C::Site) => text(&change.site, NAME),
         (Subject::Suppression { alarm_type, .. }, C::Type) => text(alarm_type, NAME),

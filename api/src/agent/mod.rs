@@ -228,9 +228,9 @@ impl Tables {
             if is_on != *kept.borrow() {
                 let turned = tokio::task::spawn_blocking(move || {
                     if is_on {
-                        tracker.begin()
+                        tracker.begin();
                     } else {
-                        tracker.end()
+                        tracker.end();
                     }
                     tracker
                 });

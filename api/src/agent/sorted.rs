@@ -85,15 +85,24 @@ impl<K: Ord + Copy, V: Clone> Sorted<K, V> {
         let chunk = Arc::make_mut(&mut self.chunks[at]);
         let (_, value) = chunk.remove(place);
         self.len -= 1;
-        if chunk.is_empty() {
+        let left = chunk.len();
+        if left == 0 {
             self.chunks.remove(at);
-        } else if chunk.len() < CHUNK_ROWS_MAX / 4
-            && self.chunks.get(at + 1).is_some_and(|next| next.len() < CHUNK_ROWS_MAX / 2)
-        {
-            let next = self.chunks.remove(at + 1);
-            Arc::make_mut(&mut self.chunks[at]).extend(next.iter().cloned());
+        } else if left < CHUNK_ROWS_MAX / 4 {
+            self.merge(at);
         }
         Some(value)
+    }
+
+    /// Puts a small chunk together with one beside it, if that has room.
+    fn merge(&mut self, at: usize) {
+        let has_room = |one: usize| {
+            let pair = self.chunks.get(one).zip(self.chunks.get(one + 1));
+            pair.is_some_and(|(one, other)| one.len() + other.len() <= CHUNK_ROWS_MAX / 2)
+        };
+        let Some(one) = [at.checked_sub(1), Some(at)].into_iter().flatten().find(|one| has_room(*one)) else { return };
+        let other = self.chunks.remove(one + 1);
+        Arc::make_mut(&mut self.chunks[one]).extend(other.iter().cloned());
     }
 }
 
@@ -139,9 +148,13 @@ mod tests {
     #[test]
     fn what_grows_at_its_end_is_dense_and_what_shrinks_gives_room_back() {
         let mut sorted = Sorted::default();
-        (0..10_000).for_each(|key| _ = sorted.insert(key, ()));
+        for key in 0..10_000 {
+            sorted.insert(key, ());
+        }
         assert_eq!(sorted.chunks.len(), 10_000_usize.div_ceil(CHUNK_ROWS_MAX));
-        (0..10_000).filter(|key| key % 50 != 0).for_each(|key| _ = sorted.remove(key));
+        for key in (0..10_000).filter(|key| key % 50 != 0) {
+            sorted.remove(key);
+        }
         assert_eq!(sorted.len(), 200);
         assert!(sorted.chunks.len() < 20, "{} chunks", sorted.chunks.len());
     }

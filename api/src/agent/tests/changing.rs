@@ -96,6 +96,7 @@ fn what_is_shelved_or_suppressed_is_not_what_a_list_shows() {
 
 #[test]
 fn a_walk_during_changes_has_all_that_stands_throughout_once() {
+    const CHANGES: u64 = 900;
     let stays: Vec<Alarm> = (0..600).map(|number| alarm(number * 2)).collect();
     let mut bench = Bench::with(all(), stays.clone(), None);
     for entry in [Root::default().oid(&[1, 4, 1, 2]), oid("1.3.6.1.2.1.118.1.2.2.1.11"), oid("1.3.6.1.4.1.731.1.1.1.1.1.1.2")] {
@@ -106,13 +107,16 @@ fn a_walk_during_changes_has_all_that_stands_throughout_once() {
             assert!(oid > after, "{oid} is not behind {after}");
             seen.push(*oid.arcs().last().expect("has an index"));
             after = oid;
-            // At each step something comes and something that came goes.
+            // At each step something comes and something that came goes. Where rows stand by their time, what comes comes behind the
+            // walk: it ends only when less comes than is walked.
             step += 1;
-            bench.alarms(ChangeKind::Raised, vec![alarm(step * 2 + 1)]);
-            if step > 20 {
-                bench.alarms(ChangeKind::Cleared, vec![cleared(alarm(step * 2 - 39), "2026-11-22T04:00:00Z")]);
+            if step < CHANGES {
+                bench.alarms(ChangeKind::Raised, vec![alarm(step * 2 + 1)]);
+                if step > 20 {
+                    bench.alarms(ChangeKind::Cleared, vec![cleared(alarm(step * 2 - 39), "2026-11-22T04:00:00Z")]);
+                }
+                bench.follow();
             }
-            bench.follow();
             assert!(step < 5_000, "it does not end");
         }
         let once: BTreeSet<u32> = seen.iter().copied().collect();
@@ -120,7 +124,7 @@ fn a_walk_during_changes_has_all_that_stands_throughout_once() {
         for alarm in &stays {
             assert!(once.contains(&bench.indexes.of(alarm.id)), "{} was skipped", alarm.key.resource);
         }
-        let rest: Vec<Alarm> = (0..=step).map(|step| cleared(alarm(step * 2 + 1), "2026-11-22T04:00:00Z")).collect();
+        let rest: Vec<Alarm> = (0..=CHANGES).map(|step| cleared(alarm(step * 2 + 1), "2026-11-22T04:00:00Z")).collect();
         bench.alarms(ChangeKind::Cleared, rest);
         bench.follow();
     }
@@ -181,4 +185,29 @@ fn what_is_far_behind_is_taken_from_the_state() {
     bench.tracker.begin();
     let expected: BTreeSet<u32> = (201..=510).map(|number| bench.indexes.of(alarm(number).id)).collect();
     assert_eq!(active(&bench), [(); 3].map(|()| expected.clone()));
+}
+
+#[test]
+fn the_next_is_the_next_whatever_is_asked_behind() {
+    let bench = Bench::with(TablesConfig { history_rows: 2, ..all() }, (1..=3).map(alarm).collect(), None);
+    let everything = bench.walk(&Oid::new(&[1, 3]));
+    let instances: Vec<&Oid> = everything.iter().map(|(oid, _)| oid).collect();
+    assert!(instances.is_sorted() && instances.len() > 1_000);
+    let check = |asked: &[u32]| {
+        let asked = Oid::new(asked);
+        let expected = instances.get(instances.partition_point(|oid| **oid <= asked)).copied().cloned();
+        assert_eq!(bench.next(&asked).map(|(oid, _)| oid), expected, "behind {asked}");
+    };
+    for oid in instances.iter().step_by(7) {
+        let arcs = oid.arcs();
+        (1..=arcs.len()).for_each(|end| check(&arcs[..end]));
+        check(&[arcs, &[0]].concat());
+        for place in 6..arcs.len() {
+            for other in [arcs[place].saturating_sub(1), arcs[place].saturating_add(1), 0, u32::MAX] {
+                let mut near = arcs.to_vec();
+                near[place] = other;
+                check(&near);
+            }
+        }
+    }
 }
