@@ -19,9 +19,8 @@ use klaxon_store::publish::{Answer, Item, Lane, Pending, PublishError, Published
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::TrapCounts;
+use super::{Ruled, TrapCounts};
 use super::inform::Informs;
-use super::map::Mapper;
 use super::socket::{CloseOnDrop, Datagram, Queue, Reply, TrapSocket};
 use klaxon_snmp::{self as snmp, Unreadable};
 
@@ -45,7 +44,7 @@ pub(super) struct Prepared {
 
 /// Makes events of datagrams.
 pub(super) struct Reader {
-    pub(super) mapper: Mapper,
+    pub(super) ruled: Ruled,
     pub(super) informs: Informs,
     pub(super) communities: Vec<String>,
     pub(super) counts: Arc<TrapCounts>,
@@ -65,7 +64,12 @@ impl Reader {
             }
             let mut tally = Tally::default();
             let mut batch = Vec::with_capacity(datagrams.len());
+            self.ruled.refresh();
             for datagram in datagrams {
+                if !self.ruled.sources.admits(datagram.from.ip(), datagram.at) {
+                    tally.dropped[DropReason::RateLimited as usize] += 1;
+                    continue;
+                }
                 match self.read(&datagram) {
                     Ok(prepared) => batch.push(prepared),
                     Err(why) => {
@@ -107,7 +111,7 @@ impl Reader {
                     snmp::Version::V1 => &self.counts.version_1,
                     snmp::Version::V2c => &self.counts.version_2c,
                 });
-                let mut event = self.mapper.event(datagram.from, &notification);
+                let mut event = self.ruled.mapper.event(datagram.from, &notification);
                 if let Some(inform) = &notification.inform {
                     event.origin.event_id = Some(self.informs.id(datagram.from, inform, datagram.at));
                 }
@@ -304,6 +308,7 @@ mod tests {
     use klaxon_store::publish::{self, Next};
     use klaxon_store::{Store, StoreConfig};
 
+    use super::super::{SourceLimit, TrapControl, TrapRules};
     use super::*;
 
     const INFORM: &[u8] = include_bytes!("../../../fuzz/corpus/trap/v2c-inform.bin");
@@ -319,9 +324,10 @@ mod tests {
         let socket = Arc::new(TrapSocket::bind("127.0.0.1:0".parse().expect("an address"), 65_536).expect("a port is free"));
         let queue = Queue::new(10_000, 1 << 24);
         let (batches, waiting) = mpsc::channel(1);
-        let mapper = Mapper { site: Site::new("here").expect("valid"), sites: Vec::new() };
+        let control = TrapControl::new(TrapRules { source_limit: SourceLimit { rate_max: 0, burst_max: 0 }, ..Default::default() });
+        let ruled = Ruled::new(control, Site::new("here").expect("valid"), Arc::default());
         let (informs, communities) = (Informs::default(), Vec::new());
-        let reader = Reader { mapper, informs, communities, counts: Arc::clone(&counts), door: door.clone() };
+        let reader = Reader { ruled, informs, communities, counts: Arc::clone(&counts), door: door.clone() };
         let stop = CancellationToken::new();
         let stop_max = Duration::from_millis(50);
         let deliver = Deliver { door: door.clone(), socket, counts: Arc::clone(&counts), stop: stop.clone(), stop_max };

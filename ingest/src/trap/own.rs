@@ -12,6 +12,8 @@ use klaxon_store::publish::{Answer, Item};
 
 /// The kernel dropped datagrams.
 pub(super) const TRAP_LOSS: &str = "klaxon.trap-loss";
+/// A source sends more than it may.
+pub(super) const TRAP_FLOOD: &str = "klaxon.trap-flood";
 /// The address cannot be had.
 pub(super) const TRAPS_UNAVAILABLE: &str = "klaxon.traps-unavailable";
 

@@ -1,0 +1,1 @@
+//! What files say and what they do.
