@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
 use klaxon_ingest::collect::Collectors;
-use klaxon_ingest::trap::{self, TrapCounts, TrapDoors, TrapReceiver};
+use klaxon_ingest::trap::{self, TrapControl, TrapCounts, TrapDoors, TrapReceiver};
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_store::door::Door;
 use klaxon_store::publish::{self, Publisher};
@@ -57,7 +57,7 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     let follow = Follow::start(parts, config.engine.settings(), Arc::new(Catalogue::built_in()))?;
     let stop = CancellationToken::new();
     let follow = spawn_follow(follow, &stop)?;
-    let node = Node { config, settings, log, store, publisher, control, status, stop };
+    let node = Node { config, settings, log, store, publisher, control, traps: None, status, stop };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("klaxon").build()?;
     let served = runtime.block_on(node.serve());
     // Whatever still runs holds a publisher; with the last one gone the loop ends.
@@ -113,6 +113,8 @@ struct Node {
     store: Store,
     publisher: Publisher,
     control: mpsc::Sender<Control>,
+    /// Of the trap receiver, if there is one.
+    traps: Option<TrapControl>,
     status: Arc<FollowStatus>,
     stop: CancellationToken,
 }
@@ -124,7 +126,8 @@ impl Node {
         let listen = tcp.local_addr()?;
         let socket = self.config.socket_path();
         let unix = bind_unix(&socket)?;
-        let traps = self.config.traps.build().map(TrapReceiver::new);
+        let traps = self.config.traps.build().map_err(contradiction)?.map(TrapReceiver::new);
+        self.traps = traps.as_ref().map(TrapReceiver::control);
         let traps_listen = traps.as_ref().and_then(TrapReceiver::local_addr);
         let trap_doors = TrapDoors { traps: self.door("trap"), own: self.door("node") };
         let collect = self.door("collect");
@@ -232,7 +235,14 @@ impl Node {
 
     async fn reloaded(&mut self, collectors: &mut Collectors) -> anyhow::Result<Vec<String>> {
         let new = self.settings.load()?;
-        let changes = Config::reloadable_from(&self.config, &new)?;
+        let mut changes = Config::reloadable_from(&self.config, &new)?;
+        let rules = new.traps.rules().map_err(contradiction)?;
+        if let Some(traps) = &self.traps {
+            if traps.rules().mappings != rules.mappings && !changes.keys.iter().any(|key| key == "traps.mappings") {
+                changes.keys.push("the files of traps.mappings".to_owned());
+            }
+            traps.set(rules);
+        }
         self.log.set_level(new.log.level);
         // The loop is gone only when the node stops.
         let _ = self.control.send(Control::Settings(new.engine.settings()));

@@ -86,7 +86,7 @@ fn assert_balance(node: &Node) {
             .sum()
     };
     let rejected = by("rejected", &["invalid", "too_old", "alarm_limit", "too_large"]);
-    let dropped = by("dropped", &["busy", "disk_full", "stopping"]);
+    let dropped = by("dropped", &["busy", "disk_full", "stopping", "rate_limited"]);
     wait_until("everything is settled", || metric(node, "klaxon_trap_datagrams_received_total") == of("received"));
     assert_eq!(of("received"), of("journalled") + of("duplicate") + rejected + dropped);
 }

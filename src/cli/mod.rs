@@ -2,6 +2,7 @@
 
 mod actions;
 mod alarms;
+mod capture;
 mod client;
 mod collect;
 mod demo;
@@ -18,6 +19,7 @@ mod show;
 mod store;
 mod table;
 mod time;
+mod trap;
 mod watch;
 
 use std::future::Future;
@@ -95,6 +97,9 @@ enum Command {
     },
     /// Tell whether a node takes events; the exit code says it too
     Ready,
+    /// Look into SNMP traps
+    #[command(subcommand)]
+    Trap(trap::TrapCommand),
     /// Verify, back up, restore, look into and rebuild the store
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -151,6 +156,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Heartbeats(args) => wait(async { heartbeat::heartbeats(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Why { id } => wait(async { show::why(&output, &find(node.as_deref()).await?, &id).await }),
         Command::Ready => wait(async { ready::ready(&output, &find(node.as_deref()).await?).await }),
+        Command::Trap(trap::TrapCommand::Explain(args)) => trap::explain(&output, &args),
         Command::Store(command) => store::store(&output, command),
         Command::Config(ConfigCommand::Default) => Ok(output.text(DEFAULT_FILE)?),
         Command::Completions { shell } => {

@@ -323,7 +323,11 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, MappingError> {
 
 fn read(path: &Path) -> Result<String, MappingError> {
     let failed = |source| MappingError::Read { path: path.to_owned(), source };
-    let bytes = std::fs::metadata(path).map_err(failed)?.len();
+    let known = std::fs::metadata(path).map_err(failed)?;
+    if !known.is_file() {
+        return Err(failed(std::io::Error::other("is neither a file nor a folder")));
+    }
+    let bytes = known.len();
     if bytes > FILE_BYTES_MAX {
         let reason = format!("has {bytes} bytes, and a mapping file at most {FILE_BYTES_MAX}");
         return Err(MappingError::TooMuch { path: path.to_owned(), reason });
