@@ -120,15 +120,15 @@ fn packets(bytes: &[u8]) -> Result<Capture, String> {
             Err(PcapError::Incomplete(_)) => None,
             Err(error) => Some(said(&error)),
         };
-        let reason = match reason {
-            None if !reader.reader_exhausted() => match reader.refill() {
-                Ok(()) if reader.data().len() > before => continue,
-                Ok(()) if reader.reader_exhausted() => continue,
-                Ok(()) => said::<()>(&PcapError::BufferTooSmall),
-                Err(error) => said(&error),
-            },
-            None => "it ends in the middle of a packet".to_owned(),
-            Some(reason) => reason,
+        let is_at_end = reader.reader_exhausted();
+        let refilled = if is_at_end { Ok(()) } else { reader.refill().map_err(|error| said(&error)) };
+        // A buffer that is full takes nothing more, and says nothing about that.
+        let has_more = reader.data().len() > before || reader.reader_exhausted();
+        let reason = match (reason, refilled) {
+            (None, Ok(())) if !is_at_end && has_more => continue,
+            (None, Ok(())) if is_at_end => "it ends in the middle of a packet".to_owned(),
+            (None, Ok(())) => said::<()>(&PcapError::BufferTooSmall),
+            (Some(reason), _) | (None, Err(reason)) => reason,
         };
         capture.cut = Some(reason);
         return Ok(capture);
