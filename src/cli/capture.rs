@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{EtherType, LaxNetSlice, LaxSlicedPacket, TransportSlice};
 use pcap_parser::pcapng::Block;
-use pcap_parser::traits::PcapReaderIterator as _;
 use pcap_parser::{Linktype, PcapBlockOwned, PcapError, create_reader};
 
 /// What a capture begins with: pcap of either byte order, with micro- and nanoseconds, and pcapng.
@@ -105,7 +104,8 @@ fn is_whole(bytes: &[u8]) -> bool {
 }
 
 fn packets(bytes: &[u8]) -> Result<Capture, String> {
-    let mut reader = create_reader(BLOCK_BYTES_MAX, Cursor::new(bytes)).map_err(|error| format!("cannot be read: {}", said(&error)))?;
+    let mut reader =
+        create_reader(BLOCK_BYTES_MAX, Cursor::new(bytes)).map_err(|error| format!("cannot be read: {}", said(&error)))?;
     let mut capture = Capture::default();
     let mut links: Vec<Linktype> = Vec::new();
     loop {
@@ -215,7 +215,9 @@ mod tests {
     #[test]
     fn hexadecimal_text_is_read_as_people_write_it() {
         let one = vec![vec![0x30, 3, 2, 1, 1]];
-        for text in ["3003020101", "30 03 02 01 01\n", "30:03:02:01:01", "0x30 0x03 0x02 0x01 0x01", "# a trap\n30 03\n02 01 01\n"] {
+        for text in
+            ["3003020101", "30 03 02 01 01\n", "30:03:02:01:01", "0x30 0x03 0x02 0x01 0x01", "# a trap\n30 03\n02 01 01\n"]
+        {
             assert_eq!(bytes(text), one, "{text:?}");
         }
         assert_eq!(bytes("3003020101\n3003020101\n").len(), 2, "each is whole");
@@ -252,7 +254,9 @@ mod tests {
         let vlan = behind(&[&[1; 12][..], &[0x81, 0, 0, 7, 8, 0]].concat());
         let cooked = behind(&[&[0; 14][..], &[8, 0]].concat());
         let cooked_2 = behind(&[&[8, 0][..], &[0; 18]].concat());
-        for (link, packet) in [(1, ethernet), (1, vlan), (113, cooked), (276, cooked_2), (101, ip.clone()), (0, behind(&[2, 0, 0, 0]))] {
+        for (link, packet) in
+            [(1, ethernet), (1, vlan), (113, cooked), (276, cooked_2), (101, ip.clone()), (0, behind(&[2, 0, 0, 0]))]
+        {
             for file in files(link, &packet) {
                 let capture = read(&file, SOURCE).expect("is a capture");
                 let from = "10.7.0.3:40000".parse().expect("an address");

@@ -100,9 +100,10 @@ impl TrapsConfig {
     /// What may change while traps are received, or the key that is wrong and why. Reads the mapping files.
     pub fn rules(&self) -> Result<TrapRules, (String, String)> {
         let mappings = Mappings::load(&self.mappings).map_err(|error| ("traps.mappings".to_owned(), error.to_string()))?;
-        let known = self.devices.iter().map(|(network, DeviceSection { site, name })| {
-            (network.0, Device { site: site.clone(), name: name.clone() })
-        });
+        let known = self
+            .devices
+            .iter()
+            .map(|(network, DeviceSection { site, name })| (network.0, Device { site: site.clone(), name: name.clone() }));
         let sites = self.sites.iter().map(|(network, site)| (*network, Device { site: Some(site.clone()), name: None }));
         Ok(TrapRules {
             devices: known.chain(sites).collect(),

@@ -261,6 +261,6 @@ mod tests {
         let (received, totals) = counts.totals();
         assert_eq!((received, totals.received()), (21, 21));
         assert_eq!(totals.rejected, [3, 1, 0, 9, 0]);
-        assert_eq!(totals.dropped, [5, 2, 0]);
+        assert_eq!(totals.dropped, [5, 2, 0, 0]);
     }
 }

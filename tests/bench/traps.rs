@@ -109,7 +109,8 @@ fn metric(node: &Node, name: &str) -> u64 {
 }
 
 fn to_node(what: &str, data: &Path, count: u64, rate: Option<u64>) {
-    let node = Setup::new(data).start();
+    // All come from one address.
+    let node = Setup::new(data).config("[traps]\nlisten = \"127.0.0.1:0\"\nsource_rate_max = 0").start();
     let to = node.traps.expect("it receives traps");
     let before = cpu(node.child.id());
     let begun = Instant::now();

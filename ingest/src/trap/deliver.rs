@@ -19,9 +19,9 @@ use klaxon_store::publish::{Answer, Item, Lane, Pending, PublishError, Published
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ruled, TrapCounts};
 use super::inform::Informs;
 use super::socket::{CloseOnDrop, Datagram, Queue, Reply, TrapSocket};
+use super::{Ruled, TrapCounts};
 use klaxon_snmp::{self as snmp, Unreadable};
 
 /// The most events in one submission.
@@ -324,7 +324,8 @@ mod tests {
         let socket = Arc::new(TrapSocket::bind("127.0.0.1:0".parse().expect("an address"), 65_536).expect("a port is free"));
         let queue = Queue::new(10_000, 1 << 24);
         let (batches, waiting) = mpsc::channel(1);
-        let control = TrapControl::new(TrapRules { source_limit: SourceLimit { rate_max: 0, burst_max: 0 }, ..Default::default() });
+        let control =
+            TrapControl::new(TrapRules { source_limit: SourceLimit { rate_max: 0, burst_max: 0 }, ..Default::default() });
         let ruled = Ruled::new(control, Site::new("here").expect("valid"), Arc::default());
         let (informs, communities) = (Informs::default(), Vec::new());
         let reader = Reader { ruled, informs, communities, counts: Arc::clone(&counts), door: door.clone() };

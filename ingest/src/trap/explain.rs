@@ -53,7 +53,8 @@ impl Explainer {
 
     /// What a datagram from `source` is, or why it is no notification.
     pub fn explain(&self, datagram: &[u8], source: SocketAddr) -> Result<Explained, String> {
-        let notification = klaxon_snmp::decode(&Bytes::copy_from_slice(datagram), |_| true).map_err(|error| error.to_string())?;
+        let notification =
+            klaxon_snmp::decode(&Bytes::copy_from_slice(datagram), |_| true).map_err(|error| error.to_string())?;
         let variables = notification.varbinds.iter().map(|varbind| Variable {
             oid: varbind.oid.to_string(),
             name: self.mapper.name_of(&varbind.oid),

@@ -61,9 +61,8 @@ impl Flood {
             }
             Some(Telling::Clear) => {
                 // If it cannot be told now, it still stands at the next look.
-                if self.alarm.tell(Report::Clear, "No source sends more traps than it may.").await {
-                    watch.over();
-                }
+                let is_told = self.alarm.tell(Report::Clear, "No source sends more traps than it may.").await;
+                watch.cleared(is_told);
             }
         }
     }
@@ -112,7 +111,8 @@ impl Watch {
         if self.by_source.len() > 4 * NAMED {
             // Only the worst will be named; what a small one did before counts among the others.
             let kept: HashMap<_, _> = self.worst().into_iter().take(2 * NAMED).collect();
-            self.others += self.by_source.iter().filter(|(source, _)| !kept.contains_key(source)).map(|(_, count)| count).sum::<u64>();
+            self.others +=
+                self.by_source.iter().filter(|(source, _)| !kept.contains_key(source)).map(|(_, count)| count).sum::<u64>();
             self.by_source = kept;
         }
     }
@@ -128,9 +128,7 @@ impl Watch {
             return stands.then_some(Telling::Clear);
         }
         let worst = self.worst().first().map(|(source, _)| *source);
-        let is_named = self.told.is_some_and(|(named, at)| {
-            worst == Some(named) || now.duration_since(at) < RENAME_EVERY
-        });
+        let is_named = self.told.is_some_and(|(named, at)| worst == Some(named) || now.duration_since(at) < RENAME_EVERY);
         if stands && is_named {
             self.is_untold = false;
             return None;
@@ -143,9 +141,11 @@ impl Watch {
         self.told = self.worst().first().map(|(source, _)| (*source, now));
     }
 
-    fn over(&mut self) {
-        self.is_over = true;
-        self.told = None;
+    fn cleared(&mut self, is_told: bool) {
+        if is_told {
+            self.is_over = true;
+            self.told = None;
+        }
     }
 
     /// The sources, the worst first.
@@ -210,7 +210,7 @@ mod tests {
                     self.stands = true;
                 }
                 Some(Telling::Clear) => {
-                    self.watch.over();
+                    self.watch.cleared(true);
                     self.stands = false;
                 }
                 None => {}

@@ -28,8 +28,8 @@ mod sources;
 mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, RwLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -429,7 +429,8 @@ async fn bind_at_last(mut error: BindError, config: &TrapConfig, counts: &TrapCo
 
 /// Where no traps are to be received: nothing that was said of receiving them stands any longer. Ends with `stop`.
 pub async fn turned_off(own: Door, site: Site, stop: CancellationToken) {
-    let alarms = [TRAPS_UNAVAILABLE, TRAP_LOSS, TRAP_FLOOD].map(|alarm_type| OwnAlarm::new(own.clone(), site.clone(), alarm_type));
+    let alarms =
+        [TRAPS_UNAVAILABLE, TRAP_LOSS, TRAP_FLOOD].map(|alarm_type| OwnAlarm::new(own.clone(), site.clone(), alarm_type));
     let cleared = async {
         for alarm in &alarms {
             clear(alarm, "Traps are not received by this node any more.").await;

@@ -119,8 +119,7 @@ impl Reader<'_> {
             };
             let words = form.words.iter().map(|(text, word)| (value(text), word.clone())).collect();
             let oid = oid_of(oid, forms, 0).map_err(wrong)?;
-            let object =
-                Object { name: name.as_str().into(), oid: oid.into(), is_row, at_least: form.at_least, words, bits };
+            let object = Object { name: name.as_str().into(), oid: oid.into(), is_row, at_least: form.at_least, words, bits };
             names.insert(name.clone(), Arc::new(object));
         }
         Ok(Names(names))
@@ -191,7 +190,9 @@ impl Reader<'_> {
         let word = form.action.as_ref().map(|action| action.get_ref().as_str());
         match (word, &form.action, &form.clears) {
             (None | Some("clear"), _, Some(_)) => Ok(Action::Clear),
-            (_, Some(place), Some(_)) => Err(self.wrong(place, "rule.do", "must be \"clear\" in a rule that says what it clears")),
+            (_, Some(place), Some(_)) => {
+                Err(self.wrong(place, "rule.do", "must be \"clear\" in a rule that says what it clears"))
+            }
             (None | Some("raise"), ..) => Ok(Action::Raise),
             (Some("clear"), ..) => Ok(Action::Clear),
             (Some("log"), ..) => Ok(Action::Log),
@@ -311,7 +312,9 @@ impl Reader<'_> {
         let key = format!("rule.when.{field}");
         let wrong = |reason: String| self.wrong(place, &key, reason);
         let test = match place.get_ref() {
-            TestForm::OneOf(texts) if texts.is_empty() => return Err(wrong("is an empty list, which nothing is in".to_owned())),
+            TestForm::OneOf(texts) if texts.is_empty() => {
+                return Err(wrong("is an empty list, which nothing is in".to_owned()));
+            }
             TestForm::OneOf(texts) => Test::OneOf(texts.clone()),
             TestForm::More(form) => {
                 let is_within = form.at_least.is_some() || form.at_most.is_some();

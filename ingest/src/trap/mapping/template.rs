@@ -219,9 +219,9 @@ impl Field {
     fn all<'a>(&'a self, scene: &Scene<'a>) -> Vec<Cow<'a, str>> {
         let Self::Object(object, Part::Value) = self else { return self.get(scene).into_iter().collect() };
         let varbinds = &scene.subject.notification.varbinds;
-        let found = varbinds.iter().find(|varbind| {
-            !object.is_row && object.instance(varbind.oid.arcs()).is_some() && object.admits(&varbind.value)
-        });
+        let found = varbinds
+            .iter()
+            .find(|varbind| !object.is_row && object.instance(varbind.oid.arcs()).is_some() && object.admits(&varbind.value));
         let Some(varbind) = found else { return Vec::new() };
         let mut all = vec![object.said(&varbind.value), shown(&varbind.value).into()];
         all.extend(object.bit_words(&varbind.value).map(Cow::from));
@@ -405,7 +405,8 @@ fn fill<'t>(pieces: &'t [Piece], scene: &Scene<'t>, purpose: Purpose, text: &mut
 fn is_there(pieces: &[Piece], scene: &Scene<'_>, text: &str) -> bool {
     pieces.iter().all(|piece| match piece {
         Piece::Choice { choice, is_new } => {
-            choice.get(scene).is_some_and(|value| !value.is_empty() && !(*is_new && text.contains(&*value)))
+            let is_said = |value: &str| *is_new && text.contains(value);
+            choice.get(scene).is_some_and(|value| !value.is_empty() && !is_said(&value))
         }
         Piece::Literal(_) | Piece::Optional(_) => true,
     })

@@ -60,7 +60,7 @@ fn rows() -> Vec<Row> {
         ("v1-egp-neighbor-loss", "egp-neighbor-loss", log(Warning), "", "snmp.trap", "1.3.6.1.6.3.1.1.5.6", "egpNeighborLoss from sw-9"),
         ("v2c-link-down", "link-down", raise(Major), ".ifindex=7", "link.down", "", "Link down on 192.0.2.7: interface 7, eth7, configured up, is down"),
         ("v1-link-down", "link-down", raise(Major), ".ifindex=7", "link.down", "", "Link down on sw-9: interface 7, eth7, configured up, is down"),
-        ("v2c-link-up", "link-up", Report::Clear, ".ifindex=7", "link.down", "", "Link up on 192.0.2.7: interface 7, eth7, configured up, is up"),
+        ("v2c-link-up", "link-up", Report::Clear, ".ifindex=7", "link.down", "", "Link up on 192.0.2.7: interface 7, eth7, configured up, is down"),
         ("v2c-link-down-bare", "link-down-somewhere", log(Warning), "", "snmp.trap", "1.3.6.1.6.3.1.1.5.3", "linkDown from 192.0.2.7, which does not say of which interface"),
         ("v2c-link-up-bare", "link-up-somewhere", log(Indeterminate), "", "snmp.trap", "1.3.6.1.6.3.1.1.5.4", "linkUp from 192.0.2.7, which does not say of which interface"),
         ("v2c-bgp-backward-notification", "bgp-peer-down", raise(Major), peer, "routing.peer-down", "bgp", "BGP session of 192.0.2.7 with 192.0.2.1 lost, is idle, last error: hold timer expired"),
@@ -254,7 +254,8 @@ fn configured_files_go_before_those_that_come_with_the_program() {
 
 #[test]
 fn a_judgement_says_what_failed() {
-    let explainer = Explainer::new("home".parse().expect("valid"), devices(), Mappings::parse(OWN, "own.toml").expect("is right"));
+    let explainer =
+        Explainer::new("home".parse().expect("valid"), devices(), Mappings::parse(OWN, "own.toml").expect("is right"));
     let explained = explainer.explain(&packet("v2c-link-down-bare"), source()).expect("is a trap");
     assert_eq!(explained.trap_name.as_deref(), Some("linkDown"));
     let missed = "resource: ifIndex|ifEntry.index|ifXEntry.index is not there or empty";
@@ -274,8 +275,12 @@ fn a_judgement_says_what_failed() {
         let judged = mapper.judge(source(), notification).into_iter();
         judged.map(|judged| format!("{}:{} {}: {:?}", judged.file, judged.line, judged.rule, judged.verdict)).collect()
     };
-    let cold = said(&notification(&[1, 3, 6, 1, 4, 1, 9999, 0, 1], &[(&[1, 3, 6, 1, 4, 1, 9999, 1, 1, 3, 7], Value::Integer(1))]));
-    assert!(cold[0].starts_with("own.toml:11 lab: ") && cold[0].contains("from: the device is not in 10.0.0.0/8, 2001:db8::1/128"), "{cold:?}");
+    let cold =
+        said(&notification(&[1, 3, 6, 1, 4, 1, 9999, 0, 1], &[(&[1, 3, 6, 1, 4, 1, 9999, 1, 1, 3, 7], Value::Integer(1))]));
+    assert!(
+        cold[0].starts_with("own.toml:11 lab: ") && cold[0].contains("from: the device is not in 10.0.0.0/8, 2001:db8::1/128"),
+        "{cold:?}"
+    );
     assert!(cold[1].contains(r#"acmeReading.number must be a number from 50 to 1000, and is not there"#), "{cold:?}");
     let near = mapper.judge(source(), &notification(&[1, 3, 6, 1, 2, 1, 15, 2], &[]));
     assert_eq!(near.len(), 1);
@@ -285,13 +290,18 @@ fn a_judgement_says_what_failed() {
 #[test]
 fn a_file_that_is_wrong_is_refused_with_line_and_key() {
     let rule = |keys: &str| {
-        format!("[names]\na = \"1.3.6.1\"\n\n[[rule]]\nname = \"r\"\ntrap = \"a.1\"\nalarm_type = \"x\"\nseverity = \"major\"\n{keys}\n")
+        format!(
+            "[names]\na = \"1.3.6.1\"\n\n[[rule]]\nname = \"r\"\ntrap = \"a.1\"\nalarm_type = \"x\"\nseverity = \"major\"\n{keys}\n"
+        )
     };
     assert!(Mappings::parse(&rule(""), "m.toml").is_ok());
     let error = |text: &str| Mappings::parse(text, "m.toml").expect_err("is wrong").to_string();
     let wrong = |keys: &str| error(&rule(keys));
     for (found, expected) in [
-        (wrong("resource = \"device={nme}\""), "m.toml:9: rule.resource: \"nme\" is none of the file's [names], nor of device, "),
+        (
+            wrong("resource = \"device={nme}\""),
+            "m.toml:9: rule.resource: \"nme\" is none of the file's [names], nor of device, ",
+        ),
         (wrong("resource = \"device={device\""), "m.toml:9: rule.resource: has a { that is not closed"),
         (wrong("text = \"a ] b\""), "m.toml:9: rule.text: has a ] that closes nothing"),
         (wrong("text = \"[[ [a\""), "m.toml:9: rule.text: has a [ that is not closed"),
@@ -306,17 +316,35 @@ fn a_file_that_is_wrong_is_refused_with_line_and_key() {
         (wrong("when = { a = { like = \"[\" } }"), "m.toml:9: rule.when.a: error parsing glob"),
         (wrong("when = { a = { not = 1, present = true } }"), "m.toml:9: rule.when.a: needs one of"),
         (wrong("when = { a = [] }"), "m.toml:9: rule.when.a: is an empty list"),
-        (wrong("attributes = { trap_oid = \"x\" }"), "m.toml:9: rule.attributes.trap_oid: is the name of an attribute that every"),
+        (
+            wrong("attributes = { trap_oid = \"x\" }"),
+            "m.toml:9: rule.attributes.trap_oid: is the name of an attribute that every",
+        ),
         (wrong("probable_cause = \"Big Trouble\""), "m.toml:9: rule.probable_cause: \"Big Trouble\" has the character 'B'"),
         (wrong("event_type = \"party\""), "m.toml:9: rule.event_type: unknown variant `party`"),
-        (wrong("[[rule]]\nname = \"r\"\ntrap = \"a\"\nalarm_type = \"x\"\nseverity = \"major\""), "m.toml:10: rule.name: \"r\" is the name of two rules"),
-        (wrong("[[rule]]\nname = \"s\"\ntrap = \"a\"\nclears = \"q\""), "m.toml:12: rule.clears: no rule of this file is called \"q\""),
-        (wrong("[[rule]]\nname = \"s\"\ntrap = \"a\"\nclears = \"r\"\nqualifier = \"x\""), "m.toml:13: rule.clears: is that of the rule it clears"),
-        (wrong("[[rule]]\nname = \"s\"\ntrap = \"b.1\"\nalarm_type = \"x\"\nseverity = \"major\""), "m.toml:11: rule.trap: \"b\" is none of the file's [names]"),
+        (
+            wrong("[[rule]]\nname = \"r\"\ntrap = \"a\"\nalarm_type = \"x\"\nseverity = \"major\""),
+            "m.toml:10: rule.name: \"r\" is the name of two rules",
+        ),
+        (
+            wrong("[[rule]]\nname = \"s\"\ntrap = \"a\"\nclears = \"q\""),
+            "m.toml:12: rule.clears: no rule of this file is called \"q\"",
+        ),
+        (
+            wrong("[[rule]]\nname = \"s\"\ntrap = \"a\"\nclears = \"r\"\nqualifier = \"x\""),
+            "m.toml:13: rule.clears: is that of the rule it clears",
+        ),
+        (
+            wrong("[[rule]]\nname = \"s\"\ntrap = \"b.1\"\nalarm_type = \"x\"\nseverity = \"major\""),
+            "m.toml:11: rule.trap: \"b\" is none of the file's [names]",
+        ),
         (wrong("[[rule]]\nname = \"s\"\ntrap = \"a\"\nalarm_type = \"x\""), "m.toml:10: rule.severity: is missing"),
         (wrong("[[rule]]\nname = \"s\"\ntrap = \"a\"\ndo = \"log\""), "m.toml:10: rule.alarm_type: is missing"),
         (wrong("[[rule]]\nname = \"s\"\nalarm_type = \"x\""), "m.toml:9: rule: missing field `trap`"),
-        (error(&rule("").replace("\"x\"", "{ by = \"a\", table = { 1 = \"a b\" } }")), "m.toml:7: rule.alarm_type: \"a b\" has the character"),
+        (
+            error(&rule("").replace("\"x\"", "{ by = \"a\", table = { 1 = \"a b\" } }")),
+            "m.toml:7: rule.alarm_type: \"a b\" has the character",
+        ),
         (error("[names]\na = \"b.1\"\nb = \"a.1\"\n"), "m.toml:2: names.a: \""),
         (error("[names]\ndevice = \"1.3\"\n"), "m.toml:2: names.device: device means something already"),
         (error("[names]\na = \"1.3.x\"\n"), "m.toml:2: names.a: \"1.3.x\" is no OID"),
