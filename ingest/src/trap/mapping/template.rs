@@ -173,7 +173,12 @@ impl Object {
             return word.into();
         }
         let words: Vec<&str> = self.bit_words(value).collect();
-        if words.is_empty() { text.into() } else { words.join(" ").into() }
+        match value {
+            // No bit is set: it has nothing to say.
+            Value::OctetString(bytes) if !self.bits.is_empty() && bytes.iter().all(|byte| *byte == 0) => "".into(),
+            _ if words.is_empty() => text.into(),
+            _ => words.join(" ").into(),
+        }
     }
 
     /// The words of the bits that are set, the first bit first.
