@@ -13,10 +13,14 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use klaxon_api::agent::{Indexes, Parts as TablesParts, Tables, TablesControl};
 use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
+use klaxon_api::notify::{Authorities, Receivers, SinkBuilder, SinkTools};
 use klaxon_ingest::collect::Collectors;
+use klaxon_ingest::own::OwnAlarm;
 use klaxon_ingest::trap::{self, TrapControl, TrapCounts, TrapDoors, TrapReceiver};
 use klaxon_schemas::catalogue::Catalogue;
+use klaxon_snmp::{AgentCounts, EngineHome};
 use klaxon_store::door::Door;
 use klaxon_store::publish::{self, Publisher};
 use klaxon_store::{OpenReport, Store};
@@ -26,7 +30,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::run::{Settings, greeting};
+use crate::agent::{AGENT_UNAVAILABLE, AgentControl, AgentPart};
+use crate::cli::run::{Listening, Settings, greeting};
 use crate::config::Config;
 use crate::follow::{Control, Follow, FollowError, FollowStatus, Parts};
 use crate::log::LogHandle;
@@ -57,7 +62,8 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     let follow = Follow::start(parts, config.engine.settings(), Arc::new(Catalogue::built_in()))?;
     let stop = CancellationToken::new();
     let follow = spawn_follow(follow, &stop)?;
-    let node = Node { config, settings, log, store, publisher, control, traps: None, status, stop };
+    let snmp = Arc::new(EngineHome::new(&config.store.dir));
+    let node = Node { config, settings, log, store, publisher, control, traps: None, status, snmp, stop };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("klaxon").build()?;
     let served = runtime.block_on(node.serve());
     // Whatever still runs holds a publisher; with the last one gone the loop ends.
@@ -105,6 +111,13 @@ fn tell(report: &OpenReport) {
     }
 }
 
+/// What is asked by SNMP, and who is told.
+struct Asked {
+    agent: AgentControl,
+    tables: TablesControl,
+    receivers: Receivers,
+}
+
 /// What a running node is made of.
 struct Node {
     config: Config,
@@ -116,6 +129,8 @@ struct Node {
     /// Of the trap receiver, if there is one.
     traps: Option<TrapControl>,
     status: Arc<FollowStatus>,
+    /// Who the node is in SNMP: the same for the agent, for what receives and for what sends.
+    snmp: Arc<EngineHome>,
     stop: CancellationToken,
 }
 
@@ -130,20 +145,42 @@ impl Node {
         self.traps = traps.as_ref().map(TrapReceiver::control);
         let traps_listen = traps.as_ref().and_then(TrapReceiver::local_addr);
         let trap_doors = TrapDoors { traps: self.door("trap"), own: self.door("node") };
+        let plan = self.config.agent().map_err(contradiction)?;
+        let sets = self.door("snmp");
+        let indexes = klaxon_api::agent::indexes(&self.store, &self.config.store.dir);
+        let (tables, tables_control) = self.tables(sets.clone(), Arc::clone(&indexes)).await?;
+        let (agent, agent_control) = AgentPart::new(plan, Arc::clone(&self.snmp), tables.objects(), self.log.refusals()).await;
+        let agent_listen = agent.local_addr();
         let collect = self.door("collect");
         let host = self.config.collect.host().map_err(contradiction)?;
         let mut collectors = Collectors::new(collect.clone(), self.config.node.site.clone(), host);
         let board = collectors.board();
-        let (others, counts) = match &traps {
-            Some(traps) => (vec![collect, trap_doors.traps.clone()], Some(traps.counts())),
-            None => (vec![collect], None),
+        let (others, trap_counts) = match &traps {
+            Some(traps) => (vec![collect, sets, trap_doors.traps.clone()], Some(traps.counts())),
+            None => (vec![collect, sets], None),
         };
-        let api = self.api(others, counts, Box::new(move || board.show()))?;
+        let (engine, catalogue) = (Arc::clone(&self.snmp), Arc::new(Catalogue::built_in()));
+        let tools = SinkTools { engine, catalogue, indexes, authorities: Authorities::default() };
+        let build: SinkBuilder = Box::new(move |one| one.sink.build(&tools));
+        let receivers = Receivers::new(self.door("node"), self.config.node.site.clone(), build);
+        let asked = Asked { agent: agent_control, tables: tables_control, receivers: receivers.clone() };
+        let counts = SnmpCounts { traps: trap_counts, agent: agent.counts() };
+        let api = self.api(others, counts, Box::new(move || board.show()), receivers.clone())?;
         let mut doors = JoinSet::<anyhow::Result<()>>::new();
         let (tcp, unix) = (serve_tcp(tcp, api.clone()), serve_unix(unix, api.clone()));
         doors.spawn(async { Ok(tcp.await?) });
         doors.spawn(async { Ok(unix.await?) });
         let (site, stop) = (self.config.node.site.clone(), self.stop.clone());
+        let showing = tables.run(stop.clone());
+        doors.spawn(async {
+            showing.await;
+            Ok(())
+        });
+        let answering = agent.run(OwnAlarm::new(self.door("node"), site.clone(), AGENT_UNAVAILABLE), stop.clone());
+        doors.spawn(async {
+            answering.await;
+            Ok(())
+        });
         if let Some(traps) = traps {
             let receiving = traps.run(trap_doors, site, stop);
             doors.spawn(async { Ok(receiving.await?) });
@@ -160,17 +197,36 @@ impl Node {
         drop(api);
         notify(&[NotifyState::Ready]);
         tracing::info!(site = %self.config.node.site, epoch = %self.store.epoch(), "the node is ready");
-        say(&greeting(&self.config, listen, &socket, traps_listen));
+        let listening = Listening { http: listen, socket: &socket, traps: traps_listen, agent: agent_listen };
+        say(&greeting(&self.config, &listening));
         collectors.apply(&self.config.collect.build().map_err(contradiction)?).await;
-        let outcome = self.watch(signals, &mut doors, &mut collectors).await;
+        receivers.apply(self.config.receivers().map_err(contradiction)?).await;
+        let outcome = self.watch(signals, &mut doors, &mut collectors, &asked).await;
         notify(&[NotifyState::Stopping]);
         tracing::info!("the node stops");
         self.stop.cancel();
         while doors.join_next().await.is_some() {}
         collectors.stop().await;
+        receivers.stop().await;
         self.publisher.close();
         let _ = std::fs::remove_file(&socket);
         outcome
+    }
+
+    /// What SNMP shows: read before anybody can ask, because a table without alarms says that all is well.
+    async fn tables(&self, door: Door, indexes: Arc<Indexes>) -> anyhow::Result<(Tables, TablesControl)> {
+        let (config, is_on) = (self.config.tables(), self.config.snmp.agent.enabled);
+        let address = self.config.snmp.agent.listen.ip();
+        let parts = TablesParts {
+            door,
+            site: self.config.node.site.clone(),
+            indexes,
+            engine: Arc::clone(&self.snmp),
+            address: (!address.is_unspecified()).then_some(address),
+            receivers: None,
+            resend: None,
+        };
+        Ok(tokio::task::spawn_blocking(move || Tables::new(config, parts, is_on)).await?)
     }
 
     fn door(&self, name: &str) -> Door {
@@ -180,8 +236,9 @@ impl Node {
     fn api(
         &self,
         other_doors: Vec<Door>,
-        trap_counts: Option<Arc<TrapCounts>>,
+        counts: SnmpCounts,
         collectors: CollectorsShown,
+        receivers: Receivers,
     ) -> anyhow::Result<Api> {
         let status = Arc::clone(&self.status);
         let parts = ApiParts {
@@ -190,11 +247,10 @@ impl Node {
             site: self.config.node.site.clone(),
             stop: self.stop.clone(),
             collectors: Some(collectors),
+            receivers: Some(receivers),
             more_metrics: Some(Box::new(move |text| {
                 engine_metrics(&status, text);
-                if let Some(counts) = &trap_counts {
-                    trap_metrics(counts, text);
-                }
+                snmp_metrics(&counts, text);
             })),
         };
         Ok(Api::new(self.config.http_config(DRAIN), parts)?)
@@ -206,13 +262,14 @@ impl Node {
         mut signals: Signals,
         doors: &mut JoinSet<anyhow::Result<()>>,
         collectors: &mut Collectors,
+        asked: &Asked,
     ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return Ok(()),
                 _ = signals.terminate.recv() => return Ok(()),
                 _ = signals.interrupt.recv() => return Ok(()),
-                Some(()) = signals.hang_up.recv() => self.reload(collectors).await,
+                Some(()) = signals.hang_up.recv() => self.reload(collectors, asked).await,
                 () = tokio::time::sleep(SETTLE_WAIT), if collectors.is_unsettled() => collectors.settle().await,
                 Some(door) = doors.join_next() => {
                     door??;
@@ -223,9 +280,9 @@ impl Node {
     }
 
     /// Takes up the settings that can change while the node runs. A file that is wrong changes nothing.
-    async fn reload(&mut self, collectors: &mut Collectors) {
+    async fn reload(&mut self, collectors: &mut Collectors, asked: &Asked) {
         notify(&reloading());
-        match self.reloaded(collectors).await {
+        match self.reloaded(collectors, asked).await {
             Ok(changed) if changed.is_empty() => tracing::info!("the settings are as they were"),
             Ok(changed) => tracing::info!(changed = %changed.join(", "), "new settings are in force"),
             Err(error) => tracing::error!(error = %format!("{error:#}"), "the new settings are refused; the old ones stay"),
@@ -233,15 +290,28 @@ impl Node {
         notify(&[NotifyState::Ready]);
     }
 
-    async fn reloaded(&mut self, collectors: &mut Collectors) -> anyhow::Result<Vec<String>> {
+    async fn reloaded(&mut self, collectors: &mut Collectors, asked: &Asked) -> anyhow::Result<Vec<String>> {
         let new = self.settings.load()?;
         let mut changes = Config::reloadable_from(&self.config, &new)?;
         let rules = new.traps.rules().map_err(contradiction)?;
+        // Keys are costly.
+        let copy = new.clone();
+        let plan = tokio::task::spawn_blocking(move || copy.agent()).await?.map_err(contradiction)?;
+        let is_on = plan.is_some();
+        if is_on {
+            asked.tables.turn(true).await;
+        }
+        if asked.agent.apply(plan) && !changes.keys.iter().any(|key| key.starts_with("snmp.")) {
+            changes.keys.push("what the files hold that snmp names".to_owned());
+        }
         if let Some(traps) = &self.traps {
             if traps.rules().mappings != rules.mappings && !changes.keys.iter().any(|key| key == "traps.mappings") {
                 changes.keys.push("the files of traps.mappings".to_owned());
             }
             traps.set(rules);
+        }
+        if !is_on {
+            asked.tables.turn(false).await;
         }
         self.log.set_level(new.log.level);
         // The loop is gone only when the node stops.
@@ -249,6 +319,7 @@ impl Node {
         let _ = self.control.send(Control::Retention(new.retention()));
         collectors.set_host(new.collect.host().map_err(contradiction)?);
         collectors.apply(&new.collect.build().map_err(contradiction)?).await;
+        asked.receivers.apply(new.receivers().map_err(contradiction)?).await;
         self.config = new;
         Ok(changes.keys)
     }
@@ -320,14 +391,22 @@ fn engine_metrics(status: &FollowStatus, text: &mut MetricsText) {
     }
 }
 
-fn trap_metrics(counts: &TrapCounts, text: &mut MetricsText) {
+/// What the parts that speak SNMP count.
+struct SnmpCounts {
+    traps: Option<Arc<TrapCounts>>,
+    agent: Arc<AgentCounts>,
+}
+
+fn snmp_metrics(counts: &SnmpCounts, text: &mut MetricsText) {
+    let of_traps = counts.traps.iter().flat_map(|counts| counts.rows());
+    let of_traps = of_traps.map(|row| (row.name, row.help, row.is_counter, row.label, row.value));
+    let of_agent = counts.agent.rows().into_iter().map(|row| (row.name, row.help, row.is_counter, row.label, row.value));
     let mut family = "";
-    for metric in counts.rows() {
-        if metric.name != family {
-            let kind = if metric.is_counter { MetricKind::Counter } else { MetricKind::Gauge };
-            text.family(metric.name, kind, metric.help);
-            family = metric.name;
+    for (name, help, is_counter, label, value) in of_traps.chain(of_agent) {
+        if name != family {
+            text.family(name, if is_counter { MetricKind::Counter } else { MetricKind::Gauge }, help);
+            family = name;
         }
-        text.sample(metric.name, metric.label.as_slice(), metric.value);
+        text.sample(name, label.as_slice(), value);
     }
 }

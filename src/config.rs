@@ -1,8 +1,11 @@
 //! The settings of a node: read from one TOML file, checked once, and refused with file, line and key where they are wrong.
 //! `klaxon.default.toml` holds every key with its comment and is the reference; tests keep it true.
 
+mod agent;
 mod collect;
+mod receivers;
 mod snmp;
+mod tables;
 mod traps;
 mod units;
 
@@ -11,12 +14,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use klaxon_api::agent::TablesConfig;
+use klaxon_api::notify::ReceiverConfig;
 use klaxon_schemas::names::Site;
 use klaxon_schemas::state::Settings;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use agent::{AgentPlan, AgentSection};
 pub use collect::CollectSection;
+pub use receivers::ReceiversSection;
 pub use snmp::SnmpConfig;
+pub use tables::{TablesSection, Wrs};
 pub use traps::TrapsConfig;
 pub use units::{Size, Span};
 
@@ -29,12 +37,16 @@ const BATCH_EVENTS_LIMIT: usize = 4096;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Keys, or sections with a final dot, that may change while the node runs.
-const RELOADABLE: [&str; 10] = [
+const RELOADABLE: [&str; 14] = [
     "collect.",
     "engine.",
     "log.level",
-    "store.history_max_bytes",
+    "receivers.",
+    "snmp.agent.",
+    "snmp.allow_weak",
+    "snmp.users.",
     "store.history_max_age",
+    "store.history_max_bytes",
     "traps.devices.",
     "traps.mappings",
     "traps.sites.",
@@ -60,6 +72,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// What looks at this machine.
     pub collect: CollectSection,
+    /// Who is told.
+    pub receivers: ReceiversSection,
     /// What it says of itself.
     pub log: LogConfig,
 }
@@ -445,6 +459,23 @@ impl Config {
         }
     }
 
+    /// As the notifier takes the receivers, or the setting that is wrong, and why. Reads the files that hold secrets of SNMP, and
+    /// works out the keys of its users.
+    pub fn receivers(&self) -> Result<Vec<ReceiverConfig>, (String, String)> {
+        self.receivers.build(&self.snmp)
+    }
+
+    /// What SNMP shows.
+    pub fn tables(&self) -> TablesConfig {
+        self.snmp.tables.build(&self.snmp.root_oid)
+    }
+
+    /// As the SNMP agent takes it, if there is to be one; or the setting that is wrong, and why. Reads the files that hold secrets, and
+    /// works out the users' keys.
+    pub fn agent(&self) -> Result<Option<AgentPlan>, (String, String)> {
+        self.snmp.agent.build(&self.snmp, &self.node.site)
+    }
+
     /// Which settings change from `old` to `new`, if all of them may while the node runs.
     pub fn reloadable_from(old: &Self, new: &Self) -> Result<Changes, NotReloadable> {
         let (old, new) = (old.flat(), new.flat());
@@ -478,9 +509,11 @@ impl Config {
     fn mistake(&self) -> Option<(String, String)> {
         let own = self.own_mistake().map(|(key, reason)| (key.to_owned(), reason));
         own.or_else(|| self.traps.mistake())
-            .or_else(|| self.snmp.users().err())
+            .or_else(|| self.snmp.tables.check().err())
+            .or_else(|| self.snmp.levels().and_then(|levels| self.snmp.agent.check(&levels)).err())
             .or_else(|| self.collect.host().err())
             .or_else(|| self.collect.build().err())
+            .or_else(|| self.receivers().err())
     }
 
     fn own_mistake(&self) -> Option<(&'static str, String)> {

@@ -24,9 +24,11 @@ use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::Change;
 use klaxon_schemas::entry::{Entry, EntryKind, NewEpoch, Started};
 use klaxon_schemas::ids::Epoch;
-use klaxon_schemas::names::{Door, Follower, Site, Text};
-use klaxon_schemas::state::{FOLLOWERS_MAX, Followed, Settings, StateKey, StateRecord};
-use klaxon_store::publish::{Answer, Intake, Item, Next, PublishError, Published, Rejection, Submission};
+use klaxon_schemas::names::{Door, Site, Text};
+use klaxon_schemas::state::{FOLLOWERS_MAX, Settings, StateKey, StateRecord};
+use klaxon_store::publish::{
+    Answer, Intake, Item, KEEP_RECORDS_MAX, Keep, Next, PublishError, Published, Rejection, Submission,
+};
 use klaxon_store::{AppendError, Durable, Frame, OpenReport, Results, Retention, Room, Store, Writer};
 
 use crate::clock::{Clock, Reading};
@@ -311,11 +313,12 @@ impl Follow {
 
     /// One round: the submission that came and those that wait behind it.
     fn serve(&mut self, first: Submission) {
+        let records = |submission: &Submission| submission.items.iter().map(Item::records).sum::<usize>();
         let mut submissions = vec![first];
-        let mut items = submissions[0].items.len();
-        while items < GATHER_ENTRIES_MAX {
+        let mut gathered = records(&submissions[0]);
+        while gathered < GATHER_ENTRIES_MAX {
             let Some(next) = self.intake.waiting() else { break };
-            items += next.items.len();
+            gathered += records(&next);
             submissions.push(next);
         }
         if let Some(error) = self.refusal() {
@@ -400,7 +403,7 @@ impl Follow {
                         }
                     },
                     Item::Action(action) => Ok(EntryKind::Action(action)),
-                    Item::Followed(follower, followed) => Err(self.keep(follower, followed, &mut batch.puts)),
+                    Item::Keep(keep) => Err(self.keep(&keep, &mut batch.puts)),
                 };
                 match kind.and_then(|kind| within_bounds(&kind).map(|()| kind)) {
                     Ok(kind) => {
@@ -415,14 +418,17 @@ impl Follow {
         batch
     }
 
-    /// Keeps how far a follower has come, if there is room for one more.
-    fn keep(&self, follower: Follower, followed: Option<Followed>, puts: &mut Vec<(StateKey, Option<StateRecord>)>) -> Answer {
+    /// Keeps how far a follower has come and what it was told, if there is room for one more.
+    fn keep(&self, keep: &Keep, puts: &mut Vec<(StateKey, Option<StateRecord>)>) -> Answer {
+        if keep.records() > KEEP_RECORDS_MAX {
+            return Answer::Rejected(Rejection::KeepTooLarge { records: keep.records() });
+        }
         let state = self.store.read();
         let followers = state.state().followers();
-        if followed.is_some() && followers.len() >= FOLLOWERS_MAX && !followers.contains_key(&follower) {
+        if keep.followed.is_some() && followers.len() >= FOLLOWERS_MAX && !followers.contains_key(&keep.follower) {
             return Answer::Rejected(Rejection::FollowerLimit { limit: FOLLOWERS_MAX });
         }
-        puts.push((StateKey::Follower(follower), followed.map(StateRecord::Followed)));
+        puts.extend(keep.puts());
         Answer::Accepted { position: self.writer.next_position(), changes: Vec::new() }
     }
 

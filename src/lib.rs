@@ -6,6 +6,7 @@
 //! * [`log`]: what the program says of itself,
 //! * [`cli`]: what a person types.
 
+mod agent;
 pub mod app;
 pub mod cli;
 pub mod clock;

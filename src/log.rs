@@ -3,6 +3,7 @@
 
 use std::io::IsTerminal as _;
 
+use klaxon_snmp::Refusals;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::reload;
@@ -12,12 +13,16 @@ use tracing_subscriber::{Layer as _, Registry, fmt};
 use crate::config::{Level, LogConfig, LogFormat};
 
 /// The view's engine says what it does at every step; only what is wrong there is of interest. The trap decoder warns of every
-/// oddity in every datagram: those are kept with the event, and a flood of garbage must not become a flood of lines.
-const QUIET: &str = "fjall=warn,lsm_tree=warn,async_snmp=error";
+/// oddity in every datagram: those are kept with the event, and a flood of garbage must not become a flood of lines. What a client
+/// of SNMP could not deliver is told by the receiver that it is for.
+const QUIET: &str = "fjall=warn,lsm_tree=warn,async_snmp=error,async_snmp::client=off";
 
-/// Changes the level of the running log.
+/// Changes the level of the running log, and knows what was counted instead of written.
 #[derive(Clone)]
-pub struct LogHandle(reload::Handle<EnvFilter, Registry>);
+pub struct LogHandle {
+    filter: reload::Handle<EnvFilter, Registry>,
+    refusals: Refusals,
+}
 
 /// Starts the log; once in a process. `KLAXON_LOG`, in the syntax of `RUST_LOG`, goes before the configured level.
 pub fn init(config: &LogConfig) -> anyhow::Result<LogHandle> {
@@ -27,15 +32,21 @@ pub fn init(config: &LogConfig) -> anyhow::Result<LogHandle> {
         LogFormat::Text => lines.with_target(false).with_ansi(std::io::stderr().is_terminal() && !no_color()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
     };
-    tracing_subscriber::registry().with(filter).with(lines).try_init()?;
-    Ok(LogHandle(handle))
+    let refusals = Refusals::default();
+    tracing_subscriber::registry().with(lines.with_filter(filter)).with(refusals.layer()).try_init()?;
+    Ok(LogHandle { filter: handle, refusals })
 }
 
 impl LogHandle {
     /// The level from here on.
     pub fn set_level(&self, level: Level) {
         // It fails only when the subscriber is gone, and then nobody reads the log.
-        let _ = self.0.reload(filter(level));
+        let _ = self.filter.reload(filter(level));
+    }
+
+    /// Refused SNMP requests.
+    pub fn refusals(&self) -> Refusals {
+        self.refusals.clone()
     }
 }
 

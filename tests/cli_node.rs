@@ -35,7 +35,7 @@ impl Site {
         let dir = TempDir::new().expect("there is room");
         std::fs::write(
             dir.path().join("k.toml"),
-            "[http]\nlisten = \"127.0.0.1:0\"\n[traps]\nlisten = \"127.0.0.1:0\"\n[collect]\nenabled = false\n",
+            "[http]\nlisten = \"127.0.0.1:0\"\n[traps]\nlisten = \"127.0.0.1:0\"\n[snmp.agent]\nlisten = \"127.0.0.1:0\"\n[collect]\nenabled = false\n",
         )
         .expect("there is room");
         let mut command = klaxon(dir.path(), &["run", "--config", "k.toml"]);

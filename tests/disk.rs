@@ -265,7 +265,7 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
                 wait_until("some reports are acknowledged", || sent.load(Ordering::Relaxed) >= some);
                 std::thread::sleep(Duration::from_micros(chance.below(30_000)));
                 // The process stands still while its disk is copied. What the reporters know now is what the disk must hold.
-                node.signal(rustix::process::Signal::STOP);
+                node.stand_still();
                 let known: Vec<_> =
                     reporters.iter().map(|reporter| reporter.lock().expect("nobody panicked").clone()).collect();
                 let cut = mount.after_power_cut(&format!("cut{image}"));

@@ -34,7 +34,7 @@ trap clean_up EXIT
 
 # A copy: somebody may build while this runs. Few alarms, so that their limit is met as well.
 cp "$target/debug/klaxon" "$dir/klaxon"
-printf '[http]\nlisten = "127.0.0.1:0"\n[traps]\nlisten = "127.0.0.1:0"\n[engine]\nactive_alarms_max = 200\n' >"$dir/node.toml"
+printf '[http]\nlisten = "127.0.0.1:0"\n[traps]\nlisten = "127.0.0.1:0"\n[snmp.agent]\nlisten = "127.0.0.1:0"\n[engine]\nactive_alarms_max = 200\n' >"$dir/node.toml"
 "$dir/klaxon" run --config "$dir/node.toml" --data "$dir/data" >"$dir/out" 2>"$dir/log" &
 node=$!
 python3 tests/schemathesis/forward.py "$dir/data/klaxon.sock" "$dir/port" &

@@ -3,4 +3,6 @@
 //! Everything here reads the committed state through [`klaxon_store::Store`] and brings in what may change it through
 //! [`klaxon_store::publish::Publisher`]. Nothing here decides anything about an alarm.
 
+pub mod agent;
 pub mod http;
+pub mod notify;

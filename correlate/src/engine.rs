@@ -140,7 +140,7 @@ impl Engine {
                 self.timers.add_heartbeat(&key, &heartbeat, self.cursor.started_at);
                 self.heartbeats.put(key, heartbeat);
             }
-            (StateKey::Follower(_), _) => {}
+            (StateKey::Follower(_) | StateKey::Told(..) | StateKey::Outbox(..), _) => {}
             (key, record) => self.admission.load(key, &record),
         }
     }

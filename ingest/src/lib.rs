@@ -4,4 +4,5 @@
 //! beyond its answers. This crate must not know the engine, nor who is told.
 
 pub mod collect;
+pub mod own;
 pub mod trap;

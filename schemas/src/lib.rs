@@ -5,8 +5,10 @@
 //!
 //! * [`names`], [`resource`], [`severity`], [`time`], [`ids`]: the values,
 //! * [`event`], [`alarm`], [`action`], [`change`], [`entry`], [`state`]: what is made of them,
+//! * [`notify`]: what receivers are told, and what is kept of it,
 //! * [`wire`]: the versioned JSON forms, the only ones that leave or outlive a process,
-//! * [`catalogue`]: the inventory of alarm types.
+//! * [`catalogue`]: the inventory of alarm types,
+//! * [`mib`]: what SNMP shows.
 
 pub mod action;
 pub mod alarm;
@@ -15,7 +17,9 @@ pub mod change;
 pub mod entry;
 pub mod event;
 pub mod ids;
+pub mod mib;
 pub mod names;
+pub mod notify;
 pub mod resource;
 pub mod severity;
 pub mod state;

@@ -12,8 +12,9 @@ use crate::alarm::OrderMark;
 use crate::catalogue::{Catalogue, Digest};
 use crate::entry::Boot;
 use crate::event::{AlarmKey, Details, Lease};
-use crate::ids::{ActionId, Epoch, Position, Seq};
+use crate::ids::{ActionId, AlarmId, Epoch, Position, Seq};
 use crate::names::{Actor, AlarmType, EventId, Follower, Producer, Text};
+use crate::notify::{Delivery, Outbox, Told};
 use crate::severity::Severity;
 use crate::time::{JournalTime, Timestamp};
 
@@ -40,6 +41,10 @@ pub enum StateKey {
     Settings,
     /// [`Followed`]: how far a follower of the changes has come.
     Follower(Follower),
+    /// [`Told`]: what a receiver was told of an alarm whose end it was not told.
+    Told(Follower, AlarmId),
+    /// [`Outbox`]: what the numbers of a receiver from this one on stand for.
+    Outbox(Follower, u64),
     /// [`Heartbeat`]: the promise to be heard from, whose breach is this alarm.
     Heartbeat(AlarmKey),
 }
@@ -65,6 +70,10 @@ pub enum StateRecord {
     Settings(Settings),
     /// How far a follower has come.
     Followed(Followed),
+    /// What a receiver was told of an alarm.
+    Told(Arc<Told>),
+    /// What numbers of a receiver stand for.
+    Outbox(Arc<Outbox>),
     /// A promise to be heard from.
     Heartbeat(Arc<Heartbeat>),
 }
@@ -339,10 +348,13 @@ impl Default for Settings {
 pub const FOLLOWERS_MAX: usize = 4096;
 
 /// How far a follower of the changes has come. The engine has no part in it; retention by age waits for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Followed {
     /// It needs nothing at or before this position any more.
     pub position: Position,
+    /// How far the delivery is, if the follower is a receiver of notifications.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Box<Delivery>>,
 }
 
 /// How far the engine has come, and the numbers it goes on with. One stands at the end of every frame that has results.

@@ -318,7 +318,7 @@ impl Query {
     }
 
     /// The path with the parameters.
-    fn on(&self, path: &str) -> String {
+    pub(super) fn on(&self, path: &str) -> String {
         let pairs: Vec<String> = self.0.iter().map(|(key, value)| format!("{key}={}", percent(value))).collect();
         if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) }
     }

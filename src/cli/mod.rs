@@ -14,8 +14,10 @@ mod history;
 mod man;
 mod output;
 mod ready;
+mod receivers;
 pub(crate) mod run;
 mod show;
+mod snmp;
 mod store;
 mod table;
 mod time;
@@ -86,6 +88,8 @@ enum Command {
     Collect(collect::CollectArgs),
     /// Play a story of a dozen alarms, all marked, over a minute
     Demo(demo::DemoArgs),
+    /// Raise and clear an alarm that means nothing, to see that it arrives at a receiver
+    Drill(receivers::DrillArgs),
     /// Say that a program is there, and promise to say so again: silence is an alarm
     Heartbeat(Box<heartbeat::HeartbeatArgs>),
     /// List who has promised to be heard from, and who is silent
@@ -95,6 +99,8 @@ enum Command {
         /// The alarm's id, or its first digits (at least 4)
         id: String,
     },
+    /// List who is told of alarms and how each stands; send notifications again
+    Receivers(receivers::ReceiversArgs),
     /// Tell whether a node takes events; the exit code says it too
     Ready,
     /// Look into SNMP traps
@@ -103,6 +109,9 @@ enum Command {
     /// Verify, back up, restore, look into and rebuild the store
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// What a manager needs to know of the node's SNMP
+    #[command(subcommand)]
+    Snmp(snmp::SnmpCommand),
     /// The configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -152,12 +161,15 @@ fn dispatch(cli: Cli) -> Outcome {
         }
         Command::Collect(args) => collect::collect(&output, node.as_deref(), &args),
         Command::Demo(args) => wait(async { demo::demo(&output, &find(node.as_deref()).await?, &args).await }),
+        Command::Drill(args) => wait(async { receivers::drill(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Heartbeat(args) => wait(async { heartbeat::heartbeat(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Heartbeats(args) => wait(async { heartbeat::heartbeats(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Why { id } => wait(async { show::why(&output, &find(node.as_deref()).await?, &id).await }),
+        Command::Receivers(args) => wait(async { receivers::receivers(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Ready => wait(async { ready::ready(&output, &find(node.as_deref()).await?).await }),
         Command::Trap(trap::TrapCommand::Explain(args)) => trap::explain(&output, &args),
         Command::Store(command) => store::store(&output, command),
+        Command::Snmp(command) => snmp::snmp(&output, &command),
         Command::Config(ConfigCommand::Default) => Ok(output.text(DEFAULT_FILE)?),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -208,6 +220,11 @@ mod tests {
         Cli::try_parse_from(["klaxon", "heartbeat", "backup", "--every", "25h", "--severity", "minor"]).expect("a promise");
         Cli::try_parse_from(["klaxon", "heartbeat", "backup", "--end"]).expect("its end");
         assert!(Cli::try_parse_from(["klaxon", "heartbeat", "backup"]).is_err(), "how often?");
+        for line in ["klaxon receivers", "klaxon receivers noc", "klaxon receivers resend noc --from 7", "klaxon drill --all"] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        assert!(Cli::try_parse_from(["klaxon", "receivers", "resend", "noc"]).is_err(), "from where?");
+        assert!(Cli::try_parse_from(["klaxon", "drill"]).is_err(), "with whom?");
         assert!(Cli::try_parse_from(["klaxon", "heartbeat", "backup", "--every", "25h", "--end"]).is_err(), "which of both?");
     }
 }

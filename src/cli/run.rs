@@ -50,16 +50,34 @@ impl Settings {
     }
 }
 
+/// Where a node listens.
+#[derive(Debug)]
+pub(crate) struct Listening<'a> {
+    /// The interface, by TCP.
+    pub(crate) http: SocketAddr,
+    /// The same, by a Unix socket.
+    pub(crate) socket: &'a Path,
+    /// SNMP notifications, if it has the port.
+    pub(crate) traps: Option<SocketAddr>,
+    /// SNMP requests, if it has the port.
+    pub(crate) agent: Option<SocketAddr>,
+}
+
 /// What a person who has just started a node wants to know: where it is, and what to try next.
-pub(crate) fn greeting(config: &Config, listen: SocketAddr, socket: &Path, traps: Option<SocketAddr>) -> String {
-    let traps = traps.map_or_else(String::new, |traps| format!(" · traps udp://{traps}"));
+pub(crate) fn greeting(config: &Config, listening: &Listening<'_>) -> String {
+    let Listening { http: listen, socket, traps, agent } = listening;
+    let udp = |what: &str, address: &Option<SocketAddr>| {
+        address.map_or_else(String::new, |address| format!(" · {what} udp://{address}"))
+    };
     format!(
-        "site {site} · http://{listen} · {socket}{traps}\nstore {dir}\n\nThe alarms, in a browser:\n  http://{listen}/\n\n\
+        "site {site} · http://{listen} · {socket}{traps}{agent}\nstore {dir}\n\nThe alarms, in a browser:\n  http://{listen}/\n\n\
          Try, in another terminal:\n  \
          klaxon{node} event send --resource host=web-1.filesystem=/var --type disk.full --severity major --text '91 % used'\n  \
          klaxon{node} collect\n  klaxon{node} demo\n  klaxon{node} alarms\n  klaxon{node} alarms watch\n",
         site = config.node.site,
         socket = socket.display(),
+        traps = udp("traps", traps),
+        agent = udp("snmp", agent),
         dir = config.store.dir.display(),
         node = if is_found(socket) { String::new() } else { format!(" --node {}", socket.display()) },
     )

@@ -3,8 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use klaxon_snmp::{AuthProtocol, PrivProtocol, Secret, User};
+use klaxon_api::agent::oids::Root;
+use klaxon_snmp::{AuthProtocol, Level, PrivProtocol, Secret, User, UserError};
 use serde::{Deserialize, Serialize};
+
+use super::agent::AgentSection;
+use super::collect::Mistake;
+use super::tables::TablesSection;
 
 /// The most users.
 const USERS_MAX: usize = 256;
@@ -19,6 +24,12 @@ pub struct SnmpConfig {
     pub allow_weak: bool,
     /// The users of SNMPv3, by name.
     pub users: BTreeMap<String, UserSection>,
+    /// Whom the node answers.
+    pub agent: AgentSection,
+    /// Where KLAXON-ALARM-MIB hangs.
+    pub root_oid: Root,
+    /// What is shown.
+    pub tables: TablesSection,
 }
 
 /// A user of SNMPv3.
@@ -46,29 +57,56 @@ pub struct UserSection {
 }
 
 impl SnmpConfig {
-    /// The users with their keys, or the key that is wrong and why. Reads the files that hold passwords.
-    pub fn users(&self) -> Result<BTreeMap<String, User>, (String, String)> {
+    /// The users with their keys, or the setting that is wrong and why. Reads the files that hold passwords. It takes some
+    /// milliseconds for each user, because keys are costly by intent.
+    pub fn users(&self) -> Result<BTreeMap<String, User>, Mistake> {
+        self.of_each(|name, passwords| User::new(name, passwords.auth(), passwords.privacy(), self.allow_weak))
+    }
+
+    /// How well each user protects what it sends, or the setting that is wrong and why; without the work of keys.
+    pub(super) fn levels(&self) -> Result<BTreeMap<String, Level>, Mistake> {
+        self.of_each(|name, passwords| User::check(name, passwords.auth(), passwords.privacy(), self.allow_weak))
+    }
+
+    fn of_each<T>(&self, make: impl Fn(&str, &Passwords) -> Result<T, UserError>) -> Result<BTreeMap<String, T>, Mistake> {
         if self.users.len() > USERS_MAX {
             return Err(("snmp.users".to_owned(), format!("has {} users, at most {USERS_MAX} are taken", self.users.len())));
         }
         let build = |(name, section): (&String, &UserSection)| {
-            let user = section.build(name, self.allow_weak);
-            user.map(|user| (name.clone(), user)).map_err(|(key, reason)| (format!("snmp.users.{name}{key}"), reason))
+            let of_user = |key: &str| format!("snmp.users.{name}{key}");
+            let passwords = section.passwords().map_err(|(key, reason)| (of_user(&key), reason))?;
+            let made = make(name, &passwords).map_err(|error| (of_user(""), error.to_string()))?;
+            Ok((name.clone(), made))
         };
         self.users.iter().map(build).collect()
     }
 }
 
+/// How somebody proves and hides.
+struct Passwords {
+    auth: Option<(AuthProtocol, Secret)>,
+    privacy: Option<(PrivProtocol, Secret)>,
+}
+
+impl Passwords {
+    fn auth(&self) -> Option<(AuthProtocol, &Secret)> {
+        self.auth.as_ref().map(|(protocol, password)| (*protocol, password))
+    }
+
+    fn privacy(&self) -> Option<(PrivProtocol, &Secret)> {
+        self.privacy.as_ref().map(|(protocol, password)| (*protocol, password))
+    }
+}
+
 impl UserSection {
-    fn build(&self, name: &str, allow_weak: bool) -> Result<User, (String, String)> {
+    fn passwords(&self) -> Result<Passwords, Mistake> {
         let secret = |key: &str, needed: bool, word: &Option<Secret>, file: &Option<PathBuf>| {
             let password = password(needed, word.as_ref(), file.as_deref());
             password.map_err(|reason| (format!(".{key}"), reason))
         };
         let auth = secret("auth_password", self.auth.is_some(), &self.auth_password, &self.auth_password_file)?;
         let privacy = secret("privacy_password", self.privacy.is_some(), &self.privacy_password, &self.privacy_password_file)?;
-        let user = User::new(name, self.auth.zip(auth.as_ref()), self.privacy.zip(privacy.as_ref()), allow_weak);
-        user.map_err(|error| (String::new(), error.to_string()))
+        Ok(Passwords { auth: self.auth.zip(auth), privacy: self.privacy.zip(privacy) })
     }
 }
 
@@ -85,7 +123,7 @@ fn password(needed: bool, word: Option<&Secret>, file: Option<&Path>) -> Result<
 }
 
 /// What a file holds, without the line's end.
-fn read(path: &Path) -> Result<Secret, String> {
+pub(super) fn read(path: &Path) -> Result<Secret, String> {
     let failed = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     if std::fs::metadata(path).map_err(failed)?.len() > PASSWORD_FILE_BYTES_MAX {
         return Err(format!("{} has more than {PASSWORD_FILE_BYTES_MAX} bytes", path.display()));
@@ -98,8 +136,7 @@ fn read(path: &Path) -> Result<Secret, String> {
 mod tests {
     use std::path::Path;
 
-    use klaxon_snmp::Level;
-
+    use super::Level;
     use crate::config::Config;
 
     fn error(text: &str) -> String {

@@ -78,7 +78,7 @@ impl Door {
         let Some(catalogue) = self.store.read().catalogue() else { return 0 };
         let unknown = items.iter().filter(|item| match item {
             Item::Event(event) => catalogue.get(&event.key.alarm_type).is_none(),
-            Item::Action(_) | Item::Followed(..) => false,
+            Item::Action(_) | Item::Keep(_) => false,
         });
         unknown.count() as u64
     }
@@ -119,9 +119,9 @@ impl From<&Rejection> for RejectReason {
     fn from(rejection: &Rejection) -> Self {
         match rejection {
             Rejection::TooOld => Self::TooOld,
-            // No request keeps a follower's cursor yet.
+            // No request keeps a follower's cursor.
             Rejection::AlarmLimit { .. } | Rejection::FollowerLimit { .. } => Self::AlarmLimit,
-            Rejection::TooLarge { .. } => Self::TooLarge,
+            Rejection::TooLarge { .. } | Rejection::KeepTooLarge { .. } => Self::TooLarge,
             Rejection::HeartbeatLimit { .. } => Self::HeartbeatLimit,
         }
     }

@@ -11,9 +11,10 @@ use std::time::Duration;
 use klaxon_schemas::action::Action;
 use klaxon_schemas::change::Change;
 use klaxon_schemas::event::Event;
-use klaxon_schemas::ids::Position;
+use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::{Door, Follower};
-use klaxon_schemas::state::Followed;
+use klaxon_schemas::notify::{Outbox, Told};
+use klaxon_schemas::state::{Followed, StateKey, StateRecord};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::Durable;
@@ -22,6 +23,8 @@ use crate::Durable;
 pub const QUEUE_ENTRIES_MAX: usize = 16_384;
 /// The most entries in one submission.
 pub const SUBMISSION_ENTRIES_MAX: usize = 4_096;
+/// The most records in one [`Keep`].
+pub const KEEP_RECORDS_MAX: usize = 1_024;
 /// How long a submission waits for room before it is refused.
 const ROOM_WAIT: Duration = Duration::from_secs(2);
 
@@ -32,8 +35,58 @@ pub enum Item {
     Event(Arc<Event>),
     /// An operator action.
     Action(Arc<Action>),
-    /// How far a follower of the changes has come; nothing if it is there no more. Kept, and never an entry.
-    Followed(Follower, Option<Followed>),
+    /// What a follower of the changes wants kept. Never an entry.
+    Keep(Arc<Keep>),
+}
+
+/// What a follower of the changes wants kept: all of it together, or nothing. At most [`KEEP_RECORDS_MAX`] records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keep {
+    /// Who.
+    pub follower: Follower,
+    /// How far it has come; nothing if it is there no more.
+    pub followed: Option<Followed>,
+    /// What it was told of alarms; nothing where the end was told as well.
+    pub told: Vec<(AlarmId, Option<Arc<Told>>)>,
+    /// What its numbers stand for, by the first of them; nothing where that is needed no more.
+    pub outbox: Vec<(u64, Option<Arc<Outbox>>)>,
+}
+
+impl Keep {
+    /// Only how far it has come.
+    pub fn cursor(follower: Follower, followed: Option<Followed>) -> Self {
+        Self { follower, followed, told: Vec::new(), outbox: Vec::new() }
+    }
+
+    /// How many records it puts or deletes.
+    pub fn records(&self) -> usize {
+        1 + self.told.len() + self.outbox.len()
+    }
+
+    /// The records, as the state takes them.
+    pub fn puts(&self) -> impl Iterator<Item = (StateKey, Option<StateRecord>)> {
+        let follower = || self.follower.clone();
+        let told = self
+            .told
+            .iter()
+            .map(move |(alarm, told)| (StateKey::Told(follower(), *alarm), told.clone().map(StateRecord::Told)));
+        let outbox = self
+            .outbox
+            .iter()
+            .map(move |(first, outbox)| (StateKey::Outbox(follower(), *first), outbox.clone().map(StateRecord::Outbox)));
+        let followed = (StateKey::Follower(follower()), self.followed.clone().map(StateRecord::Followed));
+        told.chain(outbox).chain(std::iter::once(followed))
+    }
+}
+
+impl Item {
+    /// How many records of the journal it is at least.
+    pub fn records(&self) -> usize {
+        match self {
+            Self::Event(_) | Self::Action(_) => 1,
+            Self::Keep(keep) => keep.records(),
+        }
+    }
 }
 
 /// What became of one item.
@@ -75,6 +128,12 @@ pub enum Rejection {
     FollowerLimit {
         /// How many there may be.
         limit: usize,
+    },
+    /// More records than are kept together.
+    #[error("too large: {records} records, at most {KEEP_RECORDS_MAX} are kept together")]
+    KeepTooLarge {
+        /// How many it has.
+        records: usize,
     },
     /// It is too large for the journal.
     #[error("too large: {bytes} bytes in the journal, at most {bytes_max} are allowed")]

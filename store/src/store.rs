@@ -254,6 +254,11 @@ impl Store {
         self.0.noting(stream::page(&self.0.ring, &self.0.journal, after, limit))
     }
 
+    /// The same without ever waiting for the disk: nothing if what is behind `after` is in memory no more.
+    pub fn recent_changes_after(&self, after: Position, limit: usize) -> Option<Page> {
+        stream::recent(&self.0.ring, after, limit)
+    }
+
     /// The changes that `query` asks for. Looks at a bounded number of records: a page may be short and still have a cursor.
     pub fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, ReadError> {
         self.0.noting(history::page(&self.0.journal, query))

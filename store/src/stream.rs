@@ -82,6 +82,11 @@ impl Ring {
     }
 }
 
+/// What stands behind `after`, if all of it is in memory.
+pub(crate) fn recent(ring: &std::sync::RwLock<Ring>, after: Position, limit: usize) -> Option<Page> {
+    ring.read().expect("nobody panics while holding it").page(after, limit.clamp(1, STREAM_LIMIT_MAX))
+}
+
 /// What stands behind `after`.
 pub(crate) fn page(
     ring: &std::sync::RwLock<Ring>,
@@ -90,7 +95,7 @@ pub(crate) fn page(
     limit: usize,
 ) -> Result<Page, ReadError> {
     let limit = limit.clamp(1, STREAM_LIMIT_MAX);
-    if let Some(page) = ring.read().expect("nobody panics while holding it").page(after, limit) {
+    if let Some(page) = recent(ring, after, limit) {
         return Ok(page);
     }
     let committed = journal.last();

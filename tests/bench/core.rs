@@ -35,8 +35,8 @@ fn main() {
     ];
     // Cargo passes `--bench`; a name may come as an argument too.
     let named = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or(wanted);
-    // A benchmark of its own, in the file beside this.
-    if named == "traps" {
+    // Benchmarks of their own, in the files beside this.
+    if ["traps", "receivers"].contains(&named.as_str()) {
         return;
     }
     let chosen: Vec<_> = all.iter().filter(|(name, _)| named.is_empty() || *name == named).collect();

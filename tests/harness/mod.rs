@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses its part of the harness")]
 
+pub(crate) mod hook;
 pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod mount;
@@ -100,8 +101,9 @@ impl Setup {
                 let base = format!("http://{address}");
                 // It must be able to go on talking.
                 std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-                let traps = line.split_once("udp://").and_then(|(_, rest)| rest.trim().parse().ok());
-                let node = Node { child, base, traps, data: self.data.clone(), log, agent: agent() };
+                let udp = |what: &str| line.split_once(what).and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+                let (traps, snmp) = (udp("traps udp://"), udp("snmp udp://"));
+                let node = Node { child, base, traps, snmp, data: self.data.clone(), log, agent: agent() };
                 node.wait_ready();
                 return Ok(node);
             }
@@ -115,7 +117,7 @@ impl Setup {
 /// Writes a configuration with what nodes of tests have beside the lines that are asked for.
 pub(crate) fn write_config(file: &Path, lines: &str) {
     // Nodes run side by side, so each takes free ports.
-    let missing = ["http", "traps"].into_iter().filter(|section| !lines.contains(&format!("[{section}]")));
+    let missing = ["http", "traps", "snmp.agent"].into_iter().filter(|section| !lines.contains(&format!("[{section}]")));
     let mut config: String = missing.map(|section| format!("[{section}]\nlisten = \"127.0.0.1:0\"\n")).collect();
     // What the machine of the tests is like must not be among the alarms, unless a test asks for it.
     if !lines.contains("[collect") {
@@ -158,6 +160,8 @@ pub(crate) struct Node {
     pub(crate) base: String,
     /// Where it receives traps, if it does.
     pub(crate) traps: Option<std::net::SocketAddr>,
+    /// Where it answers SNMP requests, if it does.
+    pub(crate) snmp: Option<std::net::SocketAddr>,
     pub(crate) data: PathBuf,
     pub(crate) log: PathBuf,
     agent: ureq::Agent,
@@ -244,6 +248,18 @@ impl Node {
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(self.pid(), signal).expect("it is there");
+    }
+
+    /// SIGSTOP, and waits until it stands still: a busy process goes on for milliseconds after the signal is sent. A thread that
+    /// the disk holds up in the kernel may finish that and no more.
+    pub(crate) fn stand_still(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        wait_until("all threads stand still", || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it is there");
+            let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+            let states: Vec<char> = stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).collect();
+            states.contains(&'T') && states.iter().all(|state| matches!(state, 'T' | 'D'))
+        });
     }
 
     /// SIGKILL.

@@ -27,7 +27,7 @@ class Node:
         self.process = None
         os.makedirs(folder, exist_ok=True)
         with open(f"{folder}/node.toml", "w") as file:
-            file.write(f'[http]\nlisten = "127.0.0.1:{self.port}"\n[traps]\nenabled = false\n[collect]\nenabled = false\n')
+            file.write(f'[http]\nlisten = "127.0.0.1:{self.port}"\n[traps]\nenabled = false\n[snmp.agent]\nenabled = false\n[collect]\nenabled = false\n')
         self.start()
 
     def start(self):

@@ -1,8 +1,11 @@
 //! The SNMP engine that this node is (RFC 3411 section 3.1.1): its id for ever, and how often it has started.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use async_snmp::v3::{AuthoritativeEngine, DesSaltState, PersistedAuthoritativeEngine, PersistedDesSaltState};
 use serde::{Deserialize, Serialize};
@@ -19,6 +22,7 @@ const ID_PREFIX: [u8; 5] = [0x80, 0x00, 0x1f, 0x88, 0x05];
 pub struct Engine {
     pub(crate) authoritative: AuthoritativeEngine,
     pub(crate) des_salt: DesSaltState,
+    started: Instant,
 }
 
 /// Why there is no engine.
@@ -81,7 +85,7 @@ impl Engine {
             None => DesSaltState::install(kept),
         };
         let des_salt = des_salt.map_err(|error| damaged(error.to_string()))?;
-        Ok(Self { authoritative, des_salt })
+        Ok(Self { authoritative, des_salt, started: Instant::now() })
     }
 
     /// snmpEngineID.
@@ -93,12 +97,52 @@ impl Engine {
     pub fn boots(&self) -> u32 {
         self.authoritative.engine_boots()
     }
+
+    /// sysUpTime: hundredths of a second since the start. After 497 days it begins anew.
+    pub fn uptime_ticks(&self) -> u32 {
+        ((self.started.elapsed().as_millis() / 10) & u128::from(u32::MAX)) as u32
+    }
+}
+
+/// Where the engine is kept, and the engine itself once it could be started: for all who speak for this node, at whatever time they
+/// come. A disk that is full when the node starts keeps nobody from speaking later.
+#[derive(Debug)]
+pub struct EngineHome {
+    dir: PathBuf,
+    engine: Mutex<Option<Engine>>,
+}
+
+impl EngineHome {
+    /// The home in the data directory `dir`.
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), engine: Mutex::default() }
+    }
+
+    /// The engine, started if it is not yet. Writes to the disk then.
+    pub fn engine(&self) -> Result<Engine, EngineError> {
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*engine {
+            Some(engine) => Ok(engine.clone()),
+            None => Ok(engine.insert(Engine::start(&self.dir)?).clone()),
+        }
+    }
+
+    /// The engine, if it has started.
+    pub fn started(&self) -> Option<Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("id", &self.id()).field("boots", &self.boots()).finish()
+    }
 }
 
 fn read(bytes: &[u8]) -> Result<PersistedAuthoritativeEngine, String> {
     let kept: Kept = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let digits = kept.engine_id.as_bytes();
-    if digits.len() % 2 != 0 || !digits.is_ascii() {
+    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
         return Err("engine_id is no even number of hexadecimal digits".to_owned());
     }
     let octet = |pair: &[u8]| u8::from_str_radix(&String::from_utf8_lossy(pair), 16);
@@ -134,6 +178,15 @@ mod tests {
             let engine = Engine::start(dir.path()).expect("starts");
             assert_eq!((engine.id(), engine.boots()), (&id[..], boots));
         }
+    }
+
+    #[test]
+    fn an_engine_is_started_once_and_as_soon_as_it_can_be() {
+        let dir = tempfile::tempdir().expect("can be made");
+        let home = EngineHome::new(&dir.path().join("later"));
+        assert!(matches!(home.engine(), Err(EngineError::Io { .. })));
+        fs::create_dir(dir.path().join("later")).expect("can be made");
+        assert_eq!([home.engine().expect("starts").boots(), home.engine().expect("has started").boots()], [1, 1]);
     }
 
     #[test]

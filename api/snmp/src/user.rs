@@ -101,13 +101,13 @@ pub enum UserError {
 }
 
 impl User {
-    /// The user `name`, who proves and hides with these protocols and passwords. MD5 and DES are refused unless `allow_weak`.
-    pub fn new(
+    /// The level of the user that [`User::new`] would make, or why it would not; without the work of keys.
+    pub fn check(
         name: &str,
         auth: Option<(AuthProtocol, &Secret)>,
         privacy: Option<(PrivProtocol, &Secret)>,
         allow_weak: bool,
-    ) -> Result<Self, UserError> {
+    ) -> Result<Level, UserError> {
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
             return Err(UserError::Name);
         }
@@ -118,23 +118,33 @@ impl User {
         if let Some((_, what)) = weak.iter().find(|(is_used, _)| *is_used && !allow_weak) {
             return Err(UserError::Weak(what));
         }
-        let keys = match (auth, privacy) {
-            (None, None) => None,
-            (None, Some(_)) => return Err(UserError::PrivWithoutAuth),
-            (Some((_, Secret(password))), _) if password.len() < PASSWORD_BYTES_MIN => {
-                return Err(UserError::Password("authentication"));
-            }
-            (_, Some((_, Secret(password)))) if password.len() < PASSWORD_BYTES_MIN => {
-                return Err(UserError::Password("privacy"));
-            }
-            (Some((protocol, Secret(password))), privacy) => {
-                let keys = MasterKeys::new(protocol.into(), password.as_bytes()).and_then(|keys| match privacy {
-                    Some((protocol, Secret(password))) => keys.with_privacy(protocol.into(), password.as_bytes()),
-                    None => Ok(keys),
-                });
-                Some(Arc::new(keys.map_err(|error| UserError::Keys(error.to_string()))?))
-            }
+        let is_short = |password: &Secret| password.0.len() < PASSWORD_BYTES_MIN;
+        match (auth, privacy) {
+            (None, Some(_)) => Err(UserError::PrivWithoutAuth),
+            (Some((_, password)), _) if is_short(password) => Err(UserError::Password("authentication")),
+            (_, Some((_, password))) if is_short(password) => Err(UserError::Password("privacy")),
+            (None, None) => Ok(Level::NoAuthNoPriv),
+            (Some(_), None) => Ok(Level::AuthNoPriv),
+            (Some(_), Some(_)) => Ok(Level::AuthPriv),
+        }
+    }
+
+    /// The user `name`, who proves and hides with these protocols and passwords. MD5 and DES are refused unless `allow_weak`.
+    pub fn new(
+        name: &str,
+        auth: Option<(AuthProtocol, &Secret)>,
+        privacy: Option<(PrivProtocol, &Secret)>,
+        allow_weak: bool,
+    ) -> Result<Self, UserError> {
+        Self::check(name, auth, privacy, allow_weak)?;
+        let derive = |(protocol, Secret(password)): (AuthProtocol, &Secret)| {
+            let keys = MasterKeys::new(protocol.into(), password.as_bytes()).and_then(|keys| match privacy {
+                Some((protocol, Secret(password))) => keys.with_privacy(protocol.into(), password.as_bytes()),
+                None => Ok(keys),
+            });
+            keys.map(Arc::new).map_err(|error| UserError::Keys(error.to_string()))
         };
+        let keys = auth.map(derive).transpose()?;
         let (auth, privacy) = (auth.map(|(protocol, _)| protocol), privacy.map(|(protocol, _)| protocol));
         Ok(Self { name: name.to_owned(), auth, privacy, keys })
     }
@@ -185,6 +195,20 @@ impl User {
             None => user,
         }
     }
+}
+
+/// Equal users have the same name, protocols and keys.
+impl PartialEq for User {
+    fn eq(&self, other: &Self) -> bool {
+        let keys = |user: &Self| user.keys.clone().map(|keys| (keys.auth_master().as_bytes().to_vec(), private_key(&keys)));
+        (&self.name, self.auth, self.privacy) == (&other.name, other.auth, other.privacy) && keys(self) == keys(other)
+    }
+}
+
+impl Eq for User {}
+
+fn private_key(keys: &MasterKeys) -> Option<Vec<u8>> {
+    keys.priv_master().map(|key| key.as_bytes().to_vec())
 }
 
 impl fmt::Debug for User {

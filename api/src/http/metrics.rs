@@ -89,6 +89,9 @@ pub(crate) async fn show(State(api): State<Api>, Query(NoParams): Query<NoParams
     doors(&mut text, &api);
     journal(&mut text, &info);
     http(&mut text, &api);
+    if let Some(receivers) = api.receivers() {
+        super::receivers::metrics(&mut text, receivers);
+    }
     api.more_metrics(&mut text);
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(CONTENT_TYPE, content_type)], text.0).into_response())

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection (serve) ─▶ trace: request id, span, count ─▶ render: problems ─▶ compression ─▶ panics ─▶ guard ─▶ bounds
-//!      ─▶ decompression ─▶ handler: events, heartbeats, alarms, history, why, actions, stream, metrics, health, openapi, page
+//!      ─▶ decompression ─▶ handler: events, heartbeats, alarms, history, why, actions, receivers, stream, metrics, health, openapi, page
 //! ```
 //!
 //! [`Api`] is what handlers share: the store to read from, the publisher to bring in by, the limits and the counts. The app
@@ -14,6 +14,7 @@ mod alarms;
 mod body;
 mod collectors;
 mod counters;
+mod drill;
 mod events;
 mod guard;
 mod health;
@@ -25,6 +26,7 @@ mod page;
 mod params;
 mod problem;
 mod query;
+mod receivers;
 mod request_id;
 mod serve;
 mod shown;
@@ -62,7 +64,9 @@ pub use collectors::CollectorsShown;
 pub use guard::Peer;
 pub use metrics::{MetricKind, MetricsText};
 pub use serve::{ServeError, serve_tcp, serve_unix};
+pub(crate) use shown::enrich;
 
+use crate::notify::Receivers;
 use counters::Responses;
 use openapi::{Description, DescriptionText};
 use problem::{Kind, Problem};
@@ -151,6 +155,8 @@ pub struct Parts {
     pub stop: CancellationToken,
     /// How the collectors are, if the node has some.
     pub collectors: Option<CollectorsShown>,
+    /// Who is told of alarms, if somebody is.
+    pub receivers: Option<Receivers>,
     /// Metrics of other parts, if there are any.
     pub more_metrics: Option<MoreMetrics>,
 }
@@ -166,6 +172,8 @@ struct Inner {
     requests: Semaphore,
     bodies: Arc<Semaphore>,
     subscribers: Arc<Semaphore>,
+    /// One drill at a time.
+    drills: Arc<Semaphore>,
     started: AtomicBool,
     description: DescriptionText,
 }
@@ -179,6 +187,7 @@ impl Api {
             requests: Semaphore::new(config.requests_max),
             bodies: Arc::new(body::budget()),
             subscribers: Arc::new(Semaphore::new(config.stream_subscribers_max)),
+            drills: Arc::new(Semaphore::new(1)),
             started: AtomicBool::new(false),
             description: DescriptionText(Arc::new(OnceLock::new())),
             config,
@@ -232,6 +241,14 @@ impl Api {
         Arc::clone(&self.0.subscribers)
     }
 
+    fn drills(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.drills)
+    }
+
+    fn receivers(&self) -> Option<&Receivers> {
+        self.0.parts.receivers.as_ref()
+    }
+
     fn subscriber_count(&self) -> usize {
         self.0.config.stream_subscribers_max.saturating_sub(self.0.subscribers.available_permits())
     }
@@ -277,6 +294,9 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(heartbeats::post, heartbeats::end, heartbeats::show))
         .routes(routes!(actions::post))
         .routes(routes!(actions::post_on_alarm))
+        .routes(routes!(receivers::resend))
+        .routes(routes!(drill::one))
+        .routes(routes!(drill::all))
         .layer(RequestDecompressionLayer::new().gzip(true).zstd(true));
     let showing = OpenApiRouter::new()
         .routes(routes!(alarms::list))
@@ -289,6 +309,8 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(alarms::shelves))
         .routes(routes!(collectors::list))
         .routes(routes!(heartbeats::list))
+        .routes(routes!(receivers::list))
+        .routes(routes!(receivers::show))
         .routes(routes!(history::list))
         .routes(routes!(stream::follow))
         // The same description as at the root, for those who know the base of the API only; described once.

@@ -34,6 +34,7 @@ use super::stream::{Hello, Reset};
         (name = "alarms", description = "What lasts"),
         (name = "history", description = "What happened"),
         (name = "operators", description = "What people do about it; acting needs the Unix socket"),
+        (name = "receivers", description = "Who is told of alarms"),
         (name = "catalogue", description = "What is known of alarm types"),
         (name = "node", description = "The node itself"),
     )

@@ -63,11 +63,17 @@ impl Lens {
 
     /// What the report did not say and the catalogue does.
     fn enrich(&self, alarm: &mut v1::Alarm) {
-        let Some(entry) = self.entry(&alarm.alarm_type) else { return };
-        alarm.event_type.get_or_insert(entry.event_type);
-        alarm.probable_cause.get_or_insert_with(|| entry.probable_cause.clone());
-        alarm.repair_action.get_or_insert_with(|| entry.repair_action.clone());
+        if let Some(entry) = self.entry(&alarm.alarm_type) {
+            enrich(alarm, entry);
+        }
     }
+}
+
+/// Adds what the report did not say and the catalogue does.
+pub(crate) fn enrich(alarm: &mut v1::Alarm, entry: &TypeEntry) {
+    alarm.event_type.get_or_insert(entry.event_type);
+    alarm.probable_cause.get_or_insert_with(|| entry.probable_cause.clone());
+    alarm.repair_action.get_or_insert_with(|| entry.repair_action.clone());
 }
 
 /// Alarms that are turned into their shown form one by one while they are written, so that a page is never there twice.

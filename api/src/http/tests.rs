@@ -74,7 +74,7 @@ impl Loop {
                 let (kind, change) = match item {
                     Item::Event(event) => (EntryKind::Event(Arc::clone(event)), self.event(position, event)),
                     Item::Action(action) => (EntryKind::Action(Arc::clone(action)), self.action(action)),
-                    Item::Followed(..) => unreachable!("no request keeps a cursor"),
+                    Item::Keep(_) => unreachable!("no request keeps a cursor"),
                 };
                 let door = submission.door.clone();
                 frame.entries.push(Entry { position, at: JournalTime(1), wall: now(), door, kind });
@@ -193,6 +193,7 @@ fn node() -> Node {
         site: site.clone(),
         stop: stop.clone(),
         collectors: None,
+        receivers: None,
         more_metrics: None,
     };
     let api = Api::new(config, parts).expect("is within bounds");

@@ -14,8 +14,8 @@ use klaxon_schemas::severity::Severity;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::own::OwnAlarm;
 use super::sources::{Dropped, Drops};
+use crate::own::OwnAlarm;
 
 /// How often it is looked at what was dropped.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::TrapCounts;
-use super::own::OwnAlarm;
 use super::socket::TrapSocket;
+use crate::own::OwnAlarm;
 
 /// How often the kernel's count is read.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

@@ -21,7 +21,6 @@ mod inform;
 mod loss;
 mod map;
 pub mod mapping;
-mod own;
 mod socket;
 mod sources;
 #[cfg(test)]
@@ -40,6 +39,8 @@ use klaxon_store::door::Door;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::own::OwnAlarm;
+
 use deliver::{Deliver, Reader, STOP_MAX};
 use devices::Devices;
 use flood::Flood;
@@ -47,11 +48,17 @@ use inform::Informs;
 use loss::{Loss, Standing};
 use map::Mapper;
 use mapping::Mappings;
-use own::{OwnAlarm, TRAP_FLOOD, TRAP_LOSS, TRAPS_UNAVAILABLE};
 use socket::{Queue, TrapSocket};
 use sources::{Dropped, Sources};
 
 pub use sources::SourceLimit;
+
+/// The kernel dropped datagrams.
+const TRAP_LOSS: &str = "klaxon.trap-loss";
+/// A source sends more than it may.
+const TRAP_FLOOD: &str = "klaxon.trap-flood";
+/// The address cannot be had.
+const TRAPS_UNAVAILABLE: &str = "klaxon.traps-unavailable";
 
 /// The most datagrams that wait to be read, whatever is configured.
 pub const QUEUE_MAX: usize = 1 << 20;

@@ -3,11 +3,13 @@
 //! It must not know files: it is told facts in the order of the journal, by the commit, by the replay at a start, or by
 //! whoever reads the journal offline, and the same facts make the same state.
 
+mod followers;
 mod indexes;
 mod list;
 mod query;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use klaxon_schemas::alarm::Alarm;
@@ -15,12 +17,13 @@ use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::{Change, Subject};
 use klaxon_schemas::event::AlarmKey;
 use klaxon_schemas::ids::{ActionId, AlarmId, Position};
-use klaxon_schemas::names::{AlarmType, Follower};
-use klaxon_schemas::state::{Cursor, Followed, Heartbeat, Shelf, StateKey, StateRecord, Suppression};
+use klaxon_schemas::names::AlarmType;
+use klaxon_schemas::state::{Cursor, Heartbeat, Shelf, StateKey, StateRecord, Suppression};
 use klaxon_schemas::wire::v1::Touched;
 use uuid::Uuid;
 
 use crate::journal::record::{self, Fact};
+use followers::Followers;
 use indexes::Indexes;
 
 pub(crate) use list::Needle;
@@ -38,7 +41,7 @@ pub struct State {
     records: HashMap<StateKey, Held<StateRecord>>,
     indexes: Indexes,
     suppressions: BTreeMap<AlarmType, Arc<Suppression>>,
-    followers: BTreeMap<Follower, Followed>,
+    followers: Followers,
     shelves: BTreeMap<ActionId, Arc<Shelf>>,
     heartbeats: BTreeMap<AlarmKey, Arc<Heartbeat>>,
 }
@@ -108,6 +111,13 @@ impl State {
         self.alarms.values().map(|held| &held.value)
     }
 
+    /// At most `limit` alarms behind `after`, cleared ones with them, by id: all of them in pieces, without holding the state
+    /// still for long.
+    pub fn alarms_behind(&self, after: Option<AlarmId>, limit: usize) -> Vec<Arc<Alarm>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.alarms.range((from, Bound::Unbounded)).take(limit).map(|(_, held)| Arc::clone(&held.value)).collect()
+    }
+
     /// How many alarms there are.
     pub fn alarms_len(&self) -> usize {
         self.alarms.len()
@@ -151,16 +161,6 @@ impl State {
     /// Who has promised to be heard from, by the alarm that silence is.
     pub fn heartbeats(&self) -> &BTreeMap<AlarmKey, Arc<Heartbeat>> {
         &self.heartbeats
-    }
-
-    /// Who follows the changes with a cursor that is kept, and how far each has come.
-    pub fn followers(&self) -> &BTreeMap<Follower, Followed> {
-        &self.followers
-    }
-
-    /// How far the slowest follower has come.
-    pub(crate) fn followed(&self) -> Option<Position> {
-        self.followers.values().map(|followed| followed.position).min()
     }
 
     /// The catalogue in force.
@@ -228,13 +228,7 @@ impl State {
             (StateKey::Heartbeat(key), _) => {
                 self.heartbeats.remove(key);
             }
-            (StateKey::Follower(follower), Some(StateRecord::Followed(followed))) => {
-                self.followers.insert(follower.clone(), *followed);
-            }
-            (StateKey::Follower(follower), _) => {
-                self.followers.remove(follower);
-            }
-            _ => {}
+            _ => self.followers.note(&key, record.as_ref()),
         }
         match record {
             Some(value) => self.records.insert(key, Held { value, written }),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use klaxon_schemas::names::Follower;
+use klaxon_schemas::notify::{Outbox, OutboxEntry};
 use klaxon_schemas::state::Followed;
 
 use super::*;
@@ -16,7 +17,7 @@ fn retention_by_age_waits_for_a_follower_and_retention_by_size_does_not() {
         let (mut toy, _) = Toy::open_with(StoreConfig { retention: aged, ..small_in(dir.path(), engine) });
         let follower = |position: u64| {
             let key = StateKey::Follower(Follower::new("noc").expect("valid"));
-            vec![(key, Some(StateRecord::Followed(Followed { position: Position(position) })))]
+            vec![(key, Some(StateRecord::Followed(Followed { position: Position(position), delivery: None })))]
         };
         toy.put(follower(0));
         for round in 0..60 {
@@ -61,6 +62,17 @@ fn segments_go_and_the_journal_alone_still_makes_the_state() {
         let (mut toy, _) = Toy::open_with(config.clone());
         // Alarms that stay as they are from the beginning, behind them much that comes and goes.
         toy.raise(1, 20, 20);
+        let receiver = Follower::new("noc").expect("valid");
+        let told = serde_json::json!({
+            "key": {"site": "north", "resource": "host=a", "alarm_type": "t"}, "raise_seq": 1, "severity": "major",
+            "number": {"epoch": 1, "seq": 1}, "raised_at": "2026-11-22T03:12:00Z"
+        });
+        let told = Arc::new(serde_json::from_value(told).expect("is sound"));
+        let outbox = Arc::new(Outbox(vec![OutboxEntry::Log { position: Position(1) }]));
+        toy.put(vec![
+            (StateKey::Told(receiver.clone(), alarm(1).id), Some(StateRecord::Told(Arc::clone(&told)))),
+            (StateKey::Outbox(receiver.clone(), 7), Some(StateRecord::Outbox(Arc::clone(&outbox)))),
+        ]);
         for round in 0..60 {
             let numbers: Vec<u64> = (1000 + round * 20..1020 + round * 20).collect();
             toy.commit(&numbers.iter().map(|number| Step::Raise(*number)).collect::<Vec<_>>());
@@ -87,6 +99,11 @@ fn segments_go_and_the_journal_alone_still_makes_the_state() {
         let (toy, report) = Toy::open_with(config);
         assert!(report.view_rebuilt.is_some());
         assert_eq!(toy.store.read().alarms().cloned().collect::<Vec<_>>(), alarms);
+        let state = toy.store.read();
+        assert_eq!(state.state().told_behind(&receiver, None, 9), [(alarm(1).id, told)]);
+        assert_eq!(state.state().outbox_from(&receiver, 0, 9), [(7, outbox)]);
+        assert_eq!(state.state().keepers(), [(receiver, 2)].into());
+        drop(state);
         let first = toy.store.info().first_position;
         let gap = toy.store.changes_after(Position(0), 10);
         assert!(matches!(gap, Err(ReadError::Gap { first_retained }) if first_retained == first), "{gap:?}");

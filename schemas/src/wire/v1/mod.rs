@@ -9,6 +9,7 @@ mod change;
 mod collector;
 mod entry;
 mod event;
+mod notification;
 pub mod schema;
 mod state;
 
@@ -18,6 +19,7 @@ pub use change::{Change, ChangeSubject};
 pub use collector::{Collector, CollectorState, Reading};
 pub use entry::{Entry, EntryKind};
 pub use event::{Event, EventKind, InputError, PerceivedSeverity, SILENCE_SEVERITY, parse_event};
+pub use notification::{NOTIFICATIONS_VERSION, Notification, Notifications, Notified, Step};
 pub use state::{StatePut, Touched, state_key, state_key_text};
 
 /// A stored form that this program cannot read, though its checksum is right.

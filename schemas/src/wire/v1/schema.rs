@@ -3,7 +3,7 @@
 use utoipa::openapi::{RefOr, schema::Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::{Action, Alarm, Change, Entry, Event, Touched};
+use super::{Action, Alarm, Change, Entry, Event, Notifications, Touched};
 use crate::catalogue::CatalogueFile;
 use crate::state::Cursor;
 
@@ -13,6 +13,7 @@ pub fn files() -> Vec<(&'static str, String)> {
         ("event.v1.schema.json", document::<Event>("Event")),
         ("alarm.v1.schema.json", document::<Alarm>("Alarm")),
         ("change.v1.schema.json", document::<Change>("Change")),
+        ("notification.v1.schema.json", document::<Notifications>("Notifications")),
         ("action.v1.schema.json", document::<Action>("Action")),
         ("entry.v1.schema.json", document::<Entry>("Entry")),
         ("touched.v1.schema.json", document::<Touched>("Touched")),

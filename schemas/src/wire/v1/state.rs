@@ -11,6 +11,7 @@ use crate::catalogue::{Catalogue, CatalogueFile, Digest};
 use crate::event::AlarmKey;
 use crate::ids::{ActionId, AlarmId, Position};
 use crate::names::{AlarmType, EventId, Follower, Producer, Qualifier, Site};
+use crate::notify::{Outbox, Told};
 use crate::resource::Resource;
 use crate::state::{Followed, Heartbeat, Quarantined, Seen, Shelf, StateKey, StateRecord, Suppression, Tombstone, Window};
 use crate::time::Timestamp;
@@ -71,6 +72,8 @@ pub fn state_key_text(key: &StateKey) -> String {
         StateKey::Bundle(digest) => join("bundle", &[&digest.to_string()]),
         StateKey::Settings => "settings".to_owned(),
         StateKey::Follower(follower) => join("follower", &[follower]),
+        StateKey::Told(follower, alarm) => join("told", &[follower, &alarm.to_string()]),
+        StateKey::Outbox(follower, first) => join("outbox", &[follower, &first.to_string()]),
         StateKey::Quarantine(position) => join("quarantine", &[&position.to_string()]),
     }
 }
@@ -106,6 +109,13 @@ pub fn state_key(text: &str) -> Result<StateKey, FormError> {
         ["bundle", digest] => StateKey::Bundle(Digest::from_text(digest)),
         ["settings"] => StateKey::Settings,
         ["follower", follower] => StateKey::Follower(Follower::new(follower).map_err(|_| broken())?),
+        ["told", follower, alarm] => {
+            let alarm = alarm.parse().map(AlarmId).map_err(|_| broken())?;
+            StateKey::Told(Follower::new(follower).map_err(|_| broken())?, alarm)
+        }
+        ["outbox", follower, first] => {
+            StateKey::Outbox(Follower::new(follower).map_err(|_| broken())?, first.parse().map_err(|_| broken())?)
+        }
         ["quarantine", position] => StateKey::Quarantine(position.parse().map(Position).map_err(|_| broken())?),
         _ => return Err(broken()),
     })
@@ -123,6 +133,8 @@ impl StatePut {
             StateRecord::Bundle(catalogue) => serde_json::to_value(catalogue.to_file()),
             StateRecord::Settings(settings) => serde_json::to_value(settings),
             StateRecord::Followed(followed) => serde_json::to_value(followed),
+            StateRecord::Told(told) => serde_json::to_value(&**told),
+            StateRecord::Outbox(outbox) => serde_json::to_value(&**outbox),
             StateRecord::Heartbeat(heartbeat) => serde_json::to_value(&**heartbeat),
             StateRecord::Quarantine(quarantined) => serde_json::to_value(quarantined),
         };
@@ -147,6 +159,8 @@ impl StatePut {
             }
             StateKey::Settings => StateRecord::Settings(serde_json::from_value(value)?),
             StateKey::Follower(_) => StateRecord::Followed(serde_json::from_value::<Followed>(value)?),
+            StateKey::Told(..) => StateRecord::Told(Arc::new(serde_json::from_value::<Told>(value)?)),
+            StateKey::Outbox(..) => StateRecord::Outbox(Arc::new(serde_json::from_value::<Outbox>(value)?)),
             StateKey::Heartbeat(_) => StateRecord::Heartbeat(Arc::new(serde_json::from_value::<Heartbeat>(value)?)),
             StateKey::Quarantine(_) => StateRecord::Quarantine(serde_json::from_value::<Quarantined>(value)?),
         };
@@ -181,11 +195,42 @@ mod tests {
             StateKey::Quarantine(Position(9)),
             StateKey::Settings,
             StateKey::Follower(Follower::new("noc-1").expect("valid")),
+            StateKey::Told(Follower::new("noc-1").expect("valid"), AlarmId(uuid::Uuid::from_u128(8))),
+            StateKey::Outbox(Follower::new("noc/1").expect("valid"), u64::MAX),
         ];
         for key in keys {
             assert_eq!(state_key(&state_key_text(&key)).expect("reads"), key);
         }
         assert!(state_key("nothing").is_err());
+    }
+
+    #[test]
+    fn a_cursor_of_an_earlier_version_reads_and_so_does_all_of_a_delivery() {
+        let key = StateKey::Follower(Follower::new("noc").expect("valid"));
+        let read = |key: &StateKey, stored: &str| {
+            let put = StatePut { key: state_key_text(key), value: serde_json::from_str(stored).expect("is JSON") };
+            let (_, record) = put.into_record().expect("is sound");
+            assert_eq!(StatePut::new(key, &record).value, serde_json::from_str::<serde_json::Value>(stored).expect("is JSON"));
+            record
+        };
+        let StateRecord::Followed(followed) = read(&key, r#"{"position":7}"#) else { panic!("is a cursor") };
+        assert_eq!(followed, Followed { position: Position(7), delivery: None });
+        read(
+            &key,
+            r#"{"position":7,"delivery":{"epoch":3,"assigned":9,"confirmed":6,"confirmed_above":[8],"read":11,"read_seq":5,
+                "filter":"ab","realign":"whole"}}"#,
+        );
+        let id = AlarmId(uuid::Uuid::from_u128(8));
+        let told = r#"{"key":{"site":"s","resource":"host=a","alarm_type":"t"},"raise_seq":2,"severity":"major",
+            "number":{"epoch":3,"seq":4},"raised_at":"2026-11-22T03:12:00Z","said":5,"left":true}"#;
+        read(&StateKey::Told(Follower::new("noc").expect("valid"), id), told);
+        let outbox = format!(
+            r#"[{{"what":"alarm","alarm":"{id}","how":"cleared","position":12,"number":{{"epoch":3,"seq":4}},"last":{told}}},
+                {{"what":"log","position":13}},
+                {{"what":"gap","gap":{{"reason":"retention","from":1,"to":2,"changes":1}}}},
+                {{"what":"digest","digest":{{"from":1,"to":2,"changes":1,"logged":0,"came_and_went":0}}}}]"#
+        );
+        read(&StateKey::Outbox(Follower::new("noc").expect("valid"), 5), &outbox);
     }
 
     #[test]

@@ -1,0 +1,84 @@
+//! What is kept of a receiver, read when it starts and found when it goes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use klaxon_schemas::names::Follower;
+use klaxon_schemas::notify::{GapReason, Realign, Told};
+use klaxon_store::Store;
+use klaxon_store::publish::Keep;
+
+use super::ledger::Ledger;
+use super::plan::Rules;
+use super::planner::{Planner, Reached};
+use super::{ReceiverConfig, Start};
+
+/// How many records are read while the state is held still.
+const LOAD_STEP: usize = 1024;
+/// How many of each kind are deleted together.
+const FORGET_STEP: usize = 256;
+
+/// The planner and the numbers as they were kept, or new ones; with the old numbers if they are of another epoch.
+pub(super) fn load(config: &ReceiverConfig, store: &Store) -> (Planner, Ledger, Option<Ledger>) {
+    let epoch = store.epoch();
+    let rules = Rules::from(config);
+    let followed = store.read().state().followers().get(&config.name).cloned();
+    let Some(delivery) = followed.and_then(|followed| followed.delivery) else {
+        return (new_planner(config, rules, store), Ledger::new(epoch, config.replay_max), None);
+    };
+    let mut told = BTreeMap::<_, Arc<Told>>::new();
+    loop {
+        let after = told.last_key_value().map(|(id, _)| *id);
+        let piece = store.read().state().told_behind(&config.name, after, LOAD_STEP);
+        if piece.is_empty() {
+            break;
+        }
+        told.extend(piece);
+    }
+    let mut records = BTreeMap::new();
+    loop {
+        let from = records.last_key_value().map_or(0, |(first, _)| first + 1);
+        let piece = store.read().state().outbox_from(&config.name, from, LOAD_STEP);
+        if piece.is_empty() {
+            break;
+        }
+        records.extend(piece);
+    }
+    let reached = Reached { position: delivery.read, seq: delivery.read_seq, realign: delivery.realign };
+    let mut planner = Planner::new(rules, config.fold_after, told, reached, store);
+    let ledger = Ledger::load(&delivery, records, config.replay_max);
+    if delivery.epoch != epoch {
+        planner.gap(store, GapReason::NewEpoch);
+        return (planner, Ledger::new(epoch, config.replay_max), Some(ledger));
+    }
+    if delivery.filter != config.filter.digest() && delivery.realign.is_none() {
+        planner.realign(store, Realign::Standing);
+    }
+    (planner, ledger, None)
+}
+
+fn new_planner(config: &ReceiverConfig, rules: Rules, store: &Store) -> Planner {
+    let position = *store.committed().borrow();
+    let reached = Reached { position, seq: Some(store.read().cursor().last_seq), realign: None };
+    let mut planner = Planner::new(rules, config.fold_after, BTreeMap::new(), reached, store);
+    if config.start == Start::Active {
+        planner.realign(store, Realign::Whole);
+    }
+    planner
+}
+
+/// The next of what is kept under this name, to be deleted: the cursor with the first piece, so that whoever begins anew under
+/// the name finds that it has to.
+pub(super) fn leftovers(store: &Store, name: &Follower) -> Option<Keep> {
+    let state = store.read();
+    let told = state.state().told_behind(name, None, FORGET_STEP);
+    let outbox = state.state().outbox_from(name, 0, FORGET_STEP);
+    let followed = state.state().followers().contains_key(name);
+    drop(state);
+    if told.is_empty() && outbox.is_empty() && !followed {
+        return None;
+    }
+    let told = told.into_iter().map(|(id, _)| (id, None)).collect();
+    let outbox = outbox.into_iter().map(|(first, _)| (first, None)).collect();
+    Some(Keep { follower: name.clone(), followed: None, told, outbox })
+}

@@ -1,0 +1,359 @@
+//! All receivers of a node: started, changed and removed as the settings say, each a task of its own.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use klaxon_schemas::ids::{Epoch, Seq};
+use klaxon_schemas::names::{Follower, Site};
+use klaxon_schemas::time::Timestamp;
+use klaxon_store::door::{Door, Tally};
+use klaxon_store::publish::{Item, Lane, PublishError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::load::leftovers;
+use super::receiver::{self, Command, wall};
+use super::unreachable;
+use super::{Counters, Notification, ReceiverConfig, ReceiverShown, ReceiverState, ResendError, SendError, Sink, SinkLimits};
+
+/// The most commands that wait for one receiver.
+const COMMANDS_MAX: usize = 16;
+/// How long the removal of a receiver's records is tried. What remains is removed when the settings are applied next.
+const REMOVE_WAIT: Duration = Duration::from_secs(10);
+/// How long to wait before the journal is asked again.
+const RETRY_WAIT: Duration = Duration::from_millis(200);
+
+/// Makes the sink of a receiver. The error says what is wrong, in words and without secrets.
+pub type SinkBuilder = Box<dyn Fn(&ReceiverConfig) -> Result<Arc<dyn Sink>, String> + Send + Sync>;
+
+/// All receivers. Cloning shares them.
+#[derive(Clone)]
+pub struct Receivers(Arc<Inner>);
+
+struct Inner {
+    door: Door,
+    site: Site,
+    build: SinkBuilder,
+    running: Mutex<BTreeMap<Follower, Running>>,
+    /// Held while settings are applied.
+    applying: tokio::sync::Mutex<()>,
+}
+
+struct Running {
+    config: ReceiverConfig,
+    status: Arc<Status>,
+    commands: mpsc::Sender<Command>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// How a receiver stands, as its task last said.
+#[derive(Debug, Default)]
+pub(super) struct Status(Mutex<StatusNow>);
+
+/// What a task says of itself.
+#[derive(Debug)]
+pub(super) struct StatusNow {
+    pub(super) state: ReceiverState,
+    pub(super) since: Timestamp,
+    pub(super) last_error: Option<(String, Timestamp)>,
+    pub(super) last_reached: Option<Timestamp>,
+    pub(super) epoch: Epoch,
+    pub(super) assigned: u64,
+    pub(super) confirmed: u64,
+    pub(super) oldest_kept: Option<u64>,
+    pub(super) told: u64,
+    pub(super) realigning: bool,
+    pub(super) read_seq: Option<Seq>,
+    /// What was looked at and is not settled.
+    pub(super) to_tell: u64,
+    /// When the oldest of it happened.
+    pub(super) oldest_at: Option<Timestamp>,
+    pub(super) counters: Counters,
+}
+
+impl Default for StatusNow {
+    fn default() -> Self {
+        Self {
+            state: ReceiverState::Starting,
+            since: wall(),
+            last_error: None,
+            last_reached: None,
+            epoch: Epoch::default(),
+            assigned: 0,
+            confirmed: 0,
+            oldest_kept: None,
+            told: 0,
+            realigning: false,
+            read_seq: None,
+            to_tell: 0,
+            oldest_at: None,
+            counters: Counters::default(),
+        }
+    }
+}
+
+impl Status {
+    pub(super) fn lock(&self) -> MutexGuard<'_, StatusNow> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One value about one receiver, or about all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiverMetric {
+    /// The name of the metric.
+    pub name: &'static str,
+    /// What it says.
+    pub help: &'static str,
+    /// It only grows.
+    pub is_counter: bool,
+    /// Of which receiver it is.
+    pub receiver: String,
+    /// The value.
+    pub value: u64,
+}
+
+/// A receiver whose sink cannot be made: its backlog waits until the settings are right.
+struct Broken(String);
+
+impl Sink for Broken {
+    fn limits(&self) -> SinkLimits {
+        SinkLimits { window: 1, batch_max: 1 }
+    }
+
+    fn send(&self, _batch: Vec<Notification>) -> BoxFuture<'_, Result<(), SendError>> {
+        Box::pin(async { Err(SendError::Unreachable(self.0.clone())) })
+    }
+}
+
+impl Receivers {
+    /// None yet. `door` is the node's own: what is kept and the node's alarms about receivers come in by it.
+    pub fn new(door: Door, site: Site, build: SinkBuilder) -> Self {
+        let (running, applying) = (Mutex::default(), tokio::sync::Mutex::new(()));
+        Self(Arc::new(Inner { door, site, build, running, applying }))
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<Follower, Running>> {
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs these and no others. Who is as before is not touched; who is gone is forgotten, with what was kept of it.
+    pub async fn apply(&self, configs: Vec<ReceiverConfig>) {
+        let _one_at_a_time = self.0.applying.lock().await;
+        let wanted: BTreeMap<Follower, ReceiverConfig> =
+            configs.into_iter().map(|config| (config.name.clone(), config)).collect();
+        let changed: Vec<_> = {
+            let mut running = self.running();
+            let other = |(name, one): (&Follower, &Running)| (wanted.get(name) != Some(&one.config)).then(|| name.clone());
+            let names: Vec<_> = running.iter().filter_map(other).collect();
+            names.into_iter().filter_map(|name| running.remove(&name)).collect()
+        };
+        end(changed).await;
+        self.forget_others(&wanted).await;
+        let stands = unreachable::standing(self.0.door.store(), &self.0.site);
+        let mut running = self.running();
+        for (name, config) in wanted {
+            let alarm_stands = stands.contains(&name);
+            running.entry(name).or_insert_with(|| self.start(config, alarm_stands));
+        }
+    }
+
+    /// Lets all receivers end, keeping what they have confirmed.
+    pub async fn stop(&self) {
+        let _one_at_a_time = self.0.applying.lock().await;
+        let all = std::mem::take(&mut *self.running());
+        end(all.into_values().collect()).await;
+    }
+
+    fn start(&self, config: ReceiverConfig, alarm_stands: bool) -> Running {
+        let sink = (self.0.build)(&config).unwrap_or_else(|reason| {
+            tracing::error!(receiver = %config.name, reason, "the receiver cannot be told anything");
+            Arc::new(Broken(reason))
+        });
+        let status = Arc::<Status>::default();
+        let (commands, asked) = mpsc::channel(COMMANDS_MAX);
+        let stop = CancellationToken::new();
+        let parts = receiver::Parts {
+            config: config.clone(),
+            site: self.0.site.clone(),
+            door: self.0.door.clone(),
+            sink,
+            status: Arc::clone(&status),
+            commands: asked,
+            stop: stop.clone(),
+            alarm_stands,
+        };
+        let task = tokio::spawn(receiver::run(parts));
+        Running { config, status, commands, stop, task }
+    }
+
+    /// Removes what is kept of receivers that are not wanted, and their alarms. Other followers' cursors stay.
+    async fn forget_others(&self, wanted: &BTreeMap<Follower, ReceiverConfig>) {
+        let store = self.0.door.store();
+        let gone: Vec<Follower> = {
+            let state = store.read();
+            let is_receiver =
+                |name: &Follower| state.state().followers().get(name).is_none_or(|followed| followed.delivery.is_some());
+            let keepers = state.state().keepers().into_keys();
+            keepers.filter(|name| !wanted.contains_key(name) && is_receiver(name)).collect()
+        };
+        let until = tokio::time::Instant::now() + REMOVE_WAIT;
+        // A receiver that begins anew under an old name must not find what is left of that.
+        let new: Vec<Follower> = {
+            let (state, running) = (store.read(), self.running());
+            let is_new = |name: &&Follower| !running.contains_key(*name) && !state.state().followers().contains_key(*name);
+            wanted.keys().filter(is_new).cloned().collect()
+        };
+        for name in gone.into_iter().chain(new) {
+            if tokio::time::timeout_at(until, self.forget(&name)).await.is_err() {
+                tracing::warn!(receiver = %name, "what was kept of the receiver cannot be removed yet");
+            }
+        }
+        let stale = unreachable::standing(store, &self.0.site).into_iter().filter(|name| !wanted.contains_key(name));
+        for name in stale {
+            let report = unreachable::report(&self.0.site, &name, None);
+            if let Err(error) = self.0.door.publish(vec![report], Tally::default()).await {
+                tracing::warn!(receiver = %name, %error, "the alarm about the receiver cannot be cleared yet");
+            }
+        }
+    }
+
+    async fn forget(&self, name: &Follower) {
+        while let Some(keep) = leftovers(self.0.door.store(), name) {
+            let item = Item::Keep(Arc::new(keep));
+            let outcome = match self.0.door.submit(vec![item], &Lane::default()).await {
+                Ok(mut pending) => pending.outcome().await.map(drop),
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(()) => {}
+                Err(PublishError::Stopping) => return,
+                Err(_) => tokio::time::sleep(RETRY_WAIT).await,
+            }
+        }
+    }
+
+    /// Sends the notifications of `name` from number `from` on again, under their numbers. How many that are.
+    pub async fn resend(&self, name: &Follower, from: u64) -> Result<u64, ResendError> {
+        let commands = self.running().get(name).map(|running| running.commands.clone());
+        let commands = commands.ok_or(ResendError::NoSuchReceiver)?;
+        let (answer, answered) = oneshot::channel();
+        commands.send(Command::Resend { from, answer }).await.map_err(|_| ResendError::Stopping)?;
+        answered.await.unwrap_or(Err(ResendError::Stopping))
+    }
+
+    /// How each of them stands, by name.
+    pub fn list(&self) -> Vec<ReceiverShown> {
+        let store = self.0.door.store();
+        let (last_seq, epoch) = (store.read().cursor().last_seq, store.epoch());
+        let now = wall();
+        let running = self.running();
+        running.iter().map(|(name, one)| shown(name, &one.config, &one.status.lock(), (epoch, last_seq), now)).collect()
+    }
+
+    /// How the receiver `name` stands.
+    pub fn get(&self, name: &Follower) -> Option<ReceiverShown> {
+        let store = self.0.door.store();
+        let last = (store.epoch(), store.read().cursor().last_seq);
+        let running = self.running();
+        running.get(name).map(|one| shown(name, &one.config, &one.status.lock(), last, wall()))
+    }
+
+    /// What is set of the receiver `name`.
+    pub fn config(&self, name: &Follower) -> Option<ReceiverConfig> {
+        self.running().get(name).map(|one| one.config.clone())
+    }
+
+    /// What is counted and measured, all values of a metric one after the other.
+    pub fn metrics(&self) -> Vec<ReceiverMetric> {
+        let shown = self.list();
+        let mut rows = Vec::with_capacity(METRICS.len() * shown.len());
+        for (name, help, is_counter, value) in METRICS {
+            rows.extend(shown.iter().map(|one| ReceiverMetric {
+                name,
+                help,
+                is_counter,
+                receiver: one.name.to_string(),
+                value: value(one),
+            }));
+        }
+        rows
+    }
+}
+
+/// Name, help, whether it only grows, and where it stands.
+type Metric = (&'static str, &'static str, bool, fn(&ReceiverShown) -> u64);
+
+const METRICS: [Metric; 13] = [
+    ("klaxon_receivers_notifications_sent_total", "Notifications handed to the sink, each try.", true, |one| one.counters.sent),
+    ("klaxon_receivers_notifications_confirmed_total", "Notifications that were confirmed.", true, |one| {
+        one.counters.confirmed
+    }),
+    ("klaxon_receivers_notifications_retried_total", "Notifications handed over again after a failure.", true, |one| {
+        one.counters.retried
+    }),
+    (
+        "klaxon_receivers_notifications_refused_total",
+        "Notifications given up because the receiver refuses them.",
+        true,
+        |one| one.counters.refused,
+    ),
+    ("klaxon_receivers_notifications_resent_total", "Notifications sent again on request.", true, |one| one.counters.resent),
+    ("klaxon_receivers_backlogs_folded_total", "Backlogs that became a digest.", true, |one| one.counters.folded),
+    ("klaxon_receivers_changes_folded_total", "Changes that are told of in digests only.", true, |one| {
+        one.counters.folded_changes
+    }),
+    ("klaxon_receivers_gaps_total", "Gaps that were told of.", true, |one| one.counters.gaps),
+    ("klaxon_receivers_heartbeats_total", "Heartbeats that were confirmed.", true, |one| one.counters.heartbeats),
+    ("klaxon_receivers_lag_changes", "Changes that are yet to be told, or found not to be told.", false, |one| one.lag_changes),
+    ("klaxon_receivers_lag_seconds", "The age of the oldest that is yet to be told.", false, |one| one.lag_s),
+    ("klaxon_receivers_told_alarms", "Alarms that stand as far as the receiver was told.", false, |one| one.told),
+    ("klaxon_receivers_reachable", "Whether the last delivery was confirmed.", false, |one| {
+        u64::from(one.state == ReceiverState::Ok)
+    }),
+];
+
+fn shown(
+    name: &Follower,
+    config: &ReceiverConfig,
+    status: &StatusNow,
+    (epoch, last): (Epoch, Seq),
+    now: Timestamp,
+) -> ReceiverShown {
+    let is_same = status.epoch == epoch;
+    let unread = status.read_seq.filter(|_| is_same).map_or(0, |read| last.0.saturating_sub(read.0));
+    let lag_us = status.oldest_at.map_or(0, |at| now.micros_since(at));
+    ReceiverShown {
+        name: name.clone(),
+        kind: config.sink.kind(),
+        target: config.sink.target(),
+        state: status.state,
+        since: status.since,
+        last_error: status.last_error.as_ref().map(|(error, _)| error.clone()),
+        last_error_at: status.last_error.as_ref().map(|(_, at)| *at),
+        last_reached_at: status.last_reached,
+        lag_changes: unread + status.to_tell,
+        lag_s: u64::try_from(lag_us / 1_000_000).unwrap_or(0),
+        epoch: status.epoch,
+        assigned: status.assigned,
+        confirmed: status.confirmed,
+        oldest_kept: status.oldest_kept,
+        told: status.told,
+        realigning: status.realigning,
+        counters: status.counters,
+    }
+}
+
+/// Stops them side by side.
+async fn end(receivers: Vec<Running>) {
+    receivers.iter().for_each(|one| one.stop.cancel());
+    for one in receivers {
+        if let Err(error) = one.task.await {
+            tracing::error!(receiver = %one.config.name, %error, "a receiver broke");
+        }
+    }
+}

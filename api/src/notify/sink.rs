@@ -1,0 +1,100 @@
+//! The seam to what delivers: one sink for each kind of receiver.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use klaxon_schemas::catalogue::Catalogue;
+use klaxon_snmp::EngineHome;
+
+use super::{Authorities, Notification, SnmpConfig, SnmpSink, WebhookConfig, WebhookSink};
+use crate::agent::Indexes;
+
+/// The longest that a delivery may take, whatever a sink is set to: then it counts as not delivered.
+pub const SEND_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// What delivers notifications to one receiver. It keeps connections, it does not keep notifications: order, retries, the rate
+/// and everything that must survive are the receiver's.
+pub trait Sink: Send + Sync + 'static {
+    /// How much it takes at once.
+    fn limits(&self) -> SinkLimits;
+
+    /// Delivers, in their order, and returns when the receiver has confirmed all of them (for an unconfirmed transport: when
+    /// they are handed over). What is in one batch is about different alarms. A heartbeat comes alone. It may be dropped at any
+    /// time; then nothing is known of the delivery, and it is made again.
+    fn send(&self, batch: Vec<Notification>) -> BoxFuture<'_, Result<(), SendError>>;
+}
+
+/// How much a sink takes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SinkLimits {
+    /// Deliveries at a time; at least 1.
+    pub window: usize,
+    /// Notifications in one delivery; at least 1.
+    pub batch_max: usize,
+}
+
+/// Why something was not delivered. Both say it in words, without secrets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The receiver could not be reached, is busy, or does not answer: it is tried again for ever.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The receiver has it and will never take it: it is given up after a few tries.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+/// What a receiver is told by, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SinkConfig {
+    /// HTTP POST of JSON.
+    Webhook(Box<WebhookConfig>),
+    /// SNMP traps or informs.
+    Snmp(SnmpConfig),
+}
+
+/// What of the node sinks need. Cloning shares it.
+#[derive(Clone)]
+pub struct SinkTools {
+    /// As which engine the node speaks SNMP.
+    pub engine: Arc<EngineHome>,
+    /// What is known of the types of alarms.
+    pub catalogue: Arc<Catalogue>,
+    /// The rows of the alarms in SNMP's tables.
+    pub indexes: Arc<Indexes>,
+    /// Who vouches for servers, unless a receiver names others.
+    pub authorities: Authorities,
+}
+
+impl SinkConfig {
+    /// The word for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Webhook(_) => "webhook",
+            Self::Snmp(_) => "snmp",
+        }
+    }
+
+    /// Where the receiver is, without secrets.
+    pub fn target(&self) -> String {
+        match self {
+            Self::Webhook(webhook) => webhook.target(),
+            Self::Snmp(snmp) => snmp.target(),
+        }
+    }
+
+    /// Whether acknowledgements, notes and the like are told unless the settings say otherwise: a webhook can show them; in SNMP
+    /// a notification is about the alarm's condition (RFC 3877), so there they are not.
+    pub fn updates_by_default(&self) -> bool {
+        matches!(self, Self::Webhook(_))
+    }
+
+    /// The sink. The error says what is wrong, in words and without secrets.
+    pub fn build(&self, tools: &SinkTools) -> Result<Arc<dyn Sink>, String> {
+        match self {
+            Self::Webhook(webhook) => Ok(Arc::new(WebhookSink::new((**webhook).clone(), tools))),
+            Self::Snmp(snmp) => Ok(Arc::new(SnmpSink::new(snmp, tools)?)),
+        }
+    }
+}

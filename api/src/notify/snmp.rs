@@ -1,0 +1,333 @@
+//! The sink that speaks SNMP: a notification becomes a trap or an inform of one of three families.
+//!
+//! | profile | is | says |
+//! |---|---|---|
+//! | `klaxon` | KLAXON-ALARM-MIB | everything inline, with the number by which a loss is seen |
+//! | `rfc3877` | ALARM-MIB | alarmActiveState and alarmClearState |
+//! | `wrs` | WRS-ALARM-MIB | what StarlingX sends |
+//!
+//! An inform is delivered when the receiver has answered. A trap is delivered when it is sent: nobody says whether it arrived, so
+//! traps are paced. What would not fit into one datagram is cut ([`draft`]), because fragments are what networks lose first.
+
+mod draft;
+mod klaxon;
+mod rfc3877;
+mod wrs;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::BoxFuture;
+use klaxon_schemas::change::{Change, Subject};
+use klaxon_schemas::event::{Event, Report};
+use klaxon_schemas::severity::Severity;
+use klaxon_schemas::time::Timestamp;
+use klaxon_snmp::{
+    Credentials, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, OriginateError, Originator, OriginatorConfig, Value, Varbind,
+};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use self::draft::Draft;
+use super::sink::{SEND_TIME_MAX, SendError, Sink, SinkLimits, SinkTools};
+use super::{Notification, What};
+use crate::agent::WrsProfile;
+use crate::agent::oids::Root;
+use crate::agent::snapshot::Models;
+
+pub use wrs::Wrs;
+
+/// The most informs to one receiver that wait for an answer.
+const WINDOW_MAX: usize = 1000;
+/// The most times that an inform is sent again before it counts as not answered.
+const RETRIES_MAX: u32 = 10;
+/// How many traps go out at once before they are paced.
+const TRAP_BURST: u32 = 16;
+
+/// snmpTrapAddress.0: the device that the alarm is about (RFC 3584 section 3.1).
+const SNMP_TRAP_ADDRESS: &[u32] = &[1, 3, 6, 1, 6, 3, 18, 1, 3, 0];
+
+/// Where an SNMP manager is, and what it understands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnmpConfig {
+    /// Host and port.
+    pub address: String,
+    /// As whom, and so in which version.
+    pub credentials: Credentials,
+    /// Whether it answers (informs) or not (traps). v1 has traps only.
+    pub confirm: bool,
+    /// In which words.
+    pub profile: SnmpProfile,
+    /// Where KLAXON-ALARM-MIB stands.
+    pub root: Root,
+    /// The address to send from.
+    pub source: Option<IpAddr>,
+    /// How many informs wait for an answer at a time.
+    pub window: usize,
+    /// How long an answer is waited for.
+    pub timeout: Duration,
+    /// How often an inform is sent again meanwhile.
+    pub retries: u32,
+    /// The largest datagram.
+    pub datagram_bytes_max: usize,
+    /// The most traps a second.
+    pub trap_rate: NonZeroU32,
+}
+
+/// In which words an SNMP manager is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnmpProfile {
+    /// KLAXON-ALARM-MIB.
+    Klaxon,
+    /// ALARM-MIB of RFC 3877.
+    Rfc3877,
+    /// WRS-ALARM-MIB of StarlingX.
+    Wrs(Wrs),
+}
+
+impl SnmpConfig {
+    /// The defaults for a manager at `address`.
+    pub fn new(address: String, credentials: Credentials) -> Self {
+        Self {
+            address,
+            confirm: !matches!(credentials, Credentials::V1(_)),
+            credentials,
+            profile: SnmpProfile::Klaxon,
+            root: Root::default(),
+            source: None,
+            window: 32,
+            timeout: Duration::from_secs(5),
+            retries: 2,
+            datagram_bytes_max: 1472,
+            trap_rate: NonZeroU32::new(200).expect("is not zero"),
+        }
+    }
+
+    /// What is wrong with it: the setting, and why.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let time = self.timeout.saturating_mul(self.retries + 1);
+        if self.confirm && matches!(self.credentials, Credentials::V1(_)) {
+            return Err(("confirm", "version 1 has no informs".to_owned()));
+        }
+        if !(1..=WINDOW_MAX).contains(&self.window) {
+            return Err(("window", format!("is not between 1 and {WINDOW_MAX}")));
+        }
+        if self.retries > RETRIES_MAX {
+            return Err(("retries", format!("is more than {RETRIES_MAX}")));
+        }
+        if self.timeout < Duration::from_millis(100) {
+            return Err(("timeout", "is shorter than 100 ms".to_owned()));
+        }
+        if time > SEND_TIME_MAX {
+            let most = SEND_TIME_MAX.as_secs();
+            return Err(("timeout", format!("with the retries it is longer than the {most} s that a delivery may take")));
+        }
+        if !(DATAGRAM_BYTES_MIN..=DATAGRAM_BYTES_MAX).contains(&self.datagram_bytes_max) {
+            return Err(("datagram_bytes_max", format!("is not between {DATAGRAM_BYTES_MIN} and {DATAGRAM_BYTES_MAX}")));
+        }
+        Ok(())
+    }
+
+    /// Where it is, and in which version, without secrets.
+    pub fn target(&self) -> String {
+        let (version, user) = match &self.credentials {
+            Credentials::V1(_) => ("1", None),
+            Credentials::V2c(_) => ("2c", None),
+            Credentials::V3(user) => ("3", Some(user.name())),
+        };
+        let kind = if self.confirm { "informs" } else { "traps" };
+        let user = user.map_or(String::new(), |user| format!(" as {user}"));
+        format!("{} (v{version} {kind}{user})", self.address)
+    }
+}
+
+/// What tells one SNMP manager.
+pub struct SnmpSink {
+    config: SnmpConfig,
+    tools: SinkTools,
+    /// The models of the catalogue's types.
+    models: Models,
+    originator: Originator,
+    pace: Pace,
+}
+
+impl SnmpSink {
+    /// The sink of `config`.
+    pub fn new(config: &SnmpConfig, tools: &SinkTools) -> Result<Self, String> {
+        config.check().map_err(|(key, reason)| format!("{key} {reason}"))?;
+        let engine = tools.engine.engine().map_err(|error| format!("the node has no SNMP engine: {error}"))?;
+        let originator = OriginatorConfig {
+            target: config.address.clone(),
+            credentials: config.credentials.clone(),
+            source: config.source,
+            timeout: config.timeout,
+            retries: config.retries,
+            datagram_bytes_max: config.datagram_bytes_max,
+        };
+        let originator = Originator::new(originator, engine);
+        let pace = Pace::new(config.trap_rate);
+        let models = Models::of(&tools.catalogue);
+        Ok(Self { config: config.clone(), tools: tools.clone(), models, originator, pace })
+    }
+
+    async fn tell(&self, notification: &Notification) -> Result<(), SendError> {
+        let Some(mut draft) = self.draft(notification) else {
+            // The profile has no words for it.
+            return Ok(());
+        };
+        self.add_address(notification, &mut draft).await?;
+        loop {
+            let sent = if self.config.confirm {
+                self.originator.inform(&draft.outgoing).await
+            } else {
+                self.pace.wait().await;
+                self.originator.trap(&draft.outgoing).await
+            };
+            match sent {
+                Ok(()) => return Ok(()),
+                Err(OriginateError::TooLarge { bytes, max }) if draft.shrink(bytes - max) => {}
+                Err(error @ (OriginateError::Unanswered(_) | OriginateError::Failed(_))) => {
+                    return Err(SendError::Unreachable(error.to_string()));
+                }
+                Err(error @ (OriginateError::TooLarge { .. } | OriginateError::Refused(_) | OriginateError::Unfit(_))) => {
+                    return Err(SendError::Refused(error.to_string()));
+                }
+            }
+        }
+    }
+
+    fn draft(&self, notification: &Notification) -> Option<Draft> {
+        let index = notification.what.alarm().map_or(0, |id| self.tools.indexes.of(id));
+        let (root, catalogue) = (&self.config.root, &*self.tools.catalogue);
+        match &self.config.profile {
+            SnmpProfile::Klaxon => Some(klaxon::draft(root, catalogue, index, notification)),
+            SnmpProfile::Rfc3877 => {
+                let say = rfc3877::Say { root, catalogue, models: &self.models, index };
+                say.draft(notification)
+            }
+            SnmpProfile::Wrs(wrs) => wrs.draft(catalogue, index, notification),
+        }
+    }
+
+    /// snmpTrapAddress.0 behind the variables that must be there, in front of those that may: the device, or this node.
+    async fn add_address(&self, notification: &Notification, draft: &mut Draft) -> Result<(), SendError> {
+        let is_v1 = matches!(self.config.credentials, Credentials::V1(_));
+        let as_starlingx = matches!(&self.config.profile, SnmpProfile::Wrs(wrs) if wrs.form == WrsProfile::AsStarlingx);
+        // StarlingX does not send it; in v1 it is a field of the message.
+        if as_starlingx && !is_v1 {
+            return Ok(());
+        }
+        let address = match device(&notification.what) {
+            Some(device) => Some(device),
+            None => match self.originator.own_address().await {
+                Ok(IpAddr::V4(own)) => Some(own),
+                Ok(IpAddr::V6(_)) => None,
+                Err(error) => return Err(SendError::Unreachable(error.to_string())),
+            },
+        };
+        if let Some(address) = address {
+            draft.insert_required(Varbind { oid: klaxon_snmp::Oid::new(SNMP_TRAP_ADDRESS), value: Value::IpAddress(address) });
+        }
+        Ok(())
+    }
+}
+
+impl Sink for SnmpSink {
+    fn limits(&self) -> SinkLimits {
+        SinkLimits { window: self.config.window, batch_max: 1 }
+    }
+
+    fn send(&self, batch: Vec<Notification>) -> BoxFuture<'_, Result<(), SendError>> {
+        Box::pin(async move {
+            for notification in &batch {
+                self.tell(notification).await?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The address of the device that an alarm is about, if it came from one: as its trap names it, as its resource says, or where
+/// the trap came from.
+fn device(what: &What) -> Option<Ipv4Addr> {
+    let (key, details) = match what {
+        What::Alarm { alarm, .. } => (&alarm.key, &alarm.details),
+        What::Log { change } => {
+            let event = event(change)?;
+            (&event.key, &event.details)
+        }
+        What::Digest(_) | What::Gap(_) | What::Heartbeat { .. } => return None,
+    };
+    let attribute = |name: &str| details.attributes.get(name).and_then(|value| value.parse().ok());
+    let resource = || {
+        let first = key.resource.elements().next()?;
+        (first.name == Some("device")).then(|| first.value.parse().ok()).flatten()
+    };
+    attribute("trap_address").or_else(resource).or_else(|| attribute("source_address"))
+}
+
+/// The event that a change is about, if it is about one.
+fn event(change: &Change) -> Option<&Event> {
+    match &change.subject {
+        Subject::Event { event, .. } => Some(event),
+        _ => None,
+    }
+}
+
+/// The severity that an event gives itself.
+fn event_severity(event: &Event) -> Option<Severity> {
+    match event.report {
+        Report::Raise(severity) | Report::Log(severity) | Report::Heartbeat { severity, .. } => Some(severity),
+        Report::Clear => None,
+    }
+}
+
+fn now() -> Timestamp {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let micros = i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(micros).unwrap_or_default()
+}
+
+/// Lets so many a second pass, and a few at once: the buffer of a receiver's socket holds little, and nobody tells when it is full.
+struct Pace {
+    gap: Duration,
+    /// When the next would pass if they had always come one by one.
+    next: Mutex<Instant>,
+}
+
+impl Pace {
+    fn new(rate: NonZeroU32) -> Self {
+        Self { gap: Duration::from_secs(1) / rate.get(), next: Mutex::new(Instant::now()) }
+    }
+
+    async fn wait(&self) {
+        let due = self.due(Instant::now()).await;
+        tokio::time::sleep_until(due).await;
+    }
+
+    /// When the next one passes, of those that ask at `now`.
+    async fn due(&self, now: Instant) -> Instant {
+        let mut next = self.next.lock().await;
+        let due = (*next).max(now.checked_sub(self.gap * (TRAP_BURST - 1)).unwrap_or(now));
+        *next = due + self.gap;
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_few_pass_at_once_and_then_so_many_a_second() {
+        let pace = Pace::new(NonZeroU32::new(200).expect("is not zero"));
+        let now = Instant::now() + Duration::from_secs(10);
+        for _ in 0..TRAP_BURST {
+            assert!(pace.due(now).await <= now);
+        }
+        for number in 1..=200 {
+            assert_eq!(pace.due(now).await, now + Duration::from_millis(5) * number);
+        }
+    }
+}

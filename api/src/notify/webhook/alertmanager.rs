@@ -1,0 +1,354 @@
+//! Alertmanager's webhook form, version 4, for what already listens to one.
+//!
+//! Each alarm is a group of its own, with one alert, so that whoever keeps groups by their key never sees an alert vanish from
+//! one. Group key, group labels and fingerprint come from what names the alarm (site, resource, type, qualifier), and so stay
+//! the same from firing to resolved, whatever the severity. What the form has no place for comes as an alert, too:
+//!
+//! | what | alert |
+//! |---|---|
+//! | raised, changed | firing |
+//! | left (shelved, suppressed, no longer in the filter), cleared, retired | resolved |
+//! | a log event, a digest, a gap | resolved as it comes: named after its type, `klaxon.digest`, `klaxon.gap` |
+//! | a heartbeat | firing for ever, as Prometheus's `Watchdog` is: `klaxon.heartbeat` |
+
+use std::collections::BTreeMap;
+
+use klaxon_schemas::alarm::Alarm;
+use klaxon_schemas::catalogue::{Catalogue, TypeEntry};
+use klaxon_schemas::change::{Change, Subject};
+use klaxon_schemas::event::{AlarmKey, Attributes, Details, Event};
+use klaxon_schemas::notify::{Digest, Gap, How};
+use klaxon_schemas::severity::Severity;
+use klaxon_schemas::time::Timestamp;
+use klaxon_schemas::wire::v1::PerceivedSeverity;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::super::{Notification, What};
+
+/// What stands for "not yet": Go's zero time.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+type Words = BTreeMap<String, String>;
+
+/// One request.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Group<'a> {
+    receiver: &'a str,
+    status: &'static str,
+    alerts: [Alert; 1],
+    group_labels: Words,
+    common_labels: Words,
+    common_annotations: Words,
+    #[serde(rename = "externalURL")]
+    external_url: &'a str,
+    version: &'static str,
+    group_key: String,
+    truncated_alerts: u64,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Alert {
+    status: &'static str,
+    labels: Words,
+    annotations: Words,
+    starts_at: String,
+    ends_at: String,
+    #[serde(rename = "generatorURL")]
+    generator_url: String,
+    fingerprint: String,
+}
+
+/// What an alert is made of.
+struct Draft {
+    /// What names it.
+    names: Words,
+    /// Labels beside these.
+    labels: Words,
+    annotations: Words,
+    starts_at: Option<Timestamp>,
+    /// Absent while it fires.
+    ends_at: Option<Timestamp>,
+    is_firing: bool,
+    /// Where more is told of it, under the node's address.
+    path: String,
+}
+
+/// What is needed beside a notification.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frame<'a> {
+    pub(super) catalogue: &'a Catalogue,
+    /// The node's address for people, without a slash at its end; may be empty.
+    pub(super) external_url: &'a str,
+}
+
+impl<'a> Frame<'a> {
+    /// The notification in this form.
+    pub(super) fn group(&self, notification: &'a Notification) -> Group<'a> {
+        let mut draft = match &notification.what {
+            What::Alarm { how, change, alarm, suppressed } => self.alarm(*how, change.as_deref(), alarm, *suppressed),
+            What::Log { change } => self.log(change),
+            What::Digest(digest) => self.digest(digest),
+            What::Gap(gap) => gap_draft(gap),
+            What::Heartbeat { last } => heartbeat_draft(*last),
+        };
+        draft.note("klaxon_epoch", notification.epoch);
+        if !matches!(notification.what, What::Heartbeat { .. }) {
+            draft.note("klaxon_delivery_seq", notification.delivery_seq);
+        }
+        if notification.resent {
+            draft.note("klaxon_resent", true);
+        }
+        self.finish(notification.receiver.as_str(), draft)
+    }
+
+    fn finish(&self, receiver: &'a str, draft: Draft) -> Group<'a> {
+        let Draft { names, mut labels, annotations, starts_at, ends_at, is_firing, path } = draft;
+        labels.extend(names.clone());
+        let status = if is_firing { "firing" } else { "resolved" };
+        let time = |at: Option<Timestamp>| at.map_or_else(|| NEVER.to_owned(), |at| at.to_string());
+        let alert = Alert {
+            status,
+            labels: labels.clone(),
+            annotations: annotations.clone(),
+            starts_at: time(starts_at),
+            ends_at: time(ends_at),
+            generator_url: if self.external_url.is_empty() { String::new() } else { format!("{}{path}", self.external_url) },
+            fingerprint: fingerprint(&names),
+        };
+        Group {
+            receiver,
+            status,
+            alerts: [alert],
+            group_key: group_key(&names),
+            group_labels: names,
+            common_labels: labels,
+            common_annotations: annotations,
+            external_url: self.external_url,
+            version: "4",
+            truncated_alerts: 0,
+        }
+    }
+
+    fn alarm(&self, how: How, change: Option<&Change>, alarm: &Alarm, suppressed: bool) -> Draft {
+        let at = |otherwise: Timestamp| change.map_or(otherwise, |change| change.at);
+        let ends_at = match (how.stands(), &alarm.cleared) {
+            (true, _) => None,
+            (false, Some(cleared)) => Some(cleared.at),
+            (false, None) => Some(at(alarm.changed_at)),
+        };
+        let mut draft = self.about(&alarm.key, Some(alarm.severity.as_str()), &alarm.text, &alarm.details);
+        draft.starts_at = Some(alarm.raised_at);
+        draft.ends_at = ends_at;
+        draft.is_firing = how.stands();
+        draft.path = format!("/#alarm={}", alarm.id);
+        draft.note("klaxon_alarm_id", alarm.id);
+        draft.note("klaxon_how", how.as_str());
+        draft.note("klaxon_raise_seq", alarm.raise_seq);
+        if let Some(producer) = &alarm.producer {
+            draft.note("producer", producer);
+        }
+        if let Some(mark) = &alarm.acknowledged {
+            draft.note("acknowledged_by", &mark.by);
+        }
+        if let Some(assignment) = &alarm.assigned {
+            draft.note("assigned_to", &assignment.to);
+        }
+        if let Some(shelved) = &alarm.shelved {
+            draft.note("shelved_until", shelved.until);
+            draft.note("shelved_reason", &shelved.reason);
+        }
+        if suppressed {
+            draft.note("suppressed", true);
+        }
+        if alarm.stale.is_some() {
+            draft.note("stale", true);
+        }
+        draft
+    }
+
+    fn log(&self, change: &Change) -> Draft {
+        let Subject::Event { event, .. } = &change.subject else {
+            return Draft::named("klaxon.log", "Something that is no event was logged.");
+        };
+        let event: &Event = event;
+        let severity = klaxon_schemas::wire::v1::Event::from(event).severity.and_then(PerceivedSeverity::severity);
+        let mut draft = self.about(&event.key, severity.map(Severity::as_str), &event.text, &event.details);
+        draft.starts_at = Some(event.event_time.unwrap_or(change.at).min(change.at));
+        draft.ends_at = Some(change.at);
+        draft.note("klaxon_how", "logged");
+        draft
+    }
+
+    fn digest(&self, digest: &Digest) -> Draft {
+        let Digest { changes, logged, came_and_went, .. } = digest;
+        let mut draft = Draft::named(
+            "klaxon.digest",
+            &format!(
+                "{changes} changes came while this receiver was not reached; {came_and_went} alarms came and went unseen."
+            ),
+        );
+        draft.starts_at = digest.first_at;
+        draft.ends_at = digest.last_at;
+        draft.note("changes", changes);
+        draft.note("logged", logged);
+        draft.note("came_and_went", came_and_went);
+        for count in &digest.by_severity {
+            draft.note(&format!("came_and_went_{}", count.severity.as_str()), count.count);
+        }
+        let named: Vec<String> = digest
+            .named
+            .iter()
+            .map(|alarm| {
+                let title = self.catalogue.get(&alarm.alarm_type).map_or(alarm.alarm_type.as_str(), |entry| &entry.title);
+                format!("{} {}: {title}", alarm.severity.as_str(), alarm.resource)
+            })
+            .collect();
+        if !named.is_empty() {
+            draft.note("description", named.join("\n"));
+        }
+        draft
+    }
+
+    /// What an alarm and a log event have in common.
+    fn about(&self, key: &AlarmKey, severity: Option<&str>, text: &str, details: &Details) -> Draft {
+        let entry = self.catalogue.get(&key.alarm_type);
+        let title = entry.map_or(key.alarm_type.as_str(), |entry| &entry.title);
+        let mut draft = Draft::named(&key.alarm_type, title);
+        draft.names.insert("site".to_owned(), key.site.to_string());
+        draft.names.insert("resource".to_owned(), key.resource.to_string());
+        if !key.qualifier.is_empty() {
+            draft.names.insert("qualifier".to_owned(), key.qualifier.to_string());
+        }
+        // Elements of the resource are what people route by. Names that mean something here already keep their meaning.
+        for element in key.resource.elements() {
+            if let Some(name) = element.name {
+                let name = label_name(name);
+                if !["alertname", "severity", "event_type", "site", "resource", "qualifier"].contains(&name.as_str()) {
+                    draft.labels.insert(name, element.value.to_owned());
+                }
+            }
+        }
+        if let Some(severity) = severity {
+            draft.labels.insert("severity".to_owned(), severity.to_owned());
+        }
+        if let Some(event_type) = details.event_type.or(entry.map(|entry| entry.event_type)) {
+            draft.labels.insert("event_type".to_owned(), word(&event_type));
+        }
+        draft.annotate(text, details, entry);
+        draft
+    }
+}
+
+impl Draft {
+    fn named(name: &str, summary: &str) -> Self {
+        let mut draft = Self {
+            names: Words::from([("alertname".to_owned(), name.to_owned())]),
+            labels: Words::new(),
+            annotations: Words::new(),
+            starts_at: None,
+            ends_at: None,
+            is_firing: false,
+            path: "/".to_owned(),
+        };
+        draft.note("summary", summary);
+        draft
+    }
+
+    fn annotate(&mut self, text: &str, details: &Details, entry: Option<&TypeEntry>) {
+        self.attributes(&details.attributes);
+        if !text.is_empty() {
+            self.note("description", text);
+        }
+        if let Some(cause) = details.probable_cause.as_ref().or(entry.map(|entry| &entry.probable_cause)) {
+            self.note("probable_cause", cause);
+        }
+        if let Some(action) = details.repair_action.as_ref().or(entry.map(|entry| &entry.repair_action)) {
+            self.note("repair_action", action);
+        }
+        if let Some(runbook) = entry.and_then(|entry| entry.runbook.as_ref()) {
+            self.note("runbook_url", runbook);
+        }
+        if let Some(affecting) = details.service_affecting {
+            self.note("service_affecting", affecting);
+        }
+    }
+
+    fn attributes(&mut self, attributes: &Attributes) {
+        for (name, value) in attributes.iter() {
+            self.note(&format!("attribute_{}", label_name(name)), value);
+        }
+    }
+
+    fn note(&mut self, name: &str, value: impl std::fmt::Display) {
+        self.annotations.insert(name.to_owned(), value.to_string());
+    }
+}
+
+fn gap_draft(gap: &Gap) -> Draft {
+    let mut draft = Draft::named("klaxon.gap", "Changes are not told one by one; how the alarms stand follows.");
+    draft.note("reason", word(&gap.reason));
+    draft.note("from", gap.from);
+    draft.note("to", gap.to);
+    if let Some(changes) = gap.changes {
+        draft.note("changes", changes);
+    }
+    draft
+}
+
+fn heartbeat_draft(last: u64) -> Draft {
+    let mut draft = Draft::named("klaxon.heartbeat", "The node is there, and this receiver can be reached.");
+    draft.labels.insert("severity".to_owned(), "none".to_owned());
+    draft.is_firing = true;
+    draft.note("klaxon_last_delivery_seq", last);
+    draft
+}
+
+/// The word that stands for a value on the wire.
+fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// A text as the name of a label: letters, digits and underscores.
+fn label_name(text: &str) -> String {
+    let mut name: String =
+        text.chars().map(|character| if character.is_ascii_alphanumeric() { character } else { '_' }).collect();
+    if name.starts_with(|first: char| first.is_ascii_digit()) {
+        name.insert(0, '_');
+    }
+    name
+}
+
+fn group_key(names: &Words) -> String {
+    let mut key = String::from("{}:{");
+    for (number, (name, value)) in names.iter().enumerate() {
+        if number > 0 {
+            key.push_str(", ");
+        }
+        key.push_str(name);
+        key.push_str("=\"");
+        for character in value.chars() {
+            match character {
+                '"' | '\\' => key.extend(['\\', character]),
+                other => key.push(other),
+            }
+        }
+        key.push('"');
+    }
+    key.push('}');
+    key
+}
+
+fn fingerprint(names: &Words) -> String {
+    let mut hash = Sha256::new();
+    for (name, value) in names {
+        // Neither has control characters.
+        hash.update(name);
+        hash.update([0]);
+        hash.update(value);
+        hash.update([0]);
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

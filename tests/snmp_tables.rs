@@ -1,0 +1,242 @@
+//! The tables as managers meet them: net-snmp walks a node while it changes, reads it by the names of the MIB, and acknowledges.
+
+#![expect(clippy::print_stdout, reason = "a test that is left out says so")]
+
+mod harness;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use harness::{Node, Setup, Site, klaxon, scratch, wait_until};
+use serde_json::{Value, json};
+
+const ROOT: &str = "1.3.6.1.4.1.8072.9999.9999.7780";
+const PUBLIC: [&str; 4] = ["-v", "2c", "-c", "public"];
+const NOC: [&str; 14] =
+    ["-v", "3", "-u", "noc", "-l", "authPriv", "-a", "SHA-256", "-A", "authentic", "-x", "AES", "-X", "concealed"];
+const CONFIG: &str = "[snmp.users.noc]\nauth = \"sha256\"\nauth_password = \"authentic\"\nprivacy = \"aes128\"\n\
+    privacy_password = \"concealed\"\n[snmp.agent.users.noc]\naccess = \"write\"\n[snmp.tables]\nwrs = \"as-specified\"\n";
+/// A column of each of the tables of active alarms: klaxonAlarmResource, alarmActiveDescription, wrsAlarmActiveEntityInstanceId.
+const COLUMNS: [&str; 3] =
+    ["1.3.6.1.4.1.8072.9999.9999.7780.1.4.1.4", "1.3.6.1.2.1.118.1.2.2.1.11", "1.3.6.1.4.1.731.1.1.1.1.1.1.4"];
+/// klaxonAlarmAcknowledged, …By and …Note.
+const ACKNOWLEDGED: &str = "1.3.6.1.4.1.8072.9999.9999.7780.1.4.1.21";
+const ACKNOWLEDGED_BY: &str = "1.3.6.1.4.1.8072.9999.9999.7780.1.4.1.22";
+const ACKNOWLEDGED_NOTE: &str = "1.3.6.1.4.1.8072.9999.9999.7780.1.4.1.24";
+
+/// Whether net-snmp is there.
+fn can_ask() -> bool {
+    if Command::new("snmpbulkwalk").arg("-V").output().is_ok() {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "CI needs snmpbulkwalk (package snmp)");
+    println!("skipped: snmpbulkwalk is not there");
+    false
+}
+
+/// One of net-snmp's managers, which knows the modules in `mibs` and nothing of this machine.
+fn manager(node: &Node, mibs: Option<&Path>, program: &str, options: &[&str], rest: &[&str]) -> Output {
+    let mut command = Command::new(program);
+    match mibs {
+        Some(dir) => command.arg("-M").arg(dir).args(["-m", "KLAXON-ALARM-MIB"]),
+        None => command.args(["-m", "", "-M", "", "-On", "-Oe"]),
+    };
+    command.args(["-r", "2", "-t", "10"]).env("SNMPCONFPATH", "/nonexistent").env("SNMP_PERSISTENT_DIR", &node.data);
+    command.args(options).arg(node.snmp.expect("it answers").to_string()).args(rest).output().expect("it runs")
+}
+
+fn ask(node: &Node, program: &str, options: &[&str], rest: &[&str]) -> Vec<String> {
+    let output = manager(node, None, program, options, rest);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {rest:?}: {errors}\n{}", node.log_text());
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+/// The rows of a column: index and what stands in it. net-snmp itself ends with an error where a walk goes back.
+fn column(node: &Node, column: &str) -> Vec<(String, String)> {
+    let lines = ask(node, "snmpbulkwalk", &[&PUBLIC[..], &["-Cr40"]].concat(), &[column]);
+    let rows =
+        lines.iter().filter_map(|line| line.strip_prefix('.')?.strip_prefix(column)?.strip_prefix('.')?.split_once(" = "));
+    rows.map(|(index, value)| (index.to_owned(), value.trim_start_matches("STRING: ").trim_matches('"').to_owned())).collect()
+}
+
+fn event(resource: &str, severity: &str) -> Value {
+    json!({ "resource": resource, "alarm_type": "disk.full", "severity": severity, "text": "full" })
+}
+
+fn start() -> Option<Site> {
+    can_ask().then(|| Site::start(CONFIG))
+}
+
+/// Waits until the tables have `count` active alarms.
+fn wait_rows(node: &Node, count: usize) {
+    wait_until("the tables have all alarms", || COLUMNS.iter().all(|name| column(node, name).len() == count));
+}
+
+#[test]
+fn a_manager_reads_the_tables_by_their_names() {
+    let Some(node) = start() else { return };
+    node.send(&json!([event("host=web-1", "major"), event("host=web-2", "critical")]));
+    wait_rows(&node, 2);
+    // net-snmp is given the base modules that the compiler of `tests/mib.rs` carries.
+    let mibs = scratch("mibs-");
+    let text = klaxon().args(["snmp", "mib"]).output().expect("it runs").stdout;
+    let source = mib_rs::source::memory("KLAXON-ALARM-MIB", text.clone());
+    let mib = mib_rs::Loader::new().source(source).modules(["KLAXON-ALARM-MIB"]).load().expect("compiles");
+    for name in ["SNMPv2-SMI", "SNMPv2-TC", "SNMPv2-CONF"] {
+        let module = mib.modules().find(|module| module.name() == name).expect("is imported");
+        fs::write(mibs.path().join(name), module.source().expect("is kept").bytes()).expect("can be written");
+    }
+    fs::write(mibs.path().join("KLAXON-ALARM-MIB"), text).expect("can be written");
+    let table = |program: &str, rest: &[&str]| {
+        let output = manager(&node, Some(mibs.path()), program, &PUBLIC, rest);
+        let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && errors.is_empty(), "{program} {rest:?}: {said}{errors}");
+        said.into_owned()
+    };
+    let counts = Command::new("snmptable")
+        .arg("-M")
+        .arg(mibs.path())
+        .args(["-m", "KLAXON-ALARM-MIB", "-Ci", "-CH", "-Cf", "|"])
+        .args(PUBLIC)
+        .env("SNMPCONFPATH", "/nonexistent")
+        .env("SNMP_PERSISTENT_DIR", &node.data)
+        .args([&node.snmp.expect("it answers").to_string(), "klaxonSeverityTable"])
+        .output()
+        .expect("it runs");
+    let counts = String::from_utf8_lossy(&counts.stdout).into_owned();
+    let rows: Vec<&str> = counts.lines().filter(|line| !line.is_empty()).collect();
+    assert!(rows.contains(&"critical|1|0|0|0|0|1") && rows.contains(&"major|1|0|0|0|0|1"), "{counts}");
+    let walked = table("snmpwalk", &["klaxonAlarmEntry"]);
+    assert_eq!(walked.lines().count(), 2 * 43, "{walked}");
+    assert!(walked.contains("klaxonAlarmSeverity") && walked.contains("INTEGER: critical(3)"), "{walked}");
+    assert!(!walked.contains("Wrong Type"), "{walked}");
+    let raised = walked.lines().find(|line| line.contains("klaxonAlarmRaisedAt")).expect("is there");
+    assert!(raised.contains(",+0:0"), "in UTC: {raised}");
+    assert!(table("snmpwalk", &["klaxonHistoryKind"]).contains("INTEGER: raised(1)"));
+}
+
+#[test]
+fn an_alarm_is_acknowledged_by_a_manager_and_the_answer_comes_when_it_is() {
+    let Some(node) = start() else { return };
+    node.send(&json!([event("host=web-1", "major")]));
+    wait_rows(&node, 1);
+    let index = column(&node, COLUMNS[0])[0].0.clone();
+    let at = |column: &str| format!("{column}.{index}");
+    let shown = || node.alarms()[0]["acknowledged"].clone();
+    let set = |options: &[&str], rest: &[&str]| manager(&node, None, "snmpset", options, rest);
+
+    ask(&node, "snmpset", &NOC, &[&at(ACKNOWLEDGED), "i", "1", &at(ACKNOWLEDGED_NOTE), "s", "gesehen, größer machen"]);
+    assert_eq!((&shown()["by"], &shown()["note"]), (&json!("noc"), &json!("gesehen, größer machen")));
+    assert_eq!(ask(&node, "snmpget", &PUBLIC, &[&at(ACKNOWLEDGED)]), [format!(".{} = INTEGER: 1", at(ACKNOWLEDGED))]);
+    // It is so already.
+    ask(&node, "snmpset", &NOC, &[&at(ACKNOWLEDGED), "i", "1"]);
+    ask(&node, "snmpset", &NOC, &[&at(ACKNOWLEDGED), "i", "2"]);
+    assert_eq!(shown(), Value::Null);
+    ask(&node, "snmpset", &NOC, &[&at(ACKNOWLEDGED_BY), "s", "jane", &at(ACKNOWLEDGED), "i", "1"]);
+    assert_eq!(shown()["by"], "jane");
+
+    for (options, column, kind, value, reason) in [
+        (&NOC[..], ACKNOWLEDGED, "i", "3", "wrongValue"),
+        (&NOC, ACKNOWLEDGED, "s", "yes", "wrongType"),
+        (&NOC, ACKNOWLEDGED_BY, "s", "", "wrongValue"),
+        (&NOC, ACKNOWLEDGED_NOTE, "s", &"x".repeat(1025), "wrongLength"),
+        (&NOC, ACKNOWLEDGED_NOTE, "s", "alone", "commitFailed"),
+        (&NOC, COLUMNS[0], "s", "host=web-9", "notWritable"),
+        (&PUBLIC, ACKNOWLEDGED, "i", "2", "authorizationError"),
+    ] {
+        let refused = set(options, &[&at(column), kind, value]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains(reason), "{column} {kind} {value}: {said}");
+    }
+    let refused = set(&NOC, &[&format!("{ACKNOWLEDGED}.1"), "i", "1"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("noCreation"), "there is no such row");
+    assert_eq!(shown()["by"], "jane");
+    assert!(node.log_text().contains("what a manager set is refused"));
+}
+
+#[test]
+fn a_walk_during_a_thousand_changes_a_second_has_all_that_stands_once() {
+    let Some(node) = start() else { return };
+    const STANDING: usize = 3_000;
+    let resources: Vec<String> = (0..STANDING).map(|number| format!("host=stands-{number}")).collect();
+    for part in resources.chunks(1_000) {
+        node.send(&part.iter().map(|resource| event(resource, "major")).collect());
+    }
+    wait_rows(&node, STANDING);
+    let (stop, changes) = (AtomicBool::new(false), AtomicU64::new(0));
+    let begun = Instant::now();
+    let walks = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Every tenth of a second 50 come and the 50 before them go.
+            for step in 0_u64.. {
+                let next = begun + Duration::from_millis(100 * step);
+                while Instant::now() < next && !stop.load(Ordering::Relaxed) {
+                    std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+                }
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let of = |step: u64, severity| (0..50).map(move |n| event(&format!("host=comes-{}", step * 50 + n), severity));
+                let gone = step.checked_sub(1).into_iter().flat_map(|before| of(before, "cleared"));
+                let events: Vec<Value> = of(step, "minor").chain(gone).collect();
+                changes.fetch_add(events.len() as u64, Ordering::Relaxed);
+                node.send(&events.into());
+            }
+        });
+        let mut walks = 0;
+        while walks < 3 || begun.elapsed() < Duration::from_secs(5) {
+            for name in COLUMNS {
+                let rows = column(&node, name);
+                let texts: BTreeMap<&str, usize> = rows.iter().fold(BTreeMap::new(), |mut texts, (_, text)| {
+                    let resource = text.split_once(": ").map_or(text.as_str(), |(resource, _)| resource);
+                    *texts.entry(resource).or_default() += 1;
+                    texts
+                });
+                for resource in &resources {
+                    assert_eq!(texts.get(resource.as_str()), Some(&1), "{resource} in {name}");
+                }
+                let indexes: BTreeSet<&str> = rows.iter().map(|(index, _)| index.as_str()).collect();
+                assert_eq!(indexes.len(), rows.len(), "nothing twice in {name}");
+            }
+            walks += 1;
+        }
+        stop.store(true, Ordering::Relaxed);
+        walks
+    });
+    let changes = changes.load(Ordering::Relaxed);
+    println!("{walks} walks of three tables during {changes} changes in {:.1} s", begun.elapsed().as_secs_f64());
+    assert!(changes > 1_000, "too few changes: {changes}");
+}
+
+#[test]
+fn rows_have_their_numbers_also_after_a_crash() {
+    if !can_ask() {
+        return;
+    }
+    let scratch = scratch("tables-");
+    let setup = Setup::new(&scratch.path().join("data")).config(CONFIG);
+    let node = setup.start();
+    node.send(&(0..200).map(|number| event(&format!("host=web-{number}"), "major")).collect());
+    wait_rows(&node, 200);
+    let before: Vec<_> = COLUMNS.map(|name| column(&node, name)).into();
+    let history = column(&node, &format!("{ROOT}.1.5.1.4"));
+    node.kill();
+    let node = setup.start();
+    // Nobody has to wait: they are there when the node is.
+    assert_eq!(before, COLUMNS.map(|name| column(&node, name)));
+    assert_eq!(history, column(&node, &format!("{ROOT}.1.5.1.4")));
+    let mut again = before[0].clone();
+    again.retain(|(_, resource)| resource == "host=web-7");
+    node.send(&json!([event("host=web-7", "cleared")]));
+    wait_rows(&node, 199);
+    node.send(&json!([event("host=web-7", "critical")]));
+    wait_rows(&node, 200);
+    let mut now = column(&node, COLUMNS[0]);
+    now.retain(|(_, resource)| resource == "host=web-7");
+    assert_eq!(now, again, "it is the same alarm");
+}
