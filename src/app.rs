@@ -18,7 +18,7 @@ use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as A
 use klaxon_api::notify::{Authorities, Receivers, SinkBuilder, SinkTools};
 use klaxon_ingest::collect::Collectors;
 use klaxon_ingest::own::OwnAlarm;
-use klaxon_ingest::trap::{self, TrapCounts, TrapDoors, TrapReceiver};
+use klaxon_ingest::trap::{self, TrapControl, TrapCounts, TrapDoors, TrapReceiver};
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_snmp::{AgentCounts, Engine, EngineHome, Users};
 use klaxon_store::door::Door;
@@ -64,7 +64,7 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     let follow = spawn_follow(follow, &stop)?;
     let snmp = Arc::new(EngineHome::new(&config.store.dir));
     let trap_users = Users::new(config.trap_users().map_err(contradiction)?);
-    let node = Node { config, settings, log, store, publisher, control, status, snmp, stop, trap_users };
+    let node = Node { config, settings, log, store, publisher, control, traps: None, status, snmp, stop, trap_users };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("klaxon").build()?;
     let served = runtime.block_on(node.serve());
     // Whatever still runs holds a publisher; with the last one gone the loop ends.
@@ -127,6 +127,8 @@ struct Node {
     store: Store,
     publisher: Publisher,
     control: mpsc::Sender<Control>,
+    /// Of the trap receiver, if there is one.
+    traps: Option<TrapControl>,
     status: Arc<FollowStatus>,
     /// Who the node is in SNMP: the same for the agent, for what receives and for what sends.
     snmp: Arc<EngineHome>,
@@ -142,9 +144,10 @@ impl Node {
         let listen = tcp.local_addr()?;
         let socket = self.config.socket_path();
         let unix = bind_unix(&socket)?;
-        let engine = self.engine();
-        let users = self.trap_users.clone();
-        let traps = self.config.traps.build().map(|traps| TrapReceiver::new(traps, engine.clone(), users));
+        let (engine, users) = (self.engine(), self.trap_users.clone());
+        let traps = self.config.traps.build().map_err(contradiction)?;
+        let traps = traps.map(|traps| TrapReceiver::new(traps, engine, users));
+        self.traps = traps.as_ref().map(TrapReceiver::control);
         let traps_listen = traps.as_ref().and_then(TrapReceiver::local_addr);
         let trap_doors = TrapDoors { traps: self.door("trap"), own: self.door("node") };
         let plan = self.config.agent().map_err(contradiction)?;
@@ -301,6 +304,7 @@ impl Node {
     async fn reloaded(&mut self, collectors: &mut Collectors, asked: &Asked) -> anyhow::Result<Vec<String>> {
         let new = self.settings.load()?;
         let mut changes = Config::reloadable_from(&self.config, &new)?;
+        let rules = new.traps.rules().map_err(contradiction)?;
         // Keys are costly.
         let copy = new.clone();
         let plan = tokio::task::spawn_blocking(move || copy.agent()).await?.map_err(contradiction)?;
@@ -310,6 +314,12 @@ impl Node {
         }
         if asked.agent.apply(plan) && !changes.keys.iter().any(|key| key.starts_with("snmp.")) {
             changes.keys.push("what the files hold that snmp names".to_owned());
+        }
+        if let Some(traps) = &self.traps {
+            if traps.rules().mappings != rules.mappings && !changes.keys.iter().any(|key| key == "traps.mappings") {
+                changes.keys.push("the files of traps.mappings".to_owned());
+            }
+            traps.set(rules);
         }
         if !is_on {
             asked.tables.turn(false).await;

@@ -38,7 +38,7 @@ const BATCH_EVENTS_LIMIT: usize = 4096;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Keys, or sections with a final dot, that may change while the node runs.
-const RELOADABLE: [&str; 10] = [
+const RELOADABLE: [&str; 15] = [
     "collect.",
     "engine.",
     "log.level",
@@ -46,8 +46,13 @@ const RELOADABLE: [&str; 10] = [
     "snmp.agent.",
     "snmp.allow_weak",
     "snmp.users.",
-    "store.history_max_bytes",
     "store.history_max_age",
+    "store.history_max_bytes",
+    "traps.devices.",
+    "traps.mappings",
+    "traps.sites.",
+    "traps.source_burst_max",
+    "traps.source_rate_max",
     "traps.users",
 ];
 
@@ -685,7 +690,7 @@ mod tests {
         assert_eq!(config.store_config(), klaxon_store::StoreConfig::new("./klaxon-data"));
         let drain = Duration::from_secs(5);
         assert_eq!(config.http_config(drain), klaxon_api::http::HttpConfig { drain, ..Default::default() });
-        assert_eq!(config.traps.build(), Some(klaxon_ingest::trap::TrapConfig::default()));
+        assert_eq!(config.traps.build(), Ok(Some(klaxon_ingest::trap::TrapConfig::default())));
         assert_eq!(BATCH_EVENTS_LIMIT, klaxon_store::publish::SUBMISSION_ENTRIES_MAX);
     }
 

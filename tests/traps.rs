@@ -86,7 +86,7 @@ fn assert_balance(node: &Node) {
             .sum()
     };
     let rejected = by("rejected", &["invalid", "too_old", "alarm_limit", "too_large"]);
-    let dropped = by("dropped", &["busy", "disk_full", "stopping"]);
+    let dropped = by("dropped", &["busy", "disk_full", "stopping", "rate_limited"]);
     wait_until("everything is settled", || metric(node, "klaxon_trap_datagrams_received_total") == of("received"));
     assert_eq!(of("received"), of("journalled") + of("duplicate") + rejected + dropped);
 }
@@ -496,4 +496,135 @@ fn a_port_that_is_taken_is_an_alarm_until_it_is_free_or_no_traps_are_wanted() {
     assert_eq!(off.traps, None);
     wait_until("nothing stands of it", || own_alarm(&off, UNAVAILABLE).is_none());
     assert_eq!(off.log_text().matches("no traps are received").count(), 2, "of the two starts before");
+}
+
+/// Writes the configuration of a running node anew, and has it read.
+fn reload(node: &Node, lines: &str, says: &str) {
+    let before = node.log_text().len();
+    harness::write_config(&node.data.with_extension("toml"), lines);
+    node.signal(rustix::process::Signal::HUP);
+    wait_until("the reload is told of", || node.log_text()[before..].contains(says));
+}
+
+/// The same with an address that other settings keep.
+fn with_traps(node: &Node, lines: &str) -> String {
+    format!("[traps]\nlisten = \"{}\"\n{lines}\n", traps(node))
+}
+
+#[test]
+fn mappings_and_devices_change_while_traps_come_in_and_none_is_lost() {
+    let scratch = scratch("traps-");
+    let free = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port is free");
+    let listen = format!("[traps]\nlisten = \"{free}\"\nsource_rate_max = 0\n");
+    let node = Setup::new(&scratch.path().join("data")).config(&listen).start();
+    let mapping = scratch.path().join("own.toml");
+    let own = "[names]\nsets = \"1.3.6.1.4.1.8072.2.3.0.1\"\n[[rule]]\nname = \"mine\"\ntrap = \"sets\"\nalarm_type = \"sets.wrong\"\n";
+    std::fs::write(&mapping, format!("{own}severity = \"minor\"\n")).expect("is written");
+    let settings = with_traps(
+        &node,
+        &format!(
+            "source_rate_max = 0\nmappings = [{mapping:?}]\ndevices = {{ \"10.9.8.7\" = {{ name = \"sw-7\", site = \"depot\" }} }}"
+        ),
+    );
+    let packet = include_bytes!("../fuzz/corpus/trap/v2c-types.bin");
+    let stop = AtomicBool::new(false);
+    let sent = std::thread::scope(|scope| {
+        let sending = scope.spawn(|| {
+            let socket = sender(&node);
+            let mut sent = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                // No faster than they are taken, so that what is missing was not lost in the kernel.
+                if sent < metric(&node, "klaxon_trap_datagrams_received_total") + 200 {
+                    for _ in 0..20 {
+                        socket.send(packet).expect("can be sent");
+                    }
+                    sent += 20;
+                }
+            }
+            sent
+        });
+        wait_until("some came in", || logged(&node, "1.3.6.1.4.1.8072.2.3.0.1").len() > 10);
+        reload(&node, &settings, "new settings are in force");
+        wait_until("the rule is in force", || alarm(&node, "device=sw-7").is_some());
+        stop.store(true, Ordering::Relaxed);
+        sending.join().expect("it sends")
+    });
+    let raised = alarm(&node, "device=sw-7").expect("is there");
+    assert_eq!(
+        (&raised["alarm_type"], &raised["severity"], &raised["site"]),
+        (&"sets.wrong".into(), &"minor".into(), &"depot".into())
+    );
+    assert_eq!(raised["attributes"]["trap_address"], "10.9.8.7");
+    let journalled = || metric(&node, "klaxon_door_events_journalled_total{door=\"trap\"}");
+    wait_until("all are journalled", || journalled() == sent);
+    assert_eq!(metric(&node, "klaxon_trap_kernel_drops_total"), 0);
+    assert_balance(&node);
+    // Another content of the same file, and then one that is wrong.
+    std::fs::write(&mapping, format!("{own}severity = \"critical\"\n")).expect("is written");
+    reload(&node, &settings, "the files of traps.mappings");
+    sender(&node).send(packet).expect("can be sent");
+    wait_until("the new one counts", || alarm(&node, "device=sw-7").expect("is there")["severity"] == "critical");
+    std::fs::write(&mapping, format!("{own}severity = \"awful\"\n")).expect("is written");
+    reload(&node, &settings, "the new settings are refused");
+    let place = format!("{}:7: rule.severity: \\\"awful\\\" is none of", mapping.display());
+    let log = node.log_text();
+    assert!(log.contains(&place) || log.contains(&place.replace("\\\"", "\"")), "{log}");
+    sender(&node).send(packet).expect("can be sent");
+    wait_until("all are journalled", || journalled() == sent + 2);
+    assert_eq!(alarm(&node, "device=sw-7").expect("is there")["severity"], "critical");
+}
+
+#[test]
+fn one_source_that_has_gone_mad_is_one_alarm_and_does_not_drown_the_others() {
+    const FLOOD: &str = "klaxon.trap-flood";
+    let scratch = scratch("traps-");
+    let limit = "[traps]\nlisten = \"0.0.0.0:0\"\nsource_rate_max = 1\nsource_burst_max = 50";
+    let node = Setup::new(&scratch.path().join("data")).config(limit).start();
+    let to = SocketAddr::from(([127, 0, 0, 1], traps(&node).port()));
+    let from = |address: &str| {
+        let socket = UdpSocket::bind((address, 0)).expect("loopback has many addresses");
+        socket.connect(to).expect("can be sent to");
+        socket.set_read_timeout(Some(Duration::from_millis(300))).expect("can be set");
+        socket
+    };
+    let (mad, sane) = (from("127.0.0.66"), from("127.0.0.7"));
+    for _ in 0..200 {
+        mad.send(include_bytes!("../fuzz/corpus/trap/v2c-types.bin")).expect("can be sent");
+    }
+    sane.send(include_bytes!("../fuzz/corpus/trap/v2c-link-down.bin")).expect("can be sent");
+    wait_until("that of the other came in", || alarm(&node, "device=127.0.0.7.ifindex=7").is_some());
+    let dropped = || metric(&node, "klaxon_door_events_dropped_total{door=\"trap\",reason=\"rate_limited\"}");
+    wait_until("the rest is dropped", || dropped() >= 140);
+    wait_until("that is told", || own_alarm(&node, FLOOD).is_some());
+    let told = own_alarm(&node, FLOOD).expect("is there");
+    assert!(told["text"].as_str().is_some_and(|text| text.contains("127.0.0.66 (")), "{told}");
+    assert!(!told["text"].to_string().contains("127.0.0.7 "), "{told}");
+    // An inform over the limit is not answered; that of another source is.
+    let inform = inform_bytes(0x0102_0304);
+    for _ in 0..100 {
+        mad.send(include_bytes!("../fuzz/corpus/trap/v2c-types.bin")).expect("can be sent");
+    }
+    mad.send(&inform).expect("can be sent");
+    assert!(mad.recv(&mut [0; 2000]).is_err(), "is answered, and was over the limit");
+    sane.send(&inform).expect("can be sent");
+    assert!(is_answered(&sane, 0x0102_0304));
+    assert_balance(&node);
+    let alarms = node.alarms();
+    assert_eq!(alarms.iter().filter(|alarm| alarm["alarm_type"] == FLOOD).count(), 1);
+    // With another limit it may send, and a minute later the alarm is over.
+    let journalled = || metric(&node, "klaxon_door_events_journalled_total{door=\"trap\"}");
+    reload(&node, "[traps]\nlisten = \"0.0.0.0:0\"\nsource_rate_max = 0", "new settings are in force");
+    let (count, lost) = (journalled(), dropped());
+    for _ in 0..100 {
+        mad.send(include_bytes!("../fuzz/corpus/trap/v2c-types.bin")).expect("can be sent");
+    }
+    wait_until("all come in", || journalled() >= count + 100);
+    assert_eq!(dropped(), lost);
+    if is_long() {
+        let begun = std::time::Instant::now();
+        while own_alarm(&node, FLOOD).is_some() {
+            assert!(begun.elapsed() < Duration::from_secs(90), "it stands for ever");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
 }

@@ -4,6 +4,9 @@
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use klaxon_ingest::trap::devices::Devices;
+use klaxon_ingest::trap::explain::Explainer;
+use klaxon_ingest::trap::mapping::{MappingError, Mappings};
 use klaxon_schemas::action::Action;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::Change;
@@ -17,11 +20,12 @@ use klaxon_store::{Store, StoreConfig, offline};
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them, by name. `fuzz/corpus` has a folder of each.
-pub(crate) const TARGETS: [Target; 9] = [
+pub(crate) const TARGETS: [Target; 10] = [
     ("action", action),
     ("catalogue", catalogue),
     ("config", config),
     ("event", event),
+    ("mapping", mapping),
     ("resource", resource),
     ("segment", segment),
     ("state_key", state_key),
@@ -186,6 +190,34 @@ fn trap(data: &[u8]) {
         let refused =
             klaxon_ingest::trap::read(&mut inbound, &response, source, &site).expect_err("a response is no notification");
         assert!(refused.contains("Response"), "{refused}");
+    }
+}
+
+/// A mapping file: refused with a line that is there, or rules that make a sound event of any trap.
+fn mapping(data: &[u8]) {
+    const PACKETS: [&[u8]; 5] = [
+        include_bytes!("../corpus/trap/v2c-link-down.bin"),
+        include_bytes!("../corpus/trap/v2c-types.bin"),
+        include_bytes!("../corpus/trap/v2c-ups-added.bin"),
+        include_bytes!("../corpus/trap/v1-bgp-backward.bin"),
+        include_bytes!("../corpus/trap/v2c-ent-disabled.bin"),
+    ];
+    let Some(text) = text(data) else { return };
+    let mappings = match Mappings::parse(text, "m.toml") {
+        Ok(mappings) => mappings,
+        Err(MappingError::Wrong { line, .. }) => {
+            assert!((1..=text.lines().count() + 1).contains(&line), "line {line}");
+            return;
+        }
+        Err(_) => return,
+    };
+    let site = Site::new("here").expect("valid");
+    let source = std::net::SocketAddr::from(([192, 0, 2, 7], 40_000));
+    let explainer = Explainer::new(site.clone(), Devices::default(), mappings);
+    for packet in PACKETS {
+        let event = explainer.explain(packet, source).expect("is a trap").event;
+        let (read, _) = v1::parse_event(&json(&v1::Event::from(&event))).expect("what we write we read");
+        assert_eq!(read.into_event(&site).expect("is sound"), event);
     }
 }
 

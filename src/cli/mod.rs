@@ -2,6 +2,7 @@
 
 mod actions;
 mod alarms;
+mod capture;
 mod client;
 mod collect;
 mod demo;
@@ -20,6 +21,7 @@ mod snmp;
 mod store;
 mod table;
 mod time;
+mod trap;
 mod watch;
 
 use std::future::Future;
@@ -101,6 +103,9 @@ enum Command {
     Receivers(receivers::ReceiversArgs),
     /// Tell whether a node takes events; the exit code says it too
     Ready,
+    /// Look into SNMP traps
+    #[command(subcommand)]
+    Trap(trap::TrapCommand),
     /// Verify, back up, restore, look into and rebuild the store
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -162,6 +167,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Why { id } => wait(async { show::why(&output, &find(node.as_deref()).await?, &id).await }),
         Command::Receivers(args) => wait(async { receivers::receivers(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Ready => wait(async { ready::ready(&output, &find(node.as_deref()).await?).await }),
+        Command::Trap(trap::TrapCommand::Explain(args)) => trap::explain(&output, &args),
         Command::Store(command) => store::store(&output, command),
         Command::Snmp(command) => snmp::snmp(&output, &command),
         Command::Config(ConfigCommand::Default) => Ok(output.text(DEFAULT_FILE)?),

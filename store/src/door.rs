@@ -136,11 +136,13 @@ pub enum DropReason {
     DiskFull,
     /// The node is stopping.
     Stopping,
+    /// Its source sends more than it may.
+    RateLimited,
 }
 
 impl DropReason {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Busy, Self::DiskFull, Self::Stopping];
+    pub const ALL: [Self; 4] = [Self::Busy, Self::DiskFull, Self::Stopping, Self::RateLimited];
 
     /// The word in metrics.
     pub fn as_str(self) -> &'static str {
@@ -148,6 +150,7 @@ impl DropReason {
             Self::Busy => "busy",
             Self::DiskFull => "disk_full",
             Self::Stopping => "stopping",
+            Self::RateLimited => "rate_limited",
         }
     }
 }
@@ -162,7 +165,7 @@ pub struct Tally {
     /// Not usable, by [`RejectReason::ALL`].
     pub rejected: [u64; 5],
     /// Usable, and refused all the same, by [`DropReason::ALL`].
-    pub dropped: [u64; 3],
+    pub dropped: [u64; 4],
     /// Of those that are durable: of a type that the catalogue does not know.
     pub uncatalogued: u64,
 }
@@ -205,7 +208,7 @@ pub struct DoorCounts {
     journalled: AtomicU64,
     duplicate: AtomicU64,
     rejected: [AtomicU64; 5],
-    dropped: [AtomicU64; 3],
+    dropped: [AtomicU64; 4],
     uncatalogued: AtomicU64,
 }
 
@@ -258,6 +261,6 @@ mod tests {
         let (received, totals) = counts.totals();
         assert_eq!((received, totals.received()), (21, 21));
         assert_eq!(totals.rejected, [3, 1, 0, 9, 0]);
-        assert_eq!(totals.dropped, [5, 2, 0]);
+        assert_eq!(totals.dropped, [5, 2, 0, 0]);
     }
 }

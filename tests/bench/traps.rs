@@ -125,7 +125,9 @@ fn metric(node: &Node, name: &str) -> u64 {
 }
 
 fn to_node(what: &str, data: &Path, config: &str, send: impl FnOnce(SocketAddr) -> Duration, count: u64) {
-    let node = Setup::new(data).config(config).start();
+    // All come from one address.
+    let limit = "[traps]\nlisten = \"127.0.0.1:0\"\nsource_rate_max = 0\n";
+    let node = Setup::new(data).config(&format!("{limit}{config}")).start();
     let to = node.traps.expect("it receives traps");
     let before = cpu(node.child.id());
     let begun = Instant::now();

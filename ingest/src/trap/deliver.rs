@@ -19,10 +19,9 @@ use klaxon_store::publish::{Answer, Item, Lane, Pending, PublishError, Published
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::TrapCounts;
 use super::inform::Informs;
-use super::map::Mapper;
 use super::socket::{CloseOnDrop, Datagram, Queue, Reply, TrapSocket};
+use super::{Ruled, TrapCounts};
 use klaxon_snmp::{self as snmp, Answer as InformAnswer, Inbound, Refused, Unreadable};
 
 /// The most events in one submission.
@@ -48,7 +47,7 @@ pub(super) struct Reader {
     pub(super) inbound: Inbound,
     /// For what senders of v3 must be told.
     pub(super) socket: Arc<TrapSocket>,
-    pub(super) mapper: Mapper,
+    pub(super) ruled: Ruled,
     pub(super) informs: Informs,
     pub(super) communities: Vec<String>,
     pub(super) counts: Arc<TrapCounts>,
@@ -68,7 +67,12 @@ impl Reader {
             }
             let mut tally = Tally::default();
             let mut batch = Vec::with_capacity(datagrams.len());
+            self.ruled.refresh();
             for datagram in datagrams {
+                if !self.ruled.sources.admits(datagram.from.ip(), datagram.at) {
+                    tally.dropped[DropReason::RateLimited as usize] += 1;
+                    continue;
+                }
                 match self.read(&datagram) {
                     Ok(prepared) => batch.push(prepared),
                     // Who asks is no door's visitor yet: what it comes with is still to come.
@@ -113,7 +117,7 @@ impl Reader {
                     snmp::Version::V2c => &self.counts.version_2c,
                     snmp::Version::V3 => &self.counts.v3.notifications,
                 });
-                let mut event = self.mapper.event(datagram.from, &notification);
+                let mut event = self.ruled.mapper.event(datagram.from, &notification);
                 if let Some(inform) = &notification.inform {
                     event.origin.event_id = Some(self.informs.id(datagram.from, inform, datagram.at));
                 }
@@ -314,6 +318,7 @@ mod tests {
     use klaxon_store::publish::{self, Next};
     use klaxon_store::{Store, StoreConfig};
 
+    use super::super::{SourceLimit, TrapControl, TrapRules};
     use super::*;
 
     const INFORM: &[u8] = include_bytes!("../../../fuzz/corpus/trap/v2c-inform.bin");
@@ -329,11 +334,13 @@ mod tests {
         let socket = Arc::new(TrapSocket::bind("127.0.0.1:0".parse().expect("an address"), 65_536).expect("a port is free"));
         let queue = Queue::new(10_000, 1 << 24);
         let (batches, waiting) = mpsc::channel(1);
-        let mapper = Mapper { site: Site::new("here").expect("valid"), sites: Vec::new() };
+        let control =
+            TrapControl::new(TrapRules { source_limit: SourceLimit { rate_max: 0, burst_max: 0 }, ..Default::default() });
+        let ruled = Ruled::new(control, Site::new("here").expect("valid"), Arc::default());
         let (informs, communities) = (Informs::default(), Vec::new());
         let (inbound, reading) = (Inbound::new(None, snmp::Users::default()), Arc::clone(&socket));
         let (counting, entering) = (Arc::clone(&counts), door.clone());
-        let reader = Reader { inbound, socket: reading, mapper, informs, communities, counts: counting, door: entering };
+        let reader = Reader { inbound, socket: reading, ruled, informs, communities, counts: counting, door: entering };
         let stop = CancellationToken::new();
         let stop_max = Duration::from_millis(50);
         let deliver = Deliver { door: door.clone(), socket, counts: Arc::clone(&counts), stop: stop.clone(), stop_max };

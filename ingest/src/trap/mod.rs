@@ -14,21 +14,25 @@
 //! `klaxon.traps-unavailable` stands raised, and every ten seconds it is tried again.
 
 mod deliver;
+pub mod devices;
+pub mod explain;
+mod flood;
 mod inform;
 mod loss;
 mod map;
+pub mod mapping;
 mod socket;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod v3;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ipnet::IpNet;
 use klaxon_schemas::event::{Event, Report};
 use klaxon_schemas::names::Site;
 use klaxon_schemas::severity::Severity;
@@ -40,14 +44,22 @@ use tokio_util::sync::CancellationToken;
 use crate::own::OwnAlarm;
 
 use deliver::{Deliver, Reader, STOP_MAX};
+use devices::Devices;
+use flood::Flood;
 use inform::Informs;
 use loss::{Loss, Standing};
 use map::Mapper;
+use mapping::Mappings;
 use socket::{Queue, TrapSocket};
+use sources::{Dropped, Sources};
 use v3::V3Counts;
+
+pub use sources::SourceLimit;
 
 /// The kernel dropped datagrams.
 const TRAP_LOSS: &str = "klaxon.trap-loss";
+/// A source sends more than it may.
+const TRAP_FLOOD: &str = "klaxon.trap-flood";
 /// The address cannot be had.
 const TRAPS_UNAVAILABLE: &str = "klaxon.traps-unavailable";
 
@@ -73,10 +85,41 @@ pub struct TrapConfig {
     pub versions: Vec<Version>,
     /// The communities that are taken; any, if there are none. A secret: neither logged nor kept.
     pub communities: Vec<String>,
-    /// The sites of devices by network; the smallest network counts. Others are of the node's own site.
-    pub sites: Vec<(IpNet, Site)>,
+    /// What may change while it runs.
+    pub rules: TrapRules,
     /// The most datagrams that wait to be read.
     pub queue_max: usize,
+}
+
+/// What traps become, and how many are taken of each source. This may change while the receiver runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TrapRules {
+    /// The sites and names of devices. Others are of the node's own site.
+    pub devices: Devices,
+    /// What traps become.
+    pub mappings: Mappings,
+    /// How much each source may send.
+    pub source_limit: SourceLimit,
+}
+
+/// Gives a receiver other rules while it runs. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct TrapControl(Arc<RwLock<Arc<TrapRules>>>);
+
+impl TrapControl {
+    fn new(rules: TrapRules) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(rules))))
+    }
+
+    /// From the next batch of datagrams on; none is lost over it.
+    pub fn set(&self, rules: TrapRules) {
+        *self.0.write().expect("nobody panics with it") = Arc::new(rules);
+    }
+
+    /// Those in force.
+    pub fn rules(&self) -> Arc<TrapRules> {
+        Arc::clone(&self.0.read().expect("nobody panics with it"))
+    }
 }
 
 impl Default for TrapConfig {
@@ -86,7 +129,7 @@ impl Default for TrapConfig {
             receive_buffer_bytes: 64 << 20,
             versions: Version::ALL.into(),
             communities: Vec::new(),
-            sites: Vec::new(),
+            rules: TrapRules::default(),
             queue_max: 131_072,
         }
     }
@@ -94,13 +137,13 @@ impl Default for TrapConfig {
 
 impl std::fmt::Debug for TrapConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { listen, receive_buffer_bytes, versions, communities, sites, queue_max } = self;
+        let Self { listen, receive_buffer_bytes, versions, communities, rules, queue_max } = self;
         f.debug_struct("TrapConfig")
             .field("listen", listen)
             .field("receive_buffer_bytes", receive_buffer_bytes)
             .field("versions", versions)
             .field("communities", &communities.len())
-            .field("sites", sites)
+            .field("rules", rules)
             .field("queue_max", queue_max)
             .finish()
     }
@@ -222,6 +265,7 @@ pub struct TrapReceiver {
     bound: Result<Bound, BindError>,
     config: TrapConfig,
     inbound: Inbound,
+    control: TrapControl,
     counts: Arc<TrapCounts>,
 }
 
@@ -253,7 +297,13 @@ impl TrapReceiver {
                 "no traps are received; free the address, set traps.listen to another one, or traps.enabled = false"
             );
         }
-        Self { bound, config, inbound, counts }
+        let control = TrapControl::new(config.rules.clone());
+        Self { bound, config, inbound, control, counts }
+    }
+
+    /// What gives it other rules while it runs.
+    pub fn control(&self) -> TrapControl {
+        self.control.clone()
     }
 
     /// Where it listens, if it has its address.
@@ -268,7 +318,7 @@ impl TrapReceiver {
 
     /// Receives until `stop`, then brings in what has come so far. `site` is that of devices in no configured network.
     pub async fn run(self, doors: TrapDoors, site: Site, stop: CancellationToken) -> Result<(), TrapError> {
-        let Self { bound, config, inbound, counts } = self;
+        let Self { bound, config, inbound, control, counts } = self;
         let unavailable = OwnAlarm::new(doors.own.clone(), site.clone(), TRAPS_UNAVAILABLE);
         let bound = match bound {
             Ok(bound) => bound,
@@ -281,12 +331,13 @@ impl TrapReceiver {
         let socket = Arc::new(socket);
         let queue = Queue::new(config.queue_max.min(QUEUE_MAX), config.receive_buffer_bytes);
         let (batches, waiting) = tokio::sync::mpsc::channel(BATCHES_WAITING);
-        let mapper = Mapper { site: site.clone(), sites: config.sites };
+        let dropped = Arc::<Dropped>::default();
+        let ruled = Ruled::new(control, site.clone(), Arc::clone(&dropped));
         let informs = Informs::default();
         let reader = Reader {
             inbound,
             socket: Arc::clone(&socket),
-            mapper,
+            ruled,
             informs,
             communities: config.communities,
             counts: Arc::clone(&counts),
@@ -301,6 +352,7 @@ impl TrapReceiver {
             // The thread ends when the queue is closed, and whatever keeps the other from closing it, this does.
             thread("trap-read", move || reader.run(&queue, &batches)).inspect_err(|_| socket.wake())?
         };
+        let flood = Flood { dropped, alarm: OwnAlarm::new(doors.own.clone(), site.clone(), TRAP_FLOOD) };
         let alarm = OwnAlarm::new(doors.own, site, TRAP_LOSS);
         let loss = Loss { socket: Arc::clone(&socket), counts: Arc::clone(&counts), alarm, listen };
         let mut standing = Standing::new(Instant::now());
@@ -315,7 +367,7 @@ impl TrapReceiver {
         tokio::select! {
             () = deliver.run(waiting) => {}
             () = async {
-                tokio::join!(until_stopped, over, loss.run(&mut standing, &stop));
+                tokio::join!(until_stopped, over, flood.run(&stop), loss.run(&mut standing, &stop));
                 std::future::pending::<()>().await;
             } => {}
         }
@@ -332,6 +384,35 @@ impl TrapReceiver {
             tracing::error!("the loss of traps could not be told before the node stopped");
         }
         Ok(())
+    }
+}
+
+/// The rules as the thread that reads applies them.
+pub(crate) struct Ruled {
+    control: TrapControl,
+    site: Site,
+    rules: Arc<TrapRules>,
+    mapper: Mapper,
+    sources: Sources,
+}
+
+impl Ruled {
+    fn new(control: TrapControl, site: Site, dropped: Arc<Dropped>) -> Self {
+        let rules = control.rules();
+        let mapper = Mapper::new(site.clone(), rules.devices.clone(), rules.mappings.clone());
+        let sources = Sources::new(rules.source_limit, dropped);
+        Self { control, site, rules, mapper, sources }
+    }
+
+    /// Takes up other rules, if there are some.
+    fn refresh(&mut self) {
+        let rules = self.control.rules();
+        if Arc::ptr_eq(&rules, &self.rules) {
+            return;
+        }
+        self.mapper = Mapper::new(self.site.clone(), rules.devices.clone(), rules.mappings.clone());
+        self.sources.set(rules.source_limit);
+        self.rules = rules;
     }
 }
 
@@ -379,7 +460,8 @@ async fn bind_at_last(mut error: BindError, config: &TrapConfig, counts: &TrapCo
 
 /// Where no traps are to be received: nothing that was said of receiving them stands any longer. Ends with `stop`.
 pub async fn turned_off(own: Door, site: Site, stop: CancellationToken) {
-    let alarms = [TRAPS_UNAVAILABLE, TRAP_LOSS].map(|alarm_type| OwnAlarm::new(own.clone(), site.clone(), alarm_type));
+    let alarms =
+        [TRAPS_UNAVAILABLE, TRAP_LOSS, TRAP_FLOOD].map(|alarm_type| OwnAlarm::new(own.clone(), site.clone(), alarm_type));
     let cleared = async {
         for alarm in &alarms {
             clear(alarm, "Traps are not received by this node any more.").await;
@@ -410,7 +492,7 @@ pub fn read(
     source: SocketAddr,
     site: &Site,
 ) -> Result<(Event, Option<Vec<u8>>), String> {
-    let mapper = Mapper { site: site.clone(), sites: Vec::new() };
+    let mapper = Mapper::new(site.clone(), Devices::default(), Mappings::built_in());
     let now = Instant::now().into();
     let notification = inbound.read(&Bytes::copy_from_slice(datagram), |_| true, now);
     let notification = notification.map_err(|refused| refused.why.to_string())?;

@@ -10,8 +10,10 @@ use klaxon_schemas::names::{AttributeValue, Site};
 use klaxon_schemas::severity::Severity;
 use proptest::prelude::*;
 
+use super::devices::{Device, network};
 use super::inform::Informs;
 use super::map::Mapper;
+use super::mapping::Mappings;
 use klaxon_snmp::{self as snmp, AuthProtocol, Engine, Inbound, Notification, Oid, PrivProtocol, Secret, User, Users};
 use klaxon_snmp::{Value, Varbind, Version};
 
@@ -50,7 +52,8 @@ fn source() -> SocketAddr {
 fn mapper() -> Mapper {
     let site = |text: &str| Site::new(text).expect("valid");
     let sites = [("10.0.0.0/8", "wide"), ("10.0.0.0/24", "narrow"), ("2001:db8::/32", "six")];
-    Mapper { site: site("home"), sites: sites.map(|(network, name)| (network.parse().expect("a network"), site(name))).into() }
+    let known = sites.map(|(text, name)| (network(text).expect("a network"), Device { site: Some(site(name)), name: None }));
+    Mapper::new(site("home"), known.into_iter().collect(), Mappings::built_in())
 }
 
 fn read(packet: &[u8]) -> Notification {
