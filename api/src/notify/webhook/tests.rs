@@ -394,8 +394,10 @@ async fn one_that_does_not_answer_costs_its_time_and_no_more() {
         timeout: Duration::from_millis(300),
         ..said(&format!("http://{}/", silent.local_addr().expect("is bound")))
     };
+    let begun = Clock::now();
     let outcome = sink(config).send(vec![raised(1)]).await;
     assert_eq!(unreachable(&outcome), "there was no answer within 0.3 s");
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 
     let gone = said("http://127.0.0.1:9/");
     let outcome = sink(gone).send(vec![raised(1)]).await;
