@@ -15,12 +15,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use klaxon_api::agent::{Indexes, Parts as TablesParts, Tables, TablesControl};
 use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
-use klaxon_api::notify::{Authorities, Receivers, SinkBuilder, SinkTools};
-use klaxon_ingest::collect::Collectors;
+use klaxon_api::notify::{Authorities, ReceiverConfig, Receivers, SinkBuilder, SinkTools};
+use klaxon_ingest::collect::{CollectConfig, Collectors, Host};
 use klaxon_ingest::own::OwnAlarm;
-use klaxon_ingest::trap::{self, TrapControl, TrapCounts, TrapDoors, TrapReceiver};
+use klaxon_ingest::trap::{self, TrapControl, TrapCounts, TrapDoors, TrapReceiver, TrapRules};
 use klaxon_schemas::catalogue::Catalogue;
-use klaxon_snmp::{AgentCounts, Engine, EngineHome, Users};
+use klaxon_snmp::{AgentCounts, Engine, EngineHome, User, Users};
 use klaxon_store::door::Door;
 use klaxon_store::publish::{self, Publisher};
 use klaxon_store::{OpenReport, Store};
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::{AGENT_UNAVAILABLE, AgentControl, AgentPart};
 use crate::cli::run::{Listening, Settings, greeting};
-use crate::config::Config;
+use crate::config::{AgentPlan, Config};
 use crate::follow::{Control, Follow, FollowError, FollowStatus, Parts};
 use crate::log::LogHandle;
 
@@ -153,7 +153,8 @@ impl Node {
         let plan = self.config.agent().map_err(contradiction)?;
         let sets = self.door("snmp");
         let indexes = klaxon_api::agent::indexes(&self.store, &self.config.store.dir);
-        let (tables, tables_control) = self.tables(sets.clone(), Arc::clone(&indexes)).await?;
+        let receivers = self.receivers(Arc::clone(&indexes));
+        let (tables, tables_control) = self.tables(sets.clone(), indexes, &receivers).await?;
         let (agent, agent_control) = AgentPart::new(plan, Arc::clone(&self.snmp), tables.objects(), self.log.refusals()).await;
         let agent_listen = agent.local_addr();
         let collect = self.door("collect");
@@ -164,10 +165,6 @@ impl Node {
             Some(traps) => (vec![collect, sets, trap_doors.traps.clone()], Some(traps.counts())),
             None => (vec![collect, sets], None),
         };
-        let (engine, catalogue) = (Arc::clone(&self.snmp), Arc::new(Catalogue::built_in()));
-        let tools = SinkTools { engine, catalogue, indexes, authorities: Authorities::default() };
-        let build: SinkBuilder = Box::new(move |one| one.sink.build(&tools));
-        let receivers = Receivers::new(self.door("node"), self.config.node.site.clone(), build);
         let asked = Asked { agent: agent_control, tables: tables_control, receivers: receivers.clone() };
         let counts = SnmpCounts { traps: trap_counts, agent: agent.counts() };
         let api = self.api(others, counts, Box::new(move || board.show()), receivers.clone())?;
@@ -219,7 +216,13 @@ impl Node {
     }
 
     /// What SNMP shows: read before anybody can ask, because a table without alarms says that all is well.
-    async fn tables(&self, door: Door, indexes: Arc<Indexes>) -> anyhow::Result<(Tables, TablesControl)> {
+    async fn tables(
+        &self,
+        door: Door,
+        indexes: Arc<Indexes>,
+        receivers: &Receivers,
+    ) -> anyhow::Result<(Tables, TablesControl)> {
+        let (shown, resent) = (receivers.clone(), receivers.clone());
         let (config, is_on) = (self.config.tables(), self.config.snmp.agent.enabled);
         let address = self.config.snmp.agent.listen.ip();
         let parts = TablesParts {
@@ -228,10 +231,21 @@ impl Node {
             indexes,
             engine: Arc::clone(&self.snmp),
             address: (!address.is_unspecified()).then_some(address),
-            receivers: None,
-            resend: None,
+            receivers: Some(Arc::new(move || shown.list())),
+            resend: Some(Arc::new(move |name, from| {
+                let resent = resent.clone();
+                Box::pin(async move { resent.resend(&name, from).await.map(drop).map_err(|error| error.to_string()) })
+            })),
         };
         Ok(tokio::task::spawn_blocking(move || Tables::new(config, parts, is_on)).await?)
+    }
+
+    /// Who is told of alarms: nobody yet.
+    fn receivers(&self, indexes: Arc<Indexes>) -> Receivers {
+        let (engine, catalogue) = (Arc::clone(&self.snmp), Arc::new(Catalogue::built_in()));
+        let tools = SinkTools { engine, catalogue, indexes, authorities: Authorities::default() };
+        let build: SinkBuilder = Box::new(move |one| one.sink.build(&tools));
+        Receivers::new(self.door("node"), self.config.node.site.clone(), build)
     }
 
     /// Who the node is in SNMP. Without that it is no party to SNMPv3, and the rest goes on.
@@ -304,37 +318,58 @@ impl Node {
     async fn reloaded(&mut self, collectors: &mut Collectors, asked: &Asked) -> anyhow::Result<Vec<String>> {
         let new = self.settings.load()?;
         let mut changes = Config::reloadable_from(&self.config, &new)?;
-        let rules = new.traps.rules().map_err(contradiction)?;
-        // Keys are costly.
         let copy = new.clone();
-        let plan = tokio::task::spawn_blocking(move || copy.agent()).await?.map_err(contradiction)?;
-        let is_on = plan.is_some();
+        let wanted = tokio::task::spawn_blocking(move || Wanted::of(&copy)).await?.map_err(contradiction)?;
+        let is_on = wanted.agent.is_some();
         if is_on {
             asked.tables.turn(true).await;
         }
-        if asked.agent.apply(plan) && !changes.keys.iter().any(|key| key.starts_with("snmp.")) {
+        if asked.agent.apply(wanted.agent) && !changes.keys.iter().any(|key| key.starts_with("snmp.")) {
             changes.keys.push("what the files hold that snmp names".to_owned());
-        }
-        if let Some(traps) = &self.traps {
-            if traps.rules().mappings != rules.mappings && !changes.keys.iter().any(|key| key == "traps.mappings") {
-                changes.keys.push("the files of traps.mappings".to_owned());
-            }
-            traps.set(rules);
         }
         if !is_on {
             asked.tables.turn(false).await;
         }
+        if let Some(traps) = &self.traps {
+            if traps.rules().mappings != wanted.trap_rules.mappings && !changes.keys.iter().any(|key| key == "traps.mappings") {
+                changes.keys.push("the files of traps.mappings".to_owned());
+            }
+            traps.set(wanted.trap_rules);
+        }
+        self.trap_users.set(wanted.trap_users);
         self.log.set_level(new.log.level);
         // The loop is gone only when the node stops.
         let _ = self.control.send(Control::Settings(new.engine.settings()));
         let _ = self.control.send(Control::Retention(new.retention()));
-        // The files with passwords may be others, whatever the settings say.
-        self.trap_users.set(new.trap_users().map_err(contradiction)?);
-        collectors.set_host(new.collect.host().map_err(contradiction)?);
-        collectors.apply(&new.collect.build().map_err(contradiction)?).await;
-        asked.receivers.apply(new.receivers().map_err(contradiction)?).await;
+        collectors.set_host(wanted.host);
+        collectors.apply(&wanted.collect).await;
+        asked.receivers.apply(wanted.receivers).await;
         self.config = new;
         Ok(changes.keys)
+    }
+}
+
+/// What settings come to for the parts of a node. All of it is worked out before any of it takes effect: the files that settings
+/// name may be wrong or gone, and keys are costly.
+struct Wanted {
+    agent: Option<AgentPlan>,
+    trap_rules: TrapRules,
+    trap_users: Vec<User>,
+    host: Host,
+    collect: CollectConfig,
+    receivers: Vec<ReceiverConfig>,
+}
+
+impl Wanted {
+    fn of(config: &Config) -> Result<Self, (String, String)> {
+        Ok(Self {
+            agent: config.agent()?,
+            trap_rules: config.traps.rules()?,
+            trap_users: config.trap_users()?,
+            host: config.collect.host()?,
+            collect: config.collect.build()?,
+            receivers: config.receivers()?,
+        })
     }
 }
 

@@ -201,7 +201,7 @@ impl ReceiverSection {
             }
             (None, Some(snmp)) => {
                 let snmp = snmp.build(users, root).map_err(|(key, reason)| (format!(".snmp.{key}"), reason))?;
-                Ok(SinkConfig::Snmp(snmp))
+                Ok(SinkConfig::Snmp(Box::new(snmp)))
             }
         }
     }

@@ -45,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 pub use cells::{NAME, Shown, WORDS, empty, event_cell};
 pub use indexes::{Indexes, IndexesError};
 pub use mib::mib;
-pub use receivers::{ReceiverShown, ReceiverState, ReceiversShown, Resend};
+pub use receivers::{ReceiversShown, Resend};
 pub use wrs::WrsProfile;
 
 use oids::Root;

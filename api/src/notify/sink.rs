@@ -51,7 +51,7 @@ pub enum SinkConfig {
     /// HTTP POST of JSON.
     Webhook(Box<WebhookConfig>),
     /// SNMP traps or informs.
-    Snmp(SnmpConfig),
+    Snmp(Box<SnmpConfig>),
 }
 
 /// What of the node sinks need. Cloning shares it.

@@ -180,7 +180,7 @@ mod tests {
         let receivers = config.receivers().expect("is right");
         assert!(!receivers[0].updates, "a manager is told of conditions");
         let SinkConfig::Snmp(snmp) = receivers[0].sink.clone() else { panic!("{receivers:?}") };
-        snmp
+        *snmp
     }
 
     fn error(keys: &str) -> String {

@@ -3,11 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use klaxon_schemas::ids::Epoch;
+use klaxon_schemas::names::Follower;
 use mib_rs::{Access, BaseType, Loader, Mib};
 
 use super::*;
+use crate::agent::mib;
 use crate::agent::oids::{NotificationKind, NotificationObject};
-use crate::agent::{ReceiverShown, ReceiverState, mib};
+use crate::notify::{Counters, ReceiverShown, ReceiverState};
 
 fn compile(root: &Root) -> Mib {
     let source = mib_rs::source::memory("KLAXON-ALARM-MIB", mib(root));
@@ -20,16 +23,23 @@ fn compile(root: &Root) -> Mib {
 
 fn receiver() -> ReceiverShown {
     ReceiverShown {
-        name: "noc".to_owned(),
-        kind: "snmp".to_owned(),
+        name: Follower::new("noc").expect("valid"),
+        kind: "snmp",
+        target: "noc.example:162".to_owned(),
         state: ReceiverState::Retrying,
-        since: Some(at("2026-11-22T03:00:00Z")),
+        since: at("2026-11-22T03:00:00Z"),
+        last_error: Some("no route to host".to_owned()),
+        last_error_at: None,
+        last_reached_at: None,
         lag_changes: 3,
         lag_s: 60,
-        epoch: 17,
+        epoch: Epoch(17),
         assigned: 9,
         confirmed: 8,
-        last_error: Some("no route to host".to_owned()),
+        oldest_kept: Some(1),
+        told: 0,
+        realigning: false,
+        counters: Counters::default(),
     }
 }
 
