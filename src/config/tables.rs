@@ -1,7 +1,7 @@
 //! `[snmp.tables]`: what SNMP shows of the alarms.
 
 use klaxon_api::agent::oids::Root;
-use klaxon_api::agent::{HISTORY_ROWS_MAX, TablesConfig, WrsProfile};
+use klaxon_api::agent::{self, HISTORY_ROWS_MAX, TablesConfig, WrsProfile};
 use serde::{Deserialize, Serialize};
 
 use super::collect::Mistake;
@@ -16,6 +16,10 @@ pub struct TablesSection {
     pub rfc3877: bool,
     /// Whether StarlingX's is, and whose word counts.
     pub wrs: Wrs,
+    /// The region that its entities begin with.
+    pub wrs_region: String,
+    /// The system that comes next; the alarm's site, if empty.
+    pub wrs_system: String,
 }
 
 /// Whether WRS-ALARM-MIB is there.
@@ -34,18 +38,26 @@ pub enum Wrs {
 impl Default for TablesSection {
     fn default() -> Self {
         let config = TablesConfig::default();
-        Self { history_rows: config.history_rows, rfc3877: config.rfc3877, wrs: Wrs::Off }
+        Self {
+            history_rows: config.history_rows,
+            rfc3877: config.rfc3877,
+            wrs: Wrs::Off,
+            wrs_region: agent::Wrs::default().region,
+            wrs_system: String::new(),
+        }
     }
 }
 
 impl TablesSection {
     /// As the tables take it.
     pub(super) fn build(&self, root: &Root) -> TablesConfig {
-        let wrs = match self.wrs {
+        let form = match self.wrs {
             Wrs::Off => None,
             Wrs::AsSpecified => Some(WrsProfile::AsSpecified),
             Wrs::AsStarlingx => Some(WrsProfile::AsStarlingx),
         };
+        let system = (!self.wrs_system.is_empty()).then(|| self.wrs_system.clone());
+        let wrs = form.map(|form| agent::Wrs { form, region: self.wrs_region.clone(), system });
         TablesConfig { root: root.clone(), history_rows: self.history_rows, rfc3877: self.rfc3877, wrs }
     }
 
@@ -76,7 +88,7 @@ mod tests {
         let text = "[snmp]\nroot_oid = \"1.3.6.1.4.1.32473.5\"\n[snmp.tables]\nhistory_rows = 7\nrfc3877 = false\nwrs = \"as-starlingx\"\n";
         let config = Config::parse(text, Path::new("k.toml")).expect("is right");
         let root = "1.3.6.1.4.1.32473.5".parse().expect("is one");
-        let wrs = Some(WrsProfile::AsStarlingx);
+        let wrs = Some(agent::Wrs { form: WrsProfile::AsStarlingx, ..agent::Wrs::default() });
         assert_eq!(config.tables(), TablesConfig { root, history_rows: 7, rfc3877: false, wrs });
     }
 

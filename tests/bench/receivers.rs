@@ -25,10 +25,6 @@ const RECEIVERS: usize = 200;
 const ROUNDS: usize = 200;
 
 fn main() {
-    let wanted = std::env::var("KLAXON_BENCH").unwrap_or_default();
-    if !wanted.is_empty() && wanted != "receivers" {
-        return;
-    }
     println!("## receivers");
     one();
     many();

@@ -27,10 +27,6 @@ const BACKLOG: usize = 20_000;
 const BATCH: usize = 500;
 
 fn main() {
-    let wanted = std::env::var("KLAXON_BENCH").unwrap_or_default();
-    if !wanted.is_empty() && wanted != "webhooks" {
-        return;
-    }
     println!("## webhooks");
     let scratch = scratch("bench-webhooks-");
     print_disk(scratch.path());

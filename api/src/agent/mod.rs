@@ -20,6 +20,7 @@ pub(crate) mod rfc3877;
 mod set;
 pub(crate) mod snapshot;
 mod sorted;
+pub(crate) mod starlingx;
 #[cfg(test)]
 mod tests;
 mod track;
@@ -46,7 +47,7 @@ pub use cells::{NAME, Shown, WORDS, empty, event_cell};
 pub use indexes::{Indexes, IndexesError};
 pub use mib::mib;
 pub use receivers::{ReceiversShown, Resend};
-pub use wrs::WrsProfile;
+pub use starlingx::{Wrs, WrsProfile};
 
 use oids::Root;
 use snapshot::Snapshot;
@@ -69,7 +70,7 @@ pub struct TablesConfig {
     /// Whether the MIBs of RFC 3877 are there.
     pub rfc3877: bool,
     /// Whether that of StarlingX is, and whose word counts.
-    pub wrs: Option<WrsProfile>,
+    pub wrs: Option<Wrs>,
 }
 
 impl Default for TablesConfig {
@@ -211,8 +212,8 @@ impl Tables {
             objects.push(Arc::new(rfc3877::AlarmMib::new(shared())));
             objects.push(Arc::new(rfc3877::ItuAlarmMib::new(shared())));
         }
-        if let Some(profile) = config.wrs {
-            objects.push(Arc::new(wrs::WrsMib::new(shared(), profile)));
+        if let Some(wrs) = &config.wrs {
+            objects.push(Arc::new(wrs::WrsMib::new(shared(), wrs.clone())));
         }
         objects
     }

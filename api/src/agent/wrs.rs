@@ -7,27 +7,26 @@
 //! |---|---|---|
 //! | column 1, the index | not accessible | can be read, as INTEGER |
 //! | uuid | 36 characters | 35, cut as theirs |
-//! | alarm id, at most 7 octets | StarlingX's of the type, or nothing | or else our type as a whole |
 //! | texts | as long as ours are | at most 254 octets |
 
 use std::sync::Arc;
 
 use klaxon_schemas::alarm::Alarm;
-use klaxon_schemas::catalogue::{Catalogue, TypeEntry};
+use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::{Change, ChangeKind, Subject};
-use klaxon_schemas::event::Event;
+use klaxon_schemas::event::{AlarmKey, Event};
 use klaxon_schemas::severity::{EventType, Severity};
 use klaxon_schemas::time::Timestamp;
 use klaxon_snmp::{Found, Objects, Oid, Value};
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Shared;
 use super::causes;
 use super::cells::{Shown, WORDS, reported};
 use super::snapshot::Snapshot;
+use super::starlingx::{Wrs, WrsProfile, event_type, names, severity};
 use super::tree::{Ask, Index, Tree};
-use super::values::{date_and_time, event_type, text};
+use super::values::{date_and_time, text};
 
 /// wrsAlarmMIB.
 const WRS_ALARM_MIB: [u32; 9] = [1, 3, 6, 1, 4, 1, 731, 1, 1];
@@ -41,17 +40,6 @@ const ALARM_ID: usize = 7;
 const STARLINGX_TEXT: usize = 254;
 /// The most octets of the uuids that StarlingX shows.
 const STARLINGX_UUID: usize = 35;
-
-/// Whose word counts where StarlingX departs from its MIB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WrsProfile {
-    /// The MIB's.
-    #[default]
-    AsSpecified,
-    /// The program's.
-    AsStarlingx,
-}
 
 /// Whether StarlingX would log a change of this kind.
 pub(super) fn is_event(kind: ChangeKind) -> bool {
@@ -72,7 +60,7 @@ fn state(kind: ChangeKind) -> Option<i32> {
 pub(super) struct WrsMib {
     shared: Arc<Shared>,
     tree: Tree<Object>,
-    profile: WrsProfile,
+    wrs: Wrs,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -84,8 +72,7 @@ enum Object {
 /// What both tables say.
 struct Facts<'a> {
     id: Uuid,
-    alarm_type: &'a str,
-    resource: &'a str,
+    key: &'a AlarmKey,
     at: Timestamp,
     severity: Option<Severity>,
     text: &'a str,
@@ -93,7 +80,6 @@ struct Facts<'a> {
     cause: Option<&'a str>,
     repair_action: Option<&'a str>,
     service_affecting: Option<bool>,
-    entry: Option<&'a TypeEntry>,
 }
 
 impl<'a> Facts<'a> {
@@ -101,8 +87,7 @@ impl<'a> Facts<'a> {
         let shown = Shown::new(alarm, false, catalogue);
         Self {
             id,
-            alarm_type: &alarm.key.alarm_type,
-            resource: alarm.key.resource.as_str(),
+            key: &alarm.key,
             at,
             severity: Some(alarm.severity),
             text: &alarm.text,
@@ -110,7 +95,6 @@ impl<'a> Facts<'a> {
             cause: shown.probable_cause().map(|cause| &**cause),
             repair_action: shown.repair_action().map(|words| &**words),
             service_affecting: alarm.details.service_affecting,
-            entry: shown.entry,
         }
     }
 
@@ -119,8 +103,7 @@ impl<'a> Facts<'a> {
         let details = &event.details;
         Self {
             id,
-            alarm_type: &event.key.alarm_type,
-            resource: event.key.resource.as_str(),
+            key: &event.key,
             at,
             severity: reported(event.report),
             text: &event.text,
@@ -128,7 +111,6 @@ impl<'a> Facts<'a> {
             cause: details.probable_cause.as_deref().or(entry.map(|entry| &*entry.probable_cause)),
             repair_action: details.repair_action.as_deref().or(entry.map(|entry| &*entry.repair_action)),
             service_affecting: details.service_affecting,
-            entry,
         }
     }
 
@@ -150,9 +132,9 @@ impl<'a> Facts<'a> {
 }
 
 impl WrsMib {
-    pub(super) fn new(shared: Arc<Shared>, profile: WrsProfile) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, wrs: Wrs) -> Self {
         // Column 1 is the index.
-        let first = match profile {
+        let first = match wrs.form {
             WrsProfile::AsSpecified => 2,
             WrsProfile::AsStarlingx => 1,
         };
@@ -160,7 +142,7 @@ impl WrsMib {
         let mut all = Vec::new();
         all.extend((first..=12).map(|column| (place(ACTIVE, column), Object::Active(column))));
         all.extend((first..=13).map(|column| (place(EVENT, column), Object::Event(column))));
-        Self { shared, tree: Tree::new(Oid::new(&WRS_ALARM_MIB), all), profile }
+        Self { shared, tree: Tree::new(Oid::new(&WRS_ALARM_MIB), all), wrs }
     }
 
     fn find(&self, snapshot: &Snapshot, object: Object, ask: Ask<'_>) -> Option<(Index, Value)> {
@@ -171,52 +153,36 @@ impl WrsMib {
                 let facts = Facts::of_alarm(&row.alarm, row.alarm.id.0, row.alarm.raised_at, catalogue);
                 // The active table has no state; behind where it would be, columns are one lower.
                 let column = if column > 3 { column + 1 } else { column };
-                Some((index, self.cell(&facts, number, 1, column)))
+                Some((index, self.cell(catalogue, &facts, number, 1, column)))
             }
             Object::Event(column) => {
                 let (index, number, step) = ask.of(&snapshot.events)?;
                 let facts = Facts::of_change(&step.change, catalogue)?;
                 let state = state(step.change.kind).expect("only such are kept");
-                Some((index, self.cell(&facts, number, state, column)))
+                Some((index, self.cell(catalogue, &facts, number, state, column)))
             }
         }
     }
 
     /// The variable in a column of the event table.
-    fn cell(&self, facts: &Facts<'_>, index: u32, state: i32, column: u32) -> Value {
-        let is_theirs = self.profile == WrsProfile::AsStarlingx;
+    fn cell(&self, catalogue: Option<&Catalogue>, facts: &Facts<'_>, index: u32, state: i32, column: u32) -> Value {
+        let is_theirs = self.wrs.form == WrsProfile::AsStarlingx;
         let words = |words: &str| text(words, if is_theirs { STARLINGX_TEXT } else { WORDS });
         match column {
             1 => Value::Integer(i32::try_from(index).unwrap_or(i32::MAX)),
             2 => text(&facts.id.to_string(), if is_theirs { STARLINGX_UUID } else { 36 }),
-            3 => self.alarm_id(facts),
+            3 => text(&names(catalogue, facts.key, "").0, ALARM_ID),
             4 => Value::Integer(state),
-            5 => text(facts.resource, WORDS),
+            5 => text(&self.wrs.entity(facts.key), WORDS),
             6 => date_and_time(facts.at),
-            7 => Value::Integer(match facts.severity {
-                None | Some(Severity::Indeterminate) => 0,
-                Some(Severity::Warning) => 1,
-                Some(Severity::Minor) => 2,
-                Some(Severity::Major) => 3,
-                Some(Severity::Critical) => 4,
-            }),
-            8 => words(facts.text),
-            // WrsAlarmEventType begins with 0.
-            9 => Value::Integer((event_type(facts.event_type) - 1).max(0)),
+            7 => Value::Integer(facts.severity.map_or(0, severity)),
+            8 => words(&names(catalogue, facts.key, facts.text).1),
+            9 => Value::Integer(event_type(facts.event_type)),
             10 => Value::Integer(causes::wrs(facts.cause)),
             11 => words(facts.repair_action.unwrap_or_default()),
             12 => Value::Integer(facts.service_affecting.unwrap_or_default().into()),
             // Any type can be suppressed.
             _ => Value::Integer(1),
-        }
-    }
-
-    fn alarm_id(&self, facts: &Facts<'_>) -> Value {
-        let theirs = facts.entry.and_then(|entry| entry.starlingx_id.as_deref());
-        let id = theirs.unwrap_or(facts.alarm_type);
-        match self.profile {
-            WrsProfile::AsSpecified if id.len() > ALARM_ID => text("", 0),
-            _ => text(id, WORDS),
         }
     }
 }

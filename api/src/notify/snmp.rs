@@ -36,7 +36,7 @@ use crate::agent::WrsProfile;
 use crate::agent::oids::Root;
 use crate::agent::snapshot::Models;
 
-pub use wrs::Wrs;
+pub use crate::agent::Wrs;
 
 /// The most informs to one receiver that wait for an answer.
 const WINDOW_MAX: usize = 1000;

@@ -6,10 +6,10 @@ use klaxon_schemas::alarm::Shelved;
 use klaxon_schemas::state::Suppression;
 
 use super::*;
-use crate::agent::WrsProfile;
+use crate::agent::Wrs;
 
 fn all() -> TablesConfig {
-    TablesConfig { wrs: Some(WrsProfile::AsSpecified), ..TablesConfig::default() }
+    TablesConfig { wrs: Some(Wrs::default()), ..TablesConfig::default() }
 }
 
 /// The numbers of the rows that each of the three active tables has.

@@ -7,8 +7,8 @@ use klaxon_schemas::ids::Epoch;
 use klaxon_schemas::severity::EventType;
 
 use super::*;
-use crate::agent::WrsProfile;
 use crate::agent::oids::HistoryColumn;
+use crate::agent::{Wrs, WrsProfile};
 
 fn name<N: std::str::FromStr>(text: &str) -> N
 where
@@ -133,8 +133,11 @@ fn long_texts_are_cut_between_characters() {
     let mut long = alarm(1);
     long.text = name(&"ä".repeat(2_000));
     long.key.resource = format!("host={}", "€".repeat(339)).parse().expect("is a resource");
-    let bench =
-        Bench::with(TablesConfig { wrs: Some(WrsProfile::AsStarlingx), ..TablesConfig::default() }, vec![long.clone()], None);
+    let bench = Bench::with(
+        TablesConfig { wrs: Some(Wrs { form: WrsProfile::AsStarlingx, ..Wrs::default() }), ..TablesConfig::default() },
+        vec![long.clone()],
+        None,
+    );
     assert_eq!(bench.cell(AlarmColumn::Text, &long), octets(&"ä".repeat(512)));
     assert_eq!(bench.cell(AlarmColumn::Resource, &long), octets(&format!("host={}", "€".repeat(339))));
     let index = bench.indexes.of(long.id);
@@ -248,10 +251,10 @@ fn the_variable_that_tells_a_state_is_where_the_model_says() {
 fn the_tables_of_starlingx_are_as_specified_or_as_they_are() {
     let mut own = alarm(2);
     (own.key.alarm_type, own.severity) = (name("no.such.type"), Severity::Indeterminate);
-    for (profile, columns, uuid, strange) in
-        [(WrsProfile::AsSpecified, 11, 36, ""), (WrsProfile::AsStarlingx, 12, 35, "no.such.type")]
-    {
-        let config = TablesConfig { wrs: Some(profile), ..TablesConfig::default() };
+    let entity = format!("region=RegionOne.system={}.host=web-1.filesystem=/var", alarm(1).key.site);
+    let (strange, _) = crate::agent::starlingx::names(None, &own.key, "");
+    for (profile, columns, uuid) in [(WrsProfile::AsSpecified, 11, 36), (WrsProfile::AsStarlingx, 12, 35)] {
+        let config = TablesConfig { wrs: Some(Wrs { form: profile, ..Wrs::default() }), ..TablesConfig::default() };
         let mut bench = Bench::with(config, vec![full(), alarm(1), own.clone()], None);
         let (one, two) = (bench.indexes.of(alarm(1).id), bench.indexes.of(own.id));
         let rows = bench.rows(&oid("1.3.6.1.4.1.731.1.1.1.1.1.1"));
@@ -259,10 +262,10 @@ fn the_tables_of_starlingx_are_as_specified_or_as_they_are() {
         let row = &rows[&vec![one]];
         assert_eq!(row.len(), columns);
         assert_eq!(row[&2], octets(&alarm(1).id.to_string()[..uuid]));
-        assert_eq!((&row[&3], &rows[&vec![two]][&3]), (&octets("100.104"), &octets(strange)));
-        assert_eq!(row[&4], octets("host=web-1.filesystem=/var"));
+        assert_eq!((&row[&3], &rows[&vec![two]][&3]), (&octets("100.104"), &octets(&strange)));
+        assert_eq!(row[&4], octets(&entity));
         assert_eq!(row[&5], time([7, 234, 11, 22, 3, 12, 0, 6]));
-        assert_eq!((&row[&6], &rows[&vec![two]][&6]), (&Value::Integer(3), &Value::Integer(0)));
+        assert_eq!((&row[&6], &rows[&vec![two]][&6]), (&Value::Integer(3), &Value::Integer(1)));
         assert_eq!(row[&7], octets("/var is 1 % full"));
         assert_eq!((&row[&8], &row[&9]), (&Value::Integer(3), &Value::Integer(48)));
         assert_eq!((&row[&11], &row[&12]), (&Value::Integer(0), &Value::Integer(1)));
@@ -273,7 +276,7 @@ fn the_tables_of_starlingx_are_as_specified_or_as_they_are() {
         let events: Vec<_> = bench.rows(&oid("1.3.6.1.4.1.731.1.1.1.1.4.1")).into_values().collect();
         assert_eq!(events.iter().map(|row| row[&4].clone()).collect::<Vec<_>>(), [1, 1, 1, 0].map(Value::Integer));
         assert_eq!(events[3].len(), columns + 1);
-        assert_eq!(events[3][&5], octets("host=web-1.filesystem=/var"));
+        assert_eq!(events[3][&5], octets(&entity));
         assert_eq!(events[3][&6], time([7, 234, 11, 22, 4, 0, 0, 0]));
         assert_ne!(events[1][&2], events[3][&2], "each line has an id of its own");
     }

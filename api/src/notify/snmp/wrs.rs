@@ -1,22 +1,21 @@
 //! WRS-ALARM-MIB: what StarlingX sends, for managers that know it.
 //!
-//! Its key of an alarm is (AlarmId, EntityInstanceId). The id is the one by which StarlingX knows the type; other types have one in
-//! the groups 900 to 999 made of their name, and the name before their text. A qualifier is the last part of the entity.
+//! Its key of an alarm is (AlarmId, EntityInstanceId), as in its tables.
 
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::catalogue::{Catalogue, TypeEntry};
 use klaxon_schemas::change::Change;
-use klaxon_schemas::event::{AlarmKey, Details};
+use klaxon_schemas::event::Details;
 use klaxon_schemas::names::Follower;
 use klaxon_schemas::notify::{Digest, Gap};
-use klaxon_schemas::severity::{EventType, Severity};
+use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
 use klaxon_snmp::{Oid, Value};
-use sha2::{Digest as _, Sha256};
 
 use super::draft::{Draft, cut, string};
 use super::rfc3877::{State, state};
-use crate::agent::{WrsProfile, causes, values};
+use crate::agent::starlingx::{event_type, names, severity};
+use crate::agent::{Wrs, WrsProfile, causes, values};
 use crate::notify::{Notification, What};
 
 /// wrsTrapPrefix
@@ -47,25 +46,6 @@ const TEXT_BYTES_MAX: usize = 254;
 const ENTITY_BYTES_MAX: usize = 1024;
 /// The id of what Klaxon says of its own delivery.
 const DELIVERY_ID: &str = "900.000";
-
-/// How StarlingX is spoken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wrs {
-    /// As specified: the MIB's variables in its order, of the alarm's row, with times in octets. As StarlingX does it:
-    /// wrsAlarmActiveUuid before the others, all of the instance 0, times as text, and messages without probable cause and never
-    /// service-affecting.
-    pub form: WrsProfile,
-    /// The region, which every entity begins with.
-    pub region: String,
-    /// The system, which comes next; the alarm's site if absent.
-    pub system: Option<String>,
-}
-
-impl Default for Wrs {
-    fn default() -> Self {
-        Self { form: WrsProfile::default(), region: "RegionOne".to_owned(), system: None }
-    }
-}
 
 /// What is said of an alarm or a message.
 struct Said<'a> {
@@ -106,7 +86,7 @@ impl Wrs {
             (State::Active, Severity::Warning | Severity::Indeterminate) => WARNING,
         };
         let ended_at = alarm.cleared.as_ref().map(|cleared| cleared.at);
-        let (alarm_id, text) = names(catalogue, &alarm.key, &alarm.text);
+        let (alarm_id, text) = names(Some(catalogue), &alarm.key, &alarm.text);
         Said {
             number,
             uuid: alarm.id.to_string(),
@@ -122,7 +102,7 @@ impl Wrs {
 
     fn of_log<'a>(&self, catalogue: &'a Catalogue, change: &'a Change) -> Option<Said<'a>> {
         let event = super::event(change)?;
-        let (alarm_id, text) = names(catalogue, &event.key, &event.text);
+        let (alarm_id, text) = names(Some(catalogue), &event.key, &event.text);
         Some(Said {
             number: MESSAGE,
             uuid: uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, format!("{} {:?}", change.site, change.number).as_bytes())
@@ -208,60 +188,6 @@ impl Wrs {
         draft.put(column(SUPPRESSION_ALLOWED), Value::Integer(1));
         draft
     }
-
-    /// The resource below its region and system, unless it says itself where it is.
-    fn entity(&self, key: &AlarmKey) -> String {
-        let resource = key.resource.as_str();
-        let qualifier = if key.qualifier.is_empty() { String::new() } else { format!(".qualifier={}", &*key.qualifier) };
-        if resource.starts_with("region=") {
-            return format!("{resource}{qualifier}");
-        }
-        let system = if resource.starts_with("system=") {
-            String::new()
-        } else {
-            format!("system={}.", self.system.as_deref().unwrap_or(&key.site))
-        };
-        format!("region={}.{system}{resource}{qualifier}", self.region)
-    }
-}
-
-/// The id by which StarlingX knows a type, and the text. A type that it does not know has an id of its own, and its name is put
-/// before the text.
-fn names(catalogue: &Catalogue, key: &AlarmKey, text: &str) -> (String, String) {
-    let alias = catalogue.get(&key.alarm_type).and_then(|entry| entry.starlingx_id.as_deref());
-    let known = alias.or(Some(&*key.alarm_type)).filter(|id| is_id(id));
-    match known {
-        Some(id) => (id.to_owned(), text.to_owned()),
-        None => (own_id(&key.alarm_type), format!("{}: {text}", &*key.alarm_type)),
-    }
-}
-
-/// `GGG.EEE`
-fn is_id(text: &str) -> bool {
-    let is_three = |part: &str| part.len() == 3 && part.bytes().all(|byte| byte.is_ascii_digit());
-    text.split_once('.').is_some_and(|(group, number)| is_three(group) && is_three(number))
-}
-
-/// An id in the groups 901 to 999, the same everywhere and always.
-fn own_id(alarm_type: &str) -> String {
-    let sum = Sha256::digest(alarm_type.as_bytes());
-    let number = u32::from_be_bytes([sum[0], sum[1], sum[2], sum[3]]) % 99_000;
-    format!("{:03}.{:03}", 901 + number / 1000, number % 1000)
-}
-
-/// WrsAlarmSeverity. It has no indeterminate: something is wrong, so it is a warning.
-fn severity(severity: Severity) -> i32 {
-    match severity {
-        Severity::Critical => 4,
-        Severity::Major => 3,
-        Severity::Minor => 2,
-        Severity::Warning | Severity::Indeterminate => 1,
-    }
-}
-
-/// WrsAlarmEventType: that of IANA, which begins with 1, begins with 0 here.
-fn event_type(event_type: Option<EventType>) -> i32 {
-    (values::event_type(event_type) - 1).max(0)
 }
 
 /// `2026-11-22,08:27:46.0,+0:0`
@@ -275,14 +201,6 @@ fn time_as_text(time: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_type_has_the_id_that_starlingx_gives_it_or_one_of_its_own() {
-        assert!(is_id("100.104") && !is_id("disk.full") && !is_id("100.1040") && !is_id("100104"));
-        let own = own_id("disk.inodes");
-        assert!(is_id(&own) && own.starts_with('9') && own != own_id("disk.full"), "{own}");
-        assert_ne!(own, DELIVERY_ID);
-    }
 
     #[test]
     fn times_are_written_as_starlingx_does() {

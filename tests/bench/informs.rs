@@ -25,10 +25,6 @@ const SINGLE: u32 = 200;
 const USER: &str = "[snmp.users.noc]\nauth = \"sha256\"\nauth_password = \"auth-password\"\nprivacy = \"aes128\"\nprivacy_password = \"priv-password\"\n";
 
 fn main() {
-    let wanted = std::env::var("KLAXON_BENCH").unwrap_or_default();
-    if !wanted.is_empty() && wanted != "snmp" {
-        return;
-    }
     println!("## snmp: informs out");
     let scratch = scratch("bench-");
     for round in 0..2 {
