@@ -194,6 +194,8 @@ fn a_walk_during_a_thousand_changes_a_second_has_all_that_stands_once() {
                 let rows = column(&node, name);
                 let texts: BTreeMap<&str, usize> = rows.iter().fold(BTreeMap::new(), |mut texts, (_, text)| {
                     let resource = text.split_once(": ").map_or(text.as_str(), |(resource, _)| resource);
+                    // StarlingX's entity begins with the region and the system.
+                    let resource = resource.find("host=").map_or(resource, |from| &resource[from..]);
                     *texts.entry(resource).or_default() += 1;
                     texts
                 });
