@@ -49,7 +49,7 @@ fn row(alarm: &Value) -> u32 {
 }
 
 fn column(number: u32, row: u32) -> String {
-    format!("{ROOT}.1.4.1.1.{number}.{row}")
+    format!("{ROOT}.1.4.1.{number}.{row}")
 }
 
 fn delivery(number: u32) -> String {

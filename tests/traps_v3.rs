@@ -379,7 +379,9 @@ fn a_flood_of_garbage_takes_no_memory_and_fills_no_log() {
     let scratch = scratch("traps-v3-");
     let data = scratch.path().join("data");
     known_engine(&data);
-    let node = Setup::new(&data).config(&users("password")).start();
+    // All of it is to be looked at, though it comes from one address.
+    let unlimited = format!("[traps]\nlisten = \"127.0.0.1:0\"\nsource_rate_max = 0\n{}", users("password"));
+    let node = Setup::new(&data).config(&unlimited).start();
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
     let to = node.traps.expect("it receives traps");
     let seeds: [&[u8]; 4] = [
