@@ -112,6 +112,7 @@ struct Shared {
     moved: watch::Sender<Position>,
     door: Door,
     resend: Option<Resend>,
+    resent: set::Resent,
 }
 
 impl Shared {
@@ -199,6 +200,7 @@ impl Tables {
             snapshots,
             door: parts.door,
             resend: parts.resend,
+            resent: set::Resent::default(),
         });
         (Self { shared, tracker, wanted: asked, kept }, control)
     }

@@ -33,6 +33,8 @@ struct Bench {
     tracker: Tracker,
     indexes: Arc<Indexes>,
     objects: Vec<Arc<dyn Objects>>,
+    /// From where on receivers were sent everything again.
+    resent: Arc<std::sync::Mutex<Vec<u64>>>,
     _dir: tempfile::TempDir,
 }
 
@@ -97,6 +99,12 @@ impl Bench {
         let engine = Arc::new(EngineHome::new(dir.path()));
         engine.engine().expect("starts");
         let path = dir.path().to_owned();
+        let resent = Arc::<std::sync::Mutex<Vec<u64>>>::default();
+        let resends = Arc::clone(&resent);
+        let resend: super::Resend = Arc::new(move |_, from| {
+            resends.lock().expect("nobody broke it").push(from);
+            Box::pin(std::future::ready(Ok(())))
+        });
         let parts = move |store: &Store| Parts {
             door: Door::new("snmp".parse().expect("is a name"), publisher.clone(), store.clone()),
             site: "depot-7".parse().expect("is a name"),
@@ -104,7 +112,7 @@ impl Bench {
             engine: Arc::clone(&engine),
             address: Some([192, 0, 2, 7].into()),
             receivers: receivers.clone(),
-            resend: None,
+            resend: Some(Arc::clone(&resend)),
         };
         let (tables, _) = Tables::new(config.clone(), parts(&store), false);
         let indexes = super::indexes(&store, dir.path());
@@ -116,6 +124,7 @@ impl Bench {
             store,
             writer,
             cursor,
+            resent,
             _dir: dir,
         };
         let key = StateKey::Bundle(catalogue.digest().clone());
