@@ -517,7 +517,7 @@ impl Config {
     fn mistake(&self) -> Option<(String, String)> {
         let own = self.own_mistake().map(|(key, reason)| (key.to_owned(), reason));
         own.or_else(|| self.traps.mistake())
-            .or_else(|| self.snmp.tables.check().err())
+            .or_else(|| self.snmp.tables.check(&self.snmp.root_oid).err())
             .or_else(|| self.snmp.levels().and_then(|levels| self.snmp.agent.check(&levels)).err())
             .or_else(|| self.snmp.ambiguity())
             .or_else(|| self.snmp.foreigner())

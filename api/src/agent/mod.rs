@@ -48,6 +48,7 @@ pub use indexes::{Indexes, IndexesError};
 pub use mib::mib;
 pub use receivers::{ReceiversShown, Resend};
 pub use starlingx::{Wrs, WrsProfile};
+pub use wrs::WRS_ALARM_MIB;
 
 use oids::Root;
 use snapshot::Snapshot;
