@@ -473,6 +473,11 @@ impl Config {
         self.receivers.build(&self.snmp)
     }
 
+    /// Where the SNMP agent is reached, if that is one address.
+    pub fn agent_address(&self) -> Option<IpAddr> {
+        Some(self.snmp.agent.listen.ip()).filter(|address| !address.is_unspecified())
+    }
+
     /// What SNMP shows.
     pub fn tables(&self) -> TablesConfig {
         self.snmp.tables.build(&self.snmp.root_oid)

@@ -35,6 +35,7 @@ struct Bench {
     objects: Vec<Arc<dyn Objects>>,
     /// From where on receivers were sent everything again.
     resent: Arc<std::sync::Mutex<Vec<u64>>>,
+    control: super::TablesControl,
     _dir: tempfile::TempDir,
 }
 
@@ -114,7 +115,7 @@ impl Bench {
             receivers: receivers.clone(),
             resend: Some(Arc::clone(&resend)),
         };
-        let (tables, _) = Tables::new(config.clone(), parts(&store), false);
+        let (tables, control) = Tables::new(config.clone(), parts(&store), false);
         let indexes = super::indexes(&store, dir.path());
         let mut bench = Self {
             objects: tables.objects(),
@@ -125,12 +126,14 @@ impl Bench {
             writer,
             cursor,
             resent,
+            control,
             _dir: dir,
         };
         let key = StateKey::Bundle(catalogue.digest().clone());
         bench.commit(Vec::new(), vec![(key, Some(StateRecord::Bundle(catalogue)))]);
         bench.alarms(ChangeKind::Raised, before);
-        let (tables, _) = Tables::new(config, parts(&bench.store), true);
+        let (tables, control) = Tables::new(config, parts(&bench.store), true);
+        bench.control = control;
         bench.objects = tables.objects();
         bench.indexes = Arc::clone(&tables.tracker.indexes);
         (bench.shared, bench.tracker) = (tables.shared, tables.tracker);

@@ -142,6 +142,21 @@ fn what_never_came_to_the_list_is_not_counted_as_raised() {
 }
 
 #[test]
+fn the_address_follows_the_agent() {
+    let bench = Bench::with(all(), vec![alarm(1)], None);
+    let address = |bench: &Bench| {
+        let row = bench.rows(&oid("1.3.6.1.2.1.118.1.2.2.1")).into_values().next().expect("has a row");
+        [row[&5].clone(), row[&6].clone()]
+    };
+    let octets = |octets: &'static [u8]| Value::OctetString(bytes::Bytes::from_static(octets));
+    assert_eq!(address(&bench), [Value::Integer(1), octets(&[192, 0, 2, 7])]);
+    bench.control.reached_at(Some([192, 0, 2, 8].into()));
+    assert_eq!(address(&bench), [Value::Integer(1), octets(&[192, 0, 2, 8])]);
+    bench.control.reached_at(None);
+    assert_eq!(address(&bench), [Value::Integer(0), octets(&[])]);
+}
+
+#[test]
 fn a_walk_during_changes_has_all_that_stands_throughout_once() {
     const CHANGES: u64 = 900;
     let stays: Vec<Alarm> = (0..600).map(|number| alarm(number * 2)).collect();
