@@ -224,13 +224,12 @@ impl Node {
     ) -> anyhow::Result<(Tables, TablesControl)> {
         let (shown, resent) = (receivers.clone(), receivers.clone());
         let (config, is_on) = (self.config.tables(), self.config.snmp.agent.enabled);
-        let address = self.config.snmp.agent.listen.ip();
         let parts = TablesParts {
             door,
             site: self.config.node.site.clone(),
             indexes,
             engine: Arc::clone(&self.snmp),
-            address: (!address.is_unspecified()).then_some(address),
+            address: self.config.agent_address(),
             receivers: Some(Arc::new(move || shown.list())),
             resend: Some(Arc::new(move |name, from| {
                 let resent = resent.clone();
@@ -324,6 +323,7 @@ impl Node {
         if is_on {
             asked.tables.turn(true).await;
         }
+        asked.tables.reached_at(new.agent_address());
         if asked.agent.apply(wanted.agent) && !changes.keys.iter().any(|key| key.starts_with("snmp.")) {
             changes.keys.push("what the files hold that snmp names".to_owned());
         }

@@ -473,6 +473,11 @@ impl Config {
         self.receivers.build(&self.snmp)
     }
 
+    /// Where the SNMP agent is reached, if that is one address.
+    pub fn agent_address(&self) -> Option<IpAddr> {
+        Some(self.snmp.agent.listen.ip()).filter(|address| !address.is_unspecified())
+    }
+
     /// What SNMP shows.
     pub fn tables(&self) -> TablesConfig {
         self.snmp.tables.build(&self.snmp.root_oid)
@@ -517,7 +522,7 @@ impl Config {
     fn mistake(&self) -> Option<(String, String)> {
         let own = self.own_mistake().map(|(key, reason)| (key.to_owned(), reason));
         own.or_else(|| self.traps.mistake())
-            .or_else(|| self.snmp.tables.check().err())
+            .or_else(|| self.snmp.tables.check(&self.snmp.root_oid).err())
             .or_else(|| self.snmp.levels().and_then(|levels| self.snmp.agent.check(&levels)).err())
             .or_else(|| self.snmp.ambiguity())
             .or_else(|| self.snmp.foreigner())

@@ -89,6 +89,54 @@ fn a_capture_is_explained_with_rules_and_events() {
     assert!(traps[3]["error"].is_string());
 }
 
+const V3_DISCOVERY: &[u8] = include_bytes!("../fuzz/corpus/trap/v3-discovery.bin");
+const V3_TRAP_OPEN: &[u8] = include_bytes!("../fuzz/corpus/trap/v3-trap-open.bin");
+const V3_TRAP_PRIV: &[u8] = include_bytes!("../fuzz/corpus/trap/v3-trap-priv.bin");
+const V3_INFORM_OPEN: &[u8] = include_bytes!("../fuzz/corpus/trap/v3-inform-open.bin");
+/// Asks for the time of the engine that it is for.
+const V3_INFORM_PRIV: &[u8] = include_bytes!("../fuzz/corpus/trap/v3-inform-priv.bin");
+
+#[test]
+fn version_3_is_explained_as_a_receiver_with_these_users_would_take_it() {
+    let scratch = scratch("explain-");
+    let all = [V3_DISCOVERY, V3_TRAP_OPEN, V3_TRAP_PRIV, V3_INFORM_OPEN, V3_INFORM_PRIV, LINK_DOWN];
+    let file = pcap(scratch.path(), &all.map(|packet| frame(162, packet)));
+    let file = file.to_str().expect("is text");
+    let explain_with = |config: &str| {
+        let path = scratch.path().join("k.toml");
+        std::fs::write(&path, config).expect("is written");
+        said(&explain(&["--config", path.to_str().expect("is text"), file]))
+    };
+    let users = "[snmp.users.open]\n[snmp.users.priv]\nauth = \"sha256\"\nauth_password = \"password\"\n\
+        privacy = \"aes256\"\nprivacy_password = \"hush-hush\"\n";
+    let text = explain_with(users);
+    for expected in [
+        "1. from 10.7.0.3:40000: no trap and no inform, but a question for the engine's id",
+        "2. trap of SNMP v3 from 10.7.0.3:40000",
+        "3. trap of SNMP v3 from 10.7.0.3:40000: 1.3.6.1.6.3.1.1.5.3 (linkDown)",
+        "attribute  security_name=priv",
+        "attribute  security_level=authPriv",
+        "4. inform of SNMP v3 from 10.7.0.3:40000",
+        "attribute  security_name=open",
+        "5. from 10.7.0.3:40000: no trap and no inform, but a question for the engine's time",
+        "6. trap of SNMP v2c",
+    ] {
+        assert!(text.contains(expected), "{expected} is missing:\n{text}");
+    }
+    let text = explain_with(&users.replace("hush-hush", "hush-hash"));
+    assert!(text.contains("3. from 10.7.0.3:40000: of the user \"priv\", cannot be decrypted"), "{text}");
+    let text = explain_with(&users.replace("\"password\"", "\"passwort\""));
+    assert!(text.contains("3. from 10.7.0.3:40000: of the user \"priv\" with a wrong digest"), "{text}");
+    // Without users; other versions and communities are as the receiver takes them.
+    let text = said(&explain(&[file]));
+    let unknown = "3. from 10.7.0.3:40000: a message of SNMP v3 of the user \"priv\", who is not known: it can be neither checked";
+    assert!(text.contains(unknown), "{text}");
+    let text = explain_with(&format!("[traps]\nversions = [\"2c\", \"3\"]\ncommunities = [\"hush\"]\n{users}"));
+    assert!(text.contains("6. from 10.7.0.3:40000: its community is none of those in traps.communities"), "{text}");
+    let text = explain_with(&format!("[traps]\nversions = [\"2c\"]\n{users}"));
+    assert!(text.contains("3. from 10.7.0.3:40000: a message of the SNMP version with the number 3, which is not taken"), "{text}");
+}
+
 #[test]
 fn a_mapping_is_tried_before_it_is_configured_and_says_why_it_does_not_match() {
     let scratch = scratch("explain-");

@@ -138,7 +138,8 @@ fn an_alarm_is_acknowledged_by_a_manager_and_the_answer_comes_when_it_is() {
     ask(&node, "snmpset", &NOC, &[&at(ACKNOWLEDGED), "i", "2"]);
     assert_eq!(shown(), Value::Null);
     ask(&node, "snmpset", &NOC, &[&at(ACKNOWLEDGED_BY), "s", "jane", &at(ACKNOWLEDGED), "i", "1"]);
-    assert_eq!(shown()["by"], "jane");
+    assert_eq!(shown()["by"], "jane (snmp/noc)", "and who that is for the node");
+    assert!(node.log_text().lines().any(|line| line.contains("a manager acknowledges") && line.contains("jane (snmp/noc)")));
 
     for (options, column, kind, value, reason) in [
         (&NOC[..], ACKNOWLEDGED, "i", "3", "wrongValue"),
@@ -155,8 +156,49 @@ fn an_alarm_is_acknowledged_by_a_manager_and_the_answer_comes_when_it_is() {
     }
     let refused = set(&NOC, &[&format!("{ACKNOWLEDGED}.1"), "i", "1"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("noCreation"), "there is no such row");
-    assert_eq!(shown()["by"], "jane");
+    assert_eq!(shown()["by"], "jane (snmp/noc)");
     assert!(node.log_text().contains("what a manager set is refused"));
+}
+
+#[test]
+fn what_is_acknowledged_already_takes_no_other_name_and_no_other_words() {
+    let Some(node) = start() else { return };
+    node.send(&json!([event("host=web-1", "major")]));
+    wait_rows(&node, 1);
+    let index = column(&node, COLUMNS[0])[0].0.clone();
+    let at = |column: &str| format!("{column}.{index}");
+    let shown = || node.alarms()[0]["acknowledged"].clone();
+    let (is, by, note) = (at(ACKNOWLEDGED), at(ACKNOWLEDGED_BY), at(ACKNOWLEDGED_NOTE));
+    let jane = [&*is, "i", "1", &by, "s", "jane", &note, "s", "seen"];
+    ask(&node, "snmpset", &NOC, &jane);
+    let before = shown();
+    ask(&node, "snmpset", &NOC, &jane);
+    ask(&node, "snmpset", &NOC, &[&is, "i", "1", &note, "s", "seen"]);
+    let refused = |rest: &[&str], reason: &str| {
+        let refused = manager(&node, None, "snmpset", &NOC, rest);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains(reason), "{rest:?}: {said}");
+    };
+    refused(&[&is, "i", "1", &by, "s", "bob", &note, "s", "x"], "commitFailed");
+    refused(&[&is, "i", "1", &note, "s", "x"], "commitFailed");
+    refused(&[&is, "i", "1", &by, "s", "bob"], "commitFailed");
+    refused(&[&is, "i", "2", &note, "s", "x"], "inconsistentValue");
+    refused(&[&note, "s", "x", &is, "i", "2"], "inconsistentValue");
+    assert_eq!(shown(), before);
+    assert!(node.log_text().contains("by another or with other words"), "{}", node.log_text());
+}
+
+#[test]
+fn a_request_is_about_one_alarm_or_is_refused_before_anything_is_done() {
+    let Some(node) = start() else { return };
+    node.send(&json!([event("host=web-1", "major"), event("host=web-2", "major")]));
+    wait_rows(&node, 2);
+    let at: Vec<String> = column(&node, COLUMNS[0]).iter().map(|(index, _)| format!("{ACKNOWLEDGED}.{index}")).collect();
+    let refused = manager(&node, None, "snmpset", &NOC, &[&at[0], "i", "1", &at[1], "i", "1"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("inconsistentValue"), "{said}");
+    assert!(node.alarms().iter().all(|alarm| alarm["acknowledged"].is_null()));
+    ask(&node, "snmpset", &NOC, &[&at[0], "i", "1"]);
 }
 
 #[test]

@@ -213,7 +213,7 @@ fn mapping(data: &[u8]) {
     };
     let site = Site::new("here").expect("valid");
     let source = std::net::SocketAddr::from(([192, 0, 2, 7], 40_000));
-    let explainer = Explainer::new(site.clone(), Devices::default(), mappings);
+    let mut explainer = Explainer::new(site.clone(), Devices::default(), mappings);
     for packet in PACKETS {
         let event = explainer.explain(packet, source).expect("is a trap").event;
         let (read, _) = v1::parse_event(&json(&v1::Event::from(&event))).expect("what we write we read");

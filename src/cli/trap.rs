@@ -55,7 +55,8 @@ pub(super) struct ExplainArgs {
     /// A mapping file, or a folder of them, that goes before all others; may be given several times
     #[arg(long = "mapping", value_name = "FILE")]
     mappings: Vec<PathBuf>,
-    /// The configuration with the mappings, devices and sites; without one only the built-in mappings are known
+    /// The configuration with the mappings, devices, sites, versions, communities and users of SNMPv3; without one only the built-in
+    /// mappings are known
     #[arg(long, env = "KLAXON_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -65,18 +66,25 @@ pub(super) fn explain(output: &Output, args: &ExplainArgs) -> Outcome {
         Some(file) => Config::load(file).map_err(|error| Failure::of(Code::Usage, &error))?,
         None => Config::default(),
     };
+    // Whoever explains may not be let read the secrets; what needs none is explained all the same.
+    let users = config.trap_users().unwrap_or_else(|(key, reason)| {
+        remark(&format!("no user of SNMPv3 is known: {key}: {reason}"));
+        Vec::new()
+    });
     let mut traps = config.traps;
     traps.mappings.splice(..0, args.mappings.iter().cloned());
     let rules = traps.rules().map_err(|(_, reason)| Failure::new(Code::Usage, reason))?;
+    let communities = traps.communities.iter().map(|community| community.0.clone()).collect();
     let explainer = Explainer::new(config.node.site, rules.devices, rules.mappings);
+    let mut explainer = explainer.taking(&traps.versions, communities, users);
     match (&args.file, args.listen) {
-        (_, Some(listen)) => listening(output, &explainer, listen, args.count),
-        (Some(file), None) => of_file(output, &explainer, file, args.source),
+        (_, Some(listen)) => listening(output, &mut explainer, listen, args.count),
+        (Some(file), None) => of_file(output, &mut explainer, file, args.source),
         (None, None) => Err(Failure::new(Code::Usage, "name a file, or an address with --listen")),
     }
 }
 
-fn of_file(output: &Output, explainer: &Explainer, file: &Path, source: IpAddr) -> Outcome {
+fn of_file(output: &Output, explainer: &mut Explainer, file: &Path, source: IpAddr) -> Outcome {
     let failed = |reason: String| Failure::new(Code::Usage, format!("{}: {reason}", file.display()));
     let bytes = read(file).map_err(|error| failed(error.to_string()))?;
     let capture = capture::read(&bytes, source).map_err(failed)?;
@@ -140,7 +148,7 @@ fn remarks(capture: &Capture, strangers: u64) -> Vec<String> {
     remarks
 }
 
-fn listening(output: &Output, explainer: &Explainer, listen: SocketAddr, count: Option<u64>) -> Outcome {
+fn listening(output: &Output, explainer: &mut Explainer, listen: SocketAddr, count: Option<u64>) -> Outcome {
     let failed = |error: std::io::Error| Failure::new(Code::Failed, format!("cannot listen on {listen}: {error}"));
     let socket = UdpSocket::bind(listen).map_err(failed)?;
     remark(&format!("listening for traps on {}", socket.local_addr().map_err(failed)?));

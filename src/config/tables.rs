@@ -1,7 +1,7 @@
 //! `[snmp.tables]`: what SNMP shows of the alarms.
 
 use klaxon_api::agent::oids::Root;
-use klaxon_api::agent::{self, HISTORY_ROWS_MAX, TablesConfig, WrsProfile};
+use klaxon_api::agent::{self, HISTORY_ROWS_MAX, TablesConfig, WRS_ALARM_MIB, WrsProfile};
 use serde::{Deserialize, Serialize};
 
 use super::collect::Mistake;
@@ -62,11 +62,18 @@ impl TablesSection {
     }
 
     /// The setting that is wrong, and why.
-    pub(super) fn check(&self) -> Result<(), Mistake> {
-        if (1..=HISTORY_ROWS_MAX).contains(&self.history_rows) {
-            return Ok(());
+    pub(super) fn check(&self, root: &Root) -> Result<(), Mistake> {
+        if !(1..=HISTORY_ROWS_MAX).contains(&self.history_rows) {
+            return Err(("snmp.tables.history_rows".to_owned(), format!("must be between 1 and {HISTORY_ROWS_MAX}")));
         }
-        Err(("snmp.tables.history_rows".to_owned(), format!("must be between 1 and {HISTORY_ROWS_MAX}")))
+        // RFC 3877's stand under 1.3.6.1.2.1, where no root can.
+        let is_in = |one: &[u32], other: &[u32]| one.starts_with(other);
+        if self.wrs != Wrs::Off && (is_in(root.arcs(), &WRS_ALARM_MIB) || is_in(&WRS_ALARM_MIB, root.arcs())) {
+            let place = WRS_ALARM_MIB.map(|arc| arc.to_string()).join(".");
+            let reason = format!("overlaps with {place}, where snmp.tables.wrs has the tables of StarlingX");
+            return Err(("snmp.root_oid".to_owned(), reason));
+        }
+        Ok(())
     }
 }
 
@@ -98,6 +105,13 @@ mod tests {
         assert!(few.contains("snmp.tables.history_rows: must be between 1 and 100000"), "{few}");
         let place = error("[snmp]\nroot_oid = \"1.3.6.1.2.1.118\"\n");
         assert!(place.contains("does not stand under 1.3.6.1.4.1"), "{place}");
+        for root in ["1.3.6.1.4.1.731.1", "1.3.6.1.4.1.731.1.1", "1.3.6.1.4.1.731.1.1.1.1.7"] {
+            let text = format!("[snmp]\nroot_oid = \"{root}\"\n[snmp.tables]\nwrs = \"as-specified\"\n");
+            let both = error(&text);
+            assert!(both.starts_with("k.toml:2: snmp.root_oid: overlaps with 1.3.6.1.4.1.731.1.1, where "), "{both}");
+            Config::parse(&text.replace("as-specified", "off"), Path::new("k.toml")).expect("stands alone");
+            Config::parse(&text.replace(".731.", ".732."), Path::new("k.toml")).expect("stands elsewhere");
+        }
         let word = error("[snmp.tables]\nwrs = \"on\"\n");
         assert!(word.starts_with("k.toml:2: snmp.tables.wrs: "), "{word}");
     }

@@ -70,8 +70,9 @@ pub trait Objects: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Whether this variable could be set, looked at by itself: what is wrong with it, if anything.
-    fn check(&self, _varbind: &Varbind) -> Result<(), SetError> {
+    /// Whether this variable could be set together with those that stand `before` it in the request, within the root: what is wrong
+    /// with it, if anything. Nothing is done before all have passed.
+    fn check(&self, _varbind: &Varbind, _before: &[Varbind]) -> Result<(), SetError> {
         Err(SetError::NotWritable)
     }
 

@@ -238,6 +238,8 @@ impl From<Unreadable> for Failure {
 /// Reads what comes in. It remembers whom it has heard; one thread has it.
 pub struct Inbound {
     engine: Option<Engine>,
+    /// It takes part in nothing; see [`Self::onlooker`].
+    is_onlooker: bool,
     users: Users,
     versions: Vec<Version>,
     peers: Peers,
@@ -252,7 +254,14 @@ impl Inbound {
     pub fn new(engine: Option<Engine>, users: Users) -> Self {
         let salts = Arc::new(SaltCounter::new().expect("the system has random numbers"));
         let peers = Peers::new(PEERS_MAX);
-        Self { engine, users, versions: Version::ALL.into(), peers, salts, stats: Arc::default(), reports: (None, 0) }
+        let (versions, stats) = (Version::ALL.into(), Arc::default());
+        Self { engine, is_onlooker: false, users, versions, peers, salts, stats, reports: (None, 0) }
+    }
+
+    /// Reads for somebody who looks on: informs to any engine, at any of its times, as that engine would take them from `users`. What
+    /// it is asked or told beside notifications is said as such, and nothing is answered.
+    pub fn onlooker(users: Users) -> Self {
+        Self { is_onlooker: true, ..Self::new(None, users) }
     }
 
     /// Reads messages of `versions` only.
@@ -278,14 +287,21 @@ impl Inbound {
 
     fn read_v3(&mut self, datagram: &Bytes, at: Instant) -> Result<Notification, Refused> {
         let table = self.users.table();
-        if table.is_empty() {
+        if table.is_empty() && !self.is_onlooker {
             return Err(Unreadable::Version(Version::V3.number()).into());
         }
         let message = Message::read(datagram)?;
         let engine_id = message.usm.engine_id();
-        let is_ours = self.engine.as_ref().is_some_and(|engine| engine.id() == engine_id);
+        // Who sends an inform asks for Reports, and who sends a trap does not: that tells whose engine is named.
+        let is_ours = match &self.engine {
+            Some(engine) => engine.id() == engine_id,
+            None => self.is_onlooker && message.is_reportable,
+        };
         let user = message.user();
-        let read = if engine_id.is_empty() && message.is_reportable && self.engine.is_some() {
+        if self.is_onlooker {
+            is_sent_to_be_noted(&message)?;
+        }
+        let read = if engine_id.is_empty() && message.is_reportable && (self.engine.is_some() || self.is_onlooker) {
             Err(Unreadable::Discovery(Discovery::Engine).into())
         } else if validate_engine_id(engine_id).is_err() {
             Err(Unreadable::UnknownEngine { user }.into())
@@ -329,7 +345,8 @@ impl Inbound {
         if is_inform && !is_ours {
             return Err(Unreadable::UnknownEngine { user: user() }.into());
         }
-        let inform = self.engine.as_ref().filter(|_| is_inform).map(|engine| {
+        let unanswered = (is_inform && self.is_onlooker).then(|| Inform { answer: Answer::made(Vec::new()), pdu: plain.clone() });
+        let answered = self.engine.as_ref().filter(|_| is_inform).map(|engine| {
             // Behind the context's engine and name.
             let context = content(&plain, 0).start;
             let pdu_start = content(&plain, content(&plain, context).end).end;
@@ -354,12 +371,17 @@ impl Inbound {
             context_name: pdu.context_name,
         };
         let notification = noted(Version::V3, &pdu.pdu, message.oddities.clone())?;
-        Ok(Notification { inform, secured: Some(secured), ..notification })
+        Ok(Notification { inform: answered.or(unanswered), secured: Some(secured), ..notification })
     }
 
     /// Step 7a.
     fn check_our_time(&self, message: &Message, keys: &Arc<Keys>, at: Instant) -> Result<(), Failure> {
-        let (boots, time) = self.engine.as_ref().expect("is ours").boots_and_time(at);
+        let Some(engine) = &self.engine else {
+            // Of an engine that is looked on at nobody knows the time, but who sends these asks for it (RFC 3414 section 4).
+            let asks = message.usm.engine_boots() == 0 && message.usm.engine_time() == 0;
+            return if asks { Err(Unreadable::Discovery(Discovery::Time).into()) } else { Ok(()) };
+        };
+        let (boots, time) = engine.boots_and_time(at);
         if in_authoritative_time_window(boots, time, message.usm.engine_boots(), message.usm.engine_time()) {
             return Ok(());
         }
@@ -424,6 +446,17 @@ impl fmt::Debug for Inbound {
 fn out_of_window(message: &Message, (known_boots, known_time): (u32, u32)) -> Unreadable {
     let (boots, time) = (message.usm.engine_boots(), message.usm.engine_time());
     Unreadable::TimeWindow { user: message.user(), boots, time, known_boots, known_time }
+}
+
+/// What can be read of any message without a key: whether it is a Report, a response or a request and no notification. A question
+/// for the engine's id may come as one.
+fn is_sent_to_be_noted(message: &Message) -> Result<(), Unreadable> {
+    let is_question = message.usm.engine_id().is_empty() && message.is_reportable;
+    let RawMsgData::Plaintext { data, .. } = &message.data else { return Ok(()) };
+    match ScopedPdu::decode(&mut Decoder::new(data.clone()).with_decode_config(LENIENT)) {
+        Ok(pdu) if !is_question => is_inform(&pdu.pdu).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// Step 6.

@@ -12,6 +12,7 @@ use super::oids::{
     ALARMS, AlarmColumn, HISTORY, HistoryColumn, NODE, NodeObject, OBJECTS, RECEIVERS, ReceiverColumn, Root, SEVERITIES, SITES,
     SeverityColumn, SiteColumn,
 };
+use super::set::{self, Placed};
 use super::snapshot::{SiteRow, Snapshot};
 use super::tree::{Ask, Index, Tree};
 use super::values::{date_and_time, gauge, maybe_time, severity, text};
@@ -146,9 +147,16 @@ impl Objects for KlaxonMib {
         counters.map(|(place, _)| self.root.oid(&place)).collect()
     }
 
-    fn check(&self, varbind: &Varbind) -> Result<(), SetError> {
+    fn check(&self, varbind: &Varbind, before: &[Varbind]) -> Result<(), SetError> {
         let (object, index) = self.tree.object(varbind.oid.arcs()).ok_or(SetError::NoCreation)?;
-        self.shared.check(object, index, &varbind.value)
+        self.shared.check(object, index, &varbind.value)?;
+        let this = Placed { object, index, value: &varbind.value };
+        let fits = |other: &Varbind| {
+            let (object, index) = self.tree.object(other.oid.arcs())?;
+            Some(set::fit(this, Placed { object, index, value: &other.value }))
+        };
+        let fit_all = before.iter().all(|other| fits(other).unwrap_or(false));
+        if fit_all { Ok(()) } else { Err(SetError::InconsistentValue) }
     }
 
     fn set(&self, request: Set) -> BoxFuture<'_, Result<(), SetFailed>> {

@@ -33,7 +33,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::Site;
 use klaxon_snmp::{Engine, EngineHome, Objects};
@@ -48,6 +48,7 @@ pub use indexes::{Indexes, IndexesError};
 pub use mib::mib;
 pub use receivers::{ReceiversShown, Resend};
 pub use starlingx::{Wrs, WrsProfile};
+pub use wrs::WRS_ALARM_MIB;
 
 use oids::Root;
 use snapshot::Snapshot;
@@ -105,13 +106,14 @@ struct Shared {
     home: Arc<EngineHome>,
     /// The engine, as soon as somebody was answered by it.
     engine: OnceLock<Engine>,
-    address: Option<IpAddr>,
+    address: Arc<ArcSwapOption<IpAddr>>,
     snapshots: Arc<ArcSwap<Snapshot>>,
     committed: watch::Receiver<Position>,
     /// Up to where the published tables go.
     moved: watch::Sender<Position>,
     door: Door,
     resend: Option<Resend>,
+    resent: set::Resent,
 }
 
 impl Shared {
@@ -143,9 +145,15 @@ pub struct Tables {
 pub struct TablesControl {
     wanted: watch::Sender<bool>,
     kept: watch::Receiver<bool>,
+    address: Arc<ArcSwapOption<IpAddr>>,
 }
 
 impl TablesControl {
+    /// Where the agent is reached from here on, if it is one address.
+    pub fn reached_at(&self, address: Option<IpAddr>) {
+        self.address.store(address.map(Arc::new));
+    }
+
     /// Has the tables kept up to date, or empty, and returns when they are so.
     pub async fn turn(&self, on: bool) {
         self.wanted.send_replace(on);
@@ -185,7 +193,8 @@ impl Tables {
         }
         let (wanted, asked) = watch::channel(is_on);
         let (kept, is_kept) = watch::channel(is_on);
-        let control = TablesControl { wanted, kept: is_kept };
+        let address = Arc::new(ArcSwapOption::from(parts.address.map(Arc::new)));
+        let control = TablesControl { wanted, kept: is_kept, address: Arc::clone(&address) };
         let snapshots = tracker.published();
         let shared = Arc::new(Shared {
             config,
@@ -193,12 +202,13 @@ impl Tables {
             node_id: store.node().node_id.to_string(),
             home: parts.engine,
             engine: OnceLock::new(),
-            address: parts.address,
+            address,
             committed: store.committed(),
             moved: watch::Sender::new(snapshots.load().position),
             snapshots,
             door: parts.door,
             resend: parts.resend,
+            resent: set::Resent::default(),
         });
         (Self { shared, tracker, wanted: asked, kept }, control)
     }

@@ -255,7 +255,8 @@ impl AlarmMib {
     /// The engine that the alarm is of, which is this one: its id, what kind of address it has, the address, the context.
     fn origin(&self, number: u32) -> Value {
         let octets = |octets: &[u8]| Value::OctetString(bytes::Bytes::copy_from_slice(octets));
-        match (number, self.shared.address) {
+        let address = self.shared.address.load().as_deref().copied();
+        match (number, address) {
             (0, _) => octets(self.shared.engine_id()),
             // unknown(0), ipv4(1), ipv6(2) of InetAddressType.
             (1, None) => Value::Integer(0),

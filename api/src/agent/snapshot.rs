@@ -115,9 +115,9 @@ pub(super) struct SiteRow {
 /// What is counted since the start, or happened at what sysUpTime; 0 if it has not.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct SinceStart {
-    /// How many alarms were raised, or came to that severity, in the order of [`klaxon_schemas::severity::Severity::ALL`].
+    /// How many alarms came to the list, or there to that severity, in the order of [`klaxon_schemas::severity::Severity::ALL`].
     pub(super) raised: [u32; 5],
-    /// How many alarms were raised.
+    /// How many alarms came to the list: raised, or not shelved or suppressed any more.
     pub(super) raises: u32,
     /// When the last was.
     pub(super) last_raise: u32,

@@ -33,6 +33,9 @@ struct Bench {
     tracker: Tracker,
     indexes: Arc<Indexes>,
     objects: Vec<Arc<dyn Objects>>,
+    /// From where on receivers were sent everything again.
+    resent: Arc<std::sync::Mutex<Vec<u64>>>,
+    control: super::TablesControl,
     _dir: tempfile::TempDir,
 }
 
@@ -97,6 +100,12 @@ impl Bench {
         let engine = Arc::new(EngineHome::new(dir.path()));
         engine.engine().expect("starts");
         let path = dir.path().to_owned();
+        let resent = Arc::<std::sync::Mutex<Vec<u64>>>::default();
+        let resends = Arc::clone(&resent);
+        let resend: super::Resend = Arc::new(move |_, from| {
+            resends.lock().expect("nobody broke it").push(from);
+            Box::pin(std::future::ready(Ok(())))
+        });
         let parts = move |store: &Store| Parts {
             door: Door::new("snmp".parse().expect("is a name"), publisher.clone(), store.clone()),
             site: "depot-7".parse().expect("is a name"),
@@ -104,9 +113,9 @@ impl Bench {
             engine: Arc::clone(&engine),
             address: Some([192, 0, 2, 7].into()),
             receivers: receivers.clone(),
-            resend: None,
+            resend: Some(Arc::clone(&resend)),
         };
-        let (tables, _) = Tables::new(config.clone(), parts(&store), false);
+        let (tables, control) = Tables::new(config.clone(), parts(&store), false);
         let indexes = super::indexes(&store, dir.path());
         let mut bench = Self {
             objects: tables.objects(),
@@ -116,12 +125,15 @@ impl Bench {
             store,
             writer,
             cursor,
+            resent,
+            control,
             _dir: dir,
         };
         let key = StateKey::Bundle(catalogue.digest().clone());
         bench.commit(Vec::new(), vec![(key, Some(StateRecord::Bundle(catalogue)))]);
         bench.alarms(ChangeKind::Raised, before);
-        let (tables, _) = Tables::new(config, parts(&bench.store), true);
+        let (tables, control) = Tables::new(config, parts(&bench.store), true);
+        bench.control = control;
         bench.objects = tables.objects();
         bench.indexes = Arc::clone(&tables.tracker.indexes);
         (bench.shared, bench.tracker) = (tables.shared, tables.tracker);

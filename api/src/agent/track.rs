@@ -156,16 +156,8 @@ impl Tracker {
         match &change.subject {
             Subject::Alarm { alarm, .. } => {
                 self.dirty.insert(alarm.id);
-                let place = alarm.severity as usize;
-                match change.kind {
-                    ChangeKind::Raised => {
-                        stats.raises = stats.raises.wrapping_add(1);
-                        stats.raised[place] = stats.raised[place].wrapping_add(1);
-                        stats.last_raise = now;
-                    }
-                    ChangeKind::SeverityChanged => stats.raised[place] = stats.raised[place].wrapping_add(1),
-                    ChangeKind::Cleared | ChangeKind::Retired => stats.last_clear = now,
-                    _ => {}
+                if matches!(change.kind, ChangeKind::Cleared | ChangeKind::Retired) {
+                    stats.last_clear = now;
                 }
             }
             Subject::Suppression { .. } => self.is_stirred = true,
@@ -321,9 +313,24 @@ impl Tracker {
     fn list(&mut self, before: Option<&Row>, row: Option<Row>) {
         let key = |row: &Row| TimeKey::new(row.alarm.raised_at, row.index);
         let row = row.filter(Row::is_listed);
-        let (old, new) = (before.filter(|row| row.is_listed()).map(key), row.as_ref().map(key));
+        let was = before.filter(|row| row.is_listed());
+        let (old, new) = (was.map(key), row.as_ref().map(key));
+        let now = self.uptime();
+        let stats = &mut self.next.since_start;
         if old != new {
-            self.next.since_start.listed_changed = self.uptime();
+            stats.listed_changed = now;
+        }
+        // What is shelved or suppressed as it is raised is counted when it comes to the list, if it does.
+        if let Some(row) = &row {
+            let is_raise = old != new;
+            if is_raise {
+                stats.raises = stats.raises.wrapping_add(1);
+                stats.last_raise = now;
+            }
+            if is_raise || was.is_some_and(|was| was.alarm.severity != row.alarm.severity) {
+                let count = &mut stats.raised[row.alarm.severity as usize];
+                *count = count.wrapping_add(1);
+            }
         }
         if self.config.rfc3877 {
             if let Some(old) = old.filter(|_| old != new) {

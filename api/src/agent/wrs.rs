@@ -28,8 +28,8 @@ use super::starlingx::{Wrs, WrsProfile, event_type, names, severity};
 use super::tree::{Ask, Index, Tree};
 use super::values::{date_and_time, text};
 
-/// wrsAlarmMIB.
-const WRS_ALARM_MIB: [u32; 9] = [1, 3, 6, 1, 4, 1, 731, 1, 1];
+/// wrsAlarmMIB, where the tables of StarlingX hang.
+pub const WRS_ALARM_MIB: [u32; 9] = [1, 3, 6, 1, 4, 1, 731, 1, 1];
 /// wrsAlarmObjects under it.
 const OBJECTS: [u32; 2] = [1, 1];
 const ACTIVE: u32 = 1;

@@ -1,11 +1,12 @@
 //! What would become of a datagram, and why: for those who write mappings, and for those who wonder.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use bytes::Bytes;
 use klaxon_schemas::event::Event;
 use klaxon_schemas::names::Site;
-use klaxon_snmp::Notification;
+use klaxon_snmp::{Inbound, Notification, Unreadable, User, Users, Version};
 
 use super::devices::Devices;
 use super::map::Mapper;
@@ -15,6 +16,9 @@ use super::mapping::{Judgement, Mappings, shown, type_name};
 #[derive(Debug)]
 pub struct Explainer {
     mapper: Mapper,
+    inbound: Inbound,
+    /// Any, if there is none.
+    communities: Vec<String>,
 }
 
 /// What a datagram is, and what becomes of it.
@@ -46,15 +50,31 @@ pub struct Variable {
 }
 
 impl Explainer {
-    /// One for devices of `site`, unless `devices` knows better.
+    /// One for devices of `site`, unless `devices` knows better. It takes all versions and communities, and knows no users of v3.
     pub fn new(site: Site, devices: Devices, mappings: Mappings) -> Self {
-        Self { mapper: Mapper::new(site, devices, mappings) }
+        let inbound = Inbound::onlooker(Users::default());
+        Self { mapper: Mapper::new(site, devices, mappings), inbound, communities: Vec::new() }
     }
 
-    /// What a datagram from `source` is, or why it is no notification.
-    pub fn explain(&self, datagram: &[u8], source: SocketAddr) -> Result<Explained, String> {
-        let notification =
-            klaxon_snmp::decode(&Bytes::copy_from_slice(datagram), |_| true).map_err(|error| error.to_string())?;
+    /// The same for a receiver that takes these versions, these communities (any, if there is none) and these users of v3.
+    #[must_use]
+    pub fn taking(self, versions: &[Version], communities: Vec<String>, users: Vec<User>) -> Self {
+        Self { inbound: Inbound::onlooker(Users::new(users)).only(versions), communities, ..self }
+    }
+
+    /// What a datagram from `source` is, or why it is no notification that is taken. Those of v3 are checked and decrypted if their
+    /// user is known; they are to be given in the order in which they came, because they tell the time.
+    pub fn explain(&mut self, datagram: &[u8], source: SocketAddr) -> Result<Explained, String> {
+        let communities = &self.communities;
+        let is_welcome =
+            |community: &[u8]| communities.is_empty() || communities.iter().any(|known| known.as_bytes() == community);
+        let read = self.inbound.read(&Bytes::copy_from_slice(datagram), is_welcome, Instant::now());
+        let notification = read.map_err(|refused| match refused.why {
+            why @ Unreadable::UnknownUser { .. } => {
+                format!("a message of SNMP v3 {why}: it can be neither checked nor decrypted; name the user in [snmp.users]")
+            }
+            why => why.to_string(),
+        })?;
         let variables = notification.varbinds.iter().map(|varbind| Variable {
             oid: varbind.oid.to_string(),
             name: self.mapper.name_of(&varbind.oid),

@@ -60,7 +60,8 @@ impl Mapper {
         if let Some(enterprise) = &notification.enterprise {
             attribute("enterprise", enterprise.to_string());
         }
-        if let Some(ticks) = notification.up_time {
+        // An alarm that is reported again would be another each time, and be told of.
+        if let Some(ticks) = notification.up_time.filter(|_| !matches!(mapped.report, Report::Raise(_))) {
             attribute("sys_up_time", ticks.to_string());
         }
         if !notification.oddities.is_empty() {
@@ -69,6 +70,10 @@ impl Mapper {
         for (name, value) in mapped.attributes {
             attribute(name, value);
         }
+        let is_kept = |varbind: &&Varbind| {
+            !mapped.leave_out.iter().any(|object| varbind.oid.arcs().starts_with(object))
+        };
+        let varbinds: Vec<&Varbind> = notification.varbinds.iter().filter(is_kept).collect();
         let key = AlarmKey {
             site: whose.site.clone(),
             resource: mapped.resource,
@@ -83,7 +88,7 @@ impl Mapper {
             event_type: mapped.event_type,
             probable_cause: mapped.probable_cause.cloned(),
             repair_action: mapped.repair_action.cloned(),
-            attributes: pack(attributes, &notification.varbinds),
+            attributes: pack(attributes, &varbinds),
             ..Details::default()
         };
         Event { details, ..Event::new(key, mapped.report, mapped.text).of(producer) }
@@ -128,6 +133,7 @@ fn unmapped(whose: &Whose<'_>, notification: &Notification) -> Mapped<'static> {
         report: Report::Log(Severity::Indeterminate),
         text: Text::lossy(&text).expect("may be empty"),
         attributes: Vec::new(),
+        leave_out: &[],
         event_type: None,
         probable_cause: None,
         repair_action: None,
@@ -143,7 +149,7 @@ fn trap_address(notification: &Notification) -> Option<IpAddr> {
 }
 
 /// Packs `head` and the variables into at most [`ATTRIBUTES_MAX`] attributes.
-fn pack(head: Vec<(String, String)>, varbinds: &[Varbind]) -> Attributes {
+fn pack(head: Vec<(String, String)>, varbinds: &[&Varbind]) -> Attributes {
     let mut attributes: BTreeMap<AttributeName, AttributeValue> = BTreeMap::new();
     for (name, value) in head {
         let name = AttributeName::new(&name).expect("our own names are short");

@@ -85,7 +85,7 @@ impl Objects for Numbers {
         instances.into_iter().find(|instance| instance.arcs() > after).map(|instance| (instance, Value::Integer(7)))
     }
 
-    fn check(&self, varbind: &Varbind) -> Result<(), SetError> {
+    fn check(&self, varbind: &Varbind, _: &[Varbind]) -> Result<(), SetError> {
         match (&varbind.oid.arcs()[SCALARS.len()..], &varbind.value) {
             ([1 | 2, 0], Value::Integer(0..=100)) => Ok(()),
             ([1 | 2, 0], Value::Integer(_)) => Err(SetError::WrongValue),

@@ -86,7 +86,6 @@ impl Tree {
     fn check(&self, ctx: &RequestContext, oid: &WireOid, value: &WireValue) -> Result<Box<dyn PreparedSet>, SetError> {
         let part = self.part_of(oid.arcs()).ok_or(SetError::NotWritable)?;
         let varbind = Varbind { oid: Oid(oid.clone()), value: Value::from(value) };
-        self.parts[part].1.check(&varbind)?;
         let request = RequestKey { source: ctx.source(), request_id: ctx.request_id(), received_at: ctx.received_at() };
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         let pending = match &*sets {
@@ -99,7 +98,11 @@ impl Tree {
             }
         };
         drop(sets);
-        pending.work().parts.entry(part).or_default().varbinds.push(varbind);
+        let mut work = pending.work();
+        let before = &mut work.parts.entry(part).or_default().varbinds;
+        self.parts[part].1.check(&varbind, before)?;
+        before.push(varbind);
+        drop(work);
         let objects = Arc::clone(&self.parts[part].1);
         Ok(Box::new(Prepared { pending, part, objects }))
     }

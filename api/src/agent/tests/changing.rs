@@ -95,6 +95,68 @@ fn what_is_shelved_or_suppressed_is_not_what_a_list_shows() {
 }
 
 #[test]
+fn what_never_came_to_the_list_is_not_counted_as_raised() {
+    let mut bench = Bench::with(all(), vec![alarm(1)], None);
+    // alarmActiveStatsActives; ituAlarmActiveStatsMajors and …Criticals.
+    let counts = |bench: &Bench| {
+        let of = |entry: &str, column: u32| match bench.rows(&oid(entry)).into_values().next() {
+            Some(row) => row[&column].clone(),
+            None => panic!("{entry} has no row"),
+        };
+        let itu = "1.3.6.1.2.1.121.1.2.2.1";
+        [of("1.3.6.1.2.1.118.1.2.4.1", 2), of(itu, 8), of(itu, 7)].map(|count| match count {
+            Value::Gauge32(count) | Value::Counter32(count) => count,
+            other => panic!("{other:?}"),
+        })
+    };
+    assert_eq!(counts(&bench), [0, 0, 0], "it stood before");
+    let mut shelved = alarm(2);
+    shelved.shelved = Some(Shelved {
+        by: "jane".parse().expect("is a name"),
+        at: at("2026-11-22T04:00:00Z"),
+        until: at("2026-11-22T05:00:00Z"),
+        reason: "works".parse().expect("is a text"),
+        shelf: None,
+    });
+    bench.alarms(ChangeKind::Raised, vec![shelved.clone(), alarm(3)]);
+    bench.follow();
+    assert_eq!(counts(&bench), [1, 1, 0], "the shelved one is in no list");
+    shelved.severity = Severity::Critical;
+    bench.alarms(ChangeKind::SeverityChanged, vec![shelved.clone()]);
+    bench.follow();
+    assert_eq!(counts(&bench), [1, 1, 0]);
+    shelved.shelved = None;
+    bench.alarms(ChangeKind::Unshelved, vec![shelved]);
+    bench.follow();
+    assert_eq!(counts(&bench), [2, 1, 1], "now it is");
+    bench.alarms(ChangeKind::SeverityChanged, vec![Alarm { severity: Severity::Critical, ..alarm(3) }]);
+    bench.alarms(ChangeKind::Updated, vec![alarm(1)]);
+    bench.follow();
+    assert_eq!(counts(&bench), [2, 1, 2]);
+    // Raised anew between two looks.
+    let again = Alarm { raise_seq: 2, raised_at: at("2026-11-22T05:00:00Z"), ..alarm(1) };
+    bench.alarms(ChangeKind::Cleared, vec![cleared(alarm(1), "2026-11-22T04:00:00Z")]);
+    bench.alarms(ChangeKind::Raised, vec![again]);
+    bench.follow();
+    assert_eq!(counts(&bench), [3, 2, 2]);
+}
+
+#[test]
+fn the_address_follows_the_agent() {
+    let bench = Bench::with(all(), vec![alarm(1)], None);
+    let address = |bench: &Bench| {
+        let row = bench.rows(&oid("1.3.6.1.2.1.118.1.2.2.1")).into_values().next().expect("has a row");
+        [row[&5].clone(), row[&6].clone()]
+    };
+    let octets = |octets: &'static [u8]| Value::OctetString(bytes::Bytes::from_static(octets));
+    assert_eq!(address(&bench), [Value::Integer(1), octets(&[192, 0, 2, 7])]);
+    bench.control.reached_at(Some([192, 0, 2, 8].into()));
+    assert_eq!(address(&bench), [Value::Integer(1), octets(&[192, 0, 2, 8])]);
+    bench.control.reached_at(None);
+    assert_eq!(address(&bench), [Value::Integer(0), octets(&[])]);
+}
+
+#[test]
 fn a_walk_during_changes_has_all_that_stands_throughout_once() {
     const CHANGES: u64 = 900;
     let stays: Vec<Alarm> = (0..600).map(|number| alarm(number * 2)).collect();

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use klaxon_schemas::ids::Epoch;
 use klaxon_schemas::names::Follower;
+use klaxon_snmp::{Set, Varbind};
 use mib_rs::{Access, BaseType, Loader, Mib};
 
 use super::*;
 use crate::agent::mib;
-use crate::agent::oids::{NotificationKind, NotificationObject};
+use crate::agent::oids::{NotificationKind, NotificationObject, ReceiverColumn};
 use crate::notify::{Counters, ReceiverShown, ReceiverState};
 
 fn compile(root: &Root) -> Mib {
@@ -130,4 +131,26 @@ fn numbers_that_managers_of_v1_cannot_read_are_named() {
         let is_named = columns.iter().any(|column| oid.arcs().starts_with(column.arcs()));
         assert_eq!(matches!(value, Value::Counter64(_)), is_named, "{oid}");
     }
+}
+
+#[tokio::test]
+async fn a_request_that_comes_again_has_a_receiver_sent_everything_once() {
+    let shown: ReceiversShown = Arc::new(|| vec![receiver()]);
+    let bench = Bench::with(TablesConfig::default(), Vec::new(), Some(shown));
+    let index = bench.shared.snapshot().receivers[0].index;
+    let set = async |user: &str, source: &str, request_id: i32, from: u32| {
+        let oid = Root::default().oid(&[1, 6, 1, ReceiverColumn::ResendFrom as u32, index]);
+        let varbinds = vec![Varbind { oid, value: Value::Gauge32(from) }];
+        bench.objects[0].check(&varbinds[0], &[]).expect("can be set");
+        let source = source.parse().expect("an address");
+        bench.objects[0].set(Set { user: user.to_owned(), source, request_id, varbinds }).await
+    };
+    for source in ["192.0.2.1:1", "192.0.2.1:1", "192.0.2.9:9"] {
+        assert_eq!(set("noc", source, 7, 3).await, Ok(()), "it is answered each time");
+    }
+    assert_eq!(*bench.resent.lock().expect("nobody broke it"), [3]);
+    set("noc", "192.0.2.1:1", 8, 3).await.expect("is another request");
+    set("noc", "192.0.2.1:1", 8, 4).await.expect("is another request");
+    set("ops", "192.0.2.1:1", 8, 4).await.expect("is another's");
+    assert_eq!(*bench.resent.lock().expect("nobody broke it"), [3, 3, 4, 4]);
 }

@@ -20,8 +20,20 @@ use crate::trap::devices::network;
 /// The most attributes that a rule may give; the others are those of the variables.
 pub(super) const ATTRIBUTES_MAX: usize = 16;
 /// What every trap has of itself, beside its variables by OID.
-const ATTRIBUTES_OURS: [&str; 7] =
-    ["source_address", "trap_address", "snmp_version", "trap_oid", "enterprise", "sys_up_time", "encoding"];
+const ATTRIBUTES_OURS: [&str; 12] = [
+    "source_address",
+    "trap_address",
+    "snmp_version",
+    "security_name",
+    "security_level",
+    "engine_id",
+    "context_engine_id",
+    "context_name",
+    "trap_oid",
+    "enterprise",
+    "sys_up_time",
+    "encoding",
+];
 /// How many names may stand behind each other until there is an OID.
 const NAMES_DEEP_MAX: usize = 16;
 /// The most arcs of an OID (RFC 2578 section 3.5).
@@ -155,6 +167,13 @@ impl Reader<'_> {
             let parse = |text: &String| network(text).map_err(|reason| self.wrong(from, "rule.from", reason));
             from.get_ref().0.iter().map(parse)
         });
+        let left_out = form.leave_out.iter().flat_map(|names| {
+            let known = |name: &String| {
+                let reason = || format!("{name:?} is none of the file's [names]");
+                self.names.0.get(name).map(|object| object.oid.clone()).ok_or_else(|| self.wrong(names, "rule.leave_out", reason()))
+            };
+            names.get_ref().0.iter().map(known)
+        });
         let when = form.when.iter().map(|(field, test)| self.condition(field, test));
         Ok(Rule {
             name,
@@ -168,6 +187,7 @@ impl Reader<'_> {
             clears: form.clears.as_ref().map(|name| name.get_ref().clone()),
             text,
             attributes: form.attributes.iter().map(attribute).collect::<Result<_, _>>()?,
+            leave_out: left_out.collect::<Result<_, _>>()?,
             event_type: self.word(form.event_type.as_ref(), "rule.event_type", |word| {
                 let event_type = serde_json::from_value(serde_json::Value::String(word.to_owned()));
                 event_type.map_err(|error| error.to_string())

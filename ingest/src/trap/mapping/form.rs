@@ -51,6 +51,7 @@ pub(super) struct RuleForm {
     pub(super) text: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) attributes: BTreeMap<String, Spanned<String>>,
+    pub(super) leave_out: Option<Spanned<Many>>,
     pub(super) event_type: Option<Spanned<String>>,
     pub(super) probable_cause: Option<Spanned<String>>,
     pub(super) repair_action: Option<Spanned<String>>,
