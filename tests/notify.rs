@@ -402,6 +402,26 @@ fn what_is_asked_for_is_sent_again_under_its_numbers() {
 }
 
 #[test]
+fn what_there_are_no_words_for_is_settled_and_says_nothing_of_the_receiver() {
+    let scene = Scene::new();
+    let node = scene.open();
+    scene.world.set("noc", Mode::Wordless);
+    node.apply([ReceiverConfig { log_events: true, ..receiver("noc") }]);
+    node.raise("host=a", Major);
+    node.publish((0..5).map(|_| report("host=z", Report::Log(Warning))).collect());
+    node.wait("the log events are settled", || {
+        let shown = node.shown("noc");
+        (shown.assigned, shown.lag_changes) == (6, 1)
+    });
+    let shown = node.shown("noc");
+    assert_eq!((shown.state, shown.last_reached_at, shown.counters.confirmed), (ReceiverState::Retrying, None, 0));
+    scene.world.set("noc", Mode::Up);
+    node.quiet("noc");
+    assert_eq!((node.shown("noc").state, scene.world.told("noc")), (ReceiverState::Ok, vec!["raised major host=a".to_owned()]));
+    node.close();
+}
+
+#[test]
 fn what_the_receiver_refuses_is_given_up_and_the_rest_goes_on() {
     let scene = Scene::new();
     let node = scene.open();

@@ -177,6 +177,9 @@ impl ReceiverSection {
         if config.heartbeat.is_some_and(|every| every < HEARTBEAT_MIN) {
             return wrong("heartbeat", format!("must be \"0s\" for none, or at least {}s", HEARTBEAT_MIN.as_secs()));
         }
+        if config.heartbeat.is_some() && !config.sink.has_heartbeats() {
+            return wrong("heartbeat", "is for webhooks and the SNMP profile klaxon: the other profiles have no words for it".to_owned());
+        }
         if config.unreachable_after.is_zero() {
             return wrong("unreachable_after", "must be longer than nothing".to_owned());
         }
@@ -295,11 +298,11 @@ mod tests {
         let config = Config::parse(text, Path::new("k.toml")).expect("is right");
         let shown = format!("{config:?} {}", serde_json::to_string(&config).expect("serializes"));
         assert!(!shown.contains("hush"), "{shown}");
-        assert!(shown.contains("https://noc.example/hook"), "{shown}");
+        assert!(shown.contains("https://noc.example/…"), "{shown}");
         let [receiver] = <[_; 1]>::try_from(config.receivers().expect("is right")).expect("is one");
         assert_eq!(receiver.fold_after, Some(Duration::from_secs(60)));
         assert!(receiver.updates && !receiver.log_events && receiver.heartbeat.is_none());
-        assert_eq!(receiver.sink.target(), "https://noc.example/hook");
+        assert_eq!(receiver.sink.target(), "https://noc.example/…");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use klaxon::follow::{Control, Follow, FollowError, FollowStatus, Parts};
 use klaxon_api::notify::webhook::{Secret, Word};
 use klaxon_api::notify::{
-    Backoff, How, Notification, ReceiverConfig, ReceiverShown, Receivers, SendError, Sink, SinkConfig, SinkLimits, Start,
+    Backoff, Delivered, How, Notification, ReceiverConfig, ReceiverShown, Receivers, SendError, Sink, SinkConfig, SinkLimits, Start,
     WebhookConfig, What,
 };
 use klaxon_schemas::action::{Action, AlarmVerb, Target, Verb};
@@ -42,6 +42,8 @@ pub(crate) enum Mode {
     Hang,
     /// It is received and the confirmation lost, not received at all, or late, as the numbers fall.
     Chaos(u64),
+    /// Nobody is there, and for log events there are no words.
+    Wordless,
     /// What the function says is refused for good.
     Refuse(fn(&Notification) -> bool),
 }
@@ -129,6 +131,7 @@ enum Fate {
     Keep,
     Never,
     Refuse,
+    Nothing,
 }
 
 impl Sink for Recorder {
@@ -136,7 +139,7 @@ impl Sink for Recorder {
         self.world.on(&self.name, |wire| wire.limits)
     }
 
-    fn send(&self, batch: Vec<Notification>) -> Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + '_>> {
+    fn send(&self, batch: Vec<Notification>) -> Pin<Box<dyn Future<Output = Result<Delivered, SendError>> + Send + '_>> {
         Box::pin(async move {
             let roll = self.roll();
             let late = self.world.on(&self.name, |wire| matches!(wire.mode, Mode::Chaos(_)));
@@ -146,7 +149,8 @@ impl Sink for Recorder {
             let fate = self.world.on(&self.name, |wire| {
                 let fate = match wire.mode {
                     Mode::Up => Fate::Confirm,
-                    Mode::Down => Fate::Lose,
+                    Mode::Wordless if batch.iter().all(|one| matches!(one.what, What::Log { .. })) => Fate::Nothing,
+                    Mode::Down | Mode::Wordless => Fate::Lose,
                     Mode::Hang => Fate::Never,
                     Mode::Chaos(seed) => match (mix(seed ^ roll)) % 10 {
                         0 | 1 => Fate::Lose,
@@ -164,7 +168,7 @@ impl Sink for Recorder {
                             .map(|one| (one.epoch, one.delivery_seq)),
                     );
                 }
-                if !matches!(fate, Fate::Lose | Fate::Refuse) {
+                if !matches!(fate, Fate::Lose | Fate::Refuse | Fate::Nothing) {
                     for one in batch {
                         match one.what {
                             What::Heartbeat { .. } => wire.heartbeats += 1,
@@ -175,7 +179,8 @@ impl Sink for Recorder {
                 fate
             });
             match fate {
-                Fate::Confirm => Ok(()),
+                Fate::Confirm => Ok(Delivered::Confirmed),
+                Fate::Nothing => Ok(Delivered::Nothing),
                 Fate::Lose => Err(SendError::Unreachable("nobody is there".to_owned())),
                 Fate::Keep => Err(SendError::Unreachable("no answer".to_owned())),
                 Fate::Refuse => Err(SendError::Refused("not that".to_owned())),

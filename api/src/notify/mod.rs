@@ -38,6 +38,6 @@ pub use klaxon_schemas::notify::{Digest, DigestAlarm, Gap, GapReason, How, Sever
 pub use notification::{Notification, What};
 pub use set::{ReceiverMetric, Receivers, SinkBuilder};
 pub use shown::{Counters, ReceiverShown, ReceiverState, ResendError};
-pub use sink::{SEND_TIME_MAX, SendError, Sink, SinkConfig, SinkLimits, SinkTools};
+pub use sink::{Delivered, SEND_TIME_MAX, SendError, Sink, SinkConfig, SinkLimits, SinkTools};
 pub use snmp::{SnmpConfig, SnmpProfile, SnmpSink, Wrs};
 pub use webhook::{Authorities, WebhookConfig, WebhookSink};

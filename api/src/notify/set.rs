@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::load::leftovers;
 use super::receiver::{self, Command, wall};
 use super::unreachable;
-use super::{Counters, Notification, ReceiverConfig, ReceiverShown, ReceiverState, ResendError, SendError, Sink, SinkLimits};
+use super::{Counters, Delivered, Notification, ReceiverConfig, ReceiverShown, ReceiverState, ResendError, SendError, Sink, SinkLimits};
 
 /// The most commands that wait for one receiver.
 const COMMANDS_MAX: usize = 16;
@@ -125,7 +125,7 @@ impl Sink for Broken {
         SinkLimits { window: 1, batch_max: 1 }
     }
 
-    fn send(&self, _batch: Vec<Notification>) -> BoxFuture<'_, Result<(), SendError>> {
+    fn send(&self, _batch: Vec<Notification>) -> BoxFuture<'_, Result<Delivered, SendError>> {
         Box::pin(async { Err(SendError::Unreachable(self.0.clone())) })
     }
 }

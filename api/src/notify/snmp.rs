@@ -30,7 +30,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use self::draft::Draft;
-use super::sink::{SEND_TIME_MAX, SendError, Sink, SinkLimits, SinkTools};
+use super::sink::{Delivered, SEND_TIME_MAX, SendError, Sink, SinkLimits, SinkTools};
 use super::{Notification, What};
 use crate::agent::WrsProfile;
 use crate::agent::oids::Root;
@@ -171,10 +171,10 @@ impl SnmpSink {
         Ok(Self { config: config.clone(), tools: tools.clone(), models, originator, pace })
     }
 
-    async fn tell(&self, notification: &Notification) -> Result<(), SendError> {
+    async fn tell(&self, notification: &Notification) -> Result<Delivered, SendError> {
         let Some(mut draft) = self.draft(notification) else {
             // The profile has no words for it.
-            return Ok(());
+            return Ok(Delivered::Nothing);
         };
         self.add_address(notification, &mut draft).await?;
         loop {
@@ -185,9 +185,9 @@ impl SnmpSink {
                 self.originator.trap(&draft.outgoing).await
             };
             match sent {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(Delivered::Confirmed),
                 Err(OriginateError::TooLarge { bytes, max }) if draft.shrink(bytes - max) => {}
-                Err(error @ (OriginateError::Unanswered(_) | OriginateError::Failed(_))) => {
+                Err(error @ (OriginateError::Unanswered(_) | OriginateError::Failed(_) | OriginateError::Busy(_))) => {
                     return Err(SendError::Unreachable(error.to_string()));
                 }
                 Err(error @ (OriginateError::TooLarge { .. } | OriginateError::Refused(_) | OriginateError::Unfit(_))) => {
@@ -238,12 +238,15 @@ impl Sink for SnmpSink {
         SinkLimits { window: self.config.window, batch_max: 1 }
     }
 
-    fn send(&self, batch: Vec<Notification>) -> BoxFuture<'_, Result<(), SendError>> {
+    fn send(&self, batch: Vec<Notification>) -> BoxFuture<'_, Result<Delivered, SendError>> {
         Box::pin(async move {
+            let mut delivered = Delivered::Nothing;
             for notification in &batch {
-                self.tell(notification).await?;
+                if self.tell(notification).await? == Delivered::Confirmed {
+                    delivered = Delivered::Confirmed;
+                }
             }
-            Ok(())
+            Ok(delivered)
         })
     }
 }
