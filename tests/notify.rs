@@ -443,6 +443,11 @@ fn what_the_receiver_refuses_is_given_up_and_the_rest_goes_on() {
     let shown = node.shown("noc");
     assert_eq!((shown.counters.refused, shown.state), (1, ReceiverState::Ok));
     assert_eq!(shown.last_error.as_deref(), Some("refused: not that"));
+    // Of each number it is known whether it was.
+    let given_up: Vec<u64> =
+        (1..=shown.assigned).filter(|number| node.receivers.given_up(&name("noc"), *number).is_some()).collect();
+    assert_eq!(given_up.len(), 1, "{given_up:?}");
+    assert_eq!(node.receivers.given_up(&name("noc"), given_up[0]).as_deref(), Some("not that"));
     node.close();
 }
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use klaxon::follow::{Control, Follow, FollowError, FollowStatus, Parts};
 use klaxon_api::notify::webhook::{Secret, Word};
 use klaxon_api::notify::{
-    Backoff, Delivered, How, Notification, ReceiverConfig, ReceiverShown, Receivers, SendError, Sink, SinkConfig, SinkLimits, Start,
-    WebhookConfig, What,
+    Backoff, Delivered, How, Notification, ReceiverConfig, ReceiverShown, Receivers, SendError, Sink, SinkConfig, SinkLimits,
+    Start, WebhookConfig, What,
 };
 use klaxon_schemas::action::{Action, AlarmVerb, Target, Verb};
 use klaxon_schemas::alarm::{Alarm, ChangeNumber};

@@ -11,7 +11,9 @@ use std::sync::Mutex as Lock;
 use std::time::{Duration, Instant};
 
 use async_snmp::transport::{UdpHandle, UdpTransport};
-use async_snmp::{Auth, Client, ClientBuilder, Error as WireError, ErrorStatus, GenericTrap, Retry, TrapV1Notification, VarBind};
+use async_snmp::{
+    Auth, Client, ClientBuilder, Error as WireError, ErrorStatus, GenericTrap, Retry, TrapV1Notification, VarBind,
+};
 use tokio::sync::Mutex;
 
 use crate::engine::Engine;

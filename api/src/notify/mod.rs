@@ -32,7 +32,7 @@ mod snmp;
 mod unreachable;
 pub mod webhook;
 
-pub use config::{Backoff, HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, Start};
+pub use config::{Backoff, HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, SPAN_MAX, Start, TOLD_MAX};
 pub use filter::{FILTER_LIST_MAX, Filter, TypePattern, TypePatternError};
 pub use klaxon_schemas::notify::{Digest, DigestAlarm, Gap, GapReason, How, SeverityCount};
 pub use notification::{Notification, What};

@@ -568,6 +568,7 @@ impl Receiver {
                 continue;
             }
             self.counters.refused += 1;
+            self.status.lock().give_up(self.ledger.epoch, parcel.number, error);
             tracing::error!(
                 receiver = %self.config.name, delivery_seq = parcel.number, error,
                 "the receiver refuses a notification for good; it is given up"
