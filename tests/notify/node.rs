@@ -55,6 +55,8 @@ pub(crate) struct Wire {
     /// What was confirmed.
     pub(crate) confirmed: BTreeSet<(Epoch, u64)>,
     pub(crate) heartbeats: u64,
+    /// How many there were no words for.
+    pub(crate) wordless: usize,
     pub(crate) mode: Mode,
     pub(crate) limits: SinkLimits,
 }
@@ -71,7 +73,8 @@ impl World {
     pub(crate) fn on<T>(&self, name: &str, work: impl FnOnce(&mut Wire) -> T) -> T {
         // One at a time, so that a test can tell in which order alarms are told.
         let limits = SinkLimits { window: 1, batch_max: 1 };
-        let wire = || Wire { arrived: Vec::new(), confirmed: BTreeSet::new(), heartbeats: 0, mode: Mode::Up, limits };
+        let wire =
+            || Wire { arrived: Vec::new(), confirmed: BTreeSet::new(), heartbeats: 0, wordless: 0, mode: Mode::Up, limits };
         work(self.lock().entry(name.to_owned()).or_insert_with(wire))
     }
 
@@ -167,6 +170,9 @@ impl Sink for Recorder {
                             .filter(|one| !matches!(one.what, What::Heartbeat { .. }))
                             .map(|one| (one.epoch, one.delivery_seq)),
                     );
+                }
+                if matches!(fate, Fate::Nothing) {
+                    wire.wordless += batch.len();
                 }
                 if !matches!(fate, Fate::Lose | Fate::Refuse | Fate::Nothing) {
                     for one in batch {
