@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use klaxon_api::agent::{Indexes, Parts as TablesParts, Tables, TablesControl};
 use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
-use klaxon_api::notify::{Authorities, ReceiverConfig, Receivers, SinkBuilder, SinkTools};
+use klaxon_api::notify::{Authorities, ReceiverConfig, Receivers, SinkBuilder, SinkTools, TOLD_MAX};
 use klaxon_ingest::collect::{CollectConfig, Collectors, Host};
 use klaxon_ingest::own::OwnAlarm;
 use klaxon_ingest::trap::{self, TrapControl, TrapCounts, TrapDoors, TrapReceiver, TrapRules};
@@ -203,6 +203,7 @@ impl Node {
         say(&greeting(&self.config, &listening));
         collectors.apply(&self.config.collect.build().map_err(contradiction)?).await;
         receivers.apply(self.config.receivers().map_err(contradiction)?).await;
+        warn_of_told(&self.config);
         let outcome = self.watch(signals, &mut doors, &mut collectors, &asked).await;
         notify(&[NotifyState::Stopping]);
         tracing::info!("the node stops");
@@ -343,9 +344,30 @@ impl Node {
         let _ = self.control.send(Control::Retention(new.retention()));
         collectors.set_host(wanted.host);
         collectors.apply(&wanted.collect).await;
-        asked.receivers.apply(wanted.receivers).await;
+        for name in asked.receivers.apply(wanted.receivers).await {
+            let (key, section) = (format!("receivers.{name}"), format!("receivers.{name}."));
+            if !changes.keys.iter().any(|changed| *changed == key || changed.starts_with(&section)) {
+                changes.keys.push(format!("a secret or file of {key}"));
+            }
+        }
+        if changes.keys.iter().any(|key| key.starts_with("receivers.") || key == "engine.active_alarms_max") {
+            warn_of_told(&new);
+        }
         self.config = new;
         Ok(changes.keys)
+    }
+}
+
+/// Says so if receivers could have been told of more alarms than the store is made to keep for them. Most are told of few: it is
+/// no reason to refuse the settings.
+fn warn_of_told(config: &Config) {
+    let most = config.told_most();
+    if most > TOLD_MAX {
+        tracing::warn!(
+            most,
+            limit = TOLD_MAX,
+            "receivers could be told of more alarms than are kept well; lower engine.active_alarms_max, or have fewer receivers"
+        );
     }
 }
 

@@ -478,6 +478,11 @@ impl Config {
         Some(self.snmp.agent.listen.ip()).filter(|address| !address.is_unspecified())
     }
 
+    /// Of how many alarms the receivers could have been told altogether.
+    pub fn told_most(&self) -> u64 {
+        (self.receivers.len() as u64).saturating_mul(self.engine.active_alarms_max as u64)
+    }
+
     /// What SNMP shows.
     pub fn tables(&self) -> TablesConfig {
         self.snmp.tables.build(&self.snmp.root_oid)

@@ -402,6 +402,26 @@ fn what_is_asked_for_is_sent_again_under_its_numbers() {
 }
 
 #[test]
+fn what_there_are_no_words_for_is_settled_and_says_nothing_of_the_receiver() {
+    let scene = Scene::new();
+    let node = scene.open();
+    scene.world.set("noc", Mode::Wordless);
+    node.apply([ReceiverConfig { log_events: true, ..receiver("noc") }]);
+    node.raise("host=a", Major);
+    node.publish((0..5).map(|_| report("host=z", Report::Log(Warning))).collect());
+    node.wait("the log events are settled", || {
+        let shown = node.shown("noc");
+        scene.world.on("noc", |wire| wire.wordless) == 5 && (shown.assigned, shown.lag_changes) == (6, 1)
+    });
+    let shown = node.shown("noc");
+    assert_eq!((shown.state, shown.last_reached_at, shown.counters.confirmed), (ReceiverState::Retrying, None, 0));
+    scene.world.set("noc", Mode::Up);
+    node.quiet("noc");
+    assert_eq!((node.shown("noc").state, scene.world.told("noc")), (ReceiverState::Ok, vec!["raised major host=a".to_owned()]));
+    node.close();
+}
+
+#[test]
 fn what_the_receiver_refuses_is_given_up_and_the_rest_goes_on() {
     let scene = Scene::new();
     let node = scene.open();
@@ -423,6 +443,11 @@ fn what_the_receiver_refuses_is_given_up_and_the_rest_goes_on() {
     let shown = node.shown("noc");
     assert_eq!((shown.counters.refused, shown.state), (1, ReceiverState::Ok));
     assert_eq!(shown.last_error.as_deref(), Some("refused: not that"));
+    // Of each number it is known whether it was.
+    let given_up: Vec<u64> =
+        (1..=shown.assigned).filter(|number| node.receivers.given_up(&name("noc"), *number).is_some()).collect();
+    assert_eq!(given_up.len(), 1, "{given_up:?}");
+    assert_eq!(node.receivers.given_up(&name("noc"), given_up[0]).as_deref(), Some("not that"));
     node.close();
 }
 

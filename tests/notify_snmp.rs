@@ -258,3 +258,151 @@ fn what_is_too_long_is_cut_and_not_broken_up() {
     });
     assert!(lengths[0] > lengths[1] + 400 && lengths[0] < 1100, "{lengths:?}");
 }
+
+/// What comes with neither an alarm nor a log event: a word that all is well, the sum of what was missed, and a hole.
+#[test]
+fn heartbeats_digests_and_gaps_arrive_with_what_they_say() {
+    if !trapd::is_there() {
+        return;
+    }
+    let scratch = scratch("notify-snmp-");
+    let noc = trapd(scratch.path(), "noc", HERE).start();
+    let config = format!(
+        "{USER}[store]\nsegment_bytes = \"1MiB\"\nhistory_max_bytes = \"2MiB\"\n[receivers.noc]\nfold_after = \"1s\"\nheartbeat = \"1s\"\n\
+         [receivers.noc.snmp]\naddress = \"{}\"\nuser = \"noc\"\ntimeout = \"300ms\"\nretries = 0\n",
+        noc.target()
+    );
+    let node = NodeSetup::new(&scratch.path().join("data")).config(&config).start();
+    node.send(&raise("host=stays", "major", "before"));
+    let kind = |number: u32| format!("{ROOT}.0.{number}");
+    let of = |trapd: &Trapd, number: u32| trapd.logged().into_iter().find(|one| one.trap_oid() == kind(number));
+    wait_until("a heartbeat tells of the first number", || {
+        noc.logged().iter().any(|one| one.trap_oid() == kind(9) && one.number(&delivery(24)) == 1)
+    });
+    let beat = of(&noc, 9).expect("came");
+    let epoch = noc.logged()[0].number(&delivery(2));
+    assert_eq!((beat.text(&delivery(1)), beat.number(&delivery(2)), beat.has(&delivery(3))), ("noc".to_owned(), epoch, false));
+
+    // Away for longer than is told one by one.
+    let setup = noc.kill();
+    let shown = || node.json("/receivers/noc");
+    wait_until("it is missed", || shown()["state"] == "retrying" && shown()["counters"]["retried"].as_u64() < Some(1000));
+    node.send(&json!([raise("host=first", "minor", "the first that it misses")]));
+    for severity in ["critical", "warning"] {
+        node.send(&json!([raise(&format!("host={severity}"), severity, "came and went"), clear(&format!("host={severity}"))]));
+    }
+    wait_until("the backlog is old", || shown()["lag_s"].as_u64() >= Some(3));
+    let noc = setup.start();
+    wait_until("the digest comes", || of(&noc, 7).is_some());
+    let digest = of(&noc, 7).expect("came");
+    assert_eq!(digest.text(&delivery(1)), "noc");
+    assert_eq!(digest.number(&delivery(12)), 2, "two came and went: {digest:#?}");
+    let by_severity = [13, 14, 15, 16, 17].map(|object| digest.number(&delivery(object)));
+    assert_eq!(by_severity, [1, 0, 0, 1, 0], "a critical one and a warning");
+    assert!(digest.number(&delivery(11)) >= 4 && digest.octets(&delivery(18)).len() == 11, "{digest:#?}");
+    let named = digest.text(&delivery(20));
+    assert!(named.contains("critical disk.full local host=critical Enough again"), "{named}");
+
+    // Away for longer than the journal is kept.
+    let setup = noc.kill();
+    let position = node.json("/history?limit=1")["changes"][0]["position"].as_u64().expect("has a place");
+    let first_kept = || {
+        let metrics = node.get("//metrics").expect("it answers").body;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("klaxon_journal_first_position "));
+        line.and_then(|value| value.parse::<u64>().ok()).expect("a number")
+    };
+    let text = "x".repeat(500);
+    wait_until("history is dropped that it was not told", || {
+        let both = |number: u32| [raise(&format!("host=x{number}"), "minor", &text), clear(&format!("host=x{number}"))];
+        node.send(&(0..100).flat_map(both).collect::<Vec<_>>().into());
+        first_kept() > position + 1000
+    });
+    let noc = setup.start();
+    wait_until("the gap comes", || of(&noc, 8).is_some());
+    let gap = of(&noc, 8).expect("came");
+    let [first, last, changes] = [21, 22, 23].map(|object| gap.number(&delivery(object)));
+    assert!(first > position && last > first + 100 && changes > 100, "{first} {last} {changes}");
+    let numbers: Vec<u64> =
+        noc.logged().iter().filter(|one| one.has(&delivery(3))).map(|one| one.number(&delivery(3))).collect();
+    assert!((1..=*numbers.iter().max().expect("some")).all(|number| numbers.contains(&number)), "{numbers:?}");
+}
+
+/// klaxonReceiverResendFrom, by net-snmp's snmpset, as a user who may write.
+#[test]
+fn a_manager_has_itself_told_again() {
+    if !trapd::is_there() {
+        return;
+    }
+    let scratch = scratch("notify-snmp-");
+    let noc = trapd(scratch.path(), "noc", HERE).start();
+    let config = USER.to_owned() + "[snmp.agent.users.noc]\naccess = \"write\"\n" + &receiver("noc", &noc, "user = \"noc\"");
+    let node = NodeSetup::new(&scratch.path().join("data")).config(&config).start();
+    for number in 1..=5 {
+        node.send(&raise(&format!("host=h{number}"), "major", "once"));
+    }
+    noc.wait_for(5);
+    wait_until("all is confirmed", || node.json("/receivers/noc")["confirmed"] == 5);
+    let ask = |program: &str, level: &str, rest: &[&str]| {
+        let mut command = std::process::Command::new(program);
+        command.args(["-m", "", "-M", "", "-On", "-Oq", "-r", "2", "-t", "10", "-v", "3", "-u", "noc", "-a", "SHA-256"]);
+        command.args(["-A", "auth-password", "-x", "AES-256", "-X", "priv-password", "-l", level]);
+        command.env("SNMPCONFPATH", "/nonexistent").env("SNMP_PERSISTENT_DIR", scratch.path());
+        command.arg(node.snmp.expect("it answers").to_string()).args(rest).output().expect("it runs")
+    };
+    let receivers = |column: u32| format!("{ROOT}.1.6.1.{column}");
+    let mut index = String::new();
+    wait_until("the table has the receiver and its numbers", || {
+        let walked = String::from_utf8_lossy(&ask("snmpwalk", "authPriv", &[&receivers(10)]).stdout).into_owned();
+        let row = walked.lines().find_map(|line| line.strip_prefix(&format!(".{}.", receivers(10)))?.strip_suffix(" 5"));
+        index = row.unwrap_or_default().to_owned();
+        row.is_some()
+    });
+    let from = format!("{}.{index}", receivers(12));
+    // Whoever comes in the clear may not.
+    let refused = ask("snmpset", "authNoPriv", &[&from, "u", "3"]);
+    assert!(!refused.status.success(), "{refused:?}");
+    let ahead = ask("snmpset", "authPriv", &[&from, "u", "99"]);
+    assert!(!ahead.status.success(), "{ahead:?}");
+    assert_eq!(noc.logged().len(), 5);
+    let taken = ask("snmpset", "authPriv", &[&from, "u", "3"]);
+    assert!(taken.status.success(), "{taken:?}");
+    let told = noc.wait_for(8);
+    let again: std::collections::BTreeSet<(u64, u64)> =
+        told[5..].iter().map(|one| (one.number(&delivery(3)), one.number(&delivery(4)))).collect();
+    assert_eq!(again, (3..=5).map(|number| (number, 1)).collect(), "under their numbers, and marked");
+    assert!(told[5..].iter().all(|one| one.text(&column(11, one_row(one))) == "once"), "{told:#?}");
+}
+
+/// The row of the alarm that is told of.
+fn one_row(told: &Logged) -> u32 {
+    let prefix = column(11, 0);
+    let prefix = prefix.trim_end_matches('0');
+    let row = told.varbinds.iter().find_map(|(oid, _)| oid.strip_prefix(prefix)?.parse().ok());
+    row.expect("is about an alarm")
+}
+
+#[test]
+fn a_secret_in_a_file_is_said_to_have_changed() {
+    let scratch = scratch("notify-snmp-");
+    let community = scratch.path().join("community");
+    std::fs::write(&community, "one\n").expect("can be written");
+    let config = |secret: &str| {
+        format!(
+            "[receivers.noc.snmp]\naddress = \"127.0.0.1:9\"\ncommunity_file = \"{}\"\n[receivers.chat.webhook]\n\
+             url = \"http://127.0.0.1:9/\"\nsecret = \"{secret}\"\n",
+            community.display()
+        )
+    };
+    let node = NodeSetup::new(&scratch.path().join("data")).config(&config("one")).start();
+    let reload = |lines: &str, says: &str| {
+        let before = node.log_text().len();
+        harness::write_config(&node.data.with_extension("toml"), lines);
+        node.signal(rustix::process::Signal::HUP);
+        wait_until(says, || node.log_text()[before..].contains(says));
+    };
+    reload(&config("one"), "the settings are as they were");
+    std::fs::write(&community, "two\n").expect("can be written");
+    reload(&config("one"), "a secret or file of receivers.noc");
+    reload(&config("two"), "a secret or file of receivers.chat");
+    reload(&config("two"), "the settings are as they were");
+}

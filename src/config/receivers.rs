@@ -10,8 +10,8 @@ use hyper::header::HeaderName;
 use klaxon_api::agent::oids::Root;
 use klaxon_api::notify::webhook::{Secret, Shape, Word};
 use klaxon_api::notify::{
-    FILTER_LIST_MAX, Filter, HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, SinkConfig, Start, TypePattern,
-    WebhookConfig,
+    FILTER_LIST_MAX, Filter, HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, SPAN_MAX, SinkConfig, Start,
+    TypePattern, WebhookConfig,
 };
 use klaxon_schemas::names::{Follower, Site};
 use klaxon_schemas::resource::Resource;
@@ -144,6 +144,16 @@ fn shown_address<S: Serializer>(url: &Option<Hidden>, serializer: S) -> Result<S
 }
 
 impl ReceiversSection {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nobody is told.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// As the notifier takes them, or the key that is wrong and why. The users of SNMP are those of `snmp`.
     pub fn build(&self, snmp: &SnmpConfig) -> Result<Vec<ReceiverConfig>, Mistake> {
         if self.0.len() > RECEIVERS_MAX {
@@ -174,8 +184,22 @@ impl ReceiverSection {
             ..defaults
         };
         let wrong = |key: &str, reason: String| Err((format!(".{key}"), reason));
+        let spans = [
+            ("fold_after", config.fold_after),
+            ("heartbeat", config.heartbeat),
+            ("unreachable_after", Some(config.unreachable_after)),
+        ];
+        if let Some((key, _)) = spans.into_iter().find(|(_, span)| span.is_some_and(|span| span > SPAN_MAX)) {
+            return wrong(key, format!("must be at most {}d", SPAN_MAX.as_secs() / 86_400));
+        }
         if config.heartbeat.is_some_and(|every| every < HEARTBEAT_MIN) {
             return wrong("heartbeat", format!("must be \"0s\" for none, or at least {}s", HEARTBEAT_MIN.as_secs()));
+        }
+        if config.heartbeat.is_some() && !config.sink.has_heartbeats() {
+            return wrong(
+                "heartbeat",
+                "is for webhooks and the SNMP profile klaxon: the other profiles have no words for it".to_owned(),
+            );
         }
         if config.unreachable_after.is_zero() {
             return wrong("unreachable_after", "must be longer than nothing".to_owned());
@@ -295,11 +319,11 @@ mod tests {
         let config = Config::parse(text, Path::new("k.toml")).expect("is right");
         let shown = format!("{config:?} {}", serde_json::to_string(&config).expect("serializes"));
         assert!(!shown.contains("hush"), "{shown}");
-        assert!(shown.contains("https://noc.example/hook"), "{shown}");
+        assert!(shown.contains("https://noc.example/…"), "{shown}");
         let [receiver] = <[_; 1]>::try_from(config.receivers().expect("is right")).expect("is one");
         assert_eq!(receiver.fold_after, Some(Duration::from_secs(60)));
         assert!(receiver.updates && !receiver.log_events && receiver.heartbeat.is_none());
-        assert_eq!(receiver.sink.target(), "https://noc.example/hook");
+        assert_eq!(receiver.sink.target(), "https://noc.example/…");
     }
 
     #[test]
@@ -360,6 +384,13 @@ external_url = "https://klaxon.example"
         assert_eq!(url, "k.toml:2: receivers.noc.webhook.url: is no http:// or https:// address");
         let header = error(&hook("headers = { \"a b\" = \"c\" }"));
         assert!(header.contains("\"a b\" is no header's name"), "{header}");
+        for key in ["fold_after", "heartbeat", "unreachable_after"] {
+            let at = |span: &str| format!("[receivers.noc]\n{key} = \"{span}\"\nwebhook = {{ url = \"http://a/\" }}\n");
+            for span in ["366d", "300000000000y"] {
+                assert_eq!(error(&at(span)), format!("k.toml:2: receivers.noc.{key}: must be at most 365d"));
+            }
+            assert!(Config::parse(&at("365d"), Path::new("k.toml")).is_ok());
+        }
         let unknown = error(&hook("urll = \"x\""));
         assert!(unknown.starts_with("k.toml:4: receivers.noc.webhook.urll: is no setting"), "{unknown}");
         let pattern = error("[receivers.noc.filter]\nalarm_types = [\"*\"]\n");

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use klaxon::follow::{Control, Follow, FollowError, FollowStatus, Parts};
 use klaxon_api::notify::webhook::{Secret, Word};
 use klaxon_api::notify::{
-    Backoff, How, Notification, ReceiverConfig, ReceiverShown, Receivers, SendError, Sink, SinkConfig, SinkLimits, Start,
-    WebhookConfig, What,
+    Backoff, Delivered, How, Notification, ReceiverConfig, ReceiverShown, Receivers, SendError, Sink, SinkConfig, SinkLimits,
+    Start, WebhookConfig, What,
 };
 use klaxon_schemas::action::{Action, AlarmVerb, Target, Verb};
 use klaxon_schemas::alarm::{Alarm, ChangeNumber};
@@ -42,6 +42,8 @@ pub(crate) enum Mode {
     Hang,
     /// It is received and the confirmation lost, not received at all, or late, as the numbers fall.
     Chaos(u64),
+    /// Nobody is there, and for log events there are no words.
+    Wordless,
     /// What the function says is refused for good.
     Refuse(fn(&Notification) -> bool),
 }
@@ -53,6 +55,8 @@ pub(crate) struct Wire {
     /// What was confirmed.
     pub(crate) confirmed: BTreeSet<(Epoch, u64)>,
     pub(crate) heartbeats: u64,
+    /// How many there were no words for.
+    pub(crate) wordless: usize,
     pub(crate) mode: Mode,
     pub(crate) limits: SinkLimits,
 }
@@ -69,7 +73,8 @@ impl World {
     pub(crate) fn on<T>(&self, name: &str, work: impl FnOnce(&mut Wire) -> T) -> T {
         // One at a time, so that a test can tell in which order alarms are told.
         let limits = SinkLimits { window: 1, batch_max: 1 };
-        let wire = || Wire { arrived: Vec::new(), confirmed: BTreeSet::new(), heartbeats: 0, mode: Mode::Up, limits };
+        let wire =
+            || Wire { arrived: Vec::new(), confirmed: BTreeSet::new(), heartbeats: 0, wordless: 0, mode: Mode::Up, limits };
         work(self.lock().entry(name.to_owned()).or_insert_with(wire))
     }
 
@@ -129,6 +134,7 @@ enum Fate {
     Keep,
     Never,
     Refuse,
+    Nothing,
 }
 
 impl Sink for Recorder {
@@ -136,7 +142,7 @@ impl Sink for Recorder {
         self.world.on(&self.name, |wire| wire.limits)
     }
 
-    fn send(&self, batch: Vec<Notification>) -> Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + '_>> {
+    fn send(&self, batch: Vec<Notification>) -> Pin<Box<dyn Future<Output = Result<Delivered, SendError>> + Send + '_>> {
         Box::pin(async move {
             let roll = self.roll();
             let late = self.world.on(&self.name, |wire| matches!(wire.mode, Mode::Chaos(_)));
@@ -146,7 +152,8 @@ impl Sink for Recorder {
             let fate = self.world.on(&self.name, |wire| {
                 let fate = match wire.mode {
                     Mode::Up => Fate::Confirm,
-                    Mode::Down => Fate::Lose,
+                    Mode::Wordless if batch.iter().all(|one| matches!(one.what, What::Log { .. })) => Fate::Nothing,
+                    Mode::Down | Mode::Wordless => Fate::Lose,
                     Mode::Hang => Fate::Never,
                     Mode::Chaos(seed) => match (mix(seed ^ roll)) % 10 {
                         0 | 1 => Fate::Lose,
@@ -164,7 +171,10 @@ impl Sink for Recorder {
                             .map(|one| (one.epoch, one.delivery_seq)),
                     );
                 }
-                if !matches!(fate, Fate::Lose | Fate::Refuse) {
+                if matches!(fate, Fate::Nothing) {
+                    wire.wordless += batch.len();
+                }
+                if !matches!(fate, Fate::Lose | Fate::Refuse | Fate::Nothing) {
                     for one in batch {
                         match one.what {
                             What::Heartbeat { .. } => wire.heartbeats += 1,
@@ -175,7 +185,8 @@ impl Sink for Recorder {
                 fate
             });
             match fate {
-                Fate::Confirm => Ok(()),
+                Fate::Confirm => Ok(Delivered::Confirmed),
+                Fate::Nothing => Ok(Delivered::Nothing),
                 Fate::Lose => Err(SendError::Unreachable("nobody is there".to_owned())),
                 Fate::Keep => Err(SendError::Unreachable("no answer".to_owned())),
                 Fate::Refuse => Err(SendError::Refused("not that".to_owned())),

@@ -11,7 +11,9 @@ use std::sync::Mutex as Lock;
 use std::time::{Duration, Instant};
 
 use async_snmp::transport::{UdpHandle, UdpTransport};
-use async_snmp::{Auth, Client, ClientBuilder, Error as WireError, GenericTrap, Retry, TrapV1Notification, VarBind};
+use async_snmp::{
+    Auth, Client, ClientBuilder, Error as WireError, ErrorStatus, GenericTrap, Retry, TrapV1Notification, VarBind,
+};
 use tokio::sync::Mutex;
 
 use crate::engine::Engine;
@@ -85,9 +87,12 @@ pub enum OriginateError {
         /// How large it may be.
         max: usize,
     },
-    /// The receiver has it and answered with this error-status (RFC 3416 section 3).
+    /// The receiver has it and answered with this error-status (RFC 3416 section 3): it is about what was sent.
     #[error("answered with the error-status {0}")]
     Refused(String),
+    /// The receiver has it and answered with this error-status: it is about the receiver or about who sends, and may pass.
+    #[error("answered for now with the error-status {0}")]
+    Busy(String),
     /// It cannot be said in this version.
     #[error("cannot be encoded: {0}")]
     Unfit(String),
@@ -170,7 +175,10 @@ impl Originator {
                 session.answered_at.lock().expect("nobody panics while holding it").is_none_or(|at| at < begun)
             }
             OriginateError::Failed(_) => true,
-            OriginateError::TooLarge { .. } | OriginateError::Refused(_) | OriginateError::Unfit(_) => false,
+            OriginateError::TooLarge { .. }
+            | OriginateError::Refused(_)
+            | OriginateError::Busy(_)
+            | OriginateError::Unfit(_) => false,
         };
         if is_over {
             let mut current = self.session.lock().await;
@@ -187,7 +195,8 @@ impl Originator {
             WireError::Exchange { source, .. } => self.explain(source),
             WireError::Timeout { .. } => OriginateError::Unanswered(self.config.target.clone()),
             WireError::OutboundMessageTooLarge { size, limit } => OriginateError::TooLarge { bytes: *size, max: *limit },
-            WireError::Snmp { status, .. } => OriginateError::Refused(status.to_string()),
+            WireError::Snmp { status, .. } if is_about_content(*status) => OriginateError::Refused(status.to_string()),
+            WireError::Snmp { status, .. } => OriginateError::Busy(status.to_string()),
             WireError::InvalidMessage(reason) | WireError::InvalidOid(reason) => OriginateError::Unfit(reason.to_string()),
             WireError::Network { source, .. } => {
                 OriginateError::Failed(format!("cannot send to {}: {source}", self.config.target))
@@ -252,6 +261,27 @@ impl Originator {
             .await
             .map_err(|error| self.explain(&error))?;
         Ok(Session { client, own_address, made_at: Instant::now(), answered_at: Arc::default() })
+    }
+}
+
+/// Whether an error-status is about what was sent, so that it will be the same each time. genErr, resourceUnavailable, commitFailed
+/// and the like say how the receiver is, noAccess and authorizationError what the sender may: both can be put right.
+fn is_about_content(status: ErrorStatus) -> bool {
+    use ErrorStatus as Is;
+    match status {
+        Is::TooBig
+        | Is::NoSuchName
+        | Is::BadValue
+        | Is::WrongType
+        | Is::WrongLength
+        | Is::WrongEncoding
+        | Is::WrongValue
+        | Is::InconsistentValue
+        | Is::InconsistentName
+        | Is::NoCreation => true,
+        // NoError, ReadOnly, GenErr, NoAccess, ResourceUnavailable, CommitFailed, UndoFailed, AuthorizationError, NotWritable, and
+        // what nobody knows.
+        _ => false,
     }
 }
 

@@ -278,10 +278,29 @@ fn refusing(status: u8) -> std::net::SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_status_is_a_refusal() {
+async fn an_error_status_is_a_refusal_if_it_is_about_what_was_sent() {
     let dir = tempfile::tempdir().expect("can be made");
-    let target = refusing(16).to_string();
-    let originator = Originator::new(config(target, Credentials::V2c(public())), engine(&dir));
-    let error = originator.inform(&outgoing()).await.expect_err("is refused");
-    assert!(matches!(&error, OriginateError::Refused(status) if status.contains("authorization")), "{error}");
+    let engine = engine(&dir);
+    for (status, word, is_for_good) in [
+        (1, "tooBig", true),
+        (3, "badValue", true),
+        (5, "genErr", false),
+        (6, "noAccess", false),
+        (7, "wrongType", true),
+        (8, "wrongLength", true),
+        (10, "wrongValue", true),
+        (13, "resourceUnavailable", false),
+        (16, "authorizationError", false),
+        (99, "99", false),
+    ] {
+        let target = refusing(status).to_string();
+        let originator = Originator::new(config(target, Credentials::V2c(public())), engine.clone());
+        let error = originator.inform(&outgoing()).await.expect_err("is refused");
+        let said = match &error {
+            OriginateError::Refused(said) if is_for_good => said,
+            OriginateError::Busy(said) if !is_for_good => said,
+            _ => panic!("{status}: {error:?}"),
+        };
+        assert!(said.contains(word), "{status}: {said}");
+    }
 }

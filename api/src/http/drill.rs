@@ -46,8 +46,11 @@ const SEVERITY_MIN: Severity = Severity::Warning;
 /// How long each half of a drill is waited for, in seconds, and at most.
 const WAIT_S: usize = 10;
 const WAIT_S_MAX: usize = 60;
-/// How often it is looked whether the notification is settled.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// How soon it is looked again whether the notification is settled: after a part of the time that it has taken, so that what is
+/// quick is measured well, and what is slow costs little, with many receivers in one task.
+const LOOK_SHARE: u32 = 10;
+const LOOK_MIN: Duration = Duration::from_millis(2);
+const LOOK_MAX: Duration = Duration::from_millis(100);
 /// How many records of numbers are looked at at a time.
 const RECORDS_MAX: usize = 64;
 
@@ -345,15 +348,16 @@ impl Drill<'_> {
                 number = self.number(pupil, step, &mut from);
             }
             let now = self.receivers.get(&pupil.name).ok_or("it is a receiver no more")?;
+            // Others may be refused meanwhile; that is nothing to this one.
+            if let Some(why) = number.and_then(|number| self.receivers.given_up(&pupil.name, number)) {
+                return Err(format!("it was refused: {why}"));
+            }
             if let Some(delivery_seq) = number
                 && now.confirmed >= delivery_seq
             {
-                if now.counters.refused > pupil.before.counters.refused {
-                    return Err(format!("it was refused: {}", now.last_error.unwrap_or_default()));
-                }
                 return Ok(Leg { delivery_seq, latency_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX) });
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(look_again(began.elapsed())).await;
         }
     }
 
@@ -393,6 +397,11 @@ impl Drill<'_> {
     }
 }
 
+/// How long it is until it is looked again, when it has taken so long.
+fn look_again(taken: Duration) -> Duration {
+    (taken / LOOK_SHARE).clamp(LOOK_MIN, LOOK_MAX)
+}
+
 impl DrillShown {
     fn failed(receiver: Follower, reason: String) -> Self {
         let (alarm, resource, severity, raise, clear) = (None, None, None, None, None);
@@ -403,6 +412,12 @@ impl DrillShown {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_looked_less_often_the_longer_it_takes() {
+        let after = |ms| look_again(Duration::from_millis(ms)).as_millis();
+        assert_eq!((after(0), after(20), after(500), after(60_000)), (2, 2, 50, 100));
+    }
 
     #[test]
     fn what_is_documented_is_what_is_read() {

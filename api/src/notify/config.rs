@@ -14,6 +14,12 @@ pub const REPLAY_MAX: u64 = 65_536;
 /// The shortest time between two heartbeats.
 pub const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 
+/// The longest of all times that may be set.
+pub const SPAN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The most alarms that all receivers together may have been told of and not of their end. Each is a record in the store and in
+/// memory, some hundreds of bytes.
+pub const TOLD_MAX: u64 = 10_000_000;
+
 /// One receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiverConfig {

@@ -32,12 +32,12 @@ mod snmp;
 mod unreachable;
 pub mod webhook;
 
-pub use config::{Backoff, HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, Start};
+pub use config::{Backoff, HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, SPAN_MAX, Start, TOLD_MAX};
 pub use filter::{FILTER_LIST_MAX, Filter, TypePattern, TypePatternError};
 pub use klaxon_schemas::notify::{Digest, DigestAlarm, Gap, GapReason, How, SeverityCount};
 pub use notification::{Notification, What};
 pub use set::{ReceiverMetric, Receivers, SinkBuilder};
 pub use shown::{Counters, ReceiverShown, ReceiverState, ResendError};
-pub use sink::{SEND_TIME_MAX, SendError, Sink, SinkConfig, SinkLimits, SinkTools};
+pub use sink::{Delivered, SEND_TIME_MAX, SendError, Sink, SinkConfig, SinkLimits, SinkTools};
 pub use snmp::{SnmpConfig, SnmpProfile, SnmpSink, Wrs};
 pub use webhook::{Authorities, WebhookConfig, WebhookSink};

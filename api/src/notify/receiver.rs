@@ -32,7 +32,7 @@ use super::reach::{Rate, Reach};
 use super::restore::restore;
 use super::set::Status;
 use super::unreachable::Alarm;
-use super::{Counters, Notification, ReceiverConfig, ResendError, SEND_TIME_MAX, SendError, Sink, SinkLimits, What};
+use super::{Counters, Delivered, Notification, ReceiverConfig, ResendError, SEND_TIME_MAX, SendError, Sink, SinkLimits, What};
 
 /// The fewest notifications that are given their numbers ahead of being sent.
 const AHEAD_MIN: usize = 64;
@@ -107,7 +107,7 @@ pub(super) struct Receiver {
     /// When what each number is about happened, for those that are not settled.
     open_since: BTreeMap<u64, Timestamp>,
 
-    flight: JoinSet<Result<(), SendError>>,
+    flight: JoinSet<Result<Delivered, SendError>>,
     under_way: HashMap<Id, Vec<Parcel>>,
     saving: Option<Saving>,
     save: Option<BoxFuture<'static, SaveOutcome>>,
@@ -488,14 +488,14 @@ impl Receiver {
         self.hand_over(vec![Parcel::new(last, What::Heartbeat { last }, false)]);
     }
 
-    fn landed(&mut self, outcome: Result<(Id, Result<(), SendError>), tokio::task::JoinError>) {
+    fn landed(&mut self, outcome: Result<(Id, Result<Delivered, SendError>), tokio::task::JoinError>) {
         let (id, outcome) = match outcome {
             Ok(landed) => landed,
             Err(error) => (error.id(), Err(SendError::Unreachable(format!("the delivery broke: {error}")))),
         };
         let Some(batch) = self.under_way.remove(&id) else { return };
         match outcome {
-            Ok(()) => self.delivered(batch),
+            Ok(delivered) => self.delivered(batch, delivered),
             Err(SendError::Unreachable(error)) => self.not_delivered(batch, error),
             Err(SendError::Refused(error)) => self.refused(batch, &error),
         }
@@ -509,15 +509,18 @@ impl Receiver {
         self.alarm.want(false);
     }
 
-    fn delivered(&mut self, batch: Vec<Parcel>) {
-        self.reached();
+    fn delivered(&mut self, batch: Vec<Parcel>, delivered: Delivered) {
+        let is_confirmed = delivered == Delivered::Confirmed;
+        if is_confirmed {
+            self.reached();
+        }
         for parcel in batch {
             if matches!(parcel.what, What::Heartbeat { .. }) {
-                self.counters.heartbeats += 1;
+                self.counters.heartbeats += u64::from(is_confirmed);
                 continue;
             }
-            self.counters.confirmed += 1;
-            self.counters.resent += u64::from(parcel.resent);
+            self.counters.confirmed += u64::from(is_confirmed);
+            self.counters.resent += u64::from(parcel.resent && is_confirmed);
             self.settle(&parcel);
         }
     }
@@ -565,6 +568,7 @@ impl Receiver {
                 continue;
             }
             self.counters.refused += 1;
+            self.status.lock().give_up(self.ledger.epoch, parcel.number, error);
             tracing::error!(
                 receiver = %self.config.name, delivery_seq = parcel.number, error,
                 "the receiver refuses a notification for good; it is given up"

@@ -1,6 +1,7 @@
 //! All receivers of a node: started, changed and removed as the settings say, each a task of its own.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use futures_util::future::BoxFuture;
 use klaxon_schemas::ids::{Epoch, Seq};
 use klaxon_schemas::names::{Follower, Site};
 use klaxon_schemas::time::Timestamp;
-use klaxon_store::door::{Door, Tally};
+use klaxon_store::door::Door;
 use klaxon_store::publish::{Item, Lane, PublishError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -17,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 use super::load::leftovers;
 use super::receiver::{self, Command, wall};
 use super::unreachable;
-use super::{Counters, Notification, ReceiverConfig, ReceiverShown, ReceiverState, ResendError, SendError, Sink, SinkLimits};
+use super::{
+    Counters, Delivered, Notification, ReceiverConfig, ReceiverShown, ReceiverState, ResendError, SendError, Sink, SinkLimits,
+};
 
 /// The most commands that wait for one receiver.
 const COMMANDS_MAX: usize = 16;
@@ -25,6 +28,9 @@ const COMMANDS_MAX: usize = 16;
 const REMOVE_WAIT: Duration = Duration::from_secs(10);
 /// How long to wait before the journal is asked again.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
+
+/// Of how many notifications that were given up it is known why.
+const GIVEN_UP_MAX: usize = 64;
 
 /// Makes the sink of a receiver. The error says what is wrong, in words and without secrets.
 pub type SinkBuilder = Box<dyn Fn(&ReceiverConfig) -> Result<Arc<dyn Sink>, String> + Send + Sync>;
@@ -73,6 +79,18 @@ pub(super) struct StatusNow {
     /// When the oldest of it happened.
     pub(super) oldest_at: Option<Timestamp>,
     pub(super) counters: Counters,
+    /// The last numbers that were given up, and why.
+    given_up: VecDeque<(Epoch, u64, String)>,
+}
+
+impl StatusNow {
+    /// The receiver refuses this for good.
+    pub(super) fn give_up(&mut self, epoch: Epoch, number: u64, why: &str) {
+        if self.given_up.len() == GIVEN_UP_MAX {
+            self.given_up.pop_front();
+        }
+        self.given_up.push_back((epoch, number, why.to_owned()));
+    }
 }
 
 impl Default for StatusNow {
@@ -92,6 +110,7 @@ impl Default for StatusNow {
             to_tell: 0,
             oldest_at: None,
             counters: Counters::default(),
+            given_up: VecDeque::new(),
         }
     }
 }
@@ -125,7 +144,7 @@ impl Sink for Broken {
         SinkLimits { window: 1, batch_max: 1 }
     }
 
-    fn send(&self, _batch: Vec<Notification>) -> BoxFuture<'_, Result<(), SendError>> {
+    fn send(&self, _batch: Vec<Notification>) -> BoxFuture<'_, Result<Delivered, SendError>> {
         Box::pin(async { Err(SendError::Unreachable(self.0.clone())) })
     }
 }
@@ -141,8 +160,9 @@ impl Receivers {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs these and no others. Who is as before is not touched; who is gone is forgotten, with what was kept of it.
-    pub async fn apply(&self, configs: Vec<ReceiverConfig>) {
+    /// Runs these and no others. Who is as before is not touched; who is gone is forgotten, with what was kept of it. Returns who
+    /// is new, other than before or gone, also where only a secret or what a file held is other.
+    pub async fn apply(&self, configs: Vec<ReceiverConfig>) -> BTreeSet<Follower> {
         let _one_at_a_time = self.0.applying.lock().await;
         let wanted: BTreeMap<Follower, ReceiverConfig> =
             configs.into_iter().map(|config| (config.name.clone(), config)).collect();
@@ -152,14 +172,19 @@ impl Receivers {
             let names: Vec<_> = running.iter().filter_map(other).collect();
             names.into_iter().filter_map(|name| running.remove(&name)).collect()
         };
+        let mut touched: BTreeSet<Follower> = changed.iter().map(|one| one.config.name.clone()).collect();
         end(changed).await;
         self.forget_others(&wanted).await;
         let stands = unreachable::standing(self.0.door.store(), &self.0.site);
         let mut running = self.running();
         for (name, config) in wanted {
-            let alarm_stands = stands.contains(&name);
-            running.entry(name).or_insert_with(|| self.start(config, alarm_stands));
+            if let Entry::Vacant(place) = running.entry(name) {
+                touched.insert(place.key().clone());
+                let alarm_stands = stands.contains(place.key());
+                place.insert(self.start(config, alarm_stands));
+            }
         }
+        touched
     }
 
     /// Lets all receivers end, keeping what they have confirmed.
@@ -216,7 +241,7 @@ impl Receivers {
         let stale = unreachable::standing(store, &self.0.site).into_iter().filter(|name| !wanted.contains_key(name));
         for name in stale {
             let report = unreachable::report(&self.0.site, &name, None);
-            if let Err(error) = self.0.door.publish(vec![report], Tally::default()).await {
+            if let Err(error) = unreachable::publish(&self.0.door, report).await {
                 tracing::warn!(receiver = %name, %error, "the alarm about the receiver cannot be cleared yet");
             }
         }
@@ -261,6 +286,14 @@ impl Receivers {
         let last = (store.epoch(), store.read().cursor().last_seq);
         let running = self.running();
         running.get(name).map(|one| shown(name, &one.config, &one.status.lock(), last, wall()))
+    }
+
+    /// Why the receiver `name` was not told what stands under this number of the numbering that runs, if it refused that lately.
+    pub fn given_up(&self, name: &Follower, number: u64) -> Option<String> {
+        let running = self.running();
+        let status = running.get(name)?.status.lock();
+        let found = status.given_up.iter().find(|(epoch, given_up, _)| (*epoch, *given_up) == (status.epoch, number));
+        found.map(|(_, _, why)| why.clone())
     }
 
     /// What is set of the receiver `name`.

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_snmp::EngineHome;
 
-use super::{Authorities, Notification, SnmpConfig, SnmpSink, WebhookConfig, WebhookSink};
+use super::{Authorities, Notification, SnmpConfig, SnmpProfile, SnmpSink, WebhookConfig, WebhookSink};
 use crate::agent::Indexes;
 
 /// The longest that a delivery may take, whatever a sink is set to: then it counts as not delivered.
@@ -22,7 +22,16 @@ pub trait Sink: Send + Sync + 'static {
     /// Delivers, in their order, and returns when the receiver has confirmed all of them (for an unconfirmed transport: when
     /// they are handed over). What is in one batch is about different alarms. A heartbeat comes alone. It may be dropped at any
     /// time; then nothing is known of the delivery, and it is made again.
-    fn send(&self, batch: Vec<Notification>) -> BoxFuture<'_, Result<(), SendError>>;
+    fn send(&self, batch: Vec<Notification>) -> BoxFuture<'_, Result<Delivered, SendError>>;
+}
+
+/// What became of a delivery that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivered {
+    /// The receiver has it, or it was handed over.
+    Confirmed,
+    /// There was nothing to say in the receiver's words, so nothing was sent: it is settled, and says nothing of the receiver.
+    Nothing,
 }
 
 /// How much a sink takes at once.
@@ -88,6 +97,14 @@ impl SinkConfig {
     /// a notification is about the alarm's condition (RFC 3877), so there they are not.
     pub fn updates_by_default(&self) -> bool {
         matches!(self, Self::Webhook(_))
+    }
+
+    /// Whether there are words for a heartbeat: where there are none, it would say nothing of the receiver.
+    pub fn has_heartbeats(&self) -> bool {
+        match self {
+            Self::Webhook(_) => true,
+            Self::Snmp(snmp) => snmp.profile == SnmpProfile::Klaxon,
+        }
     }
 
     /// The sink. The error says what is wrong, in words and without secrets.

@@ -30,7 +30,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use self::draft::Draft;
-use super::sink::{SEND_TIME_MAX, SendError, Sink, SinkLimits, SinkTools};
+use super::sink::{Delivered, SEND_TIME_MAX, SendError, Sink, SinkLimits, SinkTools};
 use super::{Notification, What};
 use crate::agent::WrsProfile;
 use crate::agent::oids::Root;
@@ -106,7 +106,7 @@ impl SnmpConfig {
 
     /// What is wrong with it: the setting, and why.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
-        let time = self.timeout.saturating_mul(self.retries + 1);
+        let most = SEND_TIME_MAX.as_secs();
         if self.confirm && matches!(self.credentials, Credentials::V1(_)) {
             return Err(("confirm", "version 1 has no informs".to_owned()));
         }
@@ -119,9 +119,19 @@ impl SnmpConfig {
         if self.timeout < Duration::from_millis(100) {
             return Err(("timeout", "is shorter than 100 ms".to_owned()));
         }
-        if time > SEND_TIME_MAX {
-            let most = SEND_TIME_MAX.as_secs();
+        if self.timeout.saturating_mul(self.retries + 1) > SEND_TIME_MAX {
             return Err(("timeout", format!("with the retries it is longer than the {most} s that a delivery may take")));
+        }
+        // The last of those that are under way, and a heartbeat, with what the look-up of the address takes.
+        let wait = Duration::from_secs_f64((self.window + 1) as f64 / f64::from(self.trap_rate.get()));
+        if !self.confirm && wait + self.timeout > SEND_TIME_MAX {
+            let (window, wait) = (self.window, wait.as_secs());
+            return Err((
+                "trap_rate",
+                format!(
+                    "is too low for window: the last of {window} traps would wait {wait} s, and a delivery may take {most} s"
+                ),
+            ));
         }
         if !(DATAGRAM_BYTES_MIN..=DATAGRAM_BYTES_MAX).contains(&self.datagram_bytes_max) {
             return Err(("datagram_bytes_max", format!("is not between {DATAGRAM_BYTES_MIN} and {DATAGRAM_BYTES_MAX}")));
@@ -171,23 +181,26 @@ impl SnmpSink {
         Ok(Self { config: config.clone(), tools: tools.clone(), models, originator, pace })
     }
 
-    async fn tell(&self, notification: &Notification) -> Result<(), SendError> {
+    async fn tell(&self, notification: &Notification) -> Result<Delivered, SendError> {
         let Some(mut draft) = self.draft(notification) else {
             // The profile has no words for it.
-            return Ok(());
+            return Ok(Delivered::Nothing);
         };
         self.add_address(notification, &mut draft).await?;
+        // Once: of what is too large nothing was sent.
+        if !self.config.confirm {
+            self.pace.wait().await;
+        }
         loop {
             let sent = if self.config.confirm {
                 self.originator.inform(&draft.outgoing).await
             } else {
-                self.pace.wait().await;
                 self.originator.trap(&draft.outgoing).await
             };
             match sent {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(Delivered::Confirmed),
                 Err(OriginateError::TooLarge { bytes, max }) if draft.shrink(bytes - max) => {}
-                Err(error @ (OriginateError::Unanswered(_) | OriginateError::Failed(_))) => {
+                Err(error @ (OriginateError::Unanswered(_) | OriginateError::Failed(_) | OriginateError::Busy(_))) => {
                     return Err(SendError::Unreachable(error.to_string()));
                 }
                 Err(error @ (OriginateError::TooLarge { .. } | OriginateError::Refused(_) | OriginateError::Unfit(_))) => {
@@ -238,12 +251,15 @@ impl Sink for SnmpSink {
         SinkLimits { window: self.config.window, batch_max: 1 }
     }
 
-    fn send(&self, batch: Vec<Notification>) -> BoxFuture<'_, Result<(), SendError>> {
+    fn send(&self, batch: Vec<Notification>) -> BoxFuture<'_, Result<Delivered, SendError>> {
         Box::pin(async move {
+            let mut delivered = Delivered::Nothing;
             for notification in &batch {
-                self.tell(notification).await?;
+                if self.tell(notification).await? == Delivered::Confirmed {
+                    delivered = Delivered::Confirmed;
+                }
             }
-            Ok(())
+            Ok(delivered)
         })
     }
 }

@@ -8,7 +8,7 @@ use klaxon_schemas::names::{AlarmType, Follower, Producer, Qualifier, Site, Text
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
 use klaxon_store::door::{Door, Tally};
-use klaxon_store::publish::Item;
+use klaxon_store::publish::{Answer, Item};
 use klaxon_store::{ALARMS_LIMIT_MAX, AlarmQuery, Store};
 use tokio::task::JoinHandle;
 
@@ -47,6 +47,21 @@ pub(super) fn report(site: &Site, receiver: &Follower, fault: Option<&str>) -> I
     let report = fault.map_or(Report::Clear, |_| Report::Raise(Severity::Major));
     let text = Text::lossy(fault.unwrap_or("The receiver is reached again, or is told no more.")).expect("may be empty");
     Item::Event(Arc::new(Event::new(key, report, text).of(Producer::new("klaxon").expect("is a name"))))
+}
+
+/// Hands the report to the journal; the error says why it is not in there.
+pub(super) async fn publish(door: &Door, report: Item) -> Result<(), String> {
+    let published = door.publish(vec![report], Tally::default()).await.map_err(|error| error.to_string())?;
+    taken(&published.answers)
+}
+
+/// Whether what was handed over is in the journal; what was rejected is not, though the journal works.
+fn taken(answers: &[Answer]) -> Result<(), String> {
+    let rejection = answers.iter().find_map(|answer| match answer {
+        Answer::Rejected(rejection) => Some(rejection.to_string()),
+        Answer::Accepted { .. } | Answer::Duplicate => None,
+    });
+    rejection.map_or(Ok(()), Err)
 }
 
 /// What was reported of one receiver, and what is to be.
@@ -95,7 +110,10 @@ impl Alarm {
         let item = report(site, receiver, words.as_deref());
         let (door, wanted) = (door.clone(), self.wanted);
         self.raised = wanted;
-        self.reporting = Some(tokio::spawn(async move { door.publish(vec![item], Tally::default()).await.is_ok() }));
+        self.reporting = Some(tokio::spawn(async move {
+            let published = publish(&door, item).await;
+            published.inspect_err(|error| tracing::warn!(error, "an alarm about a receiver cannot be reported yet")).is_ok()
+        }));
     }
 
     /// Waits for the report that is on its way, for ever if none is. What failed is tried again.
@@ -108,6 +126,35 @@ impl Alarm {
         } else {
             self.raised = !self.raised;
             self.not_before = Some(Instant::now() + RETRY);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use klaxon_schemas::ids::Position;
+    use klaxon_store::publish::Rejection;
+
+    use super::*;
+
+    #[test]
+    fn what_is_rejected_was_not_reported() {
+        let accepted = Answer::Accepted { position: Position(1), changes: Vec::new() };
+        assert_eq!(taken(&[accepted]), Ok(()));
+        assert_eq!(taken(&[Answer::Duplicate]), Ok(()));
+        let rejected = taken(&[Answer::Rejected(Rejection::AlarmLimit { limit: 7 })]);
+        assert_eq!(rejected, Err("alarm limit reached: 7 alarms are active".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn what_was_not_reported_is_reported_later() {
+        let mut alarm = Alarm::new(false);
+        alarm.want(true);
+        for is_taken in [false, true] {
+            alarm.raised = true;
+            alarm.reporting = Some(tokio::spawn(async move { is_taken }));
+            alarm.reported().await;
+            assert_eq!((alarm.raised, alarm.next().is_none()), (is_taken, is_taken));
         }
     }
 }

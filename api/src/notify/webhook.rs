@@ -5,11 +5,12 @@
 //! |---|---|
 //! | 2xx | confirmed, whatever the body says |
 //! | nothing, 3xx, 5xx, 408, 425, 429 | not now: again, later; `Retry-After` is kept to within [`RETRY_AFTER_MAX`] |
-//! | 401, 403, 404, 405, 407, 410, 421, 426 | it is about who sends or where to, not about what is sent: again, until it is put right |
+//! | 401, 402, 403, 404, 405, 407, 410, 421, 426 | it is about who sends or where to, not about what is sent: again, until it is put right |
 //! | any other 4xx | it has it, and will never take it |
 //!
 //! No redirect is followed and no proxy is taken from the environment: a receiver is where the settings say it is. Nothing that is
-//! logged or shown has the address's user, password or query, a token, a header's value or the secret in it.
+//! logged or shown has the address's user, password, path or query, a token, a header's value or the secret in it: to many services
+//! the path is the password.
 
 mod alertmanager;
 mod client;
@@ -30,7 +31,7 @@ use klaxon_schemas::change::Subject;
 use klaxon_schemas::wire::v1;
 use tokio::time::Instant;
 
-use super::{Notification, SendError, Sink, SinkLimits, SinkTools, What};
+use super::{Delivered, Notification, SendError, Sink, SinkLimits, SinkTools, What};
 use crate::http::enrich;
 use alertmanager::Frame;
 pub use client::Authorities;
@@ -53,6 +54,8 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024;
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// How much of it is told.
 const ANSWER_CHARS_MAX: usize = 160;
+/// A part of the address's path that is as long as this may be a key; what is shorter is a word such as `hook`.
+const SEGMENT_CHARS_MIN: usize = 8;
 /// How often it is looked whether files have changed.
 const FILES_EVERY: Duration = Duration::from_secs(1);
 
@@ -155,10 +158,22 @@ impl FromStr for Address {
 }
 
 impl Address {
-    /// Without what may be secret.
+    /// Without what may be secret: whoever knows the path of a chat's webhook may post there.
     fn shown(&self) -> String {
         let (scheme, authority) = (self.uri.scheme_str().unwrap_or_default(), self.uri.authority());
-        format!("{scheme}://{}{}", authority.map_or("", |authority| authority.as_str()), self.uri.path())
+        let is_bare = self.uri.path_and_query().is_none_or(|rest| rest.as_str() == "/");
+        let rest = if is_bare { "/" } else { "/…" };
+        format!("{scheme}://{}{rest}", authority.map_or("", |authority| authority.as_str()))
+    }
+
+    /// What must not be seen of path and query, as a whole and in parts, as it is sent and as it may be told back.
+    fn secrets(&self) -> Vec<String> {
+        let (path, query) = (self.uri.path(), self.uri.query().unwrap_or_default());
+        let segments = path.split('/').filter(|segment| segment.len() >= SEGMENT_CHARS_MIN);
+        let values = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+        let sent = [path, query].into_iter().chain(segments).chain(values);
+        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        sent.flat_map(|text| [text.to_owned(), decoded(text)]).collect()
     }
 }
 
@@ -312,7 +327,8 @@ impl WebhookSink {
             *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + wait.min(RETRY_AFTER_MAX));
         }
         let status = head.status;
-        let words = ready.scrub(&printable(&text));
+        // First: half of a secret would not be found.
+        let words = printable(&ready.scrub(&text));
         let words = if words.is_empty() { format!("it answers {status}") } else { format!("it answers {status}: {words}") };
         Err(match status {
             status if status.is_redirection() => SendError::Unreachable(format!("{words}; redirects are not followed")),
@@ -377,8 +393,13 @@ impl Sink for WebhookSink {
         SinkLimits { window: self.config.window, batch_max: self.config.batch_max }
     }
 
-    fn send(&self, batch: Vec<Notification>) -> BoxFuture<'_, Result<(), SendError>> {
-        Box::pin(async move { if batch.is_empty() { Ok(()) } else { self.post(&batch).await } })
+    fn send(&self, batch: Vec<Notification>) -> BoxFuture<'_, Result<Delivered, SendError>> {
+        Box::pin(async move {
+            if batch.is_empty() {
+                return Ok(Delivered::Nothing);
+            }
+            self.post(&batch).await.map(|()| Delivered::Confirmed)
+        })
     }
 }
 

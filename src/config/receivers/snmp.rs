@@ -227,6 +227,13 @@ mod tests {
             (to("community_file = \"/nowhere\""), "receivers.noc.snmp.community_file: cannot read /nowhere"),
             (to("version = \"1\"\nconfirm = true"), "receivers.noc.snmp.confirm: version 1 has no informs"),
             (to("timeout = \"60s\""), "receivers.noc.snmp.timeout: with the retries it is longer than the 120 s"),
+            (to("retries = 4294967295"), "receivers.noc.snmp.retries: is more than 10"),
+            (
+                to("confirm = false\nwindow = 1000\ntrap_rate = 5"),
+                "receivers.noc.snmp.trap_rate: is too low for window: the last of 1000 traps would wait 200 s",
+            ),
+            (to("profile = \"wrs\"\n[receivers.noc]\nheartbeat = \"1m\""), "receivers.noc.heartbeat: is for webhooks"),
+            (to("profile = \"rfc3877\"\n[receivers.noc]\nheartbeat = \"1m\""), "receivers.noc.heartbeat: is for webhooks"),
             (to("window = 0"), "receivers.noc.snmp.window: is not between 1 and 1000"),
             (to("datagram_bytes_max = 100"), "receivers.noc.snmp.datagram_bytes_max: is not between 484 and 65507"),
             (to("profile = \"klaxon\"\nwrs = {}"), "receivers.noc.snmp.wrs: is for the profile wrs"),

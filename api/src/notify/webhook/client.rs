@@ -78,10 +78,7 @@ impl Ready {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("Klaxon/", env!("CARGO_PKG_VERSION"))));
         let mut secrets: Vec<String> = config.headers.iter().map(|(_, secret)| secret.0.clone()).collect();
-        secrets.extend(address.uri.query().map(str::to_owned));
-        if matches!(config.address, Word::File(_)) {
-            secrets.push(address.uri.path().to_owned());
-        }
+        secrets.extend(address.secrets());
         if let Some(basic) = &address.basic {
             secrets.extend([basic.0.clone()]);
             secrets.extend(basic.0.split_once(':').map(|(_, password)| password.to_owned()));
@@ -96,6 +93,9 @@ impl Ready {
         }
         let key = config.secret.as_ref().map(|secret| secret.read("the secret")).transpose()?.map(Secret);
         secrets.extend(key.iter().map(|key| key.0.clone()));
+        // One may be part of another, of which the rest would be seen.
+        secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.dedup();
         let tls = tls(config, authorities, address.uri.scheme_str() == Some("https"))?;
         Ok(Self { client: client(config, tls), uri: address.uri, headers, key, secrets, stamps })
     }

@@ -205,14 +205,14 @@ fn alertmanager() -> WebhookConfig {
     WebhookConfig { shape: Shape::Alertmanager, external_url: url, ..said("http://127.0.0.1/") }
 }
 
-fn refused(outcome: &Result<(), SendError>) -> &str {
+fn refused(outcome: &Result<Delivered, SendError>) -> &str {
     match outcome {
         Err(SendError::Refused(words)) => words,
         other => panic!("{other:?}"),
     }
 }
 
-fn unreachable(outcome: &Result<(), SendError>) -> &str {
+fn unreachable(outcome: &Result<Delivered, SendError>) -> &str {
     match outcome {
         Err(SendError::Unreachable(words)) => words,
         other => panic!("{other:?}"),
@@ -332,7 +332,7 @@ async fn each_answer_means_what_the_table_says() {
     .await;
     for status in [200, 201, 202, 204, 299] {
         let sink = sink(said(&format!("http://{}/{status}", server.address)));
-        assert_eq!(sink.send(vec![raised(1)]).await, Ok(()), "{status}");
+        assert_eq!(sink.send(vec![raised(1)]).await, Ok(Delivered::Confirmed), "{status}");
     }
     for status in [301, 302, 307, 401, 403, 404, 405, 407, 408, 410, 425, 429, 500, 502, 503, 504] {
         let sink = sink(said(&format!("http://{}/{status}", server.address)));
@@ -353,7 +353,7 @@ async fn one_connection_serves_many_requests() {
     let server = Server::start(|_| answer(200, "thanks")).await;
     let sink = sink(said(&server.url()));
     for number in 1..=50 {
-        assert_eq!(sink.send(vec![raised(number)]).await, Ok(()));
+        assert_eq!(sink.send(vec![raised(number)]).await, Ok(Delivered::Confirmed));
     }
     assert_eq!((server.count(), server.connections.load(Ordering::Relaxed)), (50, 1));
 }
@@ -426,7 +426,7 @@ async fn a_body_that_does_not_end_holds_nobody_up() {
     for path in ["slow", "fast"] {
         let begun = Clock::now();
         let good = sink(said(&format!("http://{}/{path}", server.address)));
-        assert_eq!(good.send(vec![raised(1)]).await, Ok(()), "it said yes");
+        assert_eq!(good.send(vec![raised(1)]).await, Ok(Delivered::Confirmed), "it said yes");
         let bad = sink(said(&format!("http://{}/{path}?bad", server.address)));
         assert!(refused(&bad.send(vec![raised(1)]).await).chars().count() < 250);
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
@@ -451,7 +451,7 @@ async fn secrets_are_sent_and_never_told() {
     };
     let secrets = ["hush-key", "tok-1", "key-in-header", "in-the-query", "tok-2"];
     assert!(secrets.iter().all(|secret| !format!("{config:?}").contains(secret)), "{config:?}");
-    assert_eq!(config.target(), format!("http://{}/hook", server.address));
+    assert_eq!(config.target(), format!("http://{}/…", server.address));
     let sink = sink(config);
     let outcome = sink.send(vec![raised(1)]).await;
     let words = refused(&outcome);
@@ -485,6 +485,34 @@ async fn secrets_are_sent_and_never_told() {
     assert!(!refused(&outcome).contains("dXNA"), "{outcome:?}");
     // printf 'us@er:p:w' | base64
     assert_eq!(server.last().headers["authorization"], "Basic dXNAZXI6cDp3");
+}
+
+#[tokio::test]
+async fn an_address_whose_path_is_the_password_is_not_told() {
+    let path = "/services/T0AAAAAA1/B0BBBBBB2/c3Cret%2Bword?thread=h1dden&n=%C3%BC%C3%BC";
+    // In each way that servers have, and where it would be cut.
+    let server = Server::start(|came| {
+        let uri = came.uri.to_string();
+        answer(400, &format!("{} {uri} {} B0BBBBBB2 c3Cret+word üü", "x".repeat(140), uri.replace('/', "\\/")))
+    })
+    .await;
+    let dir = tempfile::tempdir().expect("can be made");
+    let file = dir.path().join("url");
+    let url = format!("http://{}{path}", server.address);
+    std::fs::write(&file, format!("{url}\n")).expect("can be written");
+    assert_eq!(said(&url).target(), format!("http://{}/…", server.address));
+    for config in [said(&url), WebhookConfig::new(Word::File(file))] {
+        let ready = Ready::prepare(&config, &Authorities::default()).expect("is right");
+        for echo in [url.clone(), url.replace('/', "\\/"), "B0BBBBBB2 and c3Cret+word and h1dden and üü".to_owned()] {
+            let told = ready.scrub(&echo);
+            let secrets = ["T0AAAAAA1", "B0BBBBBB2", "c3Cret", "h1dden", "üü"];
+            assert!(secrets.iter().all(|secret| !told.contains(secret)), "{told}");
+        }
+        let outcome = sink(config).send(vec![raised(1)]).await;
+        let words = refused(&outcome);
+        let end = words.split("xxx ").nth(1).expect("is told");
+        assert!(end.starts_with("***") && !words.contains("serv"), "{words}");
+    }
 }
 
 /// An authority, what it vouches for, and the files that hold it.
@@ -546,7 +574,7 @@ async fn tls_is_by_ones_own_authority_and_with_ones_own_certificate() {
     authority.vouch("klaxon");
     let url = |server: &Server| format!("https://{}/", server.address);
     let trusting = |server: &Server| WebhookConfig { ca_file: authority.file("ca.pem"), ..said(&url(server)) };
-    assert_eq!(sink(trusting(&open)).send(vec![raised(1)]).await, Ok(()));
+    assert_eq!(sink(trusting(&open)).send(vec![raised(1)]).await, Ok(Delivered::Confirmed));
 
     let stranger = Authority::new("a stranger");
     let outcome = sink(WebhookConfig { ca_file: stranger.file("ca.pem"), ..said(&url(&open)) }).send(vec![raised(1)]).await;
@@ -561,7 +589,7 @@ async fn tls_is_by_ones_own_authority_and_with_ones_own_certificate() {
         key_file: authority.file("klaxon.key"),
         ..trusting(&asking)
     };
-    assert_eq!(sink(with_key.clone()).send(vec![raised(1)]).await, Ok(()));
+    assert_eq!(sink(with_key.clone()).send(vec![raised(1)]).await, Ok(Delivered::Confirmed));
     let mixed = WebhookConfig { key_file: authority.file("127.0.0.1.key"), ..with_key };
     assert!(unreachable(&sink(mixed).send(vec![raised(1)]).await).contains("klaxon.pem and "));
     let broken = WebhookConfig { ca_file: authority.file("klaxon.key"), ..said(&url(&open)) };
@@ -578,7 +606,7 @@ fn what_cannot_be_is_named() {
         let found = said(wrong).mistake();
         assert_eq!(found.map(|(key, _)| key), Some("url"), "{wrong}");
     }
-    assert_eq!(said("http://user:secret@[::1]:80/a?b=c").target(), "http://[::1]:80/a");
+    assert_eq!(said("http://user:secret@[::1]:80/a?b=c").target(), "http://[::1]:80/…");
     assert_eq!(WebhookConfig::new(Word::File("/etc/hook".into())).target(), "the address in /etc/hook");
     let file = || Some(PathBuf::from("x.pem"));
     let headers = |name: &'static str, value: &str| [(HeaderName::from_static(name), Secret(value.to_owned()))].to_vec();
