@@ -54,8 +54,8 @@ pub(crate) struct AgentPart {
     objects: Vec<Arc<dyn Objects>>,
     counts: Arc<AgentCounts>,
     plans: watch::Receiver<Plan>,
-    /// What came of the first attempt, if there was to be one.
-    first: Option<Result<Bound, Unavailable>>,
+    /// What came of the first attempt, if there was to be one, and of which plan it was one.
+    first: Option<(Arc<AgentPlan>, Result<Bound, Unavailable>)>,
 }
 
 /// An agent that has its port.
@@ -88,14 +88,16 @@ impl AgentPart {
         let mut part = Self { home, objects, counts, plans, first: None };
         let plan = part.plans.borrow_and_update().clone();
         if let Some(plan) = plan {
-            part.first = Some(part.bind(&plan).await);
+            let bound = part.bind(&plan).await;
+            part.first = Some((plan, bound));
         }
         (part, AgentControl(control))
     }
 
     /// Where it listens, if it has its port.
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
-        Some(self.first.as_ref()?.as_ref().ok()?.agent.local_addr())
+        let (_, bound) = self.first.as_ref()?;
+        Some(bound.as_ref().ok()?.agent.local_addr())
     }
 
     /// What it counts.
@@ -120,9 +122,9 @@ impl AgentPart {
         let mut told = String::new();
         let mut is_warned = false;
         while !stop.is_cancelled() {
-            // What came of the first plan is of the first plan.
-            let first = if self.plans.has_changed().unwrap_or(false) { None } else { self.first.take() };
             let plan = self.plans.borrow_and_update().clone();
+            // What came of the first plan is of the first plan: if it is another by now, that gives its port back, here.
+            let first = self.first.take().filter(|(of, _)| plan.as_ref().is_some_and(|plan| Arc::ptr_eq(of, plan)));
             let Some(plan) = plan else {
                 tokio::select! {
                     () = stop.cancelled() => {}
@@ -132,7 +134,7 @@ impl AgentPart {
                 continue;
             };
             let bound = match first {
-                Some(first) => first,
+                Some((_, bound)) => bound,
                 None => self.bind(&plan).await,
             };
             let error = match bound {
@@ -233,4 +235,53 @@ fn reason(error: &Unavailable) -> String {
         behind = source.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::path::Path;
+
+    use klaxon_schemas::names::Site;
+    use klaxon_store::door::Door;
+    use klaxon_store::{Store, StoreConfig, publish};
+
+    use super::*;
+    use crate::config::Config;
+
+    /// A plan, and the port in it, which was free a moment ago.
+    fn plan() -> (AgentPlan, SocketAddr) {
+        let address = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port is free");
+        let config = Config::parse(&format!("[snmp.agent]\nlisten = \"{address}\"\n"), Path::new("k.toml"));
+        (config.expect("is right").agent().expect("is right").expect("is wanted"), address)
+    }
+
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
+        let end = tokio::time::Instant::now() + Duration::from_secs(20);
+        while !is_so() {
+            assert!(tokio::time::Instant::now() < end, "{what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_plan_that_is_over_before_it_begins_leaves_nobody_at_its_port() {
+        let dir = tempfile::tempdir().expect("can be made");
+        let (store, _writer, _) = Store::open(StoreConfig::new(dir.path())).expect("opens");
+        let (publisher, _intake) = publish::queue();
+        let door = Door::new("node".parse().expect("is a word"), publisher, store);
+        let alarm = OwnAlarm::new(door, Site::new("here").expect("valid"), AGENT_UNAVAILABLE);
+        let ((first, old), (second, new)) = (plan(), plan());
+        let home = Arc::new(EngineHome::new(dir.path()));
+        let (part, control) = AgentPart::new(Some(first), home, Vec::new(), Refusals::default()).await;
+        assert_eq!(part.local_addr(), Some(old));
+        assert!(control.apply(Some(second)));
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(part.run(alarm, stop.clone()));
+        let is_free = |address: SocketAddr| UdpSocket::bind(address).is_ok();
+        until("the new port is taken", || !is_free(new)).await;
+        until("the old port is free", || is_free(old)).await;
+        stop.cancel();
+        running.await.expect("ends");
+    }
 }

@@ -415,7 +415,12 @@ impl Config {
         })?;
         match config.mistake() {
             None => Ok(config),
-            Some((key, reason)) => Err(wrong(line_of_key(text, &key).unwrap_or(1), Some(key), reason)),
+            Some((key, reason)) => {
+                // What is missing is missing in its section.
+                let mut sections = std::iter::successors(Some(&*key), |key| Some(key.rsplit_once('.')?.0));
+                let line = sections.find_map(|key| line_of_key(text, key)).unwrap_or(1);
+                Err(wrong(line, Some(key), reason))
+            }
         }
     }
 

@@ -174,7 +174,16 @@ fn a_restored_backup_begins_an_epoch_and_overwrites_nothing() {
     let restored = scratch.path().join("restored");
     let restored_text = restored.to_string_lossy().into_owned();
     node.cli_ok(&["store", "restore", &copy_text, "--data", &restored_text]);
+    let engine = |dir: &Path| -> Value {
+        let kept = std::fs::read(dir.join("snmp-engine.json")).expect("is kept");
+        serde_json::from_slice(&kept).expect("is JSON")
+    };
+    let first = engine(&node.data);
     let twin = Setup::new(&restored).start();
+    let second = engine(&twin.data);
+    assert_eq!(second["engine_id"], first["engine_id"], "managers know this node by it");
+    let boots = [&first, &second].map(|engine| engine["engine_boots"].as_u64().expect("a number"));
+    assert!(boots[1] > boots[0] + 10_000, "the first may have started often since the backup: {boots:?}");
     let list = twin.json("/alarms");
     assert_eq!(list["alarms"], last["alarms"]);
     assert!(list["epoch"].as_u64() > last["epoch"].as_u64(), "{list}");

@@ -347,8 +347,8 @@ fn a_new_epoch_numbers_anew_and_tells_what_stands() {
     node.crash();
     let copy = Scene { dir: tempfile::tempdir().expect("makes"), world: scene.world.clone() };
     let (backup, data) = (copy.dir.path().join("backup"), copy.dir.path().join("data"));
-    klaxon_store::backup::backup(scene.dir.path(), &backup).expect("is backed up");
-    klaxon_store::backup::restore(&backup, &data).expect("is restored");
+    klaxon_store::backup::backup(scene.dir.path(), &backup, &[]).expect("is backed up");
+    klaxon_store::backup::restore(&backup, &data, &[]).expect("is restored");
     scene.world.set("noc", Mode::Up);
     let node = Node::open(&data, &copy.world);
     node.raise("host=c", Major);

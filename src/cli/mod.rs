@@ -183,9 +183,37 @@ fn dispatch(cli: Cli) -> Outcome {
 fn check(output: &Output, file: &std::path::Path) -> Outcome {
     let config = Config::load(file).map_err(|error| Failure::of(Code::Usage, &error))?;
     if output.json {
-        return Ok(output.json(&serde_json::json!({ "file": file, "valid": true, "config": config }))?);
+        return Ok(output.json(&serde_json::json!({ "file": file, "valid": true, "config": shown(&config) }))?);
     }
     Ok(output.line(&format!("{} is right", file.display()))?)
+}
+
+/// The settings, without their secrets: what is printed goes into logs and tickets. In their own form they are whole, because a
+/// reload compares them.
+fn shown(config: &Config) -> serde_json::Value {
+    let mut settings = serde_json::to_value(config).expect("every setting has a JSON form");
+    hide_secrets(&mut settings);
+    settings
+}
+
+fn hide_secrets(settings: &mut serde_json::Value) {
+    use serde_json::Value;
+    match settings {
+        Value::Object(keys) => {
+            for (key, value) in keys {
+                match value {
+                    Value::String(word) if key == "community" || key.ends_with("_password") => "***".clone_into(word),
+                    Value::Array(words) if key == "communities" => {
+                        words.iter_mut().filter(|word| word.is_string()).for_each(|word| *word = Value::from("***"));
+                        words.iter_mut().for_each(hide_secrets);
+                    }
+                    value => hide_secrets(value),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(hide_secrets),
+        _ => {}
+    }
 }
 
 async fn find(node: Option<&str>) -> Outcome<Client> {
@@ -200,7 +228,41 @@ fn wait(command: impl Future<Output = Outcome>) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    #[test]
+    fn a_checked_configuration_is_shown_without_its_secrets() {
+        let text = r#"
+[traps]
+communities = ["hush-1"]
+users = ["noc"]
+[snmp.users.noc]
+auth = "sha256"
+auth_password = "hush-hush-2"
+privacy = "aes256"
+privacy_password = "hush-hush-3"
+[[snmp.agent.communities]]
+community = "hush-4"
+view = "some"
+[snmp.agent.views.some]
+include = ["1.3.6.1"]
+[receivers.a]
+snmp = { address = "127.0.0.1:162", community = "hush-5" }
+[receivers.b]
+webhook = { url = "http://127.0.0.1/hook?key=hush-6", secret = "hush-7", bearer = "hush-8", headers = { X-Key = "hush-9" } }
+"#;
+        let config = Config::parse(text, Path::new("k.toml")).expect("is right");
+        let shown = shown(&config);
+        assert!(!shown.to_string().contains("hush"), "{shown}");
+        let noc = &shown["snmp"]["users"]["noc"];
+        assert_eq!([&noc["auth"], &noc["auth_password"], &noc["privacy_password"]], ["sha256", "***", "***"]);
+        assert_eq!(shown["traps"]["communities"], serde_json::json!(["***"]));
+        let community = &shown["snmp"]["agent"]["communities"][0];
+        assert_eq!([&community["community"], &community["view"]], ["***", "some"]);
+        assert_eq!(shown["traps"]["users"][0], "noc");
+    }
 
     #[test]
     fn the_tree_of_commands_is_sound() {

@@ -5,9 +5,10 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use klaxon_api::agent::INDEXES_FILE;
 use klaxon_schemas::ids::Position;
 use klaxon_schemas::wire::v1;
-use klaxon_store::backup::BackupError;
+use klaxon_store::backup::{BackupError, OtherFile};
 use klaxon_store::offline::{self, OfflineError};
 use klaxon_store::{AlarmQuery, AlarmSort, Cleared, OpenError, Order as StoreOrder, State, backup};
 use serde_json::json;
@@ -22,6 +23,12 @@ use crate::config::Size;
 /// Where a node without configuration has its store.
 const DIR_DEFAULT: &str = "./klaxon-data";
 
+/// What a node keeps beside its journal: who it is in SNMP, and the rows that alarms have in its tables.
+const OTHER_FILES: [OtherFile; 2] = [
+    OtherFile { name: klaxon_snmp::ENGINE_FILE, restored: klaxon_snmp::restored },
+    OtherFile { name: INDEXES_FILE, restored: |content| content },
+];
+
 /// What is done.
 #[derive(Debug, Subcommand)]
 pub(super) enum StoreCommand {
@@ -31,7 +38,7 @@ pub(super) enum StoreCommand {
         #[arg(default_value = DIR_DEFAULT)]
         dir: PathBuf,
     },
-    /// Copy the store as of one moment, also while a node runs on it
+    /// Copy the store as of one moment, also while a node runs on it; with the node's SNMP engine id, but without its configuration
     Backup {
         /// The store's folder
         #[arg(long, value_name = "DIR", default_value = DIR_DEFAULT)]
@@ -39,7 +46,7 @@ pub(super) enum StoreCommand {
         /// Where to; must not be there yet
         to: PathBuf,
     },
-    /// Make a store of a backup; a new numbering of changes begins with it
+    /// Make a store of a backup, of the same node, also in SNMP; a new numbering of changes begins with it
     Restore {
         /// The backup
         from: PathBuf,
@@ -79,11 +86,11 @@ pub(super) fn store(output: &Output, command: StoreCommand) -> Outcome {
         StoreCommand::Info { dir } => info(output, &dir),
         StoreCommand::Export { data, from, to } => export(&data, Position(from), &to),
         StoreCommand::Backup { data, to } => {
-            let report = backup::backup(&data, &to).map_err(|error| backup_failed(&error))?;
+            let report = backup::backup(&data, &to, &OTHER_FILES).map_err(|error| backup_failed(&error))?;
             copied(output, &format!("{} is backed up in {}", data.display(), to.display()), &report)
         }
         StoreCommand::Restore { from, data } => {
-            let report = backup::restore(&from, &data).map_err(|error| backup_failed(&error))?;
+            let report = backup::restore(&from, &data, &OTHER_FILES).map_err(|error| backup_failed(&error))?;
             copied(output, &format!("{} is restored from {}; a new epoch begins", data.display(), from.display()), &report)
         }
         StoreCommand::Rebuild { dir } => {

@@ -17,7 +17,7 @@ use klaxon_schemas::names::{Follower, Site};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
 use klaxon_snmp::User;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use self::snmp::SnmpSection;
 use super::SnmpConfig;
@@ -122,13 +122,12 @@ enum Form {
 }
 
 /// A text that is read and never written.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Hidden(Secret);
 
-impl From<String> for Hidden {
-    fn from(text: String) -> Self {
-        Self(Secret(text))
+impl<'de> Deserialize<'de> for Hidden {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        klaxon_snmp::Secret::deserialize(deserializer).map(|text| Self(Secret(text.0)))
     }
 }
 

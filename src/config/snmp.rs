@@ -88,7 +88,7 @@ impl SnmpConfig {
             let of_user = |key: &str| format!("snmp.users.{user}{key}");
             let passwords = section.passwords().map_err(|(key, reason)| (of_user(&key), reason))?;
             let name = section.name.as_ref().unwrap_or(user);
-            let made = make(name, &passwords).map_err(|error| (of_user(""), error.to_string()))?;
+            let made = make(name, &passwords).map_err(|error| (of_user(section.key_of(&error)), error.to_string()))?;
             Ok((user.clone(), made))
         };
         self.users.iter().map(build).collect()
@@ -138,11 +138,23 @@ impl UserSection {
     fn passwords(&self) -> Result<Passwords, Mistake> {
         let secret = |key: &str, needed: bool, word: &Option<Secret>, file: &Option<PathBuf>| {
             let password = password(needed, word.as_ref(), file.as_deref());
-            password.map_err(|reason| (format!(".{key}"), reason))
+            let suffix = if word.is_none() && file.is_some() { "_file" } else { "" };
+            password.map_err(|reason| (format!(".{key}{suffix}"), reason))
         };
         let auth = secret("auth_password", self.auth.is_some(), &self.auth_password, &self.auth_password_file)?;
         let privacy = secret("privacy_password", self.privacy.is_some(), &self.privacy_password, &self.privacy_password_file)?;
         Ok(Passwords { auth: self.auth.zip(auth), privacy: self.privacy.zip(privacy) })
+    }
+
+    /// The key that is to blame, behind that of the user.
+    fn key_of(&self, error: &UserError) -> &'static str {
+        match error {
+            UserError::Password("authentication") if self.auth_password.is_none() => ".auth_password_file",
+            UserError::Password("authentication") => ".auth_password",
+            UserError::Password(_) if self.privacy_password.is_none() => ".privacy_password_file",
+            UserError::Password(_) => ".privacy_password",
+            _ => "",
+        }
     }
 
     /// The only engine that it is a user of, if there is one.
@@ -203,19 +215,50 @@ mod tests {
     fn a_user_that_cannot_be_says_why() {
         let user = |keys: &str| error(&format!("[snmp.users.noc]\n{keys}\n"));
         let missing = user("auth = \"sha256\"");
-        assert!(missing.contains("snmp.users.noc.auth_password: is needed for the protocol"), "{missing}");
+        assert!(missing.starts_with("k.toml:1: snmp.users.noc.auth_password: is needed for the protocol"), "{missing}");
         let nowhere = user("auth = \"sha1\"\nauth_password_file = \"/nowhere/at/all\"");
-        assert!(nowhere.contains("snmp.users.noc.auth_password: cannot read /nowhere/at/all"), "{nowhere}");
+        assert!(nowhere.starts_with("k.toml:3: snmp.users.noc.auth_password_file: cannot read /nowhere/at/all"), "{nowhere}");
+        let two = user("auth = \"sha1\"\nauth_password = \"password\"\nprivacy_password_file = \"/nowhere\"");
+        assert_eq!(two, "k.toml:4: snmp.users.noc.privacy_password_file: is given for no protocol");
         let idle = user("auth_password = \"password\"");
         assert!(idle.contains("is given for no protocol"), "{idle}");
         let weak = user("auth = \"md5\"\nauth_password = \"password\"");
         assert!(weak.contains("MD5 is weak: it is taken only with `allow_weak = true`"), "{weak}");
         let short = user("auth = \"sha1\"\nauth_password = \"short\"");
-        assert!(short.contains("has fewer than 8 bytes"), "{short}");
+        let expected = "the password for authentication has fewer than 8 bytes";
+        assert_eq!(short, format!("k.toml:3: snmp.users.noc.auth_password: {expected}"));
+        let file = tempfile::NamedTempFile::new().expect("can be made");
+        std::fs::write(file.path(), "short").expect("is written");
+        let short = user(&format!("auth = \"sha1\"\nauth_password_file = {:?}", file.path()));
+        assert_eq!(short, format!("k.toml:3: snmp.users.noc.auth_password_file: {expected}"));
         let strange = user("auth = \"sha3\"");
         assert!(strange.starts_with("k.toml:2: snmp.users.noc.auth: "), "{strange}");
         let nowhere = user("engine_id = \"80\"");
         assert!(nowhere.starts_with("k.toml:2: snmp.users.noc.engine_id: is no engine id"), "{nowhere}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_secret_does_not_tell_it() {
+        for (text, place) in [
+            ("[snmp.users.noc]\nauth = \"sha1\"\nauth_password = 4711471147\n", "k.toml:3: snmp.users.noc.auth_password: "),
+            ("[snmp.users.noc]\nauth_password = [\"4711471147\"]\n", "k.toml:2: snmp.users.noc.auth_password: "),
+            ("[snmp.users.noc]\nauth_password = 47114711-47\n", "k.toml:2: "),
+            ("[snmp.users.noc]\nauth_password = x47114711\n", "k.toml:2: "),
+            ("[traps]\n\ncommunities = [4711471147]\n", "k.toml:3: traps.communities: "),
+            ("[[snmp.agent.communities]]\ncommunity = 4711471147\n", "k.toml:2: snmp.agent.communities.community: "),
+            ("[receivers.a.snmp]\ncommunity = 4711471147\n", "k.toml:2: receivers.a.snmp.community: "),
+            ("[receivers.a.webhook]\nsecret = 4711471147\n", "k.toml:2: receivers.a.webhook.secret: "),
+        ] {
+            let told = error(text);
+            assert!(told.starts_with(place) && !told.contains("4711"), "{told}");
+        }
+        let with = |word: &str| {
+            let users = format!("[snmp.users.noc]\nauth = \"sha1\"\nauth_password = \"password{word}\"\n");
+            let communities = format!("[[snmp.agent.communities]]\ncommunity = \"{word}\"\n");
+            Config::parse(&(users + &communities), Path::new("k.toml")).expect("is right")
+        };
+        let changes = Config::reloadable_from(&with("1"), &with("2")).expect("may change");
+        assert_eq!(changes.keys, ["snmp.agent.communities", "snmp.users.noc.auth_password"]);
     }
 
     #[test]

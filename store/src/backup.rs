@@ -19,6 +19,9 @@ use crate::node::{NodeError, NodeIdentity};
 use crate::offline::{self, OfflineError};
 use crate::open::{self, OpenError, OpenReport};
 
+/// The longest file that is backed up beside the journal.
+const OTHER_BYTES_MAX: u64 = 64 << 20;
+
 /// Why a backup, a restore or a rebuild failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
@@ -71,12 +74,23 @@ pub struct BackupReport {
     pub epoch: Epoch,
 }
 
-/// Copies the store in `dir` to the folder `to`, up to the last frame that is whole. A node may be running on it.
-pub fn backup(dir: &Path, to: &Path) -> Result<BackupReport, BackupError> {
+/// A file beside the journal that others keep for the node, and replace as a whole. If it is there, it is backed up and restored.
+#[derive(Debug, Clone, Copy)]
+pub struct OtherFile {
+    /// Its name in the store's folder.
+    pub name: &'static str,
+    /// What it holds in a restored store, by what it held in the backup.
+    pub restored: fn(Vec<u8>) -> Vec<u8>,
+}
+
+/// Copies the store in `dir`, and `others` beside it, to the folder `to`, up to the last frame that is whole. A node may be running
+/// on it.
+pub fn backup(dir: &Path, to: &Path, others: &[OtherFile]) -> Result<BackupReport, BackupError> {
     let node = NodeIdentity::read(dir)?.ok_or_else(|| OfflineError::NoStore { dir: dir.to_owned() })?;
     let _held = RetentionLock::shared(dir).map_err(failed("lock", dir))?;
     make_empty(to)?;
     copy(dir, to)?;
+    copy_others(dir, to, others, |_, content| content)?;
     // What the copy says of itself counts, not what was copied.
     let report = checked(to, &node)?;
     node.write(to)?;
@@ -84,12 +98,14 @@ pub fn backup(dir: &Path, to: &Path) -> Result<BackupReport, BackupError> {
     Ok(report)
 }
 
-/// Makes a store in `dir` of the backup `from`, after checking all of it. A new numbering of changes begins with it.
-pub fn restore(from: &Path, dir: &Path) -> Result<BackupReport, BackupError> {
+/// Makes a store in `dir` of the backup `from`, after checking all of it, and restores `others`. A new numbering of changes begins
+/// with it.
+pub fn restore(from: &Path, dir: &Path, others: &[OtherFile]) -> Result<BackupReport, BackupError> {
     let state = offline::read_state(from)?;
     let old = NodeIdentity::read(from)?.ok_or_else(|| OfflineError::NoStore { dir: from.to_owned() })?;
     make_empty(dir)?;
     copy(from, dir)?;
+    copy_others(from, dir, others, |other, content| (other.restored)(content))?;
     let node = old.in_new_epoch(state.cursor().epoch, NewEpoch::Restored);
     let report = checked(dir, &node)?;
     // Last: without it the folder is no store, and an interrupted restore cannot be taken for one.
@@ -140,6 +156,33 @@ fn copy(from: &Path, to: &Path) -> Result<(), BackupError> {
         copy_file(&segment.path, &path, segment.bytes).map_err(failed("copy", &segment.path))?;
     }
     files::sync_dir(&target).map_err(failed("sync", &target))
+}
+
+/// Copies those of `others` that there are, each as `made` has it.
+fn copy_others(
+    from: &Path,
+    to: &Path,
+    others: &[OtherFile],
+    made: impl Fn(&OtherFile, Vec<u8>) -> Vec<u8>,
+) -> Result<(), BackupError> {
+    for other in others {
+        let (source, target) = (from.join(other.name), to.join(other.name));
+        let content = match read_whole(&source) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            content => content.map_err(failed("read", &source))?,
+        };
+        files::replace(&target, &made(other, content)).map_err(failed("write", &target))?;
+    }
+    Ok(())
+}
+
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?.take(OTHER_BYTES_MAX + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > OTHER_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("has more than {OTHER_BYTES_MAX} bytes")));
+    }
+    Ok(content)
 }
 
 fn copy_file(from: &Path, to: &Path, bytes: u64) -> io::Result<()> {

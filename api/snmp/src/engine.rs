@@ -5,14 +5,18 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_snmp::v3::{AuthoritativeEngine, DesSaltState, MAX_ENGINE_TIME, PersistedAuthoritativeEngine, PersistedDesSaltState};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The file in the node's data directory.
-const FILE: &str = "snmp-engine.json";
+pub const ENGINE_FILE: &str = "snmp-engine.json";
+/// By so many starts at least a restored engine is ahead of its backup.
+const RESTORED_BOOTS_AHEAD: u32 = 10_000;
+/// To so many a restored engine is set at most: some starts are left (the end is 2^31 - 1, RFC 3414 section 2.2.2).
+const BOOTS_MAX: u32 = MAX_ENGINE_TIME - 10_000;
 /// How an id begins (RFC 3411 section 5, SnmpEngineID): by the enterprise 8072, net-snmp, whose playpen the MIB stands in until
 /// a number is assigned; then octets as the administrator likes.
 const ID_PREFIX: [u8; 5] = [0x80, 0x00, 0x1f, 0x88, 0x05];
@@ -59,7 +63,7 @@ impl Engine {
     /// The engine of the node whose data are in `dir`, once more started: snmpEngineBoots is one more than ever before, and on
     /// the disk before anybody hears of it.
     pub fn start(dir: &Path) -> Result<Self, EngineError> {
-        let path = dir.join(FILE);
+        let path = dir.join(ENGINE_FILE);
         let failed = |source| EngineError::Io { path: path.clone(), source };
         let damaged = |reason: String| EngineError::Damaged { path: path.clone(), reason };
         let before = match fs::read(&path) {
@@ -111,6 +115,25 @@ impl Engine {
     }
 }
 
+/// What [`ENGINE_FILE`] holds in a store that is restored, by what it held in the backup: the same engine, because managers know
+/// the node by its id, with more boots than it can have had meanwhile, because whoever has heard it takes nothing of fewer (RFC 3414
+/// section 3.2 step 7b). The backup cannot tell how many those were. So they are the minutes since 1970, which no node that starts
+/// less than once a minute catches up with, and which grow from one restore of the same backup to the next; and where the clock
+/// is wrong, 10 000 more than in the backup. What makes no sense stays as it is, for [`Engine::start`] to tell of.
+pub fn restored(content: Vec<u8>) -> Vec<u8> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    restored_at(content, now)
+}
+
+fn restored_at(content: Vec<u8>, now: Duration) -> Vec<u8> {
+    let Ok(before) = read(&content) else { return content };
+    let minutes = u32::try_from(now.as_secs() / 60).unwrap_or(u32::MAX);
+    let boots = before.engine_boots().saturating_add(RESTORED_BOOTS_AHEAD).max(minutes);
+    // An engine that has reached the end of its boots stays there: it needs another id.
+    let boots = boots.min(BOOTS_MAX).max(before.engine_boots());
+    written(before.engine_id(), boots)
+}
+
 /// Where the engine is kept, and the engine itself once it could be started: for all who speak for this node, at whatever time they
 /// come. A disk that is full when the node starts keeps nobody from speaking later.
 #[derive(Debug)]
@@ -158,13 +181,16 @@ fn read(bytes: &[u8]) -> Result<PersistedAuthoritativeEngine, String> {
     PersistedAuthoritativeEngine::new(id, kept.engine_boots).map_err(|error| error.to_string())
 }
 
+fn written(engine_id: &[u8], engine_boots: u32) -> Vec<u8> {
+    let engine_id = engine_id.iter().map(|octet| format!("{octet:02x}")).collect();
+    serde_json::to_vec(&Kept { engine_id, engine_boots }).expect("has only text and numbers")
+}
+
 /// Whole or not at all, and on the disk.
 fn write(path: &Path, state: &PersistedAuthoritativeEngine) -> io::Result<()> {
-    let engine_id = state.engine_id().iter().map(|octet| format!("{octet:02x}")).collect();
-    let kept = Kept { engine_id, engine_boots: state.engine_boots() };
     let dir = path.parent().expect("is a file in a folder");
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(serde_json::to_string(&kept).expect("has only text and numbers").as_bytes())?;
+    file.write_all(&written(state.engine_id(), state.engine_boots()))?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     File::open(dir)?.sync_all()
@@ -197,11 +223,30 @@ mod tests {
     }
 
     #[test]
+    fn a_restored_engine_keeps_its_id_and_has_more_boots_than_it_can_have_had() {
+        let of = |boots: u32| written(b"\x80\x00\x1f\x88\x05node", boots);
+        let boots = |boots: u32, minutes: u64| {
+            let restored = read(&restored_at(of(boots), Duration::from_secs(60 * minutes))).expect("makes sense");
+            assert_eq!(restored.engine_id(), b"\x80\x00\x1f\x88\x05node");
+            restored.engine_boots()
+        };
+        assert_eq!([boots(3, 30_000_000), boots(3, 30_000_001)], [30_000_000, 30_000_001], "twice from one backup");
+        assert_eq!(boots(30_000_000, 30_000_001), 30_010_000);
+        assert_eq!(boots(3, 0), 10_003, "by a clock that is wrong");
+        assert_eq!([boots(3, u64::MAX / 60), boots(BOOTS_MAX + 1, 0)], [BOOTS_MAX, BOOTS_MAX + 1]);
+        assert_eq!(boots(MAX_ENGINE_TIME, 0), MAX_ENGINE_TIME);
+        assert_eq!(restored(b"rubbish".to_vec()), b"rubbish");
+        let dir = tempfile::tempdir().expect("can be made");
+        fs::write(dir.path().join(ENGINE_FILE), restored(of(3))).expect("is written");
+        assert!(Engine::start(dir.path()).expect("starts").boots() > 29_000_000);
+    }
+
+    #[test]
     fn an_engine_that_cannot_be_kept_does_not_start() {
         let dir = tempfile::tempdir().expect("can be made");
         assert!(matches!(Engine::start(&dir.path().join("missing")), Err(EngineError::Io { .. })));
         for wrong in ["", "{}", r#"{"engine_id":"80","engine_boots":1}"#, r#"{"engine_id":"8000zz8805","engine_boots":1}"#] {
-            fs::write(dir.path().join(FILE), wrong).expect("is written");
+            fs::write(dir.path().join(ENGINE_FILE), wrong).expect("is written");
             let error = Engine::start(dir.path()).map(|_| ()).expect_err("is damaged");
             assert!(matches!(error, EngineError::Damaged { .. }), "{wrong}: {error}");
         }

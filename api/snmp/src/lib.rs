@@ -14,7 +14,7 @@ pub use agent::{
     Access, Agent, AgentConfig, AgentCounts, AgentError, AgentMetric, BoxFuture, Found, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN,
     Objects, Refusals, Set, SetError, SetFailed, System, View, Who,
 };
-pub use engine::{Engine, EngineError, EngineHome};
+pub use engine::{ENGINE_FILE, Engine, EngineError, EngineHome, restored};
 pub use inbound::{Answer, AnswerError, Discovery, Inbound, REPORTS_PER_SECOND_MAX, Refused, Users, Usm, UsmStats};
 pub use notification::{Inform, Notification, Secured, Unreadable, Version, decode};
 pub use originator::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_snmp::v3::{AuthProtocol as WireAuth, MasterKeys, PrivProtocol as WirePriv};
 use async_snmp::{UsmConfig, UsmUser};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The longest name (RFC 3414 section 2.4, msgUserName).
 pub const NAME_BYTES_MAX: usize = 32;
@@ -13,9 +13,16 @@ pub const NAME_BYTES_MAX: usize = 32;
 pub const PASSWORD_BYTES_MIN: usize = 8;
 
 /// A word that is not shown.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Secret(pub String);
+
+impl<'de> Deserialize<'de> for Secret {
+    /// What is no text is refused without being shown.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self).map_err(|_| serde::de::Error::custom("is no text in quotes"))
+    }
+}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

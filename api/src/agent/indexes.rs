@@ -15,7 +15,7 @@ use klaxon_schemas::ids::AlarmId;
 use uuid::Uuid;
 
 /// The file in the node's data directory.
-const FILE: &str = "snmp-indexes.json";
+pub const INDEXES_FILE: &str = "snmp-indexes.json";
 /// The largest number: some managers read it as signed.
 const INDEX_MAX: u32 = 0x7fff_ffff;
 
@@ -46,7 +46,7 @@ impl Indexes {
     /// The numbers of `alarms`, the oldest first, as they were when the node in `dir` ran last. What was moved and is gone is
     /// forgotten. If what was kept cannot be read, they are made anew, and the error says so.
     pub fn load(dir: &Path, alarms: impl IntoIterator<Item = AlarmId>) -> (Self, Option<IndexesError>) {
-        let path = dir.join(FILE);
+        let path = dir.join(INDEXES_FILE);
         let (before, error) = match read(&path) {
             Ok(before) => (before, None),
             Err(source) => (BTreeMap::new(), Some(IndexesError { path: path.clone(), source })),
@@ -181,7 +181,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("can be made");
         let (first, second, third) = (id(77, 1), id(77 | 1 << 31, 2), id(78, 3));
         let indexes = load(dir.path(), &[]);
-        assert!(!dir.path().join(FILE).exists());
+        assert!(!dir.path().join(INDEXES_FILE).exists());
         assert_eq!((indexes.hold(first), indexes.hold(second), indexes.hold(third)), (77, 78, 79));
         assert_eq!((indexes.hold(first), indexes.of(second), indexes.hold(third)), (77, 78, 79));
         drop(indexes);
@@ -213,7 +213,7 @@ mod tests {
     fn what_is_damaged_is_said_and_made_anew() {
         let dir = tempfile::tempdir().expect("can be made");
         for wrong in ["", "[]", r#"{"00000000-0000-0000-0000-000000000001":0}"#] {
-            fs::write(dir.path().join(FILE), wrong).expect("is written");
+            fs::write(dir.path().join(INDEXES_FILE), wrong).expect("is written");
             let (indexes, error) = Indexes::load(dir.path(), [id(5, 1), id(5, 2)]);
             assert!(error.expect("is damaged").to_string().contains("snmp-indexes.json"), "{wrong}");
             assert_eq!((indexes.of(id(5, 1)), indexes.of(id(5, 2))), (5, 6));

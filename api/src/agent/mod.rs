@@ -44,7 +44,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use cells::{NAME, Shown, WORDS, empty, event_cell};
-pub use indexes::{Indexes, IndexesError};
+pub use indexes::{INDEXES_FILE, Indexes, IndexesError};
 pub use mib::mib;
 pub use receivers::{ReceiversShown, Resend};
 pub use starlingx::{Wrs, WrsProfile};

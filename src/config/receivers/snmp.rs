@@ -139,7 +139,8 @@ impl SnmpSection {
             (None, None) => Secret(COMMUNITY_BY_DEFAULT.to_owned()),
         };
         if community.0.len() > COMMUNITY_BYTES_MAX {
-            return Err(of(format!("has more than {COMMUNITY_BYTES_MAX} bytes")));
+            let key = if self.community_file.is_some() { "community_file" } else { "community" };
+            return Err((key.to_owned(), format!("has more than {COMMUNITY_BYTES_MAX} bytes")));
         }
         Ok(community)
     }

@@ -124,6 +124,11 @@ fn a_held_folder_and_a_newer_format_are_refused() {
     assert!(error.to_string().contains("has format 2"), "{error}");
 }
 
+fn others() -> [backup::OtherFile; 2] {
+    let restored = |content: Vec<u8>| [&content[..], b" restored"].concat();
+    ["beside.json", "missing.json"].map(|name| backup::OtherFile { name, restored })
+}
+
 #[test]
 fn a_backup_is_taken_while_writing_and_restored_in_a_new_epoch() {
     let (dir, to, restored) =
@@ -132,9 +137,10 @@ fn a_backup_is_taken_while_writing_and_restored_in_a_new_epoch() {
     toy.raise(1, 100, 10);
     let source = dir.path().to_owned();
     let target = to.path().join("b");
+    std::fs::write(source.join("beside.json"), "who").expect("is written");
     let taken = std::thread::spawn({
         let target = target.clone();
-        move || backup::backup(&source, &target)
+        move || backup::backup(&source, &target, &others())
     });
     toy.raise(101, 400, 3);
     let report = taken.join().expect("ends").expect("is taken");
@@ -143,11 +149,13 @@ fn a_backup_is_taken_while_writing_and_restored_in_a_new_epoch() {
     // The same prefix of the original makes the same state.
     let items = toy.items().into_iter().filter(|(position, _)| *position <= report.last_position).count();
     assert_eq!(state.alarms_len(), items);
-    assert!(matches!(backup::restore(&target, dir.path()), Err(backup::BackupError::NotEmpty { .. })));
+    assert!(matches!(backup::restore(&target, dir.path(), &[]), Err(backup::BackupError::NotEmpty { .. })));
     toy.close();
 
-    let again = backup::restore(&target, restored.path()).expect("is restored");
+    let again = backup::restore(&target, restored.path(), &others()).expect("is restored");
     assert!(again.epoch > first.epoch);
+    let beside = |dir: &Path| std::fs::read_to_string(dir.join("beside.json")).expect("is there");
+    assert_eq!([beside(&target), beside(restored.path())], ["who", "who restored"]);
     let (toy, report) = Toy::open(restored.path());
     assert_eq!((report.epoch, report.new_epoch), (again.epoch, Some(NewEpoch::Restored)));
     assert_eq!(*toy.store.read().state(), state);
