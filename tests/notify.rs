@@ -8,7 +8,7 @@ mod schedules;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use klaxon_api::notify::{Filter, How, ReceiverConfig, ReceiverState, ResendError, SinkLimits, Start, What};
+use klaxon_api::notify::{Backoff, Filter, How, ReceiverConfig, ReceiverState, ResendError, SinkLimits, Start, What};
 use klaxon_schemas::action::{AlarmVerb, Verb};
 use klaxon_schemas::event::Report;
 use klaxon_schemas::names::{AlarmType, Follower, Text};
@@ -259,7 +259,9 @@ fn an_old_backlog_becomes_one_line_and_what_stands() {
     let scene = Scene::new();
     let node = scene.open();
     let fold_after = Some(Duration::from_millis(300));
-    let config = ReceiverConfig { fold_after, log_events: true, updates: false, ..receiver("noc") };
+    // While it is away, what fails often lets another be tried; that begins later than this backlog.
+    let backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(4) };
+    let config = ReceiverConfig { fold_after, backoff, log_events: true, updates: false, ..receiver("noc") };
     node.apply([config.clone()]);
     node.raise("host=before", Major);
     node.raise("host=seen", Major);
@@ -267,12 +269,13 @@ fn an_old_backlog_becomes_one_line_and_what_stands() {
     node.quiet("noc");
     scene.world.set("noc", Mode::Down);
     node.raise("host=first", Minor);
-    node.wait("it is away", || node.shown("noc").counters.retried >= 4);
+    node.wait("it is away", || node.shown("noc").counters.retried >= 2);
     let away = Instant::now();
-    for number in 0..50 {
-        node.raise(&format!("host=a{number}"), if number == 7 { Critical } else { Warning });
-        node.clear(&format!("host=a{number}"));
-    }
+    let came_and_went = |number| {
+        let (resource, severity) = (format!("host=a{number}"), if number == 7 { Critical } else { Warning });
+        [report(&resource, Report::Raise(severity)), report(&resource, Report::Clear)]
+    };
+    node.publish((0..50).flat_map(came_and_went).collect());
     node.publish(vec![report("host=z", Report::Log(Warning))]);
     node.clear("host=before");
     node.on("host=seen", AlarmVerb::Acknowledge { note: None });
@@ -448,6 +451,98 @@ fn what_the_receiver_refuses_is_given_up_and_the_rest_goes_on() {
         (1..=shown.assigned).filter(|number| node.receivers.given_up(&name("noc"), *number).is_some()).collect();
     assert_eq!(given_up.len(), 1, "{given_up:?}");
     assert_eq!(node.receivers.given_up(&name("noc"), given_up[0]).as_deref(), Some("not that"));
+    node.close();
+}
+
+fn is_poison(one: &klaxon_api::notify::Notification) -> bool {
+    matches!(&one.what, What::Alarm { alarm, .. } if alarm.key.resource.as_str() == "host=poison")
+}
+
+#[test]
+fn one_alarm_that_a_receiver_chokes_on_holds_up_no_other() {
+    for limits in [SinkLimits { window: 1, batch_max: 1 }, SinkLimits { window: 4, batch_max: 8 }] {
+        let scene = Scene::new();
+        let node = scene.open();
+        scene.world.on("noc", |wire| wire.limits = limits);
+        scene.world.set("noc", Mode::Choke(is_poison));
+        for number in 0..3 {
+            node.raise(&format!("host=old{number}"), Major);
+        }
+        node.raise("host=poison", Major);
+        for number in 3..6 {
+            node.raise(&format!("host=old{number}"), Major);
+        }
+        node.apply([receiver("noc")]);
+        let told = |resource: &str| scene.world.told("noc").iter().any(|words| words.ends_with(resource));
+        node.wait("its mates are told", || (0..6).all(|number| told(&format!("host=old{number}"))));
+        node.wait("it is alone", || node.shown("noc").counters.retried >= 10);
+        // With nothing else to tell, it was the only one that was tried.
+        let mut number = 0;
+        while node.shown("noc").counters.refused == 0 {
+            let (resource, tries) = (format!("host=b{number}"), node.shown("noc").counters.retried);
+            node.raise(&resource, Major);
+            node.wait("another is told", || told(&resource));
+            let is_tried = || node.shown("noc").counters.retried > tries || node.shown("noc").counters.refused > 0;
+            node.wait("it is tried again", is_tried);
+            number += 1;
+            assert!(number < 60, "{:#?}", node.shown("noc"));
+        }
+        assert!(number >= 10, "it is tried often: {number}");
+        node.quiet("noc");
+        let shown = node.shown("noc");
+        assert_eq!((shown.counters.refused, shown.confirmed), (1, 7 + number));
+        assert!(shown.last_error.is_some_and(|error| error.contains("is given up after")));
+        node.close();
+    }
+}
+
+#[test]
+fn one_alarm_that_a_receiver_chokes_on_is_not_tried_more_often_because_others_get_through() {
+    let scene = Scene::new();
+    let node = scene.open();
+    scene.world.set("noc", Mode::Choke(is_poison));
+    let backoff = Backoff { min: Duration::from_secs(20), max: Duration::from_secs(20) };
+    scene.world.on("noc", |wire| wire.limits.window = 2);
+    for number in 0..300 {
+        node.raise(&format!("host=a{number}"), Major);
+        if number == 20 {
+            node.raise("host=poison", Major);
+        }
+    }
+    node.apply([ReceiverConfig { backoff, ..receiver("noc") }]);
+    node.wait("the others are told", || scene.world.told("noc").len() == 300);
+    assert!(node.shown("noc").counters.retried <= 1, "{:#?}", node.shown("noc"));
+    node.close();
+}
+
+#[test]
+fn a_gap_that_a_receiver_chokes_on_does_not_hold_up_what_stands_for_ever() {
+    let scene = Scene::new();
+    let node = scene.open();
+    node.apply([receiver("noc")]);
+    node.raise("host=a", Major);
+    node.quiet("noc");
+    node.close();
+    let copy = Scene { dir: tempfile::tempdir().expect("makes"), world: scene.world.clone() };
+    let (backup, data) = (copy.dir.path().join("backup"), copy.dir.path().join("data"));
+    klaxon_store::backup::backup(scene.dir.path(), &backup).expect("is backed up");
+    klaxon_store::backup::restore(&backup, &data).expect("is restored");
+    scene.world.set("noc", Mode::Choke(|one| one.what.is_barrier()));
+    let node = Node::open(&data, &copy.world);
+    node.raise("host=b", Major);
+    node.apply([receiver("noc")]);
+    let told = |resource: &str| scene.world.told("noc").iter().any(|words| words.ends_with(resource));
+    node.wait("what stands is told", || told("host=b"));
+    let mut number = 0;
+    while node.shown("noc").counters.refused == 0 {
+        let (resource, tries) = (format!("host=c{number}"), node.shown("noc").counters.retried);
+        node.raise(&resource, Major);
+        node.wait("another is told", || told(&resource));
+        let is_tried = || node.shown("noc").counters.retried > tries || node.shown("noc").counters.refused > 0;
+        node.wait("it is tried again", is_tried);
+        number += 1;
+    }
+    node.quiet("noc");
     node.close();
 }
 

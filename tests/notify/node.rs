@@ -46,6 +46,8 @@ pub(crate) enum Mode {
     Wordless,
     /// What the function says is refused for good.
     Refuse(fn(&Notification) -> bool),
+    /// What the function says is answered as if the receiver were broken; everything else is confirmed.
+    Choke(fn(&Notification) -> bool),
 }
 
 /// Where the notifications of one receiver arrive.
@@ -161,7 +163,8 @@ impl Sink for Recorder {
                         _ => Fate::Confirm,
                     },
                     Mode::Refuse(refused) if batch.iter().any(refused) => Fate::Refuse,
-                    Mode::Refuse(_) => Fate::Confirm,
+                    Mode::Choke(choking) if batch.iter().any(choking) => Fate::Lose,
+                    Mode::Refuse(_) | Mode::Choke(_) => Fate::Confirm,
                 };
                 if matches!(fate, Fate::Confirm) {
                     wire.confirmed.extend(

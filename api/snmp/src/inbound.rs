@@ -345,7 +345,8 @@ impl Inbound {
         if is_inform && !is_ours {
             return Err(Unreadable::UnknownEngine { user: user() }.into());
         }
-        let unanswered = (is_inform && self.is_onlooker).then(|| Inform { answer: Answer::made(Vec::new()), pdu: plain.clone() });
+        let unanswered =
+            (is_inform && self.is_onlooker).then(|| Inform { answer: Answer::made(Vec::new()), pdu: plain.clone() });
         let answered = self.engine.as_ref().filter(|_| is_inform).map(|engine| {
             // Behind the context's engine and name.
             let context = content(&plain, 0).start;

@@ -110,6 +110,8 @@ pub(super) struct Planner {
     folding: Option<Folding>,
     /// The receiver was away: an old backlog is folded.
     was_away: bool,
+    /// One step is planned to find out whether the receiver is there; the rest of the backlog may be folded.
+    probing: bool,
     pub(super) happened: Happened,
 }
 
@@ -136,6 +138,7 @@ impl Planner {
             scan: None,
             folding: None,
             was_away: true,
+            probing: false,
             happened: Happened::default(),
         };
         if let Some(mode) = reached.realign {
@@ -229,8 +232,31 @@ impl Planner {
         self.scan = Some(Scan { mode, only, in_told: mode == Realign::Whole, after: None, reached });
     }
 
+    /// Plans one step to try the receiver with, or says what is needed for it. What follows may still be folded.
+    pub(super) fn plan_probe(&mut self, store: &Store, now: Timestamp) -> Need {
+        self.probing = true;
+        let need = self.go_on(store, 1, now);
+        if need == Need::Room {
+            self.forget_page();
+        }
+        need
+    }
+
     /// Plans until `wanted` steps are there, or something is needed.
     pub(super) fn plan(&mut self, store: &Store, wanted: usize, now: Timestamp) -> Need {
+        if std::mem::take(&mut self.probing) {
+            self.forget_page();
+        }
+        self.go_on(store, wanted, now)
+    }
+
+    /// What was read and not looked at is read again.
+    fn forget_page(&mut self) {
+        self.page.clear();
+        self.page_reached = self.reached.position;
+    }
+
+    fn go_on(&mut self, store: &Store, wanted: usize, now: Timestamp) -> Need {
         loop {
             if self.pending.len() >= wanted {
                 return Need::Room;
@@ -257,14 +283,14 @@ impl Planner {
     }
 
     fn caught_up(&mut self) -> Need {
-        self.was_away = false;
+        self.was_away &= self.probing;
         self.ended.clear();
         Need::Commit
     }
 
     /// Takes what was read.
     pub(super) fn feed(&mut self, store: &Store, page: Page, now: Timestamp) {
-        if self.folding.is_none() && self.is_to_be_folded(&page, now) {
+        if self.folding.is_none() && !self.probing && self.is_to_be_folded(&page, now) {
             self.begin_fold(store);
         }
         if self.folding.is_some() {

@@ -8,6 +8,11 @@ use klaxon_schemas::ids::AlarmId;
 
 use super::What;
 
+/// So often a notification has failed, and one more for each that waits, before another alarm is tried in its stead.
+const WORN_TRIES: usize = 3;
+/// So often a digest or gap has failed before what is behind it no longer waits for it.
+const BARRIER_TRIES: u32 = 20;
+
 /// One notification on its way.
 #[derive(Debug, Clone)]
 pub(super) struct Parcel {
@@ -18,15 +23,33 @@ pub(super) struct Parcel {
     pub(super) tries: u32,
     /// How often the receiver refused it.
     pub(super) refusals: u32,
-    /// It was refused together with others: it goes alone, so that it is known which of them was meant.
+    /// It was refused or failed together with others: it goes alone, so that it is known which of them was meant.
     pub(super) alone: bool,
+    /// How often it failed after others had been confirmed since it failed before.
+    pub(super) outdone: u32,
+    /// How many deliveries were confirmed when it failed last.
+    pub(super) confirmed_then: u64,
     not_before: Option<Instant>,
 }
 
 impl Parcel {
     /// One that was not tried yet.
     pub(super) fn new(number: u64, what: What, resent: bool) -> Self {
-        Self { number, what, resent, tries: 0, refusals: 0, alone: false, not_before: None }
+        Self { number, what, resent, tries: 0, refusals: 0, alone: false, outdone: 0, confirmed_then: 0, not_before: None }
+    }
+
+    /// It failed so often that it holds up nothing but what is about its alarm.
+    fn is_worn(&self) -> bool {
+        self.tries as usize >= WORN_TRIES
+    }
+
+    /// What is behind it waits for it.
+    fn holds(&self) -> bool {
+        self.what.is_barrier() && self.tries < BARRIER_TRIES
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|from| from <= now)
     }
 }
 
@@ -62,27 +85,26 @@ impl Queue {
         }
         let mut batch: Vec<Parcel> = Vec::new();
         let mut behind: HashSet<AlarmId> = HashSet::new();
-        let mut place = 0;
+        let (mut place, mut is_clear) = (0, true);
         while place < self.ready.len() && batch.len() < max {
             let parcel = &self.ready[place];
-            if parcel.what.is_barrier() {
-                let is_free = place == 0 && self.under_way == 0 && batch.is_empty();
-                if is_free && parcel.not_before.is_none_or(|from| from <= now) {
+            if parcel.holds() {
+                if is_clear && self.under_way == 0 && batch.is_empty() && parcel.is_due(now) {
                     self.barrier = true;
-                    batch.extend(self.ready.pop_front());
+                    batch.extend(self.ready.remove(place));
                 }
                 break;
             }
             let alarm = parcel.what.alarm();
-            let must_wait = parcel.not_before.is_some_and(|from| from > now)
-                || alarm.is_some_and(|alarm| self.busy.contains(&alarm) || behind.contains(&alarm))
-                || (parcel.alone && !batch.is_empty());
-            if must_wait {
+            let alone = parcel.alone || parcel.what.is_barrier();
+            let is_behind = alarm.is_some_and(|alarm| self.busy.contains(&alarm) || behind.contains(&alarm));
+            if !parcel.is_due(now) || is_behind || (alone && !batch.is_empty()) {
+                // What waits for one that failed often holds up a digest or gap as little as that.
+                is_clear &= is_behind || parcel.is_worn();
                 behind.extend(alarm);
                 place += 1;
                 continue;
             }
-            let alone = parcel.alone;
             behind.extend(alarm);
             batch.extend(self.ready.remove(place));
             if alone {
@@ -92,6 +114,53 @@ impl Queue {
         self.busy.extend(batch.iter().filter_map(|parcel| parcel.what.alarm()));
         self.under_way += batch.len();
         batch
+    }
+
+    /// One to find out whether the receiver is there again: the first, or if all failed often, the one that did least. If
+    /// `fresh`, only one that was not tried yet.
+    pub(super) fn take_probe(&mut self, now: Instant, fresh: bool) -> Option<Parcel> {
+        if self.barrier {
+            return None;
+        }
+        let places = self.heads().filter(|place| {
+            let parcel = &self.ready[*place];
+            let is_free = !parcel.holds() || self.under_way == 0;
+            is_free && parcel.is_due(now) && (!fresh || parcel.tries == 0)
+        });
+        let tries = |place: &usize| Some(self.ready[*place].tries).filter(|_| self.ready[*place].is_worn());
+        let parcel = places.min_by_key(tries).and_then(|place| self.ready.remove(place))?;
+        self.barrier = parcel.holds();
+        self.busy.extend(parcel.what.alarm());
+        self.under_way += 1;
+        Some(parcel)
+    }
+
+    /// Where those stand that wait for no other.
+    fn heads(&self) -> impl Iterator<Item = usize> {
+        let (mut seen, mut is_held, mut is_clear) = (self.busy.clone(), false, true);
+        (0..self.ready.len()).filter(move |place| {
+            let parcel = &self.ready[*place];
+            let is_first = parcel.what.alarm().is_none_or(|alarm| seen.insert(alarm));
+            let is_head = !is_held && is_first && (is_clear || !parcel.holds());
+            is_held |= parcel.holds();
+            is_clear &= !is_first || parcel.is_worn();
+            is_head
+        })
+    }
+
+    /// Whether all that waits for no other failed often: the more there are, the more often. Then it may be because of what they
+    /// say, and another alarm is worth a try.
+    pub(super) fn is_worn(&self) -> bool {
+        let heads: Vec<_> = self.heads().map(|place| &self.ready[place]).collect();
+        let is_worn = |parcel: &&Parcel| parcel.tries as usize >= WORN_TRIES + heads.len() && !parcel.holds();
+        self.under_way == 0 && heads.iter().all(is_worn)
+    }
+
+    /// Whether all but one of them did, and that one was not tried yet.
+    pub(super) fn has_fresh(&self) -> bool {
+        let (fresh, tried): (Vec<_>, Vec<_>) =
+            self.heads().map(|place| &self.ready[place]).partition(|parcel| parcel.tries == 0);
+        self.under_way == 0 && fresh.len() == 1 && !tried.is_empty() && tried.iter().all(|parcel| parcel.is_worn())
     }
 
     /// It is settled.
@@ -121,9 +190,9 @@ impl Queue {
         }
     }
 
-    /// When the first of what waits for its time may be tried.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        self.ready.iter().filter_map(|parcel| parcel.not_before).min()
+    /// When the first of what waits for its time behind `now` may be tried.
+    pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
+        self.ready.iter().filter_map(|parcel| parcel.not_before).filter(|at| *at > now).min()
     }
 
     /// What is to be sent again, in order, goes before the rest. What of it waits already goes in its place.
@@ -179,7 +248,7 @@ mod tests {
         let later = now + Duration::from_secs(3);
         queue.again(first[0].clone(), later);
         assert!(queue.take(now, 9).is_empty(), "what is behind a failed one waits for it");
-        assert_eq!(queue.next_due(), Some(later));
+        assert_eq!(queue.next_due(now), Some(later));
         assert_eq!(numbers(&queue.take(later, 9)), [1]);
         queue.done(&first[0]);
         assert_eq!(numbers(&queue.take(now, 9)), [2]);

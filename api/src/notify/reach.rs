@@ -46,13 +46,13 @@ impl Reach {
         }
     }
 
-    /// It confirmed something. Whether it could not be reached before.
+    /// It confirmed something. Whether it was away before.
     pub(super) fn reached(&mut self, at: Timestamp) -> bool {
-        let was_failing = self.failing_since.is_some();
+        let was_away = self.is_away();
         (self.failures, self.rounds, self.not_before, self.failing_since) = (0, 0, None, None);
         self.last_reached = Some(at);
         self.is(ReceiverState::Ok, at);
-        was_failing
+        was_away
     }
 
     /// A delivery failed.

@@ -40,8 +40,14 @@ const AHEAD_MIN: usize = 64;
 const AHEAD_MAX: usize = 512;
 /// The most steps that are kept together: with what they were told and stand for, they fit into one item.
 const STEP_MAX: usize = 256;
+/// The most numbers from the first that is not settled to the last given out: each record names those settled in between.
+const OPEN_MAX: u64 = 2048;
 /// How often a notification is tried that the receiver refuses.
 const REFUSALS_MAX: u32 = 5;
+/// How often one fails while others are confirmed, until that counts as refused.
+const OUTDONE_MAX: u32 = 20;
+/// How often, if nothing else can be told until it is settled.
+const BLOCKING_TRIES_MAX: u32 = 10;
 /// How long what was confirmed waits for something to share its sync with.
 const CONFIRM_WAIT: Duration = Duration::from_millis(100);
 /// How often it is kept how far changes were looked at that are not told.
@@ -104,6 +110,8 @@ pub(super) struct Receiver {
     rate: Option<Rate>,
     alarm: Alarm,
     counters: Counters,
+    /// How many deliveries were confirmed, heartbeats aside.
+    deliveries: u64,
     /// When what each number is about happened, for those that are not settled.
     open_since: BTreeMap<u64, Timestamp>,
 
@@ -185,6 +193,7 @@ impl Receiver {
             rate: config.rate.map(|rate| Rate::new(rate.get(), now)),
             alarm: Alarm::new(alarm_stands),
             counters: Counters::default(),
+            deliveries: 0,
             open_since: BTreeMap::new(),
             flight: JoinSet::new(),
             under_way: HashMap::new(),
@@ -294,10 +303,23 @@ impl Receiver {
         }
     }
 
+    /// Nothing gets through, and there is something to try it with.
+    fn is_stuck(&self) -> bool {
+        let is_away = self.reach.is_away() || (self.reach.is_failing() && self.flight.is_empty());
+        is_away && self.queue.len() > 0
+    }
+
+    /// How many more may be given their numbers; while nothing gets through, one where it may be because of what is tried.
+    fn room(&self) -> usize {
+        let open = OPEN_MAX.saturating_sub(self.ledger.assigned - self.ledger.confirmed);
+        let room = self.ahead.saturating_sub(self.queue.len()).min(usize::try_from(open).unwrap_or(usize::MAX));
+        if self.is_stuck() { room.min(usize::from(self.queue.is_worn())) } else { room }
+    }
+
     /// Plans ahead, unless the receiver is away. What is needed to go on, if it was planned.
     fn plan(&mut self, now: Instant) -> Option<Need> {
-        let is_away = self.reach.is_away() || (self.reach.is_failing() && self.flight.is_empty());
-        let must_wait = (is_away && self.queue.len() > 0)
+        let (room, is_stuck) = (self.room(), self.is_stuck());
+        let must_wait = (is_stuck && room == 0)
             || self.again.is_some()
             || self.reading.is_some()
             || self.read_from.is_some_and(|from| from > now);
@@ -305,8 +327,11 @@ impl Receiver {
             return None;
         }
         self.read_from = None;
-        let room = self.ahead.saturating_sub(self.queue.len());
-        let need = self.planner.plan(&self.store, room.max(1), wall());
+        let need = if is_stuck {
+            self.planner.plan_probe(&self.store, wall())
+        } else {
+            self.planner.plan(&self.store, room.max(1), wall())
+        };
         if let Need::Journal(after) = need {
             let store = self.store.clone();
             self.reading = Some(tokio::task::spawn_blocking(move || store.changes_after(after, PAGE_ITEMS_MAX)));
@@ -354,12 +379,13 @@ impl Receiver {
 
     fn take_steps(&mut self) -> Vec<Planned> {
         // The first step of a new numbering takes all that was under way in the old one, whatever room there is.
-        let room = self.ahead.saturating_sub(self.queue.len()).min(STEP_MAX);
-        let room = if self.step_max > STEP_MAX { self.step_max } else { room };
-        let mut steps = Vec::new();
-        while steps.len() < room
+        let room = if self.step_max > STEP_MAX { self.step_max } else { self.room() };
+        let (mut steps, mut tells) = (Vec::new(), 0);
+        while tells < room
+            && steps.len() < self.step_max
             && let Some(step) = self.planner.take()
         {
+            tells += usize::from(step.tell.is_some());
             steps.push(step);
         }
         self.step_max = STEP_MAX;
@@ -437,13 +463,19 @@ impl Receiver {
     /// Hands over as much as sink, rate and the receiver's state allow.
     fn dispatch(&mut self, now: Instant) {
         self.beat(now);
-        if self.reach.not_before().is_some_and(|from| from > now) {
+        let is_early = self.reach.not_before().is_some_and(|from| from > now);
+        if is_early && !self.queue.has_fresh() {
             return;
         }
-        let window = if self.reach.is_away() { 1 } else { self.limits.window };
+        let is_away = self.reach.is_away();
+        let window = if is_away { 1 } else { self.limits.window };
         while self.flight.len() < window {
             let allowed = self.rate.as_mut().map_or(usize::MAX, |rate| rate.allows(now));
-            let batch = self.queue.take(now, self.limits.batch_max.min(allowed));
+            let batch = match self.limits.batch_max.min(allowed) {
+                0 => Vec::new(),
+                _ if is_away => self.queue.take_probe(now, is_early).into_iter().collect(),
+                max => self.queue.take(now, max),
+            };
             if batch.is_empty() {
                 return;
             }
@@ -513,6 +545,7 @@ impl Receiver {
         let is_confirmed = delivered == Delivered::Confirmed;
         if is_confirmed {
             self.reached();
+            self.deliveries += u64::from(batch.iter().any(|parcel| !matches!(parcel.what, What::Heartbeat { .. })));
         }
         for parcel in batch {
             if matches!(parcel.what, What::Heartbeat { .. }) {
@@ -535,18 +568,43 @@ impl Receiver {
 
     fn not_delivered(&mut self, batch: Vec<Parcel>, error: String) {
         let now = Instant::now();
-        if !self.reach.is_failing() {
+        if !self.reach.is_failing() && batch.iter().all(|parcel| parcel.tries == 0) {
             tracing::warn!(receiver = %self.config.name, %error, "the receiver cannot be reached; it is tried again");
         }
-        self.reach.failed(error, now, wall(), chance());
+        self.reach.failed(error.clone(), now, wall(), chance());
         if self.reach.is_away() {
             self.planner.is_away();
         }
+        let is_one = batch.len() == 1;
         for mut parcel in batch.into_iter().filter(|parcel| !matches!(parcel.what, What::Heartbeat { .. })) {
+            let is_outdone = parcel.tries > 0 && self.deliveries > parcel.confirmed_then;
             parcel.tries = parcel.tries.saturating_add(1);
+            parcel.outdone += u32::from(is_outdone && is_one);
+            parcel.confirmed_then = self.deliveries;
+            parcel.alone |= !is_one;
+            // At that bound the receiver has taken most of what came behind it.
+            let is_blocking =
+                parcel.number == self.ledger.confirmed + 1 && self.ledger.assigned - self.ledger.confirmed >= OPEN_MAX;
+            if parcel.outdone >= OUTDONE_MAX || (is_blocking && parcel.tries >= BLOCKING_TRIES_MAX) {
+                let (number, tries) = (parcel.number, parcel.tries);
+                self.reach.note(format!("number {number} is given up after {tries} tries: {error}"), wall());
+                self.give_up(&parcel, &error);
+                continue;
+            }
             let not_before = now + self.config.backoff.after(parcel.tries, chance());
             self.queue.again(parcel, not_before);
         }
+    }
+
+    /// It will never be taken.
+    fn give_up(&mut self, parcel: &Parcel, error: &str) {
+        self.counters.refused += 1;
+        self.status.lock().give_up(self.ledger.epoch, parcel.number, error);
+        tracing::error!(
+            receiver = %self.config.name, delivery_seq = parcel.number, tries = parcel.tries, error,
+            "the receiver never takes a notification; it is given up"
+        );
+        self.settle(parcel);
     }
 
     fn refused(&mut self, batch: Vec<Parcel>, error: &str) {
@@ -567,13 +625,7 @@ impl Receiver {
                 self.queue.again(parcel, not_before);
                 continue;
             }
-            self.counters.refused += 1;
-            self.status.lock().give_up(self.ledger.epoch, parcel.number, error);
-            tracing::error!(
-                receiver = %self.config.name, delivery_seq = parcel.number, error,
-                "the receiver refuses a notification for good; it is given up"
-            );
-            self.settle(&parcel);
+            self.give_up(&parcel, error);
         }
     }
 
@@ -648,7 +700,7 @@ impl Receiver {
         let times = [
             self.reach.not_before(),
             self.reach.alarm_at(self.config.unreachable_after),
-            self.queue.next_due(),
+            self.queue.next_due(now),
             rate,
             self.heartbeat_at,
             self.keep_due,

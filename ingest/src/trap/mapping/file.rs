@@ -170,7 +170,11 @@ impl Reader<'_> {
         let left_out = form.leave_out.iter().flat_map(|names| {
             let known = |name: &String| {
                 let reason = || format!("{name:?} is none of the file's [names]");
-                self.names.0.get(name).map(|object| object.oid.clone()).ok_or_else(|| self.wrong(names, "rule.leave_out", reason()))
+                self.names
+                    .0
+                    .get(name)
+                    .map(|object| object.oid.clone())
+                    .ok_or_else(|| self.wrong(names, "rule.leave_out", reason()))
             };
             names.get_ref().0.iter().map(known)
         });
