@@ -129,12 +129,16 @@ fn version_3_is_explained_as_a_receiver_with_these_users_would_take_it() {
     assert!(text.contains("3. from 10.7.0.3:40000: of the user \"priv\" with a wrong digest"), "{text}");
     // Without users; other versions and communities are as the receiver takes them.
     let text = said(&explain(&[file]));
-    let unknown = "3. from 10.7.0.3:40000: a message of SNMP v3 of the user \"priv\", who is not known: it can be neither checked";
+    let unknown =
+        "3. from 10.7.0.3:40000: a message of SNMP v3 of the user \"priv\", who is not known: it can be neither checked";
     assert!(text.contains(unknown), "{text}");
     let text = explain_with(&format!("[traps]\nversions = [\"2c\", \"3\"]\ncommunities = [\"hush\"]\n{users}"));
     assert!(text.contains("6. from 10.7.0.3:40000: its community is none of those in traps.communities"), "{text}");
     let text = explain_with(&format!("[traps]\nversions = [\"2c\"]\n{users}"));
-    assert!(text.contains("3. from 10.7.0.3:40000: a message of the SNMP version with the number 3, which is not taken"), "{text}");
+    assert!(
+        text.contains("3. from 10.7.0.3:40000: a message of the SNMP version with the number 3, which is not taken"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -345,7 +345,8 @@ impl Inbound {
         if is_inform && !is_ours {
             return Err(Unreadable::UnknownEngine { user: user() }.into());
         }
-        let unanswered = (is_inform && self.is_onlooker).then(|| Inform { answer: Answer::made(Vec::new()), pdu: plain.clone() });
+        let unanswered =
+            (is_inform && self.is_onlooker).then(|| Inform { answer: Answer::made(Vec::new()), pdu: plain.clone() });
         let answered = self.engine.as_ref().filter(|_| is_inform).map(|engine| {
             // Behind the context's engine and name.
             let context = content(&plain, 0).start;
@@ -366,7 +367,8 @@ impl Inbound {
         let secured = Secured {
             user: user(),
             level: message.level,
-            engine_id: (!is_ours).then(|| engine_id.clone()),
+            // Of an inform it is the receiver's; a device that asks for Reports of its traps is only taken for that by an onlooker.
+            engine_id: (!is_ours || self.is_onlooker && !is_inform).then(|| engine_id.clone()),
             context_engine_id,
             context_name: pdu.context_name,
         };

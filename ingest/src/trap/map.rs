@@ -70,9 +70,7 @@ impl Mapper {
         for (name, value) in mapped.attributes {
             attribute(name, value);
         }
-        let is_kept = |varbind: &&Varbind| {
-            !mapped.leave_out.iter().any(|object| varbind.oid.arcs().starts_with(object))
-        };
+        let is_kept = |varbind: &&Varbind| !mapped.leave_out.iter().any(|object| varbind.oid.arcs().starts_with(object));
         let varbinds: Vec<&Varbind> = notification.varbinds.iter().filter(is_kept).collect();
         let key = AlarmKey {
             site: whose.site.clone(),
