@@ -367,7 +367,8 @@ impl Inbound {
         let secured = Secured {
             user: user(),
             level: message.level,
-            engine_id: (!is_ours).then(|| engine_id.clone()),
+            // Of an inform it is the receiver's; a device that asks for Reports of its traps is only taken for that by an onlooker.
+            engine_id: (!is_ours || self.is_onlooker && !is_inform).then(|| engine_id.clone()),
             context_engine_id,
             context_name: pdu.context_name,
         };

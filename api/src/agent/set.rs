@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use klaxon_schemas::action::{Action, AlarmVerb, Target, Verb};
+use klaxon_schemas::alarm::Mark;
 use klaxon_schemas::change::{Refusal, RefusalReason, Subject};
 use klaxon_schemas::ids::{ActionId, AlarmId, Position};
 use klaxon_schemas::names::{Actor, Text};
@@ -220,12 +221,13 @@ impl Shared {
     fn stands(&self, id: AlarmId, asked: &Asked) -> Result<(), String> {
         let state = self.door.store().read();
         let mark = state.alarm(id).and_then(|alarm| alarm.acknowledged.as_ref());
+        let is_other = |mark: &Mark| {
+            asked.by.as_ref().is_some_and(|by| *by != mark.by) || (asked.note.is_some() && asked.note != mark.note)
+        };
         match mark {
             Some(_) if !asked.is => Err("it came before, and is acknowledged again since".to_owned()),
             None if asked.is => Err("it came before, and is not acknowledged now".to_owned()),
-            Some(mark)
-                if asked.by.as_ref().is_some_and(|by| *by != mark.by) || asked.note.is_some() && asked.note != mark.note =>
-            {
+            Some(mark) if is_other(mark) => {
                 Err(format!("it is acknowledged already, by another or with other words: by {}", mark.by))
             }
             _ => Ok(()),

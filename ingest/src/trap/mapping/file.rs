@@ -168,13 +168,9 @@ impl Reader<'_> {
             from.get_ref().0.iter().map(parse)
         });
         let left_out = form.leave_out.iter().flat_map(|names| {
-            let known = |name: &String| {
-                let reason = || format!("{name:?} is none of the file's [names]");
-                self.names
-                    .0
-                    .get(name)
-                    .map(|object| object.oid.clone())
-                    .ok_or_else(|| self.wrong(names, "rule.leave_out", reason()))
+            let known = |name: &String| match self.names.0.get(name) {
+                Some(object) => Ok(object.oid.clone()),
+                None => Err(self.wrong(names, "rule.leave_out", format!("{name:?} is none of the file's [names]"))),
             };
             names.get_ref().0.iter().map(known)
         });
