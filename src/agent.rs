@@ -253,7 +253,7 @@ mod tests {
     fn plan() -> (AgentPlan, SocketAddr) {
         let address = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port is free");
         let config = Config::parse(&format!("[snmp.agent]\nlisten = \"{address}\"\n"), Path::new("k.toml"));
-        (config.expect("is right").agent().expect("is right").expect("is wanted"), address)
+        (config.expect("is right").agent(&Default::default()).expect("is right").expect("is wanted"), address)
     }
 
     async fn until(what: &str, is_so: impl Fn() -> bool) {

@@ -20,7 +20,7 @@ use klaxon_ingest::collect::{CollectConfig, Collectors, Host};
 use klaxon_ingest::own::OwnAlarm;
 use klaxon_ingest::trap::{self, TrapControl, TrapCounts, TrapDoors, TrapReceiver, TrapRules};
 use klaxon_schemas::catalogue::Catalogue;
-use klaxon_snmp::{AgentCounts, Engine, EngineHome, User, Users};
+use klaxon_snmp::{AgentCounts, EngineHome, User, Users};
 use klaxon_store::door::Door;
 use klaxon_store::publish::{self, Publisher};
 use klaxon_store::{OpenReport, Store};
@@ -63,10 +63,11 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     let stop = CancellationToken::new();
     let follow = spawn_follow(follow, &stop)?;
     let snmp = Arc::new(EngineHome::new(&config.store.dir));
-    let trap_users = Users::new(config.trap_users().map_err(contradiction)?);
+    let mut wanted = Wanted::of(&config).map_err(contradiction)?;
+    let trap_users = Users::new(std::mem::take(&mut wanted.trap_users));
     let node = Node { config, settings, log, store, publisher, control, traps: None, status, snmp, stop, trap_users };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("klaxon").build()?;
-    let served = runtime.block_on(node.serve());
+    let served = runtime.block_on(node.serve(wanted));
     // Whatever still runs holds a publisher; with the last one gone the loop ends.
     runtime.shutdown_timeout(DRAIN);
     let followed = follow.join().map_err(|_| anyhow::anyhow!("the journalling loop broke; see the log"))?;
@@ -138,28 +139,27 @@ struct Node {
 }
 
 impl Node {
-    async fn serve(mut self) -> anyhow::Result<()> {
+    async fn serve(mut self, wanted: Wanted) -> anyhow::Result<()> {
         let listen = self.config.http.listen.address();
         let tcp = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let listen = tcp.local_addr()?;
         let socket = self.config.socket_path();
         let unix = bind_unix(&socket)?;
-        let (engine, users) = (self.engine(), self.trap_users.clone());
+        self.start_engine();
         let traps = self.config.traps.build().map_err(contradiction)?;
-        let traps = traps.map(|traps| TrapReceiver::new(traps, engine, users));
+        let traps = traps.map(|traps| TrapReceiver::new(traps, Arc::clone(&self.snmp), self.trap_users.clone()));
         self.traps = traps.as_ref().map(TrapReceiver::control);
         let traps_listen = traps.as_ref().and_then(TrapReceiver::local_addr);
         let trap_doors = TrapDoors { traps: self.door("trap"), own: self.door("node") };
-        let plan = self.config.agent().map_err(contradiction)?;
         let sets = self.door("snmp");
         let indexes = klaxon_api::agent::indexes(&self.store, &self.config.store.dir);
         let receivers = self.receivers(Arc::clone(&indexes));
         let (tables, tables_control) = self.tables(sets.clone(), indexes, &receivers).await?;
-        let (agent, agent_control) = AgentPart::new(plan, Arc::clone(&self.snmp), tables.objects(), self.log.refusals()).await;
+        let (agent, agent_control) =
+            AgentPart::new(wanted.agent, Arc::clone(&self.snmp), tables.objects(), self.log.refusals()).await;
         let agent_listen = agent.local_addr();
         let collect = self.door("collect");
-        let host = self.config.collect.host().map_err(contradiction)?;
-        let mut collectors = Collectors::new(collect.clone(), self.config.node.site.clone(), host);
+        let mut collectors = Collectors::new(collect.clone(), self.config.node.site.clone(), wanted.host);
         let board = collectors.board();
         let (others, trap_counts) = match &traps {
             Some(traps) => (vec![collect, sets, trap_doors.traps.clone()], Some(traps.counts())),
@@ -201,8 +201,8 @@ impl Node {
         tracing::info!(site = %self.config.node.site, epoch = %self.store.epoch(), "the node is ready");
         let listening = Listening { http: listen, socket: &socket, traps: traps_listen, agent: agent_listen };
         say(&greeting(&self.config, &listening));
-        collectors.apply(&self.config.collect.build().map_err(contradiction)?).await;
-        receivers.apply(self.config.receivers().map_err(contradiction)?).await;
+        collectors.apply(&wanted.collect).await;
+        receivers.apply(wanted.receivers).await;
         warn_of_told(&self.config);
         let outcome = self.watch(signals, &mut doors, &mut collectors, &asked).await;
         notify(&[NotifyState::Stopping]);
@@ -248,10 +248,11 @@ impl Node {
         Receivers::new(self.door("node"), self.config.node.site.clone(), build)
     }
 
-    /// Who the node is in SNMP. Without that it is no party to SNMPv3, and the rest goes on.
-    fn engine(&self) -> Option<Engine> {
-        let told = |error| tracing::error!(error = %format!("{:#}", anyhow::Error::from(error)), "the node is no SNMP engine");
-        self.snmp.engine().map_err(told).ok()
+    /// Who the node is in SNMP. Until it can be kept, the node is no party to SNMPv3, and the rest goes on.
+    fn start_engine(&self) {
+        if let Err(error) = self.snmp.engine() {
+            tracing::error!(error = %format!("{:#}", anyhow::Error::from(error)), "the node is no SNMP engine");
+        }
     }
 
     fn door(&self, name: &str) -> Door {
@@ -316,10 +317,15 @@ impl Node {
     }
 
     async fn reloaded(&mut self, collectors: &mut Collectors, asked: &Asked) -> anyhow::Result<Vec<String>> {
-        let new = self.settings.load()?;
-        let mut changes = Config::reloadable_from(&self.config, &new)?;
-        let copy = new.clone();
-        let wanted = tokio::task::spawn_blocking(move || Wanted::of(&copy)).await?.map_err(contradiction)?;
+        let (settings, old) = (self.settings.clone(), self.config.clone());
+        // Files are read and keys are made.
+        let load = move || {
+            let new = settings.load()?;
+            let changes = Config::reloadable_from(&old, &new)?;
+            let wanted = Wanted::of(&new).map_err(contradiction)?;
+            anyhow::Ok((new, changes, wanted))
+        };
+        let (new, mut changes, wanted) = tokio::task::spawn_blocking(load).await??;
         let is_on = wanted.agent.is_some();
         if is_on {
             asked.tables.turn(true).await;
@@ -384,13 +390,14 @@ struct Wanted {
 
 impl Wanted {
     fn of(config: &Config) -> Result<Self, (String, String)> {
+        let users = config.users()?;
         Ok(Self {
-            agent: config.agent()?,
+            agent: config.agent(&users)?,
             trap_rules: config.traps.rules()?,
-            trap_users: config.trap_users()?,
+            trap_users: config.trap_users(&users),
             host: config.collect.host()?,
             collect: config.collect.build()?,
-            receivers: config.receivers()?,
+            receivers: config.receivers(&users)?,
         })
     }
 }

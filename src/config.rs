@@ -9,6 +9,7 @@ mod tables;
 mod traps;
 mod units;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -402,17 +403,27 @@ pub struct NotReloadable {
 impl Config {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_amended(path, |_| {})
+    }
+
+    /// Reads a file and checks what `amend` has made of it.
+    pub fn load_amended(path: &Path, amend: impl FnOnce(&mut Self)) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, path)
+        Self::parse_amended(&text, path, amend)
     }
 
     /// Checks the text of a file; `path` is for the messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        Self::parse_amended(text, path, |_| {})
+    }
+
+    fn parse_amended(text: &str, path: &Path, amend: impl FnOnce(&mut Self)) -> Result<Self, ConfigError> {
         let wrong = |line, key, reason| ConfigError::Wrong { path: path.to_owned(), line, key, reason };
-        let config: Self = toml::from_str(text).map_err(|error| {
+        let mut config: Self = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             wrong(line, key_at(text, line), reason(error.message()))
         })?;
+        amend(&mut config);
         match config.mistake() {
             None => Ok(config),
             Some((key, reason)) => {
@@ -445,10 +456,15 @@ impl Config {
         }
     }
 
-    /// Whose notifications of SNMPv3 are taken, or the key that is wrong and why. Reads the files that hold passwords.
-    pub fn trap_users(&self) -> Result<Vec<User>, (String, String)> {
-        let users = self.snmp.users()?.into_iter();
-        Ok(users.filter(|(name, _)| self.traps.takes(name)).map(|(_, user)| user).collect())
+    /// The users of SNMPv3 with their keys, or the setting that is wrong and why. Reads the files that hold passwords. It is done once
+    /// for all who need them: each takes some milliseconds.
+    pub fn users(&self) -> Result<BTreeMap<String, User>, (String, String)> {
+        self.snmp.users()
+    }
+
+    /// Those of `users` whose notifications are taken.
+    pub fn trap_users(&self, users: &BTreeMap<String, User>) -> Vec<User> {
+        users.iter().filter(|(name, _)| self.traps.takes(name)).map(|(_, user)| user.clone()).collect()
     }
 
     /// How much history is kept.
@@ -472,10 +488,9 @@ impl Config {
         }
     }
 
-    /// As the notifier takes the receivers, or the setting that is wrong, and why. Reads the files that hold secrets of SNMP, and
-    /// works out the keys of its users.
-    pub fn receivers(&self) -> Result<Vec<ReceiverConfig>, (String, String)> {
-        self.receivers.build(&self.snmp)
+    /// As the notifier takes the receivers, or the setting that is wrong, and why. Reads the files that hold communities.
+    pub fn receivers(&self, users: &BTreeMap<String, User>) -> Result<Vec<ReceiverConfig>, (String, String)> {
+        self.receivers.build(users, &self.snmp.root_oid)
     }
 
     /// Where the SNMP agent is reached, if that is one address.
@@ -493,10 +508,10 @@ impl Config {
         self.snmp.tables.build(&self.snmp.root_oid)
     }
 
-    /// As the SNMP agent takes it, if there is to be one; or the setting that is wrong, and why. Reads the files that hold secrets, and
-    /// works out the users' keys.
-    pub fn agent(&self) -> Result<Option<AgentPlan>, (String, String)> {
-        self.snmp.agent.build(&self.snmp, &self.node.site)
+    /// As the SNMP agent takes it, if there is to be one; or the setting that is wrong, and why. Reads the files that hold
+    /// communities.
+    pub fn agent(&self, users: &BTreeMap<String, User>) -> Result<Option<AgentPlan>, (String, String)> {
+        self.snmp.agent.build(&self.snmp, users, &self.node.site)
     }
 
     /// Which settings change from `old` to `new`, if all of them may while the node runs.
@@ -528,7 +543,7 @@ impl Config {
         settings
     }
 
-    /// The first setting that is outside its bounds or contradicts another, and why.
+    /// The first setting that is outside its bounds or contradicts another, and why. Makes no keys.
     fn mistake(&self) -> Option<(String, String)> {
         let own = self.own_mistake().map(|(key, reason)| (key.to_owned(), reason));
         own.or_else(|| self.traps.mistake())
@@ -539,7 +554,7 @@ impl Config {
             .or_else(|| self.traps.stranger(&self.snmp))
             .or_else(|| self.collect.host().err())
             .or_else(|| self.collect.build().err())
-            .or_else(|| self.receivers().err())
+            .or_else(|| self.receivers(&self.snmp.names()).err())
     }
 
     fn own_mistake(&self) -> Option<(&'static str, String)> {

@@ -13,7 +13,7 @@ use klaxon_schemas::change::Change;
 use klaxon_schemas::names::Site;
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::wire::v1;
-use klaxon_snmp::{AuthProtocol, Engine, Inbound, PrivProtocol, Secret, User, Users};
+use klaxon_snmp::{AuthProtocol, EngineHome, Inbound, PrivProtocol, Secret, User, Users};
 use klaxon_store::{Store, StoreConfig, offline};
 
 /// A name, and what is done with the bytes.
@@ -167,12 +167,13 @@ fn inbound() -> Inbound {
     let dir = tempfile::tempdir().expect("there is room");
     let kept = r#"{"engine_id":"80001f88056b6c61786f6e","engine_boots":1}"#;
     std::fs::write(dir.path().join("snmp-engine.json"), kept).expect("can be written");
-    let engine = Engine::start(dir.path()).expect("is sound");
+    let home = EngineHome::new(dir.path());
+    home.engine().expect("is sound");
     let (auth, privacy) = (Secret("password".to_owned()), Secret("hush-hush".to_owned()));
     let (auth, privacy) = (Some((AuthProtocol::Sha256, &auth)), Some((PrivProtocol::Aes256, &privacy)));
     let users = [("open", None, None), ("auth", auth, None), ("priv", auth, privacy)];
     let users = users.map(|(name, auth, privacy)| User::new(name, auth, privacy, false).expect("is right"));
-    Inbound::new(Some(engine), Users::new(users))
+    Inbound::new(std::sync::Arc::new(home), Users::new(users))
 }
 
 /// A datagram to the trap port: refused, or an event that the journal can keep; and what answers an inform is no inform.

@@ -37,15 +37,21 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads and checks them. The store's folder comes out as an absolute path.
     pub(crate) fn load(&self) -> anyhow::Result<Config> {
-        let mut config = match &self.file {
-            Some(file) => Config::load(file)?,
-            None => Config::default(),
+        let mut placed = Ok(());
+        let place = |config: &mut Config| {
+            let dir = self.data.as_ref().unwrap_or(&config.store.dir);
+            placed = std::path::absolute(dir).map(|dir| config.store.dir = dir);
         };
-        if let Some(data) = &self.data {
-            config.store.dir.clone_from(data);
-        }
-        config.store.dir = std::path::absolute(&config.store.dir)?;
-        config.check()?;
+        let config = match &self.file {
+            Some(file) => Config::load_amended(file, place)?,
+            None => {
+                let mut config = Config::default();
+                place(&mut config);
+                config.check()?;
+                config
+            }
+        };
+        placed?;
         Ok(config)
     }
 }

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use klaxon_api::agent::oids::Root;
 use klaxon_schemas::names::Site;
-use klaxon_snmp::{Access, AgentConfig, Level, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, Oid, Secret, System, View, Who};
+use klaxon_snmp::{Access, AgentConfig, Level, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, Oid, Secret, System, User, View, Who};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::collect::Mistake;
@@ -148,13 +148,20 @@ impl Default for AgentSection {
 }
 
 impl AgentSection {
-    /// As the agent takes it, if there is to be one; or the setting that is wrong, and why. Reads the files that hold secrets.
-    pub(super) fn build(&self, snmp: &SnmpConfig, site: &Site) -> Result<Option<AgentPlan>, Mistake> {
-        let people = self.check(&snmp.levels()?)?;
+    /// As the agent takes it, if there is to be one; or the setting that is wrong, and why. Reads the files that hold communities;
+    /// `users` are those there are.
+    pub(super) fn build(
+        &self,
+        snmp: &SnmpConfig,
+        users: &BTreeMap<String, User>,
+        site: &Site,
+    ) -> Result<Option<AgentPlan>, Mistake> {
+        let levels = users.iter().map(|(name, user)| (name.clone(), user.level())).collect();
+        let people = self.check(&levels)?;
         if !self.enabled {
             return Ok(None);
         }
-        let users = snmp.users()?;
+        let fingerprint = fingerprint(snmp, site, users, &people);
         let access = |Person { name, read, write }| {
             let who = match name {
                 Name::Community(word) => Who::Community(word),
@@ -169,7 +176,7 @@ impl AgentSection {
             system: self.system(&snmp.root_oid, site),
             access: people.into_iter().filter_map(access).collect(),
         };
-        Ok(Some(AgentPlan { config, fingerprint: fingerprint(snmp, site) }))
+        Ok(Some(AgentPlan { config, fingerprint }))
     }
 
     /// Who may ask, and for what; or the setting that is wrong, and why. `levels` are those of the users there are.
@@ -303,15 +310,16 @@ fn is_loopback(address: SocketAddr) -> bool {
     }
 }
 
-/// Of the settings, and of what the files hold that they name.
-fn fingerprint(snmp: &SnmpConfig, site: &Site) -> u64 {
+/// Of the settings, and of the secrets that are used, wherever they come from: a file may hold another one by now.
+fn fingerprint(snmp: &SnmpConfig, site: &Site, users: &BTreeMap<String, User>, people: &[Person<'_>]) -> u64 {
     let mut hasher = DefaultHasher::new();
     site.as_str().hash(&mut hasher);
     toml::to_string(snmp).expect("every setting has a TOML form").hash(&mut hasher);
-    let of_users = snmp.users.values().flat_map(|user| [&user.auth_password_file, &user.privacy_password_file]);
-    let of_communities = snmp.agent.communities.iter().flatten().map(|community| &community.community_file);
-    for file in of_users.chain(of_communities).flatten() {
-        read(file).ok().map(|secret| secret.0).hash(&mut hasher);
+    users.hash(&mut hasher);
+    for person in people {
+        if let Name::Community(word) = &person.name {
+            word.hash(&mut hasher);
+        }
     }
     hasher.finish()
 }
@@ -351,7 +359,7 @@ mod tests {
 
     fn plan(text: &str) -> AgentPlan {
         let config = Config::parse(text, Path::new("k.toml")).expect("is right");
-        config.agent().expect("is right").expect("is wanted")
+        config.agent(&config.users().expect("are right")).expect("is right").expect("is wanted")
     }
 
     fn names(text: &str) -> Vec<String> {
@@ -420,6 +428,19 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_is_known_by_the_passwords_that_are_used() {
+        let file = tempfile::NamedTempFile::new().expect("can be made");
+        std::fs::write(file.path(), "password-1").expect("is written");
+        let user = format!("[snmp.users.noc]\nauth = \"sha1\"\nauth_password_file = {:?}\n", file.path());
+        let config = Config::parse(&(user + "[snmp.agent.users.noc]\n"), Path::new("k.toml")).expect("is right");
+        let of = |users| config.agent(users).expect("is right").expect("is wanted").fingerprint;
+        let before = config.users().expect("are right");
+        // It is another one between two looks at the file.
+        std::fs::write(file.path(), "password-2").expect("is written");
+        assert_ne!(of(&before), of(&config.users().expect("are right")));
+    }
+
+    #[test]
     fn what_is_out_of_bounds_is_said_and_what_is_off_is_off() {
         let large = error("[snmp.agent]\nmessage_bytes_max = \"64KiB\"\n");
         assert_eq!(large, "k.toml:2: snmp.agent.message_bytes_max: must be between 484B and 65507B");
@@ -428,7 +449,7 @@ mod tests {
         let long = error(&format!("[snmp.agent]\nlocation = \"{}\"\n", "x".repeat(256)));
         assert_eq!(long, "k.toml:2: snmp.agent.location: has more than 255 bytes");
         let off = Config::parse("[snmp.agent]\nenabled = false\n", Path::new("k.toml")).expect("is right");
-        assert!(off.agent().expect("is right").is_none());
+        assert!(off.agent(&BTreeMap::new()).expect("is right").is_none());
         let system = plan("[node]\nsite = \"depot-7\"\n[snmp.agent]\nname = \"n\"\n").config.system;
         assert_eq!((system.name.as_str(), system.description.contains("depot-7")), ("n", true));
     }

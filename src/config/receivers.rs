@@ -20,7 +20,6 @@ use klaxon_snmp::User;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use self::snmp::SnmpSection;
-use super::SnmpConfig;
 use super::units::Span;
 
 /// A key with its section, and what is wrong with it.
@@ -153,14 +152,13 @@ impl ReceiversSection {
         self.0.is_empty()
     }
 
-    /// As the notifier takes them, or the key that is wrong and why. The users of SNMP are those of `snmp`.
-    pub fn build(&self, snmp: &SnmpConfig) -> Result<Vec<ReceiverConfig>, Mistake> {
+    /// As the notifier takes them, or the key that is wrong and why. The users of SNMP are `users`.
+    pub fn build(&self, users: &BTreeMap<String, User>, root: &Root) -> Result<Vec<ReceiverConfig>, Mistake> {
         if self.0.len() > RECEIVERS_MAX {
             return Err(("receivers".to_owned(), format!("has {} receivers, at most {RECEIVERS_MAX} are told", self.0.len())));
         }
-        let users = if self.0.values().any(|one| one.snmp.is_some()) { snmp.users()? } else { BTreeMap::new() };
         let build = |(name, section): (&Follower, &ReceiverSection)| {
-            section.build(name, &users, &snmp.root_oid).map_err(|(key, reason)| (format!("receivers.{name}{key}"), reason))
+            section.build(name, users, root).map_err(|(key, reason)| (format!("receivers.{name}{key}"), reason))
         };
         self.0.iter().map(build).collect()
     }
@@ -319,7 +317,8 @@ mod tests {
         let shown = format!("{config:?} {}", serde_json::to_string(&config).expect("serializes"));
         assert!(!shown.contains("hush"), "{shown}");
         assert!(shown.contains("https://noc.example/…"), "{shown}");
-        let [receiver] = <[_; 1]>::try_from(config.receivers().expect("is right")).expect("is one");
+        let [receiver] =
+            <[_; 1]>::try_from(config.receivers(&config.users().expect("are right")).expect("is right")).expect("is one");
         assert_eq!(receiver.fold_after, Some(Duration::from_secs(60)));
         assert!(receiver.updates && !receiver.log_events && receiver.heartbeat.is_none());
         assert_eq!(receiver.sink.target(), "https://noc.example/…");
@@ -360,7 +359,7 @@ window = 8
 external_url = "https://klaxon.example"
 "#;
         let config = Config::parse(text, Path::new("k.toml")).expect("is right");
-        let receivers = config.receivers().expect("is right");
+        let receivers = config.receivers(&config.users().expect("are right")).expect("is right");
         let receiver = &receivers[0];
         assert_eq!((receiver.start, receiver.fold_after, receiver.replay_max), (Start::Active, None, 100));
         assert_eq!(receiver.rate.map(NonZeroU32::get), Some(100));

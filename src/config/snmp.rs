@@ -75,6 +75,15 @@ impl SnmpConfig {
         users.into_iter().map(at_engine).collect()
     }
 
+    /// The users without their keys: enough to see that one is there.
+    pub(super) fn names(&self) -> BTreeMap<String, User> {
+        let named = |(key, section): (&String, &UserSection)| {
+            let name = section.name.as_ref().unwrap_or(key);
+            Some((key.clone(), User::new(name, None, None, false).ok()?))
+        };
+        self.users.iter().filter_map(named).collect()
+    }
+
     /// How well each user protects what it sends, or the setting that is wrong and why; without the work of keys.
     pub(super) fn levels(&self) -> Result<BTreeMap<String, Level>, Mistake> {
         self.of_each(|name, passwords| User::check(name, passwords.auth(), passwords.privacy(), self.allow_weak))
@@ -207,7 +216,7 @@ mod tests {
             file.path().display()
         );
         let config = Config::parse(&text, Path::new("k.toml")).expect("is right");
-        assert_eq!(config.snmp.users().expect("are right")["noc"].level(), Level::AuthPriv);
+        assert_eq!(config.users().expect("are right")["noc"].level(), Level::AuthPriv);
         assert!(!format!("{config:?}").contains("hush-hush"));
     }
 
@@ -268,7 +277,7 @@ mod tests {
         };
         let at = "engine_id = \"0x8000000001\"";
         let config = Config::parse(&users("", at), Path::new("k.toml")).expect("is right");
-        let built = config.snmp.users().expect("are right");
+        let built = config.users().expect("are right");
         assert!(built["a"].engine_id().is_none() && built["b"].engine_id().is_some());
         let same = error(&users(at, "engine_id = \"8000000001\""));
         assert!(same.contains("snmp.users.b: cannot be told from snmp.users.a"), "{same}");

@@ -219,7 +219,7 @@ mod tests {
         let users = "[snmp.users.one]\n[snmp.users.two]\nname = \"deux\"\n";
         let taken = |traps: &str| {
             let config = Config::parse(&format!("{users}{traps}"), Path::new("k.toml")).expect("is right");
-            let users = config.trap_users().expect("are right");
+            let users = config.trap_users(&config.users().expect("are right"));
             users.iter().map(|user| user.name().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(taken(""), ["one", "deux"]);

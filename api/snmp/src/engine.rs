@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_snmp::v3::{AuthoritativeEngine, DesSaltState, MAX_ENGINE_TIME, PersistedAuthoritativeEngine, PersistedDesSaltState};
@@ -139,27 +139,32 @@ fn restored_at(content: Vec<u8>, now: Duration) -> Vec<u8> {
 #[derive(Debug)]
 pub struct EngineHome {
     dir: PathBuf,
-    engine: Mutex<Option<Engine>>,
+    engine: OnceLock<Engine>,
+    /// Held by whoever starts it.
+    starting: Mutex<()>,
 }
 
 impl EngineHome {
     /// The home in the data directory `dir`.
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), engine: Mutex::default() }
+        Self { dir: dir.to_owned(), engine: OnceLock::new(), starting: Mutex::default() }
     }
 
     /// The engine, started if it is not yet. Writes to the disk then.
     pub fn engine(&self) -> Result<Engine, EngineError> {
-        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*engine {
+        let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.engine.get() {
             Some(engine) => Ok(engine.clone()),
-            None => Ok(engine.insert(Engine::start(&self.dir)?).clone()),
+            None => {
+                let engine = Engine::start(&self.dir)?;
+                Ok(self.engine.get_or_init(|| engine).clone())
+            }
         }
     }
 
-    /// The engine, if it has started.
+    /// The engine, if it has started. Does not wait for whoever starts it.
     pub fn started(&self) -> Option<Engine> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.engine.get().cloned()
     }
 }
 

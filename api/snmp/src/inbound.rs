@@ -26,6 +26,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -37,8 +38,8 @@ use async_snmp::v3::{SaltCounter, UsmSecurityParams, in_authoritative_time_windo
 use bytes::Bytes;
 
 use self::message::{Message, Outgoing};
-use self::peers::{EngineTime, Keys, PEERS_MAX, PeerKey, Peers};
-use crate::engine::Engine;
+use self::peers::{EngineTime, Keys, PEERS_MAX, PeerKey, Peers, Told};
+use crate::engine::{Engine, EngineHome};
 use crate::notification::{
     Inform, LENIENT, Notification, Secured, Unreadable, Version, content, decode, is_inform, noted, response,
 };
@@ -224,7 +225,7 @@ impl From<Unreadable> for Failure {
     fn from(why: Unreadable) -> Self {
         let counter = match why {
             Unreadable::UnknownEngine { .. } | Unreadable::Discovery(Discovery::Engine) => Some(Usm::UnknownEngineIds),
-            Unreadable::UnknownUser { .. } => Some(Usm::UnknownUserNames),
+            Unreadable::UnknownUser { .. } | Unreadable::UserElsewhere { .. } => Some(Usm::UnknownUserNames),
             Unreadable::Level { .. } => Some(Usm::UnsupportedSecLevels),
             Unreadable::WrongDigest { .. } => Some(Usm::WrongDigests),
             Unreadable::Undecryptable { .. } => Some(Usm::DecryptionErrors),
@@ -237,12 +238,17 @@ impl From<Unreadable> for Failure {
 
 /// Reads what comes in. It remembers whom it has heard; one thread has it.
 pub struct Inbound {
+    /// Where the engine is; an onlooker has none.
+    home: Option<Arc<EngineHome>>,
+    /// From the first message on that finds it started.
     engine: Option<Engine>,
     /// It takes part in nothing; see [`Self::onlooker`].
     is_onlooker: bool,
     users: Users,
     versions: Vec<Version>,
     peers: Peers,
+    /// Who has been told how late it is here.
+    told: Told,
     salts: Arc<SaltCounter>,
     stats: Arc<UsmStats>,
     /// The second that is counted in, and the Reports in it.
@@ -250,18 +256,31 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// Reads for `engine` what `users` send; traps of v3 need no engine. Without users there is no v3.
-    pub fn new(engine: Option<Engine>, users: Users) -> Self {
-        let salts = Arc::new(SaltCounter::new().expect("the system has random numbers"));
-        let peers = Peers::new(PEERS_MAX);
-        let (versions, stats) = (Version::ALL.into(), Arc::default());
-        Self { engine, is_onlooker: false, users, versions, peers, salts, stats, reports: (None, 0) }
+    /// Reads for the engine of `home` what `users` send. Traps of v3 need no engine; informs are answered as soon as there is one.
+    /// Without users there is no v3.
+    pub fn new(home: Arc<EngineHome>, users: Users) -> Self {
+        Self::reading(Some(home), users)
     }
 
     /// Reads for somebody who looks on: informs to any engine, at any of its times, as that engine would take them from `users`. What
     /// it is asked or told beside notifications is said as such, and nothing is answered.
     pub fn onlooker(users: Users) -> Self {
-        Self { is_onlooker: true, ..Self::new(None, users) }
+        Self { is_onlooker: true, ..Self::reading(None, users) }
+    }
+
+    fn reading(home: Option<Arc<EngineHome>>, users: Users) -> Self {
+        Self {
+            home,
+            engine: None,
+            is_onlooker: false,
+            users,
+            versions: Version::ALL.into(),
+            peers: Peers::new(PEERS_MAX),
+            told: Told::new(PEERS_MAX),
+            salts: Arc::new(SaltCounter::new().expect("the system has random numbers")),
+            stats: Arc::default(),
+            reports: (None, 0),
+        }
     }
 
     /// Reads messages of `versions` only.
@@ -274,21 +293,30 @@ impl Inbound {
         Arc::clone(&self.stats)
     }
 
-    /// Reads a datagram that came at `at`. `is_welcome` says whether a community is taken.
-    pub fn read(&mut self, datagram: &Bytes, is_welcome: impl Fn(&[u8]) -> bool, at: Instant) -> Result<Notification, Refused> {
+    /// Reads a datagram that came from `source` at `at`. `is_welcome` says whether a community is taken.
+    pub fn read(
+        &mut self,
+        datagram: &Bytes,
+        source: IpAddr,
+        is_welcome: impl Fn(&[u8]) -> bool,
+        at: Instant,
+    ) -> Result<Notification, Refused> {
         let number = Decoder::new(datagram.clone()).read_sequence().and_then(|mut message| message.read_integer());
         match number.ok().and_then(|number| Version::ALL.into_iter().find(|version| version.number() == number)) {
             Some(version) if !self.versions.contains(&version) => Err(Unreadable::Version(version.number()).into()),
-            Some(Version::V3) => self.read_v3(datagram, at),
+            Some(Version::V3) => self.read_v3(datagram, source, at),
             // What is of no version is for that to say.
             _ => Ok(decode(datagram, is_welcome)?),
         }
     }
 
-    fn read_v3(&mut self, datagram: &Bytes, at: Instant) -> Result<Notification, Refused> {
+    fn read_v3(&mut self, datagram: &Bytes, source: IpAddr, at: Instant) -> Result<Notification, Refused> {
         let table = self.users.table();
         if table.is_empty() && !self.is_onlooker {
             return Err(Unreadable::Version(Version::V3.number()).into());
+        }
+        if self.engine.is_none() {
+            self.engine = self.home.as_ref().and_then(|home| home.started());
         }
         let message = Message::read(datagram)?;
         let engine_id = message.usm.engine_id();
@@ -306,7 +334,7 @@ impl Inbound {
         } else if validate_engine_id(engine_id).is_err() {
             Err(Unreadable::UnknownEngine { user }.into())
         } else {
-            let taken = self.secured(&table, &message, is_ours, at);
+            let taken = self.secured(&table, &message, is_ours, (source, at));
             // Who asks for Reports takes this node for the authoritative engine. Whatever else is wrong, that comes first: it may
             // know this node by an id that is lost, and must ask anew. Traps of devices that ask for no reason are taken above.
             let is_mistaken = !is_ours && message.is_reportable;
@@ -316,10 +344,19 @@ impl Inbound {
     }
 
     /// RFC 3414 section 3.2, steps 4 to 8, and what is behind it.
-    fn secured(&mut self, table: &Table, message: &Message, is_ours: bool, at: Instant) -> Result<Notification, Failure> {
+    fn secured(
+        &mut self,
+        table: &Table,
+        message: &Message,
+        is_ours: bool,
+        (source, at): (IpAddr, Instant),
+    ) -> Result<Notification, Failure> {
         let (name, engine_id) = (message.usm.username(), message.usm.engine_id());
         let user = || message.user();
-        let known = find(table, name, engine_id).ok_or_else(|| Unreadable::UnknownUser { user: user() })?;
+        let known = find(table, name, engine_id).ok_or_else(|| match table.contains_key(&**name) {
+            true => Unreadable::UserElsewhere { user: user() },
+            false => Unreadable::UnknownUser { user: user() },
+        })?;
         // A user whose password is guessed at must not become one that needs none.
         if message.level != known.level() {
             return Err(Unreadable::Level { user: user(), stated: message.level, needed: known.level() }.into());
@@ -333,7 +370,7 @@ impl Inbound {
             }
             let time = self.peers.heard(peer, master, &these);
             if is_ours {
-                self.check_our_time(message, &these, at)?;
+                self.check_our_time(message, &these, source, at)?;
             } else {
                 let (boots, time_s) = (message.usm.engine_boots(), message.usm.engine_time());
                 EngineTime::check(time, boots, time_s, at).map_err(|known| out_of_window(message, known))?;
@@ -377,19 +414,21 @@ impl Inbound {
     }
 
     /// Step 7a.
-    fn check_our_time(&self, message: &Message, keys: &Arc<Keys>, at: Instant) -> Result<(), Failure> {
+    fn check_our_time(&mut self, message: &Message, keys: &Arc<Keys>, source: IpAddr, at: Instant) -> Result<(), Failure> {
+        let (said_boots, said_time) = (message.usm.engine_boots(), message.usm.engine_time());
+        let is_blank = (said_boots, said_time) == (0, 0);
         let Some(engine) = &self.engine else {
             // Of an engine that is looked on at nobody knows the time, but who sends these asks for it (RFC 3414 section 4).
-            let asks = message.usm.engine_boots() == 0 && message.usm.engine_time() == 0;
-            return if asks { Err(Unreadable::Discovery(Discovery::Time).into()) } else { Ok(()) };
+            return if is_blank { Err(Unreadable::Discovery(Discovery::Time).into()) } else { Ok(()) };
         };
         let (boots, time) = engine.boots_and_time(at);
-        if in_authoritative_time_window(boots, time, message.usm.engine_boots(), message.usm.engine_time()) {
+        if in_authoritative_time_window(boots, time, said_boots, said_time) {
             return Ok(());
         }
-        // Whoever asks for Reports is told the time and sends again: so it is how an exchange begins.
-        let why =
-            if message.is_reportable { Unreadable::Discovery(Discovery::Time) } else { out_of_window(message, (boots, time)) };
+        // Whoever asks for Reports is told the time and sends again: so it is how an exchange begins, with zeros, or with what the
+        // sender knew before this node started. Who has been told and is still wrong does not ask any more.
+        let is_question = message.is_reportable && (self.told.is_first(message.usm.username(), source) || is_blank);
+        let why = if is_question { Unreadable::Discovery(Discovery::Time) } else { out_of_window(message, (boots, time)) };
         Err(Failure { why, counter: Some(Usm::NotInTimeWindows), keys: Some(Arc::clone(keys)) })
     }
 

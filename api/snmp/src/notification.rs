@@ -150,6 +150,12 @@ pub enum Unreadable {
         /// As it names its user.
         user: String,
     },
+    /// There is a user of this name, for another engine only. An inform names this one.
+    #[error("of the user {user:?}, who is known at another engine only: its engine_id is not the one in the message")]
+    UserElsewhere {
+        /// As it names its user.
+        user: String,
+    },
     /// It is protected more or less than its user can and must.
     #[error("of the user {user:?} at {stated:?}, which must be {needed:?}")]
     Level {

@@ -1,6 +1,7 @@
 //! Users of SNMPv3 (RFC 3414, RFC 3826, RFC 7860): who may speak, and how it is proved and hidden.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use async_snmp::v3::{AuthProtocol as WireAuth, MasterKeys, PrivProtocol as WirePriv};
@@ -252,6 +253,15 @@ impl PartialEq for User {
 }
 
 impl Eq for User {}
+
+impl Hash for User {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.name, self.auth, self.privacy).hash(state);
+        if let Some(keys) = &self.keys {
+            (keys.auth_master().as_bytes(), private_key(keys)).hash(state);
+        }
+    }
+}
 
 fn private_key(keys: &MasterKeys) -> Option<Vec<u8>> {
     keys.priv_master().map(|key| key.as_bytes().to_vec())

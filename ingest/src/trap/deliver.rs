@@ -110,7 +110,7 @@ impl Reader {
         let is_welcome =
             |community: &[u8]| communities.is_empty() || communities.iter().any(|known| known.as_bytes() == community);
         let count = |counter: &std::sync::atomic::AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
-        match self.inbound.read(&datagram.bytes, is_welcome, datagram.at) {
+        match self.inbound.read(&datagram.bytes, datagram.from.ip(), is_welcome, datagram.at) {
             Ok(notification) => {
                 count(match notification.version {
                     snmp::Version::V1 => &self.counts.version_1,
@@ -338,7 +338,8 @@ mod tests {
             TrapControl::new(TrapRules { source_limit: SourceLimit { rate_max: 0, burst_max: 0 }, ..Default::default() });
         let ruled = Ruled::new(control, Site::new("here").expect("valid"), Arc::default());
         let (informs, communities) = (Informs::default(), Vec::new());
-        let (inbound, reading) = (Inbound::new(None, snmp::Users::default()), Arc::clone(&socket));
+        let (inbound, reading) =
+            (Inbound::new(Arc::new(snmp::EngineHome::new(dir.path())), snmp::Users::default()), Arc::clone(&socket));
         let (counting, entering) = (Arc::clone(&counts), door.clone());
         let reader = Reader { inbound, socket: reading, ruled, informs, communities, counts: counting, door: entering };
         let stop = CancellationToken::new();

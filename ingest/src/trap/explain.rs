@@ -68,7 +68,7 @@ impl Explainer {
         let communities = &self.communities;
         let is_welcome =
             |community: &[u8]| communities.is_empty() || communities.iter().any(|known| known.as_bytes() == community);
-        let read = self.inbound.read(&Bytes::copy_from_slice(datagram), is_welcome, Instant::now());
+        let read = self.inbound.read(&Bytes::copy_from_slice(datagram), source.ip(), is_welcome, Instant::now());
         let notification = read.map_err(|refused| match refused.why {
             why @ Unreadable::UnknownUser { .. } => {
                 format!("a message of SNMP v3 {why}: it can be neither checked nor decrypted; name the user in [snmp.users]")

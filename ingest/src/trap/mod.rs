@@ -36,7 +36,7 @@ use bytes::Bytes;
 use klaxon_schemas::event::{Event, Report};
 use klaxon_schemas::names::Site;
 use klaxon_schemas::severity::Severity;
-use klaxon_snmp::{Engine, Inbound, Users, Version};
+use klaxon_snmp::{EngineHome, Inbound, Users, Version};
 use klaxon_store::door::Door;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -69,6 +69,8 @@ pub const QUEUE_MAX: usize = 1 << 20;
 const BATCHES_WAITING: usize = 1;
 /// How often it is tried to have the address, while another program has it or the host does not.
 const BIND_EVERY: Duration = Duration::from_secs(10);
+/// How often it is tried to start the SNMP engine, while its file cannot be written.
+const IDENTIFY_EVERY: Duration = Duration::from_secs(10);
 /// How long it is until what stands and is over is cleared again, after the journal did not take that.
 const CLEAR_EVERY: Duration = Duration::from_secs(2);
 /// How long telling may take what was lost until the end.
@@ -264,6 +266,7 @@ pub struct TrapDoors {
 pub struct TrapReceiver {
     bound: Result<Bound, BindError>,
     config: TrapConfig,
+    home: Arc<EngineHome>,
     inbound: Inbound,
     control: TrapControl,
     counts: Arc<TrapCounts>,
@@ -286,9 +289,9 @@ struct BindError {
 
 impl TrapReceiver {
     /// Takes the address if it can be had, and as much buffer as may be. If it cannot, [`TrapReceiver::run`] tells and tries again.
-    /// Notifications of v3 are of `users`, who may change meanwhile; informs of v3 need an engine.
-    pub fn new(config: TrapConfig, engine: Option<Engine>, users: Users) -> Self {
-        let inbound = Inbound::new(engine, users).only(&config.versions);
+    /// Notifications of v3 are of `users`, who may change meanwhile; informs of v3 need the engine of `home`, whenever it starts.
+    pub fn new(config: TrapConfig, home: Arc<EngineHome>, users: Users) -> Self {
+        let inbound = Inbound::new(Arc::clone(&home), users).only(&config.versions);
         let counts = Arc::new(TrapCounts { v3: V3Counts::new(inbound.stats()), ..TrapCounts::default() });
         let bound = Bound::new(&config, &counts);
         if let Err(error) = &bound {
@@ -298,7 +301,7 @@ impl TrapReceiver {
             );
         }
         let control = TrapControl::new(config.rules.clone());
-        Self { bound, config, inbound, control, counts }
+        Self { bound, config, home, inbound, control, counts }
     }
 
     /// What gives it other rules while it runs.
@@ -318,7 +321,7 @@ impl TrapReceiver {
 
     /// Receives until `stop`, then brings in what has come so far. `site` is that of devices in no configured network.
     pub async fn run(self, doors: TrapDoors, site: Site, stop: CancellationToken) -> Result<(), TrapError> {
-        let Self { bound, config, inbound, control, counts } = self;
+        let Self { bound, config, home, inbound, control, counts } = self;
         let unavailable = OwnAlarm::new(doors.own.clone(), site.clone(), TRAPS_UNAVAILABLE);
         let bound = match bound {
             Ok(bound) => bound,
@@ -367,7 +370,7 @@ impl TrapReceiver {
         tokio::select! {
             () = deliver.run(waiting) => {}
             () = async {
-                tokio::join!(until_stopped, over, flood.run(&stop), loss.run(&mut standing, &stop));
+                tokio::join!(until_stopped, over, identify(&home), flood.run(&stop), loss.run(&mut standing, &stop));
                 std::future::pending::<()>().await;
             } => {}
         }
@@ -458,6 +461,19 @@ async fn bind_at_last(mut error: BindError, config: &TrapConfig, counts: &TrapCo
     }
 }
 
+/// Starts the engine as soon as it can be kept: the disk may have been full when the node started, and nobody else may need it.
+async fn identify(home: &Arc<EngineHome>) {
+    while home.started().is_none() {
+        tokio::time::sleep(IDENTIFY_EVERY).await;
+        let starting = Arc::clone(home);
+        match tokio::task::spawn_blocking(move || starting.engine()).await {
+            Ok(Ok(engine)) => tracing::info!(engine_boots = engine.boots(), "the node is an SNMP engine at last"),
+            Ok(Err(error)) => tracing::debug!(%error, "the node is no SNMP engine yet"),
+            Err(error) => tracing::error!(%error, "the start of the SNMP engine broke"),
+        }
+    }
+}
+
 /// Where no traps are to be received: nothing that was said of receiving them stands any longer. Ends with `stop`.
 pub async fn turned_off(own: Door, site: Site, stop: CancellationToken) {
     let alarms =
@@ -494,7 +510,7 @@ pub fn read(
 ) -> Result<(Event, Option<Vec<u8>>), String> {
     let mapper = Mapper::new(site.clone(), Devices::default(), Mappings::built_in());
     let now = Instant::now().into();
-    let notification = inbound.read(&Bytes::copy_from_slice(datagram), |_| true, now);
+    let notification = inbound.read(&Bytes::copy_from_slice(datagram), source.ip(), |_| true, now);
     let notification = notification.map_err(|refused| refused.why.to_string())?;
     let mut event = mapper.event(source, &notification);
     event.origin.event_id = notification.inform.as_ref().map(|inform| Informs::default().id(source, inform, now));

@@ -14,7 +14,7 @@ use super::devices::{Device, network};
 use super::inform::Informs;
 use super::map::Mapper;
 use super::mapping::Mappings;
-use klaxon_snmp::{self as snmp, AuthProtocol, Engine, Inbound, Notification, Oid, PrivProtocol, Secret, User, Users};
+use klaxon_snmp::{self as snmp, AuthProtocol, EngineHome, Inbound, Notification, Oid, PrivProtocol, Secret, User, Users};
 use klaxon_snmp::{Value, Varbind, Version};
 
 /// Written by snmptrap and snmpinform of net-snmp 5.9.
@@ -42,7 +42,9 @@ fn inbound() -> Inbound {
     let (auth, privacy) = (Some((AuthProtocol::Sha256, &auth)), Some((PrivProtocol::Aes256, &privacy)));
     let users = [("open", None, None), ("priv", auth, privacy)];
     let users = users.map(|(name, auth, privacy)| User::new(name, auth, privacy, false).expect("is right"));
-    Inbound::new(Some(Engine::start(dir.path()).expect("is sound")), Users::new(users))
+    let home = EngineHome::new(dir.path());
+    home.engine().expect("is sound");
+    Inbound::new(std::sync::Arc::new(home), Users::new(users))
 }
 
 fn source() -> SocketAddr {

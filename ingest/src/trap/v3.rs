@@ -32,7 +32,7 @@ impl V3Counts {
             Unreadable::Discovery(Discovery::Engine) => &self.discoveries[0],
             Unreadable::Discovery(Discovery::Time) => &self.discoveries[1],
             Unreadable::UnknownEngine { .. } => &self.refused[0],
-            Unreadable::UnknownUser { .. } => &self.refused[1],
+            Unreadable::UnknownUser { .. } | Unreadable::UserElsewhere { .. } => &self.refused[1],
             Unreadable::Level { .. } => &self.refused[2],
             Unreadable::WrongDigest { .. } => &self.refused[3],
             Unreadable::TimeWindow { .. } => &self.refused[4],

@@ -178,7 +178,7 @@ mod tests {
     fn parsed(keys: &str) -> SnmpConfig {
         let text = format!("{USER}[receivers.noc.snmp]\n{keys}\n");
         let config = Config::parse(&text, Path::new("k.toml")).expect("is right");
-        let receivers = config.receivers().expect("is right");
+        let receivers = config.receivers(&config.users().expect("are right")).expect("is right");
         assert!(!receivers[0].updates, "a manager is told of conditions");
         let SinkConfig::Snmp(snmp) = receivers[0].sink.clone() else { panic!("{receivers:?}") };
         *snmp

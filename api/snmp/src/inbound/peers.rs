@@ -1,6 +1,7 @@
 //! What is known of those who were heard: their keys, and how late it is at their engines.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -100,6 +101,34 @@ impl Peers {
     }
 }
 
+/// Which users at which addresses have been told how late it is here. Two generations, as [`Peers`]: who is forgotten is told as if
+/// for the first time.
+pub(super) struct Told {
+    young: HashSet<(Box<[u8]>, IpAddr)>,
+    old: HashSet<(Box<[u8]>, IpAddr)>,
+    max: usize,
+}
+
+impl Told {
+    pub(super) fn new(max: usize) -> Self {
+        Self { young: HashSet::new(), old: HashSet::new(), max }
+    }
+
+    /// Whether this is the first time that the user `name` is told at `source`. Only who is authentic may be noted.
+    pub(super) fn is_first(&mut self, name: &[u8], source: IpAddr) -> bool {
+        let whom = (Box::from(name), source.to_canonical());
+        if self.young.contains(&whom) {
+            return false;
+        }
+        let is_first = !self.old.remove(&whom);
+        if self.young.len() >= self.max / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(whom);
+        is_first
+    }
+}
+
 /// How late it is at another engine (RFC 3414 section 2.3), as its authentic messages say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EngineTime {
@@ -158,6 +187,20 @@ mod tests {
         // It has forgotten how often it started.
         assert_eq!(check(1, 0, 170), Err((4, 15)));
         assert_eq!(check(MAX_ENGINE_TIME, 0, 170), Err((MAX_ENGINE_TIME, 0)), "it cannot count any further");
+    }
+
+    #[test]
+    fn who_was_told_is_remembered_and_their_number_is_bounded() {
+        let mut told = Told::new(100);
+        let source = |number: u32| IpAddr::from(number.to_be_bytes());
+        assert!(told.is_first(b"noc", source(1)) && !told.is_first(b"noc", source(1)));
+        assert!(told.is_first(b"noc", source(2)) && told.is_first(b"other", source(1)));
+        for number in 0..1000 {
+            told.is_first(b"many", source(number));
+            assert!(!told.is_first(b"noc", source(1)), "who comes often stays");
+            assert!(told.young.len() + told.old.len() <= 100);
+        }
+        assert!(!told.is_first(b"many", source(990)) && told.is_first(b"many", source(3)));
     }
 
     #[test]

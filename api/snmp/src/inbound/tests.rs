@@ -6,6 +6,7 @@ use async_snmp::v3::{DesSaltState, ReportStatus, classify_report};
 use super::*;
 use crate::user::{AuthProtocol, EngineId, PrivProtocol, Secret};
 
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const DEVICE: &[u8] = b"\x80\x00\x1f\x88\x04device";
 const TRAP: u8 = 0xa7;
 const INFORM: u8 = 0xa6;
@@ -44,9 +45,10 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("can be made");
-        let engine = Engine::start(dir.path()).expect("starts");
+        let home = Arc::new(EngineHome::new(dir.path()));
+        let engine = home.engine().expect("starts");
         let users = Users::new(LEVELS.map(|level| user(level, "password")));
-        let inbound = Inbound::new(Some(engine.clone()), users.clone());
+        let inbound = Inbound::new(home, users.clone());
         Self { inbound, users, engine, begun: Instant::now(), _dir: dir }
     }
 
@@ -55,8 +57,12 @@ impl Bench {
     }
 
     fn read_after(&mut self, message: &[u8], seconds: u64) -> Result<Notification, Refused> {
+        self.read_from(HERE, message, seconds)
+    }
+
+    fn read_from(&mut self, source: IpAddr, message: &[u8], seconds: u64) -> Result<Notification, Refused> {
         let at = self.begun + Duration::from_secs(seconds);
-        self.inbound.read(&Bytes::copy_from_slice(message), |_| true, at)
+        self.inbound.read(&Bytes::copy_from_slice(message), source, |_| true, at)
     }
 
     /// Who sends informs to this node and knows it.
@@ -253,6 +259,21 @@ fn informs_are_taken_within_150_seconds_of_the_engines_time() {
 }
 
 #[test]
+fn who_was_told_the_time_and_is_still_wrong_is_refused() {
+    let mut bench = Bench::new();
+    let late = Sender { boots: 7, ..bench.friend(Level::AuthNoPriv) };
+    let elsewhere: IpAddr = "192.0.2.7".parse().expect("an address");
+    let question = Unreadable::Discovery(Discovery::Time);
+    assert_eq!(why(bench.read(&late.message())), question, "it may have known another start");
+    let refused = bench.read(&late.message()).expect_err("is refused");
+    assert!(matches!(refused.why, Unreadable::TimeWindow { boots: 7, known_boots: 1, .. }), "{refused:?}");
+    assert_eq!(late.report(&refused).1, ReportStatus::NotInTimeWindow { counter: 2 }, "it is told all the same");
+    assert_eq!(why(bench.read_from(elsewhere, &late.message(), 0)), question, "another device of that user");
+    let blank = Sender { boots: 0, time: 0, ..late }.message();
+    assert_eq!([why(bench.read(&blank)), why(bench.read(&blank))], [question.clone(), question], "it begins anew");
+}
+
+#[test]
 fn what_cannot_be_believed_is_said_and_reported_where_a_report_is_asked_for() {
     let mut bench = Bench::new();
     let refused = |bench: &mut Bench, sender: &Sender, status: ReportStatus| {
@@ -378,24 +399,37 @@ fn a_name_may_have_other_keys_at_one_engine() {
     let at = |engine: &[u8], user: &User| Sender { user: user.clone(), ..Sender::new(engine, Level::AuthPriv) }.message();
     assert!(bench.read(&at(DEVICE, &special)).is_ok() && bench.read(&at(DEVICE, &common)).is_err());
     assert!(bench.read(&at(b"\x80elsewhere", &common)).is_ok() && bench.read(&at(b"\x80elsewhere", &special)).is_err());
+    bench.users.set([special.at_engine(EngineId::parse("80001F8804646576696365").expect("is an id"))]);
+    let elsewhere = Unreadable::UserElsewhere { user: "priv".to_owned() };
+    assert_eq!(why(bench.read(&at(b"\x80elsewhere", &common))), elsewhere);
+    assert_eq!(why(bench.read(&bench.friend(Level::AuthPriv).message())), elsewhere, "an inform is for this engine");
     assert!(["", "80", "8000000", "8000zz8804", "0000000000"].iter().all(|wrong| EngineId::parse(wrong).is_none()));
 }
 
 #[test]
 fn traps_need_no_engine_and_versions_can_be_left_out() {
     let users = Users::new([user(Level::AuthPriv, "password")]);
-    let mut inbound = Inbound::new(None, users.clone()).only(&[Version::V3]);
+    let dir = tempfile::tempdir().expect("can be made");
+    let home = Arc::new(EngineHome::new(&dir.path().join("later")));
+    assert!(home.engine().is_err(), "it cannot be kept");
+    let mut inbound = Inbound::new(Arc::clone(&home), users.clone()).only(&[Version::V3]);
     let now = Instant::now();
     let trap: Bytes = Sender::new(DEVICE, Level::AuthPriv).message().into();
-    assert!(inbound.read(&trap, |_| true, now).is_ok());
+    assert!(inbound.read(&trap, HERE, |_| true, now).is_ok());
     let asked: Bytes = Sender { is_reportable: true, kind: INFORM, ..Sender::new(DEVICE, Level::AuthPriv) }.message().into();
-    let refused = inbound.read(&asked, |_| true, now).expect_err("nobody answers");
+    let refused = inbound.read(&asked, HERE, |_| true, now).expect_err("nobody answers");
     assert!(matches!(refused, Refused { why: Unreadable::UnknownEngine { .. }, report: None }));
     let v2c = Bytes::from_static(include_bytes!("../../../../fuzz/corpus/trap/v2c-link-down.bin"));
-    assert_eq!(why(inbound.read(&v2c, |_| true, now)), Unreadable::Version(1));
-    let mut inbound = Inbound::new(None, users).only(&[Version::V2c]);
-    assert_eq!(why(inbound.read(&trap, |_| true, now)), Unreadable::Version(3));
-    assert!(inbound.read(&v2c, |_| true, now).is_ok());
+    assert_eq!(why(inbound.read(&v2c, HERE, |_| true, now)), Unreadable::Version(1));
+    // As soon as it can be kept, who asks is told which engine it is.
+    std::fs::create_dir(dir.path().join("later")).expect("can be made");
+    let engine = home.engine().expect("starts");
+    let refused = inbound.read(&asked, HERE, |_| true, now).expect_err("is for another");
+    let sender = Sender { is_reportable: true, kind: INFORM, ..Sender::new(DEVICE, Level::AuthPriv) };
+    assert_eq!(sender.report(&refused).0.usm.engine_id(), engine.id());
+    let mut inbound = Inbound::new(home, users).only(&[Version::V2c]);
+    assert_eq!(why(inbound.read(&trap, HERE, |_| true, now)), Unreadable::Version(3));
+    assert!(inbound.read(&v2c, HERE, |_| true, now).is_ok());
 }
 
 #[test]
