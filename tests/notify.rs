@@ -547,6 +547,103 @@ fn a_gap_that_a_receiver_chokes_on_does_not_hold_up_what_stands_for_ever() {
 }
 
 #[test]
+fn a_receiver_whose_task_breaks_is_shown_so_and_started_again() {
+    let scene = Scene::new();
+    let node = scene.open();
+    scene.world.on("noc", |wire| wire.panics = 2);
+    node.apply([receiver("noc"), receiver("other")]);
+    node.raise("host=a", Major);
+    let is_shown = || {
+        let shown = node.shown("noc");
+        shown.state == ReceiverState::Retrying && shown.last_error.is_some_and(|error| error.contains("breaks"))
+    };
+    // The sink is asked what it takes when the task begins.
+    node.wait("that it broke is shown", is_shown);
+    node.quiet("other");
+    node.wait("it broke once more", || scene.world.on("noc", |wire| wire.panics == 0));
+    node.quiet("noc");
+    assert_eq!(scene.world.told("noc"), ["raised major host=a"]);
+    assert_eq!(node.block_on(node.receivers.resend(&name("noc"), 1)), Ok(1));
+    node.close();
+}
+
+#[test]
+fn what_a_realignment_said_is_over_is_not_told_as_raised_by_the_walk_behind_it() {
+    let scene = Scene::new();
+    let node = scene.open();
+    node.apply([receiver("noc")]);
+    let all = |letter: char, count: usize, what: Report| {
+        (0..count).map(move |number| report(&format!("host={letter}{number}"), what)).collect::<Vec<_>>()
+    };
+    node.publish(all('a', 1050, Report::Raise(Major)));
+    node.publish(all('x', 50, Report::Raise(Major)));
+    node.quiet("noc");
+    node.close();
+    let copy = Scene { dir: tempfile::tempdir().expect("makes"), world: scene.world.clone() };
+    let (backup, data) = (copy.dir.path().join("backup"), copy.dir.path().join("data"));
+    klaxon_store::backup::backup(scene.dir.path(), &backup).expect("is backed up");
+    klaxon_store::backup::restore(&backup, &data).expect("is restored");
+    scene.world.set("noc", Mode::Down);
+    let node = Node::open(&data, &copy.world);
+    node.publish(all('a', 1050, Report::Clear));
+    node.apply([receiver("noc")]);
+    // It is in the midst of comparing what it was told with what stands.
+    node.wait("it is away", || node.shown("noc").counters.retried >= 2);
+    node.publish(all('x', 50, Report::Raise(Critical)));
+    for number in 0..50 {
+        node.on(&format!("host=x{number}"), AlarmVerb::Retire { note: None });
+    }
+    scene.world.set("noc", Mode::Up);
+    node.quiet("noc");
+    let told = scene.world.told("noc");
+    for number in 0..50 {
+        let of_it: Vec<_> = told.iter().filter(|words| words.ends_with(&format!(" host=x{number}"))).collect();
+        let ends = of_it.iter().filter(|words| words.starts_with("retired")).count();
+        assert!(ends == 1 && of_it.last().is_some_and(|words| words.starts_with("retired")), "{of_it:?}");
+    }
+    node.close();
+}
+
+#[test]
+fn a_gap_without_changes_is_not_told() {
+    let scene = Scene::new();
+    let node = scene.open();
+    node.apply([receiver("noc")]);
+    node.raise("host=a", Major);
+    node.quiet("noc");
+    node.close();
+    let node = scene.open();
+    let small = Retention { history_max_bytes: 600 * 1024, ..Retention::default() };
+    node.control.send(klaxon::follow::Control::Retention(small)).expect("the loop runs");
+    let begin = node.store.info().first_position;
+    let seq = node.store.read().cursor().last_seq;
+    node.wait("the repeats overtake it", || {
+        node.publish((0..1000).map(|_| report("host=a", Report::Raise(Major))).collect());
+        node.store.info().first_position > begin
+    });
+    assert_eq!(node.store.read().cursor().last_seq, seq, "repeats are no changes");
+    node.apply([receiver("noc")]);
+    node.clear("host=a");
+    node.quiet("noc");
+    assert_eq!(scene.world.told("noc"), ["raised major host=a", "cleared major host=a"]);
+    assert_eq!(node.shown("noc").counters.gaps, 0);
+    node.close();
+}
+
+#[test]
+fn a_heartbeat_waits_for_its_turn() {
+    let scene = Scene::new();
+    let node = scene.open();
+    scene.world.set("noc", Mode::Hang);
+    node.raise("host=a", Major);
+    let beating = |name| ReceiverConfig { heartbeat: Some(Duration::from_millis(50)), ..receiver(name) };
+    node.apply([beating("noc"), beating("other")]);
+    node.wait("others hear it", || scene.world.on("other", |wire| wire.heartbeats) >= 8);
+    assert_eq!((scene.world.told("noc").len(), scene.world.on("noc", |wire| wire.heartbeats)), (1, 0));
+    node.close();
+}
+
+#[test]
 fn a_rate_is_kept_and_a_heartbeat_tells_the_last_number() {
     let scene = Scene::new();
     let node = scene.open();

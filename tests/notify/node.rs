@@ -61,6 +61,8 @@ pub(crate) struct Wire {
     pub(crate) wordless: usize,
     pub(crate) mode: Mode,
     pub(crate) limits: SinkLimits,
+    /// So often the receiver's task panics when it starts.
+    pub(crate) panics: u32,
 }
 
 /// All wires, by the receiver's name. They outlive the node.
@@ -75,8 +77,15 @@ impl World {
     pub(crate) fn on<T>(&self, name: &str, work: impl FnOnce(&mut Wire) -> T) -> T {
         // One at a time, so that a test can tell in which order alarms are told.
         let limits = SinkLimits { window: 1, batch_max: 1 };
-        let wire =
-            || Wire { arrived: Vec::new(), confirmed: BTreeSet::new(), heartbeats: 0, wordless: 0, mode: Mode::Up, limits };
+        let wire = || Wire {
+            arrived: Vec::new(),
+            confirmed: BTreeSet::new(),
+            heartbeats: 0,
+            wordless: 0,
+            mode: Mode::Up,
+            limits,
+            panics: 0,
+        };
         work(self.lock().entry(name.to_owned()).or_insert_with(wire))
     }
 
@@ -141,7 +150,13 @@ enum Fate {
 
 impl Sink for Recorder {
     fn limits(&self) -> SinkLimits {
-        self.world.on(&self.name, |wire| wire.limits)
+        let (limits, panics) = self.world.on(&self.name, |wire| {
+            let panics = wire.panics;
+            wire.panics = panics.saturating_sub(1);
+            (wire.limits, panics > 0)
+        });
+        assert!(!panics, "a sink that breaks");
+        limits
     }
 
     fn send(&self, batch: Vec<Notification>) -> Pin<Box<dyn Future<Output = Result<Delivered, SendError>> + Send + '_>> {

@@ -7,6 +7,7 @@ use klaxon_schemas::change::Change;
 use klaxon_schemas::ids::{AlarmId, Epoch};
 use klaxon_schemas::names::Follower;
 use klaxon_schemas::notify::{Digest, Gap, How};
+use klaxon_schemas::time::Timestamp;
 
 /// One notification to one receiver. Cloning shares what it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,5 +68,15 @@ impl What {
     /// Whether everything before it is settled before it is sent, and it before everything behind it.
     pub fn is_barrier(&self) -> bool {
         matches!(self, Self::Digest(_) | Self::Gap(_))
+    }
+
+    /// When what it says happened.
+    pub(super) fn happened_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Alarm { change: Some(change), .. } | Self::Log { change } => Some(change.at),
+            Self::Alarm { alarm, .. } => Some(alarm.changed_at),
+            Self::Digest(digest) => digest.last_at,
+            Self::Gap(_) | Self::Heartbeat { .. } => None,
+        }
     }
 }

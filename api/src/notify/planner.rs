@@ -217,13 +217,15 @@ impl Planner {
             (GapReason::Retention | GapReason::Damaged, Some(from), Some(to)) => to.0.checked_sub(from.0),
             _ => None,
         };
-        self.happened.gaps += 1;
-        let gap = Gap { reason, from: before.position.plus(1), to: self.reached.position, changes };
-        let tell = Some((What::Gap(gap.clone()), OutboxEntry::Gap { gap }));
+        let to = self.reached.position;
+        let gap = Gap { reason, from: before.position.plus(1).min(to), to, changes };
+        // What is left out may be no changes at all, but repeats and heartbeats.
+        let tell = (changes != Some(0)).then(|| (What::Gap(gap.clone()), OutboxEntry::Gap { gap }));
+        self.happened.gaps += u64::from(tell.is_some());
         self.pending.push_back(Planned { tell, told: None, reached: self.reached });
     }
 
-    /// Puts what was given out before under other numbers in front of what follows.
+    /// Puts what was given out before in another numbering behind the gap that begins this one, in front of how things stand.
     pub(super) fn tell_again(&mut self, what: What, entry: OutboxEntry) {
         self.pending.push_back(Planned { tell: Some((what, entry)), told: None, reached: self.reached });
     }
@@ -438,6 +440,8 @@ impl Planner {
         }
         let state = store.read();
         let standing: Vec<_> = piece.iter().map(|(id, _)| state.alarm(*id).cloned()).collect();
+        let cursor = state.cursor();
+        let seen = ChangeNumber { epoch: cursor.epoch, seq: cursor.last_seq };
         drop(state);
         for ((id, told), alarm) in piece.into_iter().zip(standing) {
             if alarm.as_ref().is_some_and(|alarm| alarm.is_active()) {
@@ -446,8 +450,13 @@ impl Planner {
             }
             let suppressed = self.suppressed.contains(&told.key.alarm_type);
             let verdict = self.rules.compare(Some(&told), alarm.as_deref(), suppressed, scan.mode);
+            let is_forgotten = alarm.is_none();
             let alarm = alarm.unwrap_or_else(|| Arc::new(remains(id, &told, now)));
             self.tell(verdict, &alarm, None, suppressed);
+            if is_forgotten && let Some(ended) = self.ended.get_mut(&id) {
+                // What was told last may be long before its end.
+                *ended = (*ended).max(seen);
+            }
         }
         self.scan = Some(scan);
     }

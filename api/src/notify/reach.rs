@@ -9,6 +9,12 @@ use super::{Backoff, ReceiverState};
 /// After so many failures in a row nothing but one delivery at a time is tried, until one succeeds.
 const FAILURES_MAX: u32 = 3;
 
+/// A number that nobody foresees, to spread receivers that failed together.
+pub(super) fn chance() -> u64 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
 /// How it stands.
 #[derive(Debug)]
 pub(super) struct Reach {

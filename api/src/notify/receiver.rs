@@ -28,7 +28,7 @@ use super::ledger::Ledger;
 use super::load::load;
 use super::planner::{Need, PAGE_ITEMS_MAX, Planned, Planner, Reached};
 use super::queue::{Parcel, Queue};
-use super::reach::{Rate, Reach};
+use super::reach::{Rate, Reach, chance};
 use super::restore::restore;
 use super::set::Status;
 use super::unreachable::Alarm;
@@ -52,6 +52,8 @@ const BLOCKING_TRIES_MAX: u32 = 10;
 const CONFIRM_WAIT: Duration = Duration::from_millis(100);
 /// How often it is kept how far changes were looked at that are not told.
 const PASSED_OVER_WAIT: Duration = Duration::from_secs(30);
+/// How many records that are no changes (repeats, heartbeats) are passed over until that is kept.
+const PASSED_OVER_MAX: u64 = 100_000;
 /// How long to wait after the journal did not take something, or could not be read.
 const JOURNAL_WAIT: Duration = Duration::from_secs(1);
 /// How long a receiver that stops waits for what is on its way.
@@ -110,6 +112,8 @@ pub(super) struct Receiver {
     rate: Option<Rate>,
     alarm: Alarm,
     counters: Counters,
+    /// The last number that is kept, and so may have been sent.
+    durable: u64,
     /// How many deliveries were confirmed, heartbeats aside.
     deliveries: u64,
     /// When what each number is about happened, for those that are not settled.
@@ -140,12 +144,6 @@ pub(super) struct Receiver {
 pub(super) fn wall() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::default().saturating_add_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-}
-
-/// A number that nobody foresees, to spread receivers that failed together.
-fn chance() -> u64 {
-    use std::hash::{BuildHasher as _, Hasher as _};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 /// Runs a receiver until it is stopped.
@@ -187,6 +185,7 @@ impl Receiver {
             committed,
             saved: planner.reached(),
             planner,
+            durable: ledger.assigned,
             ledger,
             queue: Queue::default(),
             reach: Reach::new(config.backoff, wall()),
@@ -220,7 +219,7 @@ impl Receiver {
         receiver
     }
 
-    /// What was given out and is not settled goes first: under its number, or, in a new numbering, under a new one.
+    /// What was given out and is not settled goes first: under its number, or, in a new numbering, under a new one behind the gap.
     async fn begin(&mut self, old: Option<Ledger>) {
         let unsettled = old.as_ref().unwrap_or(&self.ledger).unsettled();
         let (store, now) = (self.store.clone(), wall());
@@ -366,7 +365,7 @@ impl Receiver {
         let steps = self.take_steps();
         let passed_over = self.planner.passed_over().filter(|_| steps.is_empty());
         let is_due = self.keep_due.is_some_and(|due| due <= now);
-        let is_worth_it = passed_over.is_some_and(|reached| reached.seq != self.saved.seq)
+        let is_worth_it = passed_over.is_some_and(|reached| self.is_worth_keeping(reached))
             && now.saturating_duration_since(self.saved_at) >= PASSED_OVER_WAIT;
         if steps.is_empty() && !is_due && !is_worth_it {
             return;
@@ -375,6 +374,11 @@ impl Receiver {
         self.saving = Some(self.step(steps, reached));
         self.keep_due = None;
         self.submit();
+    }
+
+    /// Whether it is far enough from what was kept.
+    fn is_worth_keeping(&self, reached: Reached) -> bool {
+        reached.seq != self.saved.seq || reached.position.0.saturating_sub(self.saved.position.0) > PASSED_OVER_MAX
     }
 
     fn take_steps(&mut self) -> Vec<Planned> {
@@ -456,8 +460,14 @@ impl Receiver {
     }
 
     fn enqueue(&mut self, parcel: Parcel) {
-        self.open_since.insert(parcel.number, happened_at(&parcel.what).unwrap_or_else(wall));
+        self.durable = self.durable.max(parcel.number);
+        self.open_since.insert(parcel.number, parcel.what.happened_at().unwrap_or_else(wall));
         self.queue.push(parcel);
+    }
+
+    /// How many deliveries may be under way.
+    fn window(&self) -> usize {
+        if self.reach.is_away() { 1 } else { self.limits.window }
     }
 
     /// Hands over as much as sink, rate and the receiver's state allow.
@@ -467,8 +477,7 @@ impl Receiver {
         if is_early && !self.queue.has_fresh() {
             return;
         }
-        let is_away = self.reach.is_away();
-        let window = if is_away { 1 } else { self.limits.window };
+        let (is_away, window) = (self.reach.is_away(), self.window());
         while self.flight.len() < window {
             let allowed = self.rate.as_mut().map_or(usize::MAX, |rate| rate.allows(now));
             let batch = match self.limits.batch_max.min(allowed) {
@@ -512,11 +521,13 @@ impl Receiver {
     fn beat(&mut self, now: Instant) {
         let (Some(every), Some(at)) = (self.config.heartbeat, self.heartbeat_at) else { return };
         let is_beating = self.under_way.values().flatten().any(|parcel| matches!(parcel.what, What::Heartbeat { .. }));
-        if at > now || is_beating || self.reach.not_before().is_some_and(|from| from > now) {
+        let is_full = self.flight.len() >= self.window();
+        if at > now || is_beating || is_full || self.reach.not_before().is_some_and(|from| from > now) {
             return;
         }
         self.heartbeat_at = Some(now + every);
-        let last = self.ledger.assigned;
+        // What has no durable number yet was not sent, and is not missed.
+        let last = self.durable;
         self.hand_over(vec![Parcel::new(last, What::Heartbeat { last }, false)]);
     }
 
@@ -528,7 +539,7 @@ impl Receiver {
         let Some(batch) = self.under_way.remove(&id) else { return };
         match outcome {
             Ok(delivered) => self.delivered(batch, delivered),
-            Err(SendError::Unreachable(error)) => self.not_delivered(batch, error),
+            Err(SendError::Unreachable(error)) => self.not_delivered(batch, &error),
             Err(SendError::Refused(error)) => self.refused(batch, &error),
         }
     }
@@ -566,12 +577,12 @@ impl Receiver {
         }
     }
 
-    fn not_delivered(&mut self, batch: Vec<Parcel>, error: String) {
+    fn not_delivered(&mut self, batch: Vec<Parcel>, error: &str) {
         let now = Instant::now();
         if !self.reach.is_failing() && batch.iter().all(|parcel| parcel.tries == 0) {
-            tracing::warn!(receiver = %self.config.name, %error, "the receiver cannot be reached; it is tried again");
+            tracing::warn!(receiver = %self.config.name, error, "the receiver cannot be reached; it is tried again");
         }
-        self.reach.failed(error.clone(), now, wall(), chance());
+        self.reach.failed(error.to_owned(), now, wall(), chance());
         if self.reach.is_away() {
             self.planner.is_away();
         }
@@ -588,7 +599,7 @@ impl Receiver {
             if parcel.outdone >= OUTDONE_MAX || (is_blocking && parcel.tries >= BLOCKING_TRIES_MAX) {
                 let (number, tries) = (parcel.number, parcel.tries);
                 self.reach.note(format!("number {number} is given up after {tries} tries: {error}"), wall());
-                self.give_up(&parcel, &error);
+                self.give_up(&parcel, error);
                 continue;
             }
             let not_before = now + self.config.backoff.after(parcel.tries, chance());
@@ -696,7 +707,7 @@ impl Receiver {
             self.read_on_again();
         }
         let rate = self.rate.as_ref().filter(|_| self.queue.waiting() > 0).map(Rate::next);
-        let passed_over = self.planner.passed_over().filter(|reached| reached.seq != self.saved.seq);
+        let passed_over = self.planner.passed_over().filter(|reached| self.is_worth_keeping(*reached));
         let times = [
             self.reach.not_before(),
             self.reach.alarm_at(self.config.unreachable_after),
@@ -778,14 +789,4 @@ async fn joined<T>(work: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::J
     let outcome = handle.await;
     *work = None;
     outcome
-}
-
-/// When what it says happened.
-fn happened_at(what: &What) -> Option<Timestamp> {
-    match what {
-        What::Alarm { change: Some(change), .. } | What::Log { change } => Some(change.at),
-        What::Alarm { alarm, .. } => Some(alarm.changed_at),
-        What::Digest(digest) => digest.last_at,
-        What::Gap(_) | What::Heartbeat { .. } => None,
-    }
 }

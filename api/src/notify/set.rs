@@ -28,6 +28,8 @@ const COMMANDS_MAX: usize = 16;
 const REMOVE_WAIT: Duration = Duration::from_secs(10);
 /// How long to wait before the journal is asked again.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
+/// How long until a receiver whose task ended unasked is started again.
+const RESTART_WAIT: Duration = Duration::from_secs(5);
 
 /// Of how many notifications that were given up it is known why.
 const GIVEN_UP_MAX: usize = 64;
@@ -51,7 +53,8 @@ struct Inner {
 struct Running {
     config: ReceiverConfig,
     status: Arc<Status>,
-    commands: mpsc::Sender<Command>,
+    /// To the task as it was started last.
+    commands: Arc<Mutex<mpsc::Sender<Command>>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -119,6 +122,15 @@ impl Status {
     pub(super) fn lock(&self) -> MutexGuard<'_, StatusNow> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Its task ended, and is started again in a while.
+    fn broke(&self, reason: &str) {
+        let (mut now, at) = (self.lock(), wall());
+        now.last_error = Some((format!("the receiver's task ended and is started again: {reason}"), at));
+        if now.state != ReceiverState::Unreachable {
+            (now.state, now.since) = (ReceiverState::Retrying, at);
+        }
+    }
 }
 
 /// One value about one receiver, or about all of them.
@@ -168,7 +180,8 @@ impl Receivers {
             configs.into_iter().map(|config| (config.name.clone(), config)).collect();
         let changed: Vec<_> = {
             let mut running = self.running();
-            let other = |(name, one): (&Follower, &Running)| (wanted.get(name) != Some(&one.config)).then(|| name.clone());
+            let is_other = |name: &Follower, one: &Running| wanted.get(name) != Some(&one.config) || one.task.is_finished();
+            let other = |(name, one): (&Follower, &Running)| is_other(name, one).then(|| name.clone());
             let names: Vec<_> = running.iter().filter_map(other).collect();
             names.into_iter().filter_map(|name| running.remove(&name)).collect()
         };
@@ -200,19 +213,20 @@ impl Receivers {
             Arc::new(Broken(reason))
         });
         let status = Arc::<Status>::default();
-        let (commands, asked) = mpsc::channel(COMMANDS_MAX);
+        // Each start of the task puts its own in.
+        let commands = Arc::new(Mutex::new(mpsc::channel(COMMANDS_MAX).0));
         let stop = CancellationToken::new();
-        let parts = receiver::Parts {
+        let watched = Watched {
             config: config.clone(),
             site: self.0.site.clone(),
             door: self.0.door.clone(),
             sink,
             status: Arc::clone(&status),
-            commands: asked,
+            commands: Arc::clone(&commands),
             stop: stop.clone(),
-            alarm_stands,
         };
-        let task = tokio::spawn(receiver::run(parts));
+        let first = watched.start(alarm_stands);
+        let task = tokio::spawn(watched.run(first));
         Running { config, status, commands, stop, task }
     }
 
@@ -264,7 +278,7 @@ impl Receivers {
 
     /// Sends the notifications of `name` from number `from` on again, under their numbers. How many that are.
     pub async fn resend(&self, name: &Follower, from: u64) -> Result<u64, ResendError> {
-        let commands = self.running().get(name).map(|running| running.commands.clone());
+        let commands = self.running().get(name).map(|running| lock(&running.commands).clone());
         let commands = commands.ok_or(ResendError::NoSuchReceiver)?;
         let (answer, answered) = oneshot::channel();
         commands.send(Command::Resend { from, answer }).await.map_err(|_| ResendError::Stopping)?;
@@ -378,6 +392,63 @@ fn shown(
         told: status.told,
         realigning: status.realigning,
         counters: status.counters,
+    }
+}
+
+fn lock(commands: &Mutex<mpsc::Sender<Command>>) -> MutexGuard<'_, mpsc::Sender<Command>> {
+    commands.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a receiver's task is started with, each time.
+struct Watched {
+    config: ReceiverConfig,
+    site: Site,
+    door: Door,
+    sink: Arc<dyn Sink>,
+    status: Arc<Status>,
+    commands: Arc<Mutex<mpsc::Sender<Command>>>,
+    stop: CancellationToken,
+}
+
+impl Watched {
+    fn start(&self, alarm_stands: bool) -> JoinHandle<()> {
+        let (commands, asked) = mpsc::channel(COMMANDS_MAX);
+        *lock(&self.commands) = commands;
+        tokio::spawn(receiver::run(receiver::Parts {
+            config: self.config.clone(),
+            site: self.site.clone(),
+            door: self.door.clone(),
+            sink: Arc::clone(&self.sink),
+            status: Arc::clone(&self.status),
+            commands: asked,
+            // It may end by itself; that is not to stop.
+            stop: self.stop.child_token(),
+            alarm_stands,
+        }))
+    }
+
+    /// Watches the task and starts it again if it ends unasked.
+    async fn run(self, mut task: JoinHandle<()>) {
+        let name = &self.config.name;
+        loop {
+            let ended = task.await;
+            if self.stop.is_cancelled() {
+                if let Err(error) = ended {
+                    tracing::error!(receiver = %name, %error, "a receiver broke");
+                }
+                return;
+            }
+            let reason = ended.map_or_else(|error| error.to_string(), |()| "nothing more is taken or committed".to_owned());
+            tracing::error!(receiver = %name, reason, "a receiver's task ended unasked; it is started again");
+            self.status.broke(&reason);
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(RESTART_WAIT) => {}
+            }
+            let alarm_stands = unreachable::standing(self.door.store(), &self.site).contains(name);
+            task = self.start(alarm_stands);
+        }
     }
 }
 
