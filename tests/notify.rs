@@ -527,8 +527,8 @@ fn a_gap_that_a_receiver_chokes_on_does_not_hold_up_what_stands_for_ever() {
     node.close();
     let copy = Scene { dir: tempfile::tempdir().expect("makes"), world: scene.world.clone() };
     let (backup, data) = (copy.dir.path().join("backup"), copy.dir.path().join("data"));
-    klaxon_store::backup::backup(scene.dir.path(), &backup).expect("is backed up");
-    klaxon_store::backup::restore(&backup, &data).expect("is restored");
+    klaxon_store::backup::backup(scene.dir.path(), &backup, &[]).expect("is backed up");
+    klaxon_store::backup::restore(&backup, &data, &[]).expect("is restored");
     scene.world.set("noc", Mode::Choke(|one| one.what.is_barrier()));
     let node = Node::open(&data, &copy.world);
     node.raise("host=b", Major);
@@ -583,8 +583,8 @@ fn what_a_realignment_said_is_over_is_not_told_as_raised_by_the_walk_behind_it()
     node.close();
     let copy = Scene { dir: tempfile::tempdir().expect("makes"), world: scene.world.clone() };
     let (backup, data) = (copy.dir.path().join("backup"), copy.dir.path().join("data"));
-    klaxon_store::backup::backup(scene.dir.path(), &backup).expect("is backed up");
-    klaxon_store::backup::restore(&backup, &data).expect("is restored");
+    klaxon_store::backup::backup(scene.dir.path(), &backup, &[]).expect("is backed up");
+    klaxon_store::backup::restore(&backup, &data, &[]).expect("is restored");
     scene.world.set("noc", Mode::Down);
     let node = Node::open(&data, &copy.world);
     node.publish(all('a', 1050, Report::Clear));

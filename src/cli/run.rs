@@ -38,7 +38,7 @@ impl Settings {
     /// Reads and checks them. The store's folder comes out as an absolute path.
     pub(crate) fn load(&self) -> anyhow::Result<Config> {
         let mut placed = Ok(());
-        let place = |config: &mut Config| {
+        let mut place = |config: &mut Config| {
             let dir = self.data.as_ref().unwrap_or(&config.store.dir);
             placed = std::path::absolute(dir).map(|dir| config.store.dir = dir);
         };

@@ -67,7 +67,7 @@ pub(super) fn explain(output: &Output, args: &ExplainArgs) -> Outcome {
         None => Config::default(),
     };
     // Whoever explains may not be let read the secrets; what needs none is explained all the same.
-    let users = config.trap_users().unwrap_or_else(|(key, reason)| {
+    let users = config.users().map(|users| config.trap_users(&users)).unwrap_or_else(|(key, reason)| {
         remark(&format!("no user of SNMPv3 is known: {key}: {reason}"));
         Vec::new()
     });
