@@ -407,6 +407,8 @@ fn what_there_are_no_words_for_is_settled_and_says_nothing_of_the_receiver() {
     let node = scene.open();
     scene.world.set("noc", Mode::Wordless);
     node.apply([ReceiverConfig { log_events: true, ..receiver("noc") }]);
+    // It has begun: of what was before, a new one is told what stands and no log events.
+    node.quiet("noc");
     node.raise("host=a", Major);
     node.publish((0..5).map(|_| report("host=z", Report::Log(Warning))).collect());
     node.wait("the log events are settled", || {
