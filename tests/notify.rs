@@ -409,9 +409,14 @@ fn what_there_are_no_words_for_is_settled_and_says_nothing_of_the_receiver() {
     let scene = Scene::new();
     let node = scene.open();
     scene.world.set("noc", Mode::Wordless);
+    // All at once: to one that counts as away a single delivery is tried, and that is the alarm's.
+    scene.world.on("noc", |wire| wire.limits.window = 8);
     node.apply([ReceiverConfig { log_events: true, ..receiver("noc") }]);
-    node.raise("host=a", Major);
-    node.publish((0..5).map(|_| report("host=z", Report::Log(Warning))).collect());
+    // It has begun: of what was before, a new one is told what stands and no log events.
+    node.quiet("noc");
+    let alarm = report("host=a", Report::Raise(Major));
+    let logs = (0..5).map(|_| report("host=z", Report::Log(Warning)));
+    node.publish([alarm].into_iter().chain(logs).collect());
     node.wait("the log events are settled", || {
         let shown = node.shown("noc");
         scene.world.on("noc", |wire| wire.wordless) == 5 && (shown.assigned, shown.lag_changes) == (6, 1)
