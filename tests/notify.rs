@@ -6,6 +6,7 @@ mod node;
 mod schedules;
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use klaxon_api::notify::{Backoff, Filter, How, ReceiverConfig, ReceiverState, ResendError, SinkLimits, Start, What};
@@ -37,6 +38,15 @@ impl Scene {
 
     fn open(&self) -> Node {
         Node::open(self.dir.path(), &self.world)
+    }
+
+    /// The store backed up and restored, in a scene with the same receivers; and where it is.
+    fn restored(&self) -> (Self, PathBuf) {
+        let copy = Self { dir: tempfile::tempdir().expect("makes"), world: self.world.clone() };
+        let (backup, data) = (copy.dir.path().join("backup"), copy.dir.path().join("data"));
+        klaxon_store::backup::backup(self.dir.path(), &backup, &[]).expect("is backed up");
+        klaxon_store::backup::restore(&backup, &data, &[]).expect("is restored");
+        (copy, data)
     }
 }
 
@@ -348,10 +358,7 @@ fn a_new_epoch_numbers_anew_and_tells_what_stands() {
     node.clear("host=b");
     node.wait("it is on its way", || scene.world.arrived("noc").len() == 3);
     node.crash();
-    let copy = Scene { dir: tempfile::tempdir().expect("makes"), world: scene.world.clone() };
-    let (backup, data) = (copy.dir.path().join("backup"), copy.dir.path().join("data"));
-    klaxon_store::backup::backup(scene.dir.path(), &backup, &[]).expect("is backed up");
-    klaxon_store::backup::restore(&backup, &data, &[]).expect("is restored");
+    let (copy, data) = scene.restored();
     scene.world.set("noc", Mode::Up);
     let node = Node::open(&data, &copy.world);
     node.raise("host=c", Major);
@@ -530,10 +537,7 @@ fn a_gap_that_a_receiver_chokes_on_does_not_hold_up_what_stands_for_ever() {
     node.raise("host=a", Major);
     node.quiet("noc");
     node.close();
-    let copy = Scene { dir: tempfile::tempdir().expect("makes"), world: scene.world.clone() };
-    let (backup, data) = (copy.dir.path().join("backup"), copy.dir.path().join("data"));
-    klaxon_store::backup::backup(scene.dir.path(), &backup, &[]).expect("is backed up");
-    klaxon_store::backup::restore(&backup, &data, &[]).expect("is restored");
+    let (copy, data) = scene.restored();
     scene.world.set("noc", Mode::Choke(|one| one.what.is_barrier()));
     let node = Node::open(&data, &copy.world);
     node.raise("host=b", Major);
@@ -586,10 +590,7 @@ fn what_a_realignment_said_is_over_is_not_told_as_raised_by_the_walk_behind_it()
     node.publish(all('x', 50, Report::Raise(Major)));
     node.quiet("noc");
     node.close();
-    let copy = Scene { dir: tempfile::tempdir().expect("makes"), world: scene.world.clone() };
-    let (backup, data) = (copy.dir.path().join("backup"), copy.dir.path().join("data"));
-    klaxon_store::backup::backup(scene.dir.path(), &backup, &[]).expect("is backed up");
-    klaxon_store::backup::restore(&backup, &data, &[]).expect("is restored");
+    let (copy, data) = scene.restored();
     scene.world.set("noc", Mode::Down);
     let node = Node::open(&data, &copy.world);
     node.publish(all('a', 1050, Report::Clear));

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::usm::{AUTHS, PRIVACIES};
 use harness::{Chance, Node, PATIENCE, Setup, is_long, scratch, wait_until, write_config};
 use rustix::process::Signal;
 
@@ -83,26 +84,9 @@ fn rejected(node: &Node, reason: &str) -> u64 {
 
 /// Users for tests: of each pair of algorithms one, with the words that net-snmp has for them.
 fn pairs() -> Vec<(String, Vec<&'static str>, String)> {
-    let auths = [
-        ("md5", "MD5"),
-        ("sha1", "SHA"),
-        ("sha224", "SHA-224"),
-        ("sha256", "SHA-256"),
-        ("sha384", "SHA-384"),
-        ("sha512", "SHA-512"),
-    ];
-    let privacies = [
-        ("", ""),
-        ("des", "DES"),
-        ("aes128", "AES"),
-        ("aes192", "AES-192"),
-        ("aes256", "AES-256"),
-        ("aes192-cisco", "AES-192-C"),
-        ("aes256-cisco", "AES-256-C"),
-    ];
     let mut all = Vec::new();
-    for (auth, auth_word) in auths {
-        for (privacy, privacy_word) in privacies {
+    for (auth, auth_word) in AUTHS {
+        for (privacy, privacy_word) in PRIVACIES {
             let name = format!("{auth}-{privacy}");
             let mut config = format!("[snmp.users.{name}]\nauth = \"{auth}\"\nauth_password = \"authentic\"\n");
             let mut options = vec!["-a", auth_word, "-A", "authentic"];

@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use harness::usm::{AUTHS, PRIVACIES};
 use harness::{Node, Setup, Site, is_long, scratch, wait_until};
 use rustix::process::Signal;
 
@@ -108,24 +109,7 @@ fn every_pair_of_protocols_that_net_snmp_has_is_taken() {
     if !can_send() {
         return;
     }
-    let auths = [
-        ("md5", "MD5"),
-        ("sha1", "SHA"),
-        ("sha224", "SHA-224"),
-        ("sha256", "SHA-256"),
-        ("sha384", "SHA-384"),
-        ("sha512", "SHA-512"),
-    ];
-    let privacies = [
-        ("", ""),
-        ("des", "DES"),
-        ("aes128", "AES"),
-        ("aes192", "AES-192"),
-        ("aes256", "AES-256"),
-        ("aes192-cisco", "AES-192-C"),
-        ("aes256-cisco", "AES-256-C"),
-    ];
-    let pairs: Vec<_> = auths.iter().flat_map(|auth| privacies.iter().map(move |privacy| (*auth, *privacy))).collect();
+    let pairs: Vec<_> = AUTHS.iter().flat_map(|auth| PRIVACIES.iter().map(move |privacy| (*auth, *privacy))).collect();
     let mut config = "[snmp]\nallow_weak = true\n".to_owned();
     for (number, ((auth, _), (privacy, _))) in pairs.iter().enumerate() {
         config += &format!("[snmp.users.u{number}]\nauth = \"{auth}\"\nauth_password = \"password\"\n");
