@@ -299,6 +299,7 @@ impl EngineConfig {
             shelves_max: self.shelves_max,
             suppressions_max: self.suppressions_max,
             heartbeats_max: self.heartbeats_max,
+            ..Settings::default()
         }
     }
 }

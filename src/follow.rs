@@ -403,6 +403,8 @@ impl Follow {
                         }
                     },
                     Item::Action(action) => Ok(EntryKind::Action(action)),
+                    Item::Relay(relay) => Ok(EntryKind::Relay(relay)),
+                    Item::Child(fact) => Ok(EntryKind::Child(fact)),
                     Item::Keep(keep) => Err(self.keep(&keep, &mut batch.puts)),
                 };
                 match kind.and_then(|kind| within_bounds(&kind).map(|()| kind)) {

@@ -7,10 +7,11 @@ use std::time::Duration;
 use klaxon_schemas::alarm::{Alarm, ChangeNumber, OrderMark};
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject, Timer};
+use klaxon_schemas::child::{Child, PendingAction};
 use klaxon_schemas::entry::{Entry, EntryKind, Started};
 use klaxon_schemas::event::{AlarmKey, Event, Report};
 use klaxon_schemas::ids::{ActionId, AlarmId, Epoch, Position, Seq};
-use klaxon_schemas::names::{Actor, AlarmType, Site, Text};
+use klaxon_schemas::names::{Actor, AlarmType, ChildName, Site, Text};
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::state::{
     Cursor, Novelty, Quarantined, Settings, Shelf, ShelfPhase, StateKey, StateRecord, Suppression, Tombstone,
@@ -21,6 +22,7 @@ use crate::admit::{Admission, Screening};
 use crate::aging::Aging;
 use crate::heartbeats::Heartbeats;
 use crate::intern::Interner;
+use crate::mirror::Mirror;
 use crate::output::{Disposition, Output};
 use crate::timers::{Due, Timers};
 
@@ -51,6 +53,9 @@ pub struct Engine {
     pub(crate) heartbeats: Heartbeats,
     pub(crate) shelves: BTreeMap<ActionId, Arc<Shelf>>,
     pub(crate) suppressions: BTreeMap<AlarmType, Arc<Suppression>>,
+    pub(crate) children: BTreeMap<ChildName, Arc<Child>>,
+    pub(crate) pending: BTreeMap<(ChildName, ActionId), Arc<PendingAction>>,
+    pub(crate) mirror: Mirror,
     pub(crate) timers: Timers,
     pub(crate) interner: Interner,
 }
@@ -101,6 +106,9 @@ impl Engine {
             heartbeats: Heartbeats::default(),
             shelves: BTreeMap::new(),
             suppressions: BTreeMap::new(),
+            children: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            mirror: Mirror::default(),
             timers: Timers::default(),
             interner: Interner::default(),
             cursor,
@@ -109,6 +117,10 @@ impl Engine {
             engine.load_record(key, record);
         }
         for alarm in alarms {
+            if alarm.is_mirrored() {
+                engine.mirror.put(alarm);
+                continue;
+            }
             engine.index(&alarm);
             engine.by_key.insert(alarm.key.clone(), alarm.id);
             engine.alarms.insert(alarm.id, alarm);
@@ -139,6 +151,12 @@ impl Engine {
                 let key = Arc::new(key);
                 self.timers.add_heartbeat(&key, &heartbeat, self.cursor.started_at);
                 self.heartbeats.put(key, heartbeat);
+            }
+            (StateKey::Child(name), StateRecord::Child(child)) => {
+                self.children.insert(name, child);
+            }
+            (StateKey::Pending(child, id), StateRecord::Pending(pending)) => {
+                self.pending.insert((child, id), pending);
             }
             (StateKey::Follower(_) | StateKey::Told(..) | StateKey::Outbox(..), _) => {}
             (key, record) => self.admission.load(key, &record),
@@ -293,6 +311,8 @@ impl Engine {
         match &moment.entry.kind {
             EntryKind::Event(event) => return self.report(moment, event, out),
             EntryKind::Action(action) => return self.act(moment, action, out),
+            EntryKind::Relay(relay) => return self.mirror(moment, relay, out),
+            EntryKind::Child(fact) => return self.child(moment, fact, out),
             EntryKind::Started(_) | EntryKind::ClockStep { .. } | EntryKind::Deadline => {}
             EntryKind::Bundle { digest, catalogue } => {
                 if let Some(before) = self.cursor.catalogue.replace(digest.clone()).filter(|before| before != digest) {
@@ -398,6 +418,7 @@ impl Engine {
             site: self.site.clone(),
             number,
             at: moment.wall,
+            past: false,
             kind: cause.kind,
             reasons: cause.reasons,
             actor: cause.actor,

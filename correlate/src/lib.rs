@@ -19,6 +19,7 @@ mod aging;
 mod engine;
 mod heartbeats;
 mod intern;
+mod mirror;
 mod output;
 mod report;
 mod shelves;

@@ -130,6 +130,8 @@ impl Engine {
         let order = self.exhume(&key, out);
         let alarm = Alarm {
             id: AlarmId::derive(&self.site, number.epoch, number.seq),
+            owner: None,
+            via: None,
             catalogued: self.catalogue.get(&key.alarm_type).is_some(),
             key,
             severity,

@@ -88,6 +88,6 @@ fn deadlines(alarm: &Alarm, started_at: JournalTime) -> impl Iterator<Item = (Jo
 pub(crate) fn end_timer(by: ClearedBy) -> Timer {
     match by {
         ClearedBy::Lifetime => Timer::Lifetime,
-        ClearedBy::EndsAt | ClearedBy::Report | ClearedBy::Operator => Timer::EndsAt,
+        ClearedBy::EndsAt | ClearedBy::Report | ClearedBy::Operator | ClearedBy::Realignment => Timer::EndsAt,
     }
 }

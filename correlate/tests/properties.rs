@@ -33,6 +33,7 @@ fn report(resource: usize, report: Report, sequence: Option<(u64, u64)>) -> Even
             producer: sequence.map(|_| Producer::new("p").expect("valid")),
             sequence: sequence.map(|(epoch, seq)| Sequence { epoch, seq }),
             event_id: None,
+            relay: None,
         },
         lease: None,
         ends_at: None,

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::event::{AlarmKey, Details, Lease};
 use crate::ids::{ActionId, AlarmId, Epoch, Seq, Sequence};
-use crate::names::{Actor, Producer, Text};
+use crate::names::{Actor, ChildName, Producer, Site, Text};
 use crate::severity::Severity;
 use crate::time::{JournalTime, Timestamp};
 
@@ -22,6 +22,11 @@ pub struct Alarm {
     pub id: AlarmId,
     /// What it is about.
     pub key: AlarmKey,
+    /// Whose alarm it is, if it is not this node's own: this node mirrors it, and only that site changes it.
+    pub owner: Option<Site>,
+    /// The node below this one through which it was last heard of: the site that it is mirrored from, or the agent that
+    /// relayed its last report.
+    pub via: Option<ChildName>,
     /// Whether the catalogue knows its type.
     pub catalogued: bool,
     /// The last perceived severity; kept when the alarm clears.
@@ -71,6 +76,11 @@ impl Alarm {
     pub fn is_active(&self) -> bool {
         self.cleared.is_none()
     }
+
+    /// Whether it is another site's, and this node only mirrors it.
+    pub fn is_mirrored(&self) -> bool {
+        self.owner.is_some()
+    }
 }
 
 /// The place of a change in its owner's numbering.
@@ -103,6 +113,8 @@ pub enum ClearedBy {
     EndsAt,
     /// The lifetime that the catalogue gives the type.
     Lifetime,
+    /// Its owner lists it no more, and how it ended did not come through.
+    Realignment,
 }
 
 /// An operator's mark.

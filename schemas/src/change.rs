@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::alarm::{Alarm, ChangeNumber};
+use crate::child::ChildNote;
 use crate::event::Event;
 use crate::ids::{ActionId, AlarmId, Position};
 use crate::names::{Actor, AlarmType, Site, Text};
@@ -22,6 +23,9 @@ pub struct Change {
     pub number: ChangeNumber,
     /// When, by the owner's wall clock.
     pub at: Timestamp,
+    /// It stands in history only: it came from a site when what it led to was known already. It changes nothing and notifies
+    /// nobody.
+    pub past: bool,
     /// What happened.
     pub kind: ChangeKind,
     /// Why: what led to it, in order.
@@ -82,6 +86,12 @@ pub enum ChangeKind {
     Refused,
     /// An entry broke the engine and was put aside.
     Quarantined,
+    /// A mirrored alarm was brought to how its owner says it stands, because what led there did not come in its order.
+    Realigned,
+    /// An action was ordered here for an alarm of another site, and is on its way to its owner.
+    Pending,
+    /// Something became of a node below this one: it was enrolled, fell silent, is heard from again, moved away, was retired.
+    Child,
 }
 
 /// What a change happened to.
@@ -121,6 +131,8 @@ pub enum Subject {
         /// How the engine broke on it.
         failure: Text,
     },
+    /// A node below this one.
+    Child(Arc<ChildNote>),
 }
 
 /// Why a report that was to raise or clear something did not.
@@ -175,6 +187,12 @@ pub enum RefusalReason {
     UntilIsPast,
     /// As many shelves or suppressions are held as there may be.
     LimitReached,
+    /// Somebody did the like later, before it reached the owner.
+    Superseded,
+    /// Its time was over, and its owner has not said what became of it.
+    Unanswered,
+    /// Its owner is there no more.
+    OwnerGone,
 }
 
 impl RefusalReason {
@@ -190,6 +208,9 @@ impl RefusalReason {
             Self::NoEffect => "it is so already",
             Self::UntilIsPast => "the time until which it was to hold is over",
             Self::LimitReached => "as many are held as there may be",
+            Self::Superseded => "somebody did the like later",
+            Self::Unanswered => "its time was over, and its owner has not said what became of it",
+            Self::OwnerGone => "the site that owns the alarm is there no more",
         }
     }
 }

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::action::Action;
 use crate::catalogue::{Catalogue, Digest};
+use crate::child::{ChildFact, Relay};
 use crate::event::Event;
 use crate::ids::{Epoch, Position};
 use crate::names::Door;
@@ -15,6 +16,8 @@ use crate::time::{JournalTime, Timestamp};
 
 /// The most bytes an entry may have in its wire form.
 pub const ENTRY_BYTES_MAX: usize = 64 * 1024;
+/// The most bytes the entry of a [`Relay`] may have.
+pub const RELAY_BYTES_MAX: usize = 1024 * 1024;
 /// The most bytes a bundle's entry may have.
 pub const BUNDLE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -58,6 +61,10 @@ pub enum EntryKind {
     },
     /// What the engine is held to from here on.
     Settings(Settings),
+    /// What a site below this one sent of its alarms.
+    Relay(Arc<Relay>),
+    /// What became of a node below this one.
+    Child(Arc<ChildFact>),
 }
 
 /// A start of the node.
@@ -94,4 +101,6 @@ pub enum NewEpoch {
     Restored,
     /// The journal ends before what was known to be written.
     TailMissing,
+    /// The node that its uplink goes to knows other changes under the same numbers: this is a copy, or went back in time.
+    Diverged,
 }

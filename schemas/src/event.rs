@@ -11,8 +11,10 @@ use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, SchemaType, Type};
 
-use crate::ids::Sequence;
-use crate::names::{AlarmType, AttributeName, AttributeValue, EventId, ProbableCause, Producer, Qualifier, Site, Text};
+use crate::ids::{Epoch, Position, Sequence};
+use crate::names::{
+    AlarmType, AttributeName, AttributeValue, ChildName, EventId, ProbableCause, Producer, Qualifier, Site, Text,
+};
 use crate::resource::Resource;
 use crate::severity::{EventType, Severity};
 use crate::time::Timestamp;
@@ -60,6 +62,19 @@ pub struct Origin {
     pub sequence: Option<Sequence>,
     /// The reporter's own identifier of this event, in the producer's name space if it names itself.
     pub event_id: Option<EventId>,
+    /// The agent that relayed it, and its place in the agent's journal. No reporter can claim one.
+    pub relay: Option<RelayMark>,
+}
+
+/// The place of an event in the journal of the agent that relays it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayMark {
+    /// The agent.
+    pub child: ChildName,
+    /// The agent's numbering.
+    pub epoch: Epoch,
+    /// The place.
+    pub position: Position,
 }
 
 /// X.733 attributes that an event may give and an alarm keeps.

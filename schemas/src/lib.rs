@@ -5,6 +5,7 @@
 //!
 //! * [`names`], [`resource`], [`severity`], [`time`], [`ids`]: the values,
 //! * [`event`], [`alarm`], [`action`], [`change`], [`entry`], [`state`]: what is made of them,
+//! * [`child`]: the nodes below this one, and what they send,
 //! * [`notify`]: what receivers are told, and what is kept of it,
 //! * [`wire`]: the versioned JSON forms, the only ones that leave or outlive a process,
 //! * [`catalogue`]: the inventory of alarm types,
@@ -14,6 +15,7 @@ pub mod action;
 pub mod alarm;
 pub mod catalogue;
 pub mod change;
+pub mod child;
 pub mod entry;
 pub mod event;
 pub mod ids;

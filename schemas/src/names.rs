@@ -352,6 +352,19 @@ impl Rule for FollowerRule {
 /// Who follows the changes with a cursor that the store keeps: a receiver of notifications, an uplink.
 pub type Follower = Name<FollowerRule>;
 
+/// Rule of [`ChildName`].
+pub struct ChildNameRule;
+impl Rule for ChildNameRule {
+    const NAME: &'static str = "ChildName";
+    const BYTES_MAX: usize = 128;
+    const ALLOWED: &'static str = TOKEN;
+    fn allows(character: char) -> bool {
+        is_token(character)
+    }
+}
+/// The name of a node whose uplink ends at this one: of a site, the site's own; of an agent, its host's.
+pub type ChildName = Name<ChildNameRule>;
+
 /// Rule of [`Door`].
 pub struct DoorRule;
 impl Rule for DoorRule {

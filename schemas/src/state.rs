@@ -10,10 +10,11 @@ use utoipa::ToSchema;
 use crate::action::ShelfOrder;
 use crate::alarm::OrderMark;
 use crate::catalogue::{Catalogue, Digest};
+use crate::child::{Child, PendingAction};
 use crate::entry::Boot;
 use crate::event::{AlarmKey, Details, Lease};
 use crate::ids::{ActionId, AlarmId, Epoch, Position, Seq};
-use crate::names::{Actor, AlarmType, EventId, Follower, Producer, Text};
+use crate::names::{Actor, AlarmType, ChildName, EventId, Follower, Producer, Text};
 use crate::notify::{Delivery, Outbox, Told};
 use crate::severity::Severity;
 use crate::time::{JournalTime, Timestamp};
@@ -47,6 +48,10 @@ pub enum StateKey {
     Outbox(Follower, u64),
     /// [`Heartbeat`]: the promise to be heard from, whose breach is this alarm.
     Heartbeat(AlarmKey),
+    /// [`Child`]: a node whose uplink ends here.
+    Child(ChildName),
+    /// [`PendingAction`]: ordered here for alarms of that node, which has not yet said what became of it.
+    Pending(ChildName, ActionId),
 }
 
 /// The record that belongs to a [`StateKey`].
@@ -76,6 +81,10 @@ pub enum StateRecord {
     Outbox(Arc<Outbox>),
     /// A promise to be heard from.
     Heartbeat(Arc<Heartbeat>),
+    /// A node whose uplink ends here.
+    Child(Arc<Child>),
+    /// An action on its way down.
+    Pending(Arc<PendingAction>),
 }
 
 /// How many numbers below the highest a producer's [`Window`] remembers.
@@ -324,6 +333,10 @@ pub struct Settings {
     pub suppressions_max: usize,
     /// How many reporters may promise to be heard from.
     pub heartbeats_max: usize,
+    /// How many nodes may have their uplink end here.
+    pub children_max: usize,
+    /// How many actions may be on their way to one of them.
+    pub pending_actions_max: usize,
 }
 
 impl Default for Settings {
@@ -340,6 +353,8 @@ impl Default for Settings {
             shelves_max: 256,
             suppressions_max: 1_000,
             heartbeats_max: 10_000,
+            children_max: 10_000,
+            pending_actions_max: 1_000,
         }
     }
 }

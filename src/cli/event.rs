@@ -155,6 +155,7 @@ impl EventArgs {
             lease_s: self.lease,
             ends_at: self.ends_at.map(Moment::future),
             order_by_event_time: false,
+            relay: None,
         })
     }
 }

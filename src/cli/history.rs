@@ -95,6 +95,9 @@ pub(super) fn kind(kind: ChangeKind) -> &'static str {
         ChangeKind::Unsuppressed => "unsuppressed",
         ChangeKind::Refused => "refused",
         ChangeKind::Quarantined => "quarantined",
+        ChangeKind::Realigned => "realigned",
+        ChangeKind::Pending => "pending",
+        ChangeKind::Child => "site",
     }
 }
 
@@ -230,6 +233,7 @@ impl Told {
                 text: refusal.reason.as_str().to_owned(),
                 ..nothing()
             },
+            ChangeSubject::Child { child } => Self { text: format!("{}: {}", child.name, child.what), ..nothing() },
             ChangeSubject::Quarantine { entry, failure } => Self { text: format!("entry {entry}: {failure}"), ..nothing() },
         }
     }

@@ -1,7 +1,12 @@
 //! How large an entry becomes in the journal, and what is too large for it.
 
+use std::sync::Arc;
+
 use klaxon_schemas::action::Verb;
-use klaxon_schemas::entry::{ENTRY_BYTES_MAX, EntryKind};
+use klaxon_schemas::alarm::Alarm;
+use klaxon_schemas::change::{Change, Subject};
+use klaxon_schemas::child::RelayContent;
+use klaxon_schemas::entry::{ENTRY_BYTES_MAX, EntryKind, RELAY_BYTES_MAX};
 use klaxon_schemas::wire::v1;
 use klaxon_store::publish::{Answer, Rejection};
 
@@ -19,22 +24,55 @@ pub(super) fn rough_bytes(kind: &EntryKind) -> usize {
             Verb::OnAlarms(targets, _) => FRAME + 80 * targets.len() + 2 * 4096,
             _ => FRAME + 2 * 4096,
         },
+        EntryKind::Relay(relay) => match &relay.content {
+            RelayContent::Alignment { alarms, .. } => FRAME + alarms.iter().map(|alarm| alarm_bytes(alarm)).sum::<usize>(),
+            RelayContent::Live { changes, .. } | RelayContent::History { changes, .. } => {
+                FRAME + changes.iter().map(|change| change_bytes(change)).sum::<usize>()
+            }
+            RelayContent::Aligned { below, .. } => FRAME + 256 * below.len(),
+            RelayContent::Acted { actions } => FRAME + 40 * actions.len(),
+            RelayContent::Gap { .. } => FRAME,
+        },
         _ => FRAME,
     }
 }
 
+fn alarm_bytes(alarm: &Alarm) -> usize {
+    const FIELDS: usize = 700;
+    let details = &alarm.details;
+    let attributes: usize = details.attributes.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+    let repair = details.repair_action.as_ref().map_or(0, |text| text.len());
+    let notes: usize = alarm.notes.iter().map(|note| 100 + note.text.len()).sum();
+    FIELDS + alarm.key.resource.as_str().len() + alarm.key.qualifier.len() + alarm.text.len() + repair + attributes + notes
+}
+
+fn change_bytes(change: &Change) -> usize {
+    const FIELDS: usize = 300;
+    let note = change.note.as_ref().map_or(0, |note| note.len());
+    FIELDS
+        + note
+        + match &change.subject {
+            Subject::Alarm { alarm, .. } => alarm_bytes(alarm),
+            Subject::Event { event, .. } => rough_bytes(&EntryKind::Event(Arc::clone(event))),
+            Subject::Shelf(_) | Subject::Suppression { .. } | Subject::Quarantine { .. } => 4096,
+            Subject::Refusal(_) | Subject::Child(_) => 0,
+        }
+}
+
 /// Refuses what is too large for the journal. Escapes make a text at most six times as long, so few are measured.
 pub(super) fn within_bounds(kind: &EntryKind) -> Result<(), Answer> {
-    if rough_bytes(kind) * 6 <= ENTRY_BYTES_MAX {
+    let bytes_max = if matches!(kind, EntryKind::Relay(_)) { RELAY_BYTES_MAX } else { ENTRY_BYTES_MAX };
+    if rough_bytes(kind) * 6 <= bytes_max {
         return Ok(());
     }
     let bytes = match kind {
+        EntryKind::Relay(relay) => serde_json::to_vec(&v1::Relay::from(&**relay)).map_or(0, |json| json.len()),
         EntryKind::Event(event) => serde_json::to_vec(&v1::Event::from(&**event)).map_or(0, |json| json.len()),
         // Its targets are bounded by number.
         _ => 0,
     };
-    if bytes > ENTRY_BYTES_MAX {
-        return Err(Answer::Rejected(Rejection::TooLarge { bytes, bytes_max: ENTRY_BYTES_MAX }));
+    if bytes > bytes_max {
+        return Err(Answer::Rejected(Rejection::TooLarge { bytes, bytes_max }));
     }
     Ok(())
 }

@@ -78,7 +78,7 @@ impl Door {
         let Some(catalogue) = self.store.read().catalogue() else { return 0 };
         let unknown = items.iter().filter(|item| match item {
             Item::Event(event) => catalogue.get(&event.key.alarm_type).is_none(),
-            Item::Action(_) | Item::Keep(_) => false,
+            Item::Action(_) | Item::Relay(_) | Item::Child(_) | Item::Keep(_) => false,
         });
         unknown.count() as u64
     }

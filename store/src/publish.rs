@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use klaxon_schemas::action::Action;
 use klaxon_schemas::change::Change;
+use klaxon_schemas::child::{ChildFact, Relay};
 use klaxon_schemas::event::Event;
 use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::{Door, Follower};
@@ -35,6 +36,10 @@ pub enum Item {
     Event(Arc<Event>),
     /// An operator action.
     Action(Arc<Action>),
+    /// What a site below this one sent of its alarms.
+    Relay(Arc<Relay>),
+    /// What became of a node below this one.
+    Child(Arc<ChildFact>),
     /// What a follower of the changes wants kept. Never an entry.
     Keep(Arc<Keep>),
 }
@@ -83,7 +88,7 @@ impl Item {
     /// How many records of the journal it is at least.
     pub fn records(&self) -> usize {
         match self {
-            Self::Event(_) | Self::Action(_) => 1,
+            Self::Event(_) | Self::Action(_) | Self::Relay(_) | Self::Child(_) => 1,
             Self::Keep(keep) => keep.records(),
         }
     }

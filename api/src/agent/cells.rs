@@ -204,6 +204,7 @@ pub(super) fn subject_cell(change: &Change, catalogue: Option<&Catalogue>, colum
         (Subject::Shelf(shelf), C::ShelvedUntil) => date_and_time(shelf.order.until),
         (Subject::Refusal(refusal), C::Id) => refusal.alarm.map_or_else(|| text("", 0), |alarm| id(alarm.0)),
         (Subject::Refusal(refusal), C::Text) => text(refusal.reason.as_str(), WORDS),
+        (Subject::Child(note), C::Text) => text(&format!("{}: {}", note.name, note.what), WORDS),
         (Subject::Quarantine { failure, .. }, C::Text) => text(failure, WORDS),
         _ => empty(column),
     }

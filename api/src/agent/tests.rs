@@ -54,6 +54,8 @@ fn alarm(number: u64) -> Alarm {
             alarm_type: "disk.full".parse().expect("is a name"),
             qualifier: "".parse().expect("is a name"),
         },
+        owner: None,
+        via: None,
         catalogued: true,
         severity: Severity::Major,
         cleared: None,
@@ -153,7 +155,7 @@ impl Bench {
         self.cursor.last_seq = self.cursor.last_seq.next();
         let number = ChangeNumber { epoch: self.cursor.epoch, seq: self.cursor.last_seq };
         let site = "depot-7".parse().expect("is a name");
-        Arc::new(Change { site, number, at: time, kind, reasons: Vec::new(), actor: None, note: None, subject })
+        Arc::new(Change { site, number, at: time, past: false, kind, reasons: Vec::new(), actor: None, note: None, subject })
     }
 
     /// Writes that this happened to these alarms, in one frame.

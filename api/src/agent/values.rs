@@ -123,6 +123,7 @@ pub(crate) fn cleared_by(by: Option<ClearedBy>) -> i32 {
         Some(ClearedBy::Operator) => 2,
         Some(ClearedBy::EndsAt) => 3,
         Some(ClearedBy::Lifetime) => 4,
+        Some(ClearedBy::Realignment) => 5,
     }
 }
 
@@ -152,6 +153,9 @@ pub(crate) fn change_kind(kind: Option<ChangeKind>) -> i32 {
         Some(ChangeKind::Unsuppressed) => 20,
         Some(ChangeKind::Refused) => 21,
         Some(ChangeKind::Quarantined) => 22,
+        Some(ChangeKind::Realigned) => 23,
+        Some(ChangeKind::Pending) => 24,
+        Some(ChangeKind::Child) => 25,
     }
 }
 

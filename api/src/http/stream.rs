@@ -279,7 +279,7 @@ fn picks_change(params: &StreamParams, change: &Change) -> bool {
                 && params.resource.is_none()
                 && picks_site(params, change)
         }
-        Subject::Shelf(_) | Subject::Refusal(_) | Subject::Quarantine { .. } => {
+        Subject::Shelf(_) | Subject::Refusal(_) | Subject::Quarantine { .. } | Subject::Child(_) => {
             params.alarm_type.is_none() && params.resource.is_none() && picks_site(params, change)
         }
     }

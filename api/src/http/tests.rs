@@ -74,7 +74,7 @@ impl Loop {
                 let (kind, change) = match item {
                     Item::Event(event) => (EntryKind::Event(Arc::clone(event)), self.event(position, event)),
                     Item::Action(action) => (EntryKind::Action(Arc::clone(action)), self.action(action)),
-                    Item::Keep(_) => unreachable!("no request keeps a cursor"),
+                    Item::Relay(_) | Item::Child(_) | Item::Keep(_) => unreachable!("no request of these tests does"),
                 };
                 let door = submission.door.clone();
                 frame.entries.push(Entry { position, at: JournalTime(1), wall: now(), door, kind });
@@ -106,6 +106,8 @@ impl Loop {
         let alarm = Arc::new(Alarm {
             id: AlarmId::derive(&self.site, number.epoch, number.seq),
             key: event.key.clone(),
+            owner: None,
+            via: None,
             catalogued: false,
             severity,
             cleared: None,
@@ -143,6 +145,7 @@ impl Loop {
                     site: self.site.clone(),
                     number,
                     at: now(),
+                    past: false,
                     kind: ChangeKind::Refused,
                     reasons: vec![Reason::Action(action.id)],
                     actor: Some(action.actor.clone()),
@@ -171,6 +174,7 @@ impl Loop {
             site: self.site.clone(),
             number,
             at: now(),
+            past: false,
             kind,
             reasons: vec![reason],
             actor,

@@ -164,6 +164,8 @@ fn of_entry(entry: &Entry) -> String {
         EntryKind::Deadline => format!("a deadline passed at {wall}"),
         EntryKind::Bundle { digest, .. } => format!("the catalogue {digest} came into force at {wall}"),
         EntryKind::Settings(_) => format!("the settings of the engine came into force at {wall}"),
+        EntryKind::Relay(relay) => format!("{} told of it; received at {wall} by {door}", relay.child),
+        EntryKind::Child(fact) => format!("what became of {} was noted at {wall}", fact.child),
     }
 }
 

@@ -149,6 +149,8 @@ pub(super) fn remains(id: AlarmId, told: &Told, found: Timestamp) -> Alarm {
     Alarm {
         id,
         key: AlarmKey::from(&told.key),
+        owner: None,
+        via: None,
         catalogued: false,
         severity: told.severity,
         cleared: Some(Clearance { at: found, by: ClearedBy::Report }),

@@ -292,6 +292,7 @@ fn render(changes: &[Arc<Change>], touched: &[Arc<Alarm>], told: &mut String) {
             Subject::Shelf(shelf) => format!("=> {kind} {:?}", shelf.phase),
             Subject::Suppression { alarm_type, .. } => format!("=> {kind} {alarm_type}"),
             Subject::Refusal(refusal) => format!("=> {kind} {:?}", refusal.reason),
+            Subject::Child(note) => format!("=> {kind} {} {:?}", note.name, note.what),
             Subject::Quarantine { entry, .. } => format!("=> {kind} {entry}"),
         };
         for reason in &change.reasons {
@@ -455,6 +456,7 @@ fn event(node: &Node, words: &Words<'_>, resource: &str, alarm_type: &str, repor
             producer: producer.map(|name| Producer::new(name).expect("valid")),
             sequence,
             event_id: named("id").map(|id| EventId::new(id).expect("valid")),
+            relay: None,
         },
         lease: named("lease").map(lease),
         ends_at: named("ends").map(|time| later(node, time)),

@@ -180,6 +180,8 @@ impl Loop {
                 .get(&event.key)
                 .map_or_else(|| AlarmId::derive(&self.site, number.epoch, number.seq), |known| known.id),
             key: event.key.clone(),
+            owner: None,
+            via: None,
             catalogued: false,
             severity: Severity::Indeterminate,
             cleared: None,

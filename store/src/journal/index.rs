@@ -125,7 +125,8 @@ impl<'a> Subjects<'a> {
             },
             Subject::Suppression { alarm_type, .. } => Self { alarm_type: Some(alarm_type), ..none },
             Subject::Refusal(refusal) => Self { alarm: refusal.alarm, ..none },
-            Subject::Shelf(_) | Subject::Quarantine { .. } => none,
+            Subject::Child(note) if note.kind.owns() => Self { site: &note.name, ..none },
+            Subject::Shelf(_) | Subject::Quarantine { .. } | Subject::Child(_) => none,
         }
     }
 

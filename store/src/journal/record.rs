@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use klaxon_schemas::alarm::{Alarm, EngineMarks};
 use klaxon_schemas::change::{Change, ChangeKind};
+use klaxon_schemas::child::ChildKind;
 use klaxon_schemas::entry::Entry;
 use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::{Producer, Site};
@@ -145,6 +146,8 @@ pub(crate) fn put(payload: &[u8]) -> Result<(StateKey, StateRecord), DecodeError
 /// What the state needs of a change: far cheaper to read than the whole.
 #[derive(Deserialize)]
 struct AlarmOfChange {
+    #[serde(default)]
+    past: bool,
     kind: ChangeKind,
     alarm: Option<Box<v1::Alarm>>,
 }
@@ -157,6 +160,7 @@ pub(crate) fn fact(kind: Kind, payload: &[u8]) -> Result<Fact, DecodeError> {
             let change: AlarmOfChange = serde_json::from_slice(payload)?;
             match change.alarm {
                 None => Fact::Nothing,
+                Some(_) if change.past => Fact::Nothing,
                 Some(alarm) if forgets(change.kind) => Fact::Forgotten(alarm.id),
                 Some(alarm) => Fact::Alarm(Arc::new((*alarm).try_into()?)),
             }
@@ -200,6 +204,8 @@ pub(crate) struct Sketch<'a> {
     #[serde(borrow)]
     pub(crate) alarm_type: Option<Str<'a>>,
     pub(crate) refusal: Option<RefusalSketch>,
+    #[serde(borrow)]
+    pub(crate) child: Option<ChildSketch<'a>>,
 }
 
 /// An alarm or an event as far as indexes and filters need it.
@@ -216,6 +222,14 @@ pub(crate) struct SubjectSketch<'a> {
     pub(crate) severity: Option<Str<'a>>,
     #[serde(borrow)]
     pub(crate) text: Option<Str<'a>>,
+}
+
+/// A note about a child as far as indexes need it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ChildSketch<'a> {
+    #[serde(borrow)]
+    pub(crate) name: Cow<'a, str>,
+    pub(crate) kind: ChildKind,
 }
 
 /// A refusal as far as indexes need it.
@@ -241,7 +255,8 @@ impl Sketch<'_> {
 
     /// The site it is about.
     pub(crate) fn site(&self) -> &str {
-        self.subject().and_then(|subject| subject.site.as_ref()).map_or(&self.site, |site| &site.0)
+        let of_child = || self.child.as_ref().filter(|child| child.kind.owns()).map_or(&*self.site, |child| &*child.name);
+        self.subject().and_then(|subject| subject.site.as_ref()).map_or_else(of_child, |site| &site.0)
     }
 
     /// The resource it is about.

@@ -178,6 +178,9 @@ impl State {
 
     /// A change was committed at `position`.
     pub(crate) fn apply_change(&mut self, change: &Change, position: Position) {
+        if change.past {
+            return;
+        }
         if let Subject::Alarm { alarm, .. } = &change.subject {
             if record::forgets(change.kind) {
                 self.forget(alarm.id);

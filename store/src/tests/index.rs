@@ -31,6 +31,7 @@ fn made_and_read_changes_have_the_same_keys() {
             site: Site::new("north").expect("valid"),
             number: ChangeNumber { epoch: Epoch(1), seq: Seq(9) },
             at: at(9),
+            past: false,
             kind: ChangeKind::Noted,
             reasons: vec![Reason::Entry(Position(3))],
             actor: Some(Actor::new("ann").expect("valid")),

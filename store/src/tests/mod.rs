@@ -42,6 +42,8 @@ fn alarm(number: u64) -> Alarm {
     Alarm {
         id: AlarmId::derive("north", Epoch(1), Seq(number)),
         key: key(number),
+        owner: None,
+        via: None,
         catalogued: true,
         severity: Severity::ALL[(number % 5) as usize],
         cleared: None,
@@ -172,6 +174,7 @@ impl Toy {
                 site: self.alarms[&id].key.site.clone(),
                 number: ChangeNumber { epoch: Epoch(1), seq: Seq(self.seq) },
                 at: at(position.0),
+                past: false,
                 kind,
                 reasons: vec![Reason::Entry(position)],
                 actor: None,

@@ -8,7 +8,7 @@ use super::event::{no_qualifier, no_text, unless_empty};
 use crate::alarm::{Assignment, ChangeNumber, Clearance, ClearedBy, EngineMarks, Mark, Note, Shelved, Stale};
 use crate::event::{AlarmKey, Attributes, Details};
 use crate::ids::AlarmId;
-use crate::names::{AlarmType, ProbableCause, Producer, Qualifier, Site, Text};
+use crate::names::{AlarmType, ChildName, ProbableCause, Producer, Qualifier, Site, Text};
 use crate::resource::Resource;
 use crate::severity::{EventType, Severity};
 use crate::time::Timestamp;
@@ -20,6 +20,12 @@ pub struct Alarm {
     pub id: AlarmId,
     /// The site that owns it.
     pub site: Site,
+    /// Whose alarm it is, if it is mirrored here; only that site changes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Site>,
+    /// The node below this one through which it was last heard of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<ChildName>,
     /// What it is about.
     pub resource: Resource,
     /// Which kind of alarm it is.
@@ -117,6 +123,8 @@ impl Alarm {
         Self {
             id: alarm.id,
             site: alarm.key.site.clone(),
+            owner: alarm.owner.clone(),
+            via: alarm.via.clone(),
             resource: alarm.key.resource.clone(),
             alarm_type: alarm.key.alarm_type.clone(),
             qualifier: unless_empty(&alarm.key.qualifier),
@@ -169,6 +177,8 @@ impl TryFrom<Alarm> for crate::alarm::Alarm {
                 alarm_type: form.alarm_type,
                 qualifier: form.qualifier.unwrap_or_else(no_qualifier),
             },
+            owner: form.owner,
+            via: form.via,
             catalogued: form.catalogued,
             severity: form.severity,
             cleared,

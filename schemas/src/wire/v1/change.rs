@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::{Alarm, Event, FormError};
 use crate::alarm::ChangeNumber;
 use crate::change::{ChangeKind, Reason, Refusal, Subject, WithoutEffect};
+use crate::child::ChildNote;
 use crate::ids::{Epoch, Position, Seq};
 use crate::names::{Actor, AlarmType, Site, Text};
 use crate::severity::Severity;
@@ -25,6 +26,9 @@ pub struct Change {
     pub seq: Seq,
     /// When, by the owner's clock.
     pub at: Timestamp,
+    /// It stands in history only: it came when what it led to was known already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub past: bool,
     /// What happened.
     pub kind: ChangeKind,
     /// What led to it.
@@ -88,6 +92,11 @@ pub enum ChangeSubject {
         /// How the engine broke on it.
         failure: Text,
     },
+    /// A node below this one.
+    Child {
+        /// Which, and what became of it.
+        child: ChildNote,
+    },
 }
 
 impl Change {
@@ -107,6 +116,7 @@ impl Change {
             epoch: change.number.epoch,
             seq: change.number.seq,
             at: change.at,
+            past: change.past,
             kind: change.kind,
             reasons: change.reasons.clone(),
             actor: change.actor.clone(),
@@ -125,6 +135,7 @@ impl Change {
                     ChangeSubject::Suppression { alarm_type: alarm_type.clone(), suppression: (**suppression).clone() }
                 }
                 Subject::Refusal(refusal) => ChangeSubject::Refusal { refusal: refusal.clone() },
+                Subject::Child(note) => ChangeSubject::Child { child: (**note).clone() },
                 Subject::Quarantine { entry, failure } => ChangeSubject::Quarantine { entry: *entry, failure: failure.clone() },
             },
         }
@@ -150,12 +161,14 @@ impl TryFrom<Change> for crate::change::Change {
                 Subject::Suppression { alarm_type, suppression: Arc::new(suppression) }
             }
             ChangeSubject::Refusal { refusal } => Subject::Refusal(refusal),
+            ChangeSubject::Child { child } => Subject::Child(Arc::new(child)),
             ChangeSubject::Quarantine { entry, failure } => Subject::Quarantine { entry, failure },
         };
         Ok(Self {
             site: form.site,
             number: ChangeNumber { epoch: form.epoch, seq: form.seq },
             at: form.at,
+            past: form.past,
             kind: form.kind,
             reasons: form.reasons,
             actor: form.actor,

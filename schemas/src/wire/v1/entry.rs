@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Action, Event, FormError};
+use super::{Action, Event, FormError, Relay};
 use crate::catalogue::{Catalogue, CatalogueFile, Digest};
+use crate::child::ChildFact;
 use crate::entry::Started;
 use crate::ids::Position;
 use crate::names::{Door, Site};
@@ -48,6 +49,10 @@ pub enum EntryKind {
     Bundle(CatalogueFile),
     /// What the engine is held to from here on.
     Settings(Settings),
+    /// What a site below this one sent of its alarms.
+    Relay(Box<Relay>),
+    /// What became of a node below this one.
+    Child(Box<ChildFact>),
 }
 
 impl From<&crate::entry::Entry> for Entry {
@@ -61,6 +66,8 @@ impl From<&crate::entry::Entry> for Entry {
             Kind::Deadline => EntryKind::Deadline {},
             Kind::Bundle { catalogue, .. } => EntryKind::Bundle(catalogue.to_file()),
             Kind::Settings(settings) => EntryKind::Settings(settings.clone()),
+            Kind::Relay(relay) => EntryKind::Relay(Box::new((&**relay).into())),
+            Kind::Child(fact) => EntryKind::Child(Box::new((**fact).clone())),
         };
         Self { at: entry.at, wall: entry.wall, door: entry.door.clone(), kind }
     }
@@ -83,6 +90,8 @@ impl Entry {
                 Kind::Bundle { digest: Digest::clone(catalogue.digest()), catalogue: Arc::new(catalogue) }
             }
             EntryKind::Settings(settings) => Kind::Settings(settings),
+            EntryKind::Relay(relay) => Kind::Relay(Arc::new((*relay).try_into()?)),
+            EntryKind::Child(fact) => Kind::Child(Arc::new(*fact)),
         };
         Ok(crate::entry::Entry { position, at: self.at, wall: self.wall, door: self.door, kind })
     }

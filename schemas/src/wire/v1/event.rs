@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::event::{AlarmKey, Attributes, Details, Lease, Origin, Report};
+use crate::event::{AlarmKey, Attributes, Details, Lease, Origin, RelayMark, Report};
 use crate::ids::Sequence;
 use crate::names::{AlarmType, EventId, ProbableCause, Producer, Qualifier, Site, Text};
 use crate::resource::Resource;
@@ -75,6 +75,10 @@ pub struct Event {
     /// Unnumbered reports of one alarm are ordered by `event_time`: one that is older than the last has no effect.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub order_by_event_time: bool,
+    /// The agent that relayed it. Stored; a reporter that sends one is not heeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub relay: Option<RelayMark>,
 }
 
 /// What a report is of.
@@ -168,9 +172,12 @@ pub fn parse_event(json: &str) -> Result<(Event, Vec<String>), InputError> {
     }
     let mut ignored = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let event = serde_ignored::deserialize(&mut deserializer, |path| ignored.push(path.to_string()));
+    let event: Result<Event, _> = serde_ignored::deserialize(&mut deserializer, |path| ignored.push(path.to_string()));
     match event.and_then(|event| deserializer.end().map(|()| event)) {
-        Ok(event) => Ok((event, ignored)),
+        Ok(mut event) => {
+            ignored.extend(event.relay.take().map(|_| "relay".to_owned()));
+            Ok((event, ignored))
+        }
         // Read once more, and slower, to learn which field it was.
         Err(error) => {
             let field = serde_path_to_error::deserialize::<_, Event>(&mut serde_json::Deserializer::from_str(json))
@@ -245,7 +252,7 @@ impl Event {
                 attributes: self.attributes,
             },
             event_time: self.event_time,
-            origin: Origin { producer: self.producer, sequence, event_id: self.event_id },
+            origin: Origin { producer: self.producer, sequence, event_id: self.event_id, relay: self.relay },
             lease,
             ends_at: self.ends_at,
             order_by_event_time: self.order_by_event_time,
@@ -297,6 +304,7 @@ impl From<&crate::event::Event> for Event {
             epoch: event.origin.sequence.map(|sequence| sequence.epoch),
             seq: event.origin.sequence.map(|sequence| sequence.seq),
             event_id: event.origin.event_id.clone(),
+            relay: event.origin.relay.clone(),
             lease_s,
             ends_at: event.ends_at,
             order_by_event_time: event.order_by_event_time,

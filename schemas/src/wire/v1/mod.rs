@@ -10,8 +10,10 @@ mod collector;
 mod entry;
 mod event;
 mod notification;
+mod relay;
 pub mod schema;
 mod state;
+pub mod uplink;
 
 pub use action::{Action, ActionOrder};
 pub use alarm::Alarm;
@@ -20,6 +22,7 @@ pub use collector::{Collector, CollectorState, Reading};
 pub use entry::{Entry, EntryKind};
 pub use event::{Event, EventKind, InputError, PerceivedSeverity, SILENCE_SEVERITY, parse_event};
 pub use notification::{NOTIFICATIONS_VERSION, Notification, Notifications, Notified, Step};
+pub use relay::{Relay, RelayContent};
 pub use state::{StatePut, Touched, state_key, state_key_text};
 
 /// A stored form that this program cannot read, though its checksum is right.

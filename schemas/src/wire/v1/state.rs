@@ -5,16 +5,17 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::FormError;
+use super::{Action, FormError};
 use crate::alarm::EngineMarks;
 use crate::catalogue::{Catalogue, CatalogueFile, Digest};
+use crate::child::{Child, PendingAction};
 use crate::event::AlarmKey;
 use crate::ids::{ActionId, AlarmId, Position};
-use crate::names::{AlarmType, EventId, Follower, Producer, Qualifier, Site};
+use crate::names::{AlarmType, ChildName, EventId, Follower, Producer, Qualifier, Site};
 use crate::notify::{Outbox, Told};
 use crate::resource::Resource;
 use crate::state::{Followed, Heartbeat, Quarantined, Seen, Shelf, StateKey, StateRecord, Suppression, Tombstone, Window};
-use crate::time::Timestamp;
+use crate::time::{JournalTime, Timestamp};
 
 /// An active alarm was reported again and did not change: written once per commit, however often it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -74,6 +75,8 @@ pub fn state_key_text(key: &StateKey) -> String {
         StateKey::Follower(follower) => join("follower", &[follower]),
         StateKey::Told(follower, alarm) => join("told", &[follower, &alarm.to_string()]),
         StateKey::Outbox(follower, first) => join("outbox", &[follower, &first.to_string()]),
+        StateKey::Child(child) => join("child", &[child]),
+        StateKey::Pending(child, action) => join("pending", &[child, &action.to_string()]),
         StateKey::Quarantine(position) => join("quarantine", &[&position.to_string()]),
     }
 }
@@ -116,6 +119,8 @@ pub fn state_key(text: &str) -> Result<StateKey, FormError> {
         ["outbox", follower, first] => {
             StateKey::Outbox(Follower::new(follower).map_err(|_| broken())?, first.parse().map_err(|_| broken())?)
         }
+        ["child", child] => StateKey::Child(ChildName::new(child).map_err(|_| broken())?),
+        ["pending", child, action] => StateKey::Pending(ChildName::new(child).map_err(|_| broken())?, id(action)?),
         ["quarantine", position] => StateKey::Quarantine(position.parse().map(Position).map_err(|_| broken())?),
         _ => return Err(broken()),
     })
@@ -136,6 +141,8 @@ impl StatePut {
             StateRecord::Told(told) => serde_json::to_value(&**told),
             StateRecord::Outbox(outbox) => serde_json::to_value(&**outbox),
             StateRecord::Heartbeat(heartbeat) => serde_json::to_value(&**heartbeat),
+            StateRecord::Child(child) => serde_json::to_value(&**child),
+            StateRecord::Pending(pending) => serde_json::to_value(PendingForm::from(&**pending)),
             StateRecord::Quarantine(quarantined) => serde_json::to_value(quarantined),
         };
         Self { key: state_key_text(key), value: value.expect("names and numbers serialize") }
@@ -162,9 +169,35 @@ impl StatePut {
             StateKey::Told(..) => StateRecord::Told(Arc::new(serde_json::from_value::<Told>(value)?)),
             StateKey::Outbox(..) => StateRecord::Outbox(Arc::new(serde_json::from_value::<Outbox>(value)?)),
             StateKey::Heartbeat(_) => StateRecord::Heartbeat(Arc::new(serde_json::from_value::<Heartbeat>(value)?)),
+            StateKey::Child(_) => StateRecord::Child(Arc::new(serde_json::from_value::<Child>(value)?)),
+            StateKey::Pending(..) => StateRecord::Pending(Arc::new(serde_json::from_value::<PendingForm>(value)?.try_into()?)),
             StateKey::Quarantine(_) => StateRecord::Quarantine(serde_json::from_value::<Quarantined>(value)?),
         };
         Ok((key, record))
+    }
+}
+
+/// [`PendingAction`] as it is kept.
+#[derive(Serialize, Deserialize)]
+struct PendingForm {
+    action: Action,
+    ordered_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<JournalTime>,
+}
+
+impl From<&PendingAction> for PendingForm {
+    fn from(pending: &PendingAction) -> Self {
+        Self { action: (&*pending.action).into(), ordered_at: pending.ordered_at, expires: pending.expires }
+    }
+}
+
+impl TryFrom<PendingForm> for PendingAction {
+    type Error = FormError;
+
+    fn try_from(form: PendingForm) -> Result<Self, FormError> {
+        let action = form.action.try_into().map_err(|_| FormError::Field { field: "action", reason: "contradicts itself" })?;
+        Ok(Self { action: Arc::new(action), ordered_at: form.ordered_at, expires: form.expires })
     }
 }
 
@@ -193,6 +226,8 @@ mod tests {
             StateKey::Suppression(AlarmType::new("100.101").expect("valid")),
             StateKey::Bundle(Digest::of(b"x")),
             StateKey::Quarantine(Position(9)),
+            StateKey::Child(ChildName::new("tower-17").expect("valid")),
+            StateKey::Pending(ChildName::new("tower-17").expect("valid"), id),
             StateKey::Settings,
             StateKey::Follower(Follower::new("noc-1").expect("valid")),
             StateKey::Told(Follower::new("noc-1").expect("valid"), AlarmId(uuid::Uuid::from_u128(8))),
