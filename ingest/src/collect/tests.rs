@@ -170,7 +170,17 @@ impl Loop {
         self.alarms.insert(event.key.clone(), Arc::clone(&alarm));
         let subject = Changed::Alarm { alarm, previous_severity: None };
         let reasons = vec![Reason::Entry(position)];
-        vec![Arc::new(Change { site: self.site.clone(), number, at: now(), kind, reasons, actor: None, note: None, subject })]
+        vec![Arc::new(Change {
+            site: self.site.clone(),
+            number,
+            at: now(),
+            past: false,
+            kind,
+            reasons,
+            actor: None,
+            note: None,
+            subject,
+        })]
     }
 
     fn alarm(&self, number: ChangeNumber, event: &Event) -> Alarm {
