@@ -8,7 +8,7 @@ mod harness;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -513,38 +513,13 @@ fn an_snmpd_asks_here_for_a_part_of_its_tree() {
     assert_eq!(String::from_utf8_lossy(&walked.stdout).lines().count(), 7, "{walked:?}");
 }
 
-/// A python with pysnmp, from an environment of its own beside the build.
-fn python_with_pysnmp() -> Option<PathBuf> {
-    const REQUIREMENTS: &str = include_str!("snmp/requirements.txt");
-    let version = REQUIREMENTS.lines().find_map(|line| line.strip_prefix("pysnmp==")).expect("is pinned");
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("is in the target folder");
-    let dir = target.join("pysnmp").join(version);
-    let python = dir.join("bin/python");
-    if !dir.join("whole").exists() {
-        let _ = fs::remove_dir_all(&dir);
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snmp/requirements.txt");
-        let succeeds = |command: &mut Command| command.stdout(Stdio::null()).status().is_ok_and(|status| status.success());
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
-        let is_made = succeeds(Command::new("python3").args(["-m", "venv"]).arg(&dir))
-            && succeeds(Command::new(&python).args(pip).arg(file));
-        if !is_made {
-            assert!(std::env::var_os("CI").is_none(), "CI needs pysnmp {version}");
-            println!("skipped: pysnmp {version} cannot be installed");
-            return None;
-        }
-        fs::write(dir.join("whole"), "").expect("can be written");
-    }
-    Some(python)
-}
-
 #[test]
 fn another_manager_says_the_same() {
-    let Some(python) = python_with_pysnmp() else { return };
+    let Some(mut script) = harness::pysnmp::script("manager.py") else { return };
     let users: String = pairs().iter().map(|(.., config)| config.as_str()).collect();
     let (_scratch, node) =
         start(&format!("[snmp]\nallow_weak = true\n{users}{PEOPLE}[snmp.agent]\nlisten = \"127.0.0.1:0\"\nname = \"depot\"\n"));
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snmp/manager.py");
-    let output = Command::new(python).arg(script).arg(agent(&node).port().to_string()).output().expect("it runs");
+    let output = script.arg(agent(&node).port().to_string()).output().expect("it runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said: BTreeMap<String, String> = serde_json::from_slice(&output.stdout).expect("it prints an object");
     for version in ["v1", "v2c", "open", "proved", "hidden"] {

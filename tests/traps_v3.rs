@@ -6,7 +6,7 @@ mod harness;
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,8 +19,6 @@ use rustix::process::Signal;
 const COLD_START: &str = "1.3.6.1.6.3.1.1.5.1";
 /// One of a device's engine.
 const DEVICE: &str = "0x80001f8804646576696365";
-/// The version of the second sender that is tried, and of what it hides with.
-const PYSNMP: [&str; 2] = ["pysnmp==7.1.22", "cryptography==50.0.2"];
 /// A user who hides what it says.
 const PRIV: [&str; 12] =
     ["-l", "authPriv", "-u", "priv", "-a", "SHA-256", "-A", "password", "-x", "AES-256", "-X", "hush-hush"];
@@ -410,30 +408,11 @@ fn a_flood_of_garbage_takes_no_memory_and_fills_no_log() {
     }
 }
 
-/// The interpreter that has pysnmp, made once and kept.
-fn pysnmp() -> Option<PathBuf> {
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pysnmp").join(PYSNMP.join("-"));
-    let python = venv.join("bin/python");
-    let is_done = |command: &mut Command| command.status().is_ok_and(|status| status.success());
-    if !venv.join("whole").exists() {
-        let _ = std::fs::remove_dir_all(&venv);
-        let made = is_done(Command::new("python3").args(["-m", "venv"]).arg(&venv))
-            && is_done(
-                Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PYSNMP),
-            );
-        if !made {
-            assert!(std::env::var_os("CI").is_none(), "CI needs pysnmp");
-            println!("skipped: pysnmp cannot be installed");
-            return None;
-        }
-        std::fs::write(venv.join("whole"), "").expect("can be written");
-    }
-    Some(python)
-}
-
 #[test]
 fn another_sender_finds_the_same() {
-    let Some(python) = pysnmp() else { return };
+    if harness::pysnmp::script("sender.py").is_none() {
+        return;
+    }
     let pairs = [("sha1", "aes128"), ("sha256", "aes192"), ("sha512", "aes256"), ("sha1", "aes256-cisco")];
     let mut config = String::new();
     for (number, (auth, privacy)) in pairs.iter().enumerate() {
@@ -444,9 +423,9 @@ fn another_sender_finds_the_same() {
     }
     let node = Site::start(&config);
     let port = node.traps.expect("it receives traps").port().to_string();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pysnmp/send.py");
     let run = |kind: &str, user: &str, (auth, privacy): (&str, &str)| {
-        let sent = Command::new(&python).arg(&script).args([kind, &port, user, auth, privacy]).output().expect("it runs");
+        let mut script = harness::pysnmp::script("sender.py").expect("is there");
+        let sent = script.args([kind, &port, user, auth, privacy]).output().expect("it runs");
         if sent.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&sent.stderr).into_owned()) }
     };
     for (number, pair) in pairs.into_iter().enumerate() {

@@ -9,6 +9,7 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod measure;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
@@ -85,13 +86,6 @@ fn send_paced(to: SocketAddr, packets: &[Vec<u8>], rate: Option<u64>) -> Duratio
     begun.elapsed()
 }
 
-fn cpu(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
-    let fields: Vec<&str> = stat.rsplit_once(')').expect("has a name").1.split_whitespace().collect();
-    let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
-    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
-}
-
 /// What waits in the socket on a port, and what was dropped there.
 fn socket_state(port: u16) -> Option<(u64, u64)> {
     let table = std::fs::read_to_string("/proc/net/udp").expect("can be read");
@@ -125,14 +119,14 @@ fn to_node(what: &str, data: &Path, config: &str, send: impl FnOnce(SocketAddr) 
     let limit = "[traps]\nlisten = \"127.0.0.1:0\"\nsource_rate_max = 0\n";
     let node = Setup::new(data).config(&format!("{limit}{config}")).start();
     let to = node.traps.expect("it receives traps");
-    let before = cpu(node.child.id());
+    let before = measure::node_cpu(&node);
     let begun = Instant::now();
     let took = send(to);
     let journalled = || metric(&node, "klaxon_door_events_journalled_total{door=\"trap\"}");
     let dropped = || socket_state(to.port()).expect("it listens").1;
     wait_until("what was not dropped is journalled", || journalled() + dropped() >= count);
     let all = begun.elapsed();
-    report(what, count, took, dropped(), journalled(), "journalled", cpu(node.child.id()) - before);
+    report(what, count, took, dropped(), journalled(), "journalled", measure::node_cpu(&node) - before);
     println!("  the last one was durable {:.2} s after the first was sent", all.as_secs_f64());
 }
 
@@ -175,11 +169,11 @@ fn to_snmptrapd(what: &str, dir: &Path, count: u64, rate: Option<u64>) {
     let log = dir.join("snmptrapd.log");
     let _ = std::fs::remove_file(&log);
     let Some((mut child, port)) = snmptrapd(dir) else { return };
-    let before = cpu(child.id());
+    let before = measure::cpu_of(child.id());
     let took = send(SocketAddr::from(([127, 0, 0, 1], port)), count, rate);
     let state = || socket_state(port).expect("it listens");
     wait_until("snmptrapd has emptied its socket", || state().0 == 0);
-    let (used, (_, dropped)) = (cpu(child.id()) - before, state());
+    let (used, (_, dropped)) = (measure::cpu_of(child.id()) - before, state());
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is there");
     child.wait().expect("it ends");

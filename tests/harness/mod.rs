@@ -7,6 +7,7 @@ pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod mount;
 pub(crate) mod oracle;
+pub(crate) mod pysnmp;
 pub(crate) mod usm;
 
 use std::io::{BufRead as _, BufReader};

@@ -17,38 +17,11 @@ from pysnmp.hlapi.v3arch.asyncio import (
     bulk_walk_cmd,
     get_cmd,
     set_cmd,
-    usmAesCfb128Protocol,
-    usmAesCfb192Protocol,
-    usmAesCfb256Protocol,
-    usmAesBlumenthalCfb192Protocol,
-    usmAesBlumenthalCfb256Protocol,
-    usmHMAC128SHA224AuthProtocol,
-    usmHMAC192SHA256AuthProtocol,
-    usmHMAC256SHA384AuthProtocol,
-    usmHMAC384SHA512AuthProtocol,
-    usmHMACMD5AuthProtocol,
-    usmHMACSHAAuthProtocol,
-    usmNoPrivProtocol,
     walk_cmd,
 )
 
-AUTHS = {
-    "md5": usmHMACMD5AuthProtocol,
-    "sha1": usmHMACSHAAuthProtocol,
-    "sha224": usmHMAC128SHA224AuthProtocol,
-    "sha256": usmHMAC192SHA256AuthProtocol,
-    "sha384": usmHMAC256SHA384AuthProtocol,
-    "sha512": usmHMAC384SHA512AuthProtocol,
-}
-# What pysnmp calls plain is Reeder's way, which is Cisco's.
-PRIVACIES = {
-    "": usmNoPrivProtocol,
-    "aes128": usmAesCfb128Protocol,
-    "aes192": usmAesBlumenthalCfb192Protocol,
-    "aes256": usmAesBlumenthalCfb256Protocol,
-    "aes192-cisco": usmAesCfb192Protocol,
-    "aes256-cisco": usmAesCfb256Protocol,
-}
+from protocols import AUTHS, PRIVACIES
+
 NAME = "1.3.6.1.2.1.1.5.0"
 
 
