@@ -174,6 +174,11 @@ impl Trapd {
         whole.lines().filter(|line| line.starts_with("1|") || line.starts_with("2|")).map(parse).collect()
     }
 
+    /// How much it has written.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        std::fs::metadata(&self.log).map_or(0, |log| log.len())
+    }
+
     pub(crate) fn wait_for(&self, count: usize) -> Vec<Logged> {
         wait_until(&format!("{count} are logged"), || self.logged().len() >= count);
         self.logged()

@@ -20,7 +20,7 @@ use klaxon_schemas::alarm::{Alarm, ChangeNumber};
 use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::ids::{AlarmId, Position, Seq};
 use klaxon_schemas::names::AlarmType;
-use klaxon_schemas::notify::{Gap, GapReason, How, OutboxAlarm, OutboxEntry, Realign, Told};
+use klaxon_schemas::notify::{Gap, GapReason, How, OutboxAlarm, OutboxEntry, Realign, Told, condition_sum};
 use klaxon_schemas::time::Timestamp;
 use klaxon_store::{Item, Page, ReadError, StateRead, Store};
 
@@ -228,6 +228,23 @@ impl Planner {
     /// Puts what was given out before in another numbering behind the gap that begins this one, in front of how things stand.
     pub(super) fn tell_again(&mut self, what: What, entry: OutboxEntry) {
         self.pending.push_back(Planned { tell: Some((what, entry)), told: None, reached: self.reached });
+    }
+
+    /// What was given out is told from what is left of it. If the journal forgot it, that may say something else of an alarm, and
+    /// then that is what the receiver knows: what stands is compared with it.
+    pub(super) fn restored<'a>(&mut self, all: impl Iterator<Item = &'a What>) {
+        let of_alarm = all.filter_map(|what| match what {
+            What::Alarm { alarm, .. } => Some((alarm.id, condition_sum(alarm))),
+            _ => None,
+        });
+        // Of each alarm the last.
+        for (id, said) in of_alarm.collect::<BTreeMap<_, _>>() {
+            if let Some(told) = self.told.get_mut(&id).filter(|told| told.said != said) {
+                *told = Arc::new(Told { said, ..(**told).clone() });
+                let told = Some((id, Some(Arc::clone(told))));
+                self.pending.push_back(Planned { tell: None, told, reached: self.reached });
+            }
+        }
     }
 
     fn begin_scan(&mut self, mode: Realign, only: Option<AlarmType>, reached: Reached) {

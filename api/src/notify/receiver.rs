@@ -114,6 +114,8 @@ pub(super) struct Receiver {
     counters: Counters,
     /// The last number that is kept, and so may have been sent.
     durable: u64,
+    /// Something was given out before the start and not settled.
+    has_left_over: bool,
     /// How many deliveries were confirmed, heartbeats aside.
     deliveries: u64,
     /// When what each number is about happened, for those that are not settled.
@@ -186,6 +188,7 @@ impl Receiver {
             saved: planner.reached(),
             planner,
             durable: ledger.assigned,
+            has_left_over: false,
             ledger,
             queue: Queue::default(),
             reach: Reach::new(config.backoff, wall()),
@@ -228,8 +231,10 @@ impl Receiver {
             restored.collect::<Vec<_>>()
         });
         let restored = read.await.unwrap_or_default();
+        self.planner.restored(restored.iter().map(|(_, what, _)| what));
         match old {
             None => {
+                self.has_left_over = !restored.is_empty();
                 for (number, what, _) in restored {
                     self.enqueue(Parcel::new(number, what, false));
                 }
@@ -302,10 +307,12 @@ impl Receiver {
         }
     }
 
-    /// Nothing gets through, and there is something to try it with.
+    /// Nothing gets through, or it is not known to since a restart before which something was on its way, and there is something
+    /// to try it with. So what a receiver misses is one backlog, however often the node is restarted meanwhile.
     fn is_stuck(&self) -> bool {
         let is_away = self.reach.is_away() || (self.reach.is_failing() && self.flight.is_empty());
-        is_away && self.queue.len() > 0
+        let is_unknown = self.has_left_over && self.reach.last_reached.is_none();
+        (is_away || is_unknown) && self.queue.len() > 0
     }
 
     /// How many more may be given their numbers; while nothing gets through, one where it may be because of what is tried.
