@@ -1,7 +1,8 @@
 //! The agent: `./dev bench agent`. Walks of twelve columns of 100 000 alarms beside a table of the same size inside snmpd, which
 //! net-snmp keeps as it keeps its own large tables; then while a thousand alarms a second change.
 //!
-//! Both are walked with snmpbulkwalk, column by column, in turns, and share the machine's cores with it. So read ratios.
+//! Both are walked with snmpbulkwalk, in turns for each column, and share the machine's cores with it. So read ratios, which are of
+//! walks that stood beside each other.
 
 #![expect(clippy::print_stdout, reason = "its figures are what it is for")]
 
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use harness::{Node, Setup, scratch, wait_until};
-use measure::{cpu_of, print_memory};
+use measure::{children_cpu, cpu_of, print_memory};
 use serde_json::{Value, json};
 
 const ROWS: usize = 100_000;
@@ -26,7 +27,7 @@ const ROWS: usize = 100_000;
 const COLUMNS: std::ops::RangeInclusive<u32> = 2..=13;
 const ALARM_ENTRY: &str = "1.3.6.1.4.1.8072.9999.9999.7780.1.4.1";
 const TABLE_ENTRY: &str = "1.3.6.1.4.1.8072.9999.9999.7781.1.1";
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 5;
 
 fn main() {
     println!("## agent");
@@ -36,11 +37,13 @@ fn main() {
     fill(&node);
     print_memory(&node, "with 100 000 alarms");
     let peer = Snmpd::start(scratch.path());
-    for _ in 0..ROUNDS {
-        walk("klaxon", agent, ALARM_ENTRY, node.child.id());
-        if let Some(peer) = &peer {
-            walk("snmpd ", peer.address, TABLE_ENTRY, peer.child.id());
+    let us = Walked { who: "klaxon", agent, entry: ALARM_ENTRY, pid: node.child.id() };
+    match &peer {
+        Some(peer) => {
+            let them = Walked { who: "snmpd", agent: peer.address, entry: TABLE_ENTRY, pid: peer.child.id() };
+            compare(us, them);
         }
+        None => (0..ROUNDS).for_each(|_| us.table().print(us.who)),
     }
     walk_during_changes(&node, agent);
     print_memory(&node, "after the walks");
@@ -78,17 +81,100 @@ fn column(agent: SocketAddr, oid: &str) -> usize {
     output.stdout.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b".")).count()
 }
 
-fn walk(who: &str, agent: SocketAddr, entry: &str, pid: u32) {
-    let before = cpu_of(pid);
-    let begun = Instant::now();
-    let cells: usize = COLUMNS.map(|number| column(agent, &format!("{entry}.{number}"))).sum();
-    let (took, used) = (begun.elapsed(), cpu_of(pid) - before);
+/// An agent with a table.
+#[derive(Clone, Copy)]
+struct Walked {
+    who: &'static str,
+    agent: SocketAddr,
+    entry: &'static str,
+    pid: u32,
+}
+
+/// What walks took.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    cells: usize,
+    took: Duration,
+    /// CPU time of the agent.
+    agent: Duration,
+    /// That of the managers.
+    manager: Duration,
+}
+
+impl Walked {
+    /// A walk of one column.
+    fn column(&self, number: u32) -> Cost {
+        let (agent, manager, begun) = (cpu_of(self.pid), children_cpu(), Instant::now());
+        let cells = column(self.agent, &format!("{}.{number}", self.entry));
+        Cost { cells, took: begun.elapsed(), agent: cpu_of(self.pid) - agent, manager: children_cpu() - manager }
+    }
+
+    fn table(&self) -> Cost {
+        COLUMNS.fold(Cost::default(), |cost, number| cost.plus(self.column(number)))
+    }
+}
+
+impl Cost {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            cells: self.cells + other.cells,
+            took: self.took + other.took,
+            agent: self.agent + other.agent,
+            manager: self.manager + other.manager,
+        }
+    }
+
+    fn rows_a_second(&self) -> f64 {
+        self.cells as f64 / 12.0 / self.took.as_secs_f64()
+    }
+
+    fn agent_us(&self) -> f64 {
+        self.agent.as_secs_f64() * 1e6 / self.cells as f64
+    }
+
+    fn print(&self, who: &str) {
+        println!(
+            "{who}: {} cells in {:.1} s, {:.0} rows of 12 columns a second; CPU per cell {:.2} us, of the manager {:.2} us",
+            self.cells,
+            self.took.as_secs_f64(),
+            self.rows_a_second(),
+            self.agent_us(),
+            self.manager.as_secs_f64() * 1e6 / self.cells as f64
+        );
+    }
+}
+
+/// Both, column beside column, and who is first changes each time.
+fn compare(us: Walked, them: Walked) {
+    let (mut speeds, mut costs) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let (mut ours, mut theirs) = (Cost::default(), Cost::default());
+        for number in COLUMNS {
+            if (round + number as usize).is_multiple_of(2) {
+                ours = ours.plus(us.column(number));
+                theirs = theirs.plus(them.column(number));
+            } else {
+                theirs = theirs.plus(them.column(number));
+                ours = ours.plus(us.column(number));
+            }
+        }
+        ours.print(us.who);
+        theirs.print(them.who);
+        speeds.push(ours.rows_a_second() / theirs.rows_a_second());
+        costs.push(ours.agent_us() / theirs.agent_us());
+    }
     println!(
-        "{who}: {cells} cells in {:.1} s, {:.0} rows of 12 columns a second; CPU per cell {:.2} us",
-        took.as_secs_f64(),
-        cells as f64 / 12.0 / took.as_secs_f64(),
-        used.as_secs_f64() * 1e6 / cells as f64
+        "{} to {}, median of {ROUNDS} rounds: {:.2} of the rows a second, {:.2} of the CPU per cell",
+        us.who,
+        them.who,
+        median(speeds),
+        median(costs)
     );
+}
+
+fn median(mut ratios: Vec<f64>) -> f64 {
+    ratios.sort_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
 }
 
 /// The same while alarms change: each row that stands is seen once in each column.
@@ -110,7 +196,8 @@ fn walk_during_changes(node: &Node, agent: SocketAddr) {
             }
         });
         let begun = Instant::now();
-        walk("klaxon, during changes", agent, ALARM_ENTRY, node.child.id());
+        let us = Walked { who: "klaxon, during changes", agent, entry: ALARM_ENTRY, pid: node.child.id() };
+        us.table().print(us.who);
         let rate = changes.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
         println!("  {rate:.0} changes a second meanwhile; its CPU is in the figure above");
         stop.store(true, Ordering::Relaxed);
