@@ -38,7 +38,7 @@ fn main() {
     fill(&node);
     print_memory(&node, "with 100 000 alarms");
     let us = Walked { who: "klaxon", agent, entry: ALARM_ENTRY, pid: node.child.id() };
-    for (who, answers) in [("snmpd", ""), ("snmpd in one piece", "[snmp] sendMessageMaxSize 1472")] {
+    for (who, answers) in [("snmpd", ""), ("snmpd-in-one-piece", "[snmp] sendMessageMaxSize 1472")] {
         match Snmpd::start(&scratch.path().join(who), answers) {
             Some(peer) => compare(us, Walked { who, agent: peer.address, entry: TABLE_ENTRY, pid: peer.child.id() }),
             None => us.table().print(us.who),
