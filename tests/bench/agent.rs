@@ -248,6 +248,8 @@ impl Snmpd {
             println!("snmpd is not there (package snmpd): nothing to compare with");
             return None;
         };
+        // What waits in vain takes it along.
+        let started = Self { child, address };
         let is_there = || {
             let get = ["-v2c", "-c", "public", "-m", "", "-r", "0", "-t", "1"];
             let row = format!("{TABLE_ENTRY}.2.{ROWS}");
@@ -256,7 +258,7 @@ impl Snmpd {
             output.status.success() && String::from_utf8_lossy(&output.stdout).contains("compute")
         };
         wait_until("snmpd answers", is_there);
-        Some(Self { child, address })
+        Some(started)
     }
 }
 
