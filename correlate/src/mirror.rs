@@ -440,6 +440,8 @@ impl Engine {
 
     /// A change of a child goes out as it is; the mirror follows it.
     fn take_change(&mut self, sender: &Sender<'_>, mut change: Change, out: &mut Output) {
+        // What a site hides, it hides from its own people: here it is history.
+        change.past |= matches!(change.subject, Subject::Suppression { .. });
         if let Subject::Alarm { alarm, .. } = &mut change.subject
             && !change.past
         {
