@@ -430,7 +430,8 @@ impl Engine {
 
     /// Whether what is mirrored through another child is kept rather than `new`.
     fn is_better(&self, mirrored: &Alarm, new: &Alarm) -> bool {
-        if mirrored.via == new.via || mirrored.last_change < new.last_change {
+        let is_from_owner = new.via.as_deref() == new.owner.as_deref();
+        if is_from_owner || mirrored.via == new.via || mirrored.last_change < new.last_change {
             return false;
         }
         let via = mirrored.via.as_ref().and_then(|via| self.children.get(via));

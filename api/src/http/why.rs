@@ -105,10 +105,13 @@ pub(crate) async fn why(
 fn entries<'a>(api: &Api, changes: impl Iterator<Item = &'a Change>) -> Result<HashMap<Position, Entry>, Problem> {
     let mut entries = HashMap::new();
     // A change that came from a site below names entries of that site's journal.
-    let named = changes.filter(|change| change.site == *api.site()).flat_map(|change| change.reasons.iter()).filter_map(|reason| match reason {
-        Reason::Entry(position) => Some(*position),
-        Reason::Timer(_) | Reason::Action(_) | Reason::Shelf(_) => None,
-    });
+    let named =
+        changes.filter(|change| change.site == *api.site()).flat_map(|change| change.reasons.iter()).filter_map(|reason| {
+            match reason {
+                Reason::Entry(position) => Some(*position),
+                Reason::Timer(_) | Reason::Action(_) | Reason::Shelf(_) => None,
+            }
+        });
     for position in named.take(ENTRIES_MAX) {
         if entries.contains_key(&position) {
             continue;
@@ -198,7 +201,8 @@ mod tests {
         let change = Change::try_from(change).expect("is sound");
         let entry = because(Reason::Entry(Position(9)), &change, &change.site, &HashMap::new());
         assert!(entry.entry.is_none() && entry.text.contains("no longer kept"));
-        let action = because(Reason::Action(klaxon_schemas::ids::ActionId(uuid::Uuid::nil())), &change, &change.site, &HashMap::new());
+        let action =
+            because(Reason::Action(klaxon_schemas::ids::ActionId(uuid::Uuid::nil())), &change, &change.site, &HashMap::new());
         assert!(action.text.starts_with("ada ordered it"));
     }
 }

@@ -53,7 +53,13 @@ impl Rules {
     /// What follows from a change of an alarm, given what was told of it.
     ///
     /// Numbers are of the alarm's owner and begin anew; what is known already is told by the place in this node's journal.
-    pub(super) fn judge(&self, told: Option<&Told>, (at, change): (Position, &Change), alarm: &Alarm, suppressed: bool) -> Verdict {
+    pub(super) fn judge(
+        &self,
+        told: Option<&Told>,
+        (at, change): (Position, &Change),
+        alarm: &Alarm,
+        suppressed: bool,
+    ) -> Verdict {
         let is_known = |told: &Told| told.seen.map_or(change.number <= told.number, |seen| at <= seen);
         if change.past || told.is_some_and(is_known) {
             return Verdict::Silent;
