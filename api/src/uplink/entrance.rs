@@ -129,7 +129,7 @@ impl Uplinks {
     fn of_token(&self, hash: &str) -> Option<(ChildName, Proof)> {
         let now = now();
         let mut found = None;
-        for (name, child) in read::children(self.store()) {
+        for (name, child) in read::children(self.store()).into_iter().filter(|(_, child)| child.retired.is_none()) {
             let is_credential = child
                 .credentials
                 .iter()

@@ -154,6 +154,13 @@ impl Uplinks {
         read::children(self.store()).len()
     }
 
+    /// Ends the connection of `name`, if there is one: what it was let in by is void.
+    pub(crate) fn cut(&self, name: &ChildName) {
+        if let Some(live) = self.table().live(name) {
+            live.cut();
+        }
+    }
+
     /// Brings in what became of children, all of it together, and waits until it is durable.
     pub async fn tell(&self, facts: Vec<ChildFact>) -> Result<Published, PublishError> {
         let items = facts.into_iter().map(|fact| Item::Child(Arc::new(fact))).collect();

@@ -595,5 +595,5 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// What a child is now, if it may still be heard.
 fn present(child: Option<Arc<Child>>) -> Result<Arc<Child>, End> {
-    child.ok_or_else(|| End::refused(Refusal::Gone, "it was retired here"))
+    child.filter(|child| child.retired.is_none()).ok_or_else(|| End::refused(Refusal::Gone, "it was retired here"))
 }

@@ -160,12 +160,13 @@ impl Uplinks {
     pub fn sites(&self) -> Vec<SiteShown> {
         let (read, live) = (self.read(), self.table().all());
         let children = read::children(self.store());
-        children.into_iter().map(|(name, child)| self.shown(&read, live.get(&name), name, &child)).collect()
+        let children = children.into_iter().filter(|(_, child)| child.retired.is_none());
+        children.map(|(name, child)| self.shown(&read, live.get(&name), name, &child)).collect()
     }
 
     /// The child `name`.
     pub fn site_shown(&self, name: &ChildName) -> Option<SiteShown> {
-        let child = self.child(name)?;
+        let child = self.child(name).filter(|child| child.retired.is_none())?;
         Some(self.shown(&self.read(), self.table().live(name).as_ref(), name.clone(), &child))
     }
 

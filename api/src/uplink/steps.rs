@@ -87,7 +87,7 @@ impl Voice<'_> {
             if after <= upto { Ok(()) } else { Err(malformed(format!("upto: {upto} is before {after}"))) }
         };
         match &content {
-            RelayContent::Alignment { from, to, alarms } => {
+            RelayContent::Alignment { from, to, alarms, .. } => {
                 let is_sorted = alarms.is_sorted_by(|one, other| one.id < other.id);
                 let is_within = alarms.iter().all(|alarm| (*from..=*to).contains(&alarm.id));
                 if from > to || !is_sorted || !is_within {
@@ -122,7 +122,7 @@ impl Voice<'_> {
             RelayContent::Acted { .. } => {}
         }
         let parts = match content {
-            RelayContent::Alignment { from, to, alarms } => parts(from, to, alarms),
+            RelayContent::Alignment { at, from, to, alarms } => parts(at, from, to, alarms),
             other => vec![other],
         };
         let relay = |content| Relay { child: self.child.clone(), epoch: self.epoch, content };
@@ -163,19 +163,19 @@ impl Voice<'_> {
 }
 
 /// An alignment in parts that the journal takes, which together are about all ids from `from` to `to`.
-fn parts(from: AlarmId, to: AlarmId, alarms: Vec<Arc<Alarm>>) -> Vec<RelayContent> {
+fn parts(at: Position, from: AlarmId, to: AlarmId, alarms: Vec<Arc<Alarm>>) -> Vec<RelayContent> {
     let mut parts = Vec::new();
     let (mut first, mut part, mut bytes) = (from, Vec::new(), 0);
     for alarm in alarms {
         let size = serde_json::to_vec(&v1::Alarm::shown(&alarm, false)).map_or(0, |json| json.len());
         if bytes + size > PART_BYTES && !part.is_empty() {
             let before = AlarmId(Uuid::from_u128(alarm.id.0.as_u128() - 1));
-            parts.push(RelayContent::Alignment { from: first, to: before, alarms: std::mem::take(&mut part) });
+            parts.push(RelayContent::Alignment { at, from: first, to: before, alarms: std::mem::take(&mut part) });
             (first, bytes) = (alarm.id, 0);
         }
         bytes += size;
         part.push(alarm);
     }
-    parts.push(RelayContent::Alignment { from: first, to, alarms: part });
+    parts.push(RelayContent::Alignment { at, from: first, to, alarms: part });
     parts
 }

@@ -97,7 +97,7 @@ impl Uplinks {
         let live = self.table().all();
         let config = self.config();
         for (name, live) in &live {
-            let Some(child) = children.get(name) else {
+            let Some(child) = children.get(name).filter(|child| child.retired.is_none()) else {
                 tracing::info!(child = %name, "the connection of a node ends that was retired");
                 live.cut();
                 continue;
@@ -151,5 +151,5 @@ impl Uplinks {
 
 /// Whether it is news that nothing is heard of it.
 fn may_fall_silent(child: &Child) -> bool {
-    child.node.is_some() && child.silent_since.is_none() && child.moved.is_none() && !child.awaits_approval
+    child.node.is_some() && child.silent_since.is_none() && child.moved.is_none() && child.retired.is_none()
 }
