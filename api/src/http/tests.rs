@@ -24,6 +24,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use crate::uplink::{SitesConfig, Uplinks};
+
 use super::{Api, HttpConfig, Parts, Peer, router};
 
 const MAJOR: &str = r#"{"resource":"host=web-1.filesystem=/var","alarm_type":"disk.full","severity":"major"}"#;
@@ -195,8 +197,10 @@ fn node() -> Node {
     let site: Site = "here".parse().expect("valid");
     let stop = CancellationToken::new();
     let config = HttpConfig { batch_events_max: 1000, stream_subscribers_max: 2, ..HttpConfig::default() };
+    let door = Door::new("http".parse().expect("is a word"), publisher, store.clone());
     let parts = Parts {
-        door: Door::new("http".parse().expect("is a word"), publisher, store.clone()),
+        uplinks: Uplinks::new(SitesConfig::default(), door.clone(), site.clone(), stop.clone()),
+        door,
         other_doors: Vec::new(),
         site: site.clone(),
         stop: stop.clone(),
