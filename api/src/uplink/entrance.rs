@@ -55,8 +55,8 @@ pub(super) enum Proof {
     Join(String),
     /// The credential that was given for a join token, which it has not used before.
     Given(Given),
-    /// A credential.
-    Credential,
+    /// A credential, by its hash.
+    Credential(String),
     /// A certificate.
     Certificate,
 }
@@ -66,7 +66,7 @@ impl Proof {
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Join(_) => "join-token",
-            Self::Given(_) | Self::Credential => "token",
+            Self::Given(_) | Self::Credential(_) => "token",
             Self::Certificate => "certificate",
         }
     }
@@ -120,7 +120,7 @@ impl Uplinks {
             (Some(_), Some(_)) => None,
             (None, _) => {
                 let named = caller.names.iter().filter_map(|name| ChildName::new(name).ok());
-                let name = named.into_iter().find(|name| self.child(name).is_some())?;
+                let name = named.into_iter().find(|name| self.child(name).is_some_and(|child| child.retired.is_none()))?;
                 Some((name, Proof::Certificate))
             }
         }
@@ -129,7 +129,7 @@ impl Uplinks {
     fn of_token(&self, hash: &str) -> Option<(ChildName, Proof)> {
         let now = now();
         let mut found = None;
-        for (name, child) in read::children(self.store()).into_iter().filter(|(_, child)| child.retired.is_none()) {
+        for (name, child) in read::children(self.store()) {
             let is_credential = child
                 .credentials
                 .iter()
@@ -137,7 +137,7 @@ impl Uplinks {
                 .fold(false, |is_one, credential| token::is_same(&credential.hash, hash) | is_one);
             let is_join = is_join_token(&child, hash, now);
             if is_credential {
-                found = Some((name, Proof::Credential));
+                found = Some((name, Proof::Credential(hash.to_owned())));
             } else if is_join {
                 found = Some((name, Proof::Join(hash.to_owned())));
             }

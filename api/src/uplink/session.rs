@@ -19,14 +19,14 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use bytes::Bytes;
-use klaxon_schemas::child::{Child, ChildEvent, ChildFact, ChildKind, Credential, Digests};
+use klaxon_schemas::child::{CREDENTIALS_MAX, Child, ChildEvent, ChildFact, ChildKind, Credential, Digests, NotTaken};
 use klaxon_schemas::ids::{ActionId, Epoch, Position};
 use klaxon_schemas::names::{ChildName, Text};
 use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1;
 use klaxon_schemas::wire::v1::uplink::{Down, Refusal, Up};
 use klaxon_store::door::Tally;
-use klaxon_store::publish::{Answer, Item, Lane, Pending, PublishError, Published};
+use klaxon_store::publish::{Answer, Item, Lane, Pending, PublishError, Published, Rejection};
 use tokio::time::{Instant, timeout};
 
 use super::entrance::Proof;
@@ -99,7 +99,6 @@ struct Submitted {
     items: Vec<Item>,
     pending: Option<Pending>,
     bytes: usize,
-    count: u64,
     newest: Option<Timestamp>,
 }
 
@@ -289,7 +288,7 @@ impl Session {
         let parts = step.items.len().max(1);
         for items in step.items {
             let submitted =
-                Submitted { items, pending: None, bytes: bytes / parts, count: step.count, newest: step.newest };
+                Submitted { items, pending: None, bytes: bytes / parts, newest: step.newest };
             talk.submitted.push_back(submitted);
         }
         self.bring_in(talk).await;
@@ -337,10 +336,8 @@ impl Session {
                     Answer::Rejected(rejection) => Some(rejection),
                     Answer::Accepted { .. } | Answer::Duplicate => None,
                 });
-                if let Some(rejection) = rejected
-                    && talk.kind.owns()
-                {
-                    return Err(End::refused(Refusal::Malformed, rejection.to_string()));
+                if let Some(end) = rejected.and_then(|rejection| not_taken(rejection, talk.kind)) {
+                    return Err(end);
                 }
                 if let Some(newest) = done.newest {
                     let offset = talk.seat.pulse.offset_us().unwrap_or(0);
@@ -458,8 +455,13 @@ impl Session {
         if talk.offered.is_some() || !talk.submitted.is_empty() || matches!(self.proof, Proof::Certificate) {
             return Ok(());
         }
-        let token = new_token();
         let since = now();
+        let holding = |child: &Child| child.credentials.iter().filter(|one| one.until.is_none_or(|until| until > since)).count();
+        if self.uplinks.child(&self.name).is_none_or(|child| holding(&child) >= CREDENTIALS_MAX) {
+            // One more would take away the oldest, which may be the one in use.
+            return Ok(());
+        }
+        let token = new_token();
         let credential = Credential { hash: token.hash.clone(), since, until: None };
         let others_until = later(since, self.uplinks.config().credential_lifetime);
         self.tell(ChildEvent::Rotated { credential, others_until }).await?;
@@ -591,6 +593,21 @@ fn chain(error: &dyn std::error::Error) -> String {
         behind = source.source();
     }
     text
+}
+
+/// How it ends because the journal, or the engine, did not take a step; nothing if it goes on.
+fn not_taken(rejection: &Rejection, kind: ChildKind) -> Option<End> {
+    let reason = rejection.to_string();
+    match rejection {
+        Rejection::NotTaken(NotTaken::OtherEpoch { known, .. }) => Some(End::Anew { beyond: *known }),
+        Rejection::NotTaken(NotTaken::UnknownChild { .. }) => Some(End::refused(Refusal::Gone, reason)),
+        Rejection::NotTaken(NotTaken::AwaitsApproval { .. }) => Some(End::refused(Refusal::AwaitsApproval, reason)),
+        Rejection::NotTaken(NotTaken::SpanLimit) => Some(End::refused(Refusal::Busy, reason)),
+        Rejection::NotTaken(_) => Some(End::refused(Refusal::Malformed, reason)),
+        // One event among many, which a reporter at this node would be refused as well.
+        _ if kind == ChildKind::Agent => None,
+        _ => Some(End::refused(Refusal::Malformed, reason)),
+    }
 }
 
 /// What a child is now, if it may still be heard.

@@ -160,8 +160,7 @@ impl Uplinks {
     pub fn sites(&self) -> Vec<SiteShown> {
         let (read, live) = (self.read(), self.table().all());
         let children = read::children(self.store());
-        let children = children.into_iter().filter(|(_, child)| child.retired.is_none());
-        children.map(|(name, child)| self.shown(&read, live.get(&name), name, &child)).collect()
+        children.into_iter().map(|(name, child)| self.shown(&read, live.get(&name), name, &child)).collect()
     }
 
     /// The child `name`.
@@ -171,10 +170,7 @@ impl Uplinks {
     }
 
     fn read(&self) -> Read {
-        let mut pending = BTreeMap::new();
-        for (name, _) in read::pending(self.store()) {
-            *pending.entry(name).or_insert(0) += 1;
-        }
+        let pending = read::pending(self.store()).into_iter().map(|(name, count)| (name, count as u64));
         let counts = self.store().read().counts();
         let of = |counts: &SeverityCounts| counts.total;
         let alarms = counts.sites.iter().map(|(site, counts)| {
@@ -187,7 +183,7 @@ impl Uplinks {
             };
             (site.as_str().to_owned(), alarms)
         });
-        Read { pending, alarms: alarms.collect() }
+        Read { pending: pending.collect(), alarms: alarms.collect() }
     }
 
     fn shown(&self, read: &Read, live: Option<&Live>, name: ChildName, child: &Arc<Child>) -> SiteShown {

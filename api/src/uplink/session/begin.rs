@@ -35,7 +35,9 @@ impl Session {
         let seat = self.seat(&hello).await?;
         match self.welcome(&hello, &seat).await {
             Ok(child) => {
-                let live_at = child.reached.as_ref().map(|reached| reached.position);
+                // In another numbering nothing is live before it is aligned.
+                let reached = child.reached.as_ref().filter(|reached| reached.epoch == hello.epoch);
+                let live_at = reached.map(|reached| reached.position);
                 let mut talk = Talk {
                     seat,
                     kind: child.kind,
@@ -53,11 +55,7 @@ impl Session {
                 };
                 talk.seat.pulse.told.store(talk.told, std::sync::atomic::Ordering::Relaxed);
                 talk.seat.pulse.clock(hello.wall.as_micros(), now().as_micros());
-                let begun = match self.send_actions(&mut talk).await {
-                    Ok(()) => self.ping(&mut talk).await,
-                    Err(end) => Err(end),
-                };
-                match begun {
+                match self.begun(&mut talk, &child).await {
                     Ok(()) => Ok(talk),
                     Err(end) => {
                         self.uplinks.table().leave(&talk.seat);
@@ -70,6 +68,19 @@ impl Session {
                 Err(end)
             }
         }
+    }
+
+    /// What the other side is told first.
+    async fn begun(&mut self, talk: &mut Talk, child: &Child) -> Result<(), End> {
+        self.send_actions(talk).await?;
+        // It was given a newer one that did not come to its disk.
+        let newest = child.credentials.last();
+        if let Proof::Credential(hash) = &self.proof
+            && newest.is_some_and(|newest| newest.hash != *hash)
+        {
+            self.rotate(talk).await?;
+        }
+        self.ping(talk).await
     }
 
     async fn hello(&mut self) -> Result<Hello, End> {
@@ -217,7 +228,7 @@ impl Session {
                 credential = Some(token.text);
             }
             Proof::Given(given) => credential = Some(given.token.text.clone()),
-            Proof::Credential | Proof::Certificate => self.uplinks.table().used(&self.name),
+            Proof::Credential(_) | Proof::Certificate => self.uplinks.table().used(&self.name),
         }
         facts.push(ChildEvent::Connected { node: hello.node, version: version(hello) });
         self.tell_all(facts).await?;
