@@ -274,7 +274,7 @@ fn what_is_not_understood_or_not_its_own_is_refused_with_a_reason() {
     aligned(&mut wire, 10);
     wire.send(Message::Text("hello".into()));
     wire.expect_refused("malformed");
-    let mut refuse = |what: Message, word: &str| {
+    let refuse = |what: Message, word: &str| {
         wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
         let (mut wire, _) = again(&node, &credential);
         wire.send(what);
@@ -283,7 +283,7 @@ fn what_is_not_understood_or_not_its_own_is_refused_with_a_reason() {
         assert!(wire.hear().is_none(), "the connection ends");
     };
     let message = |up: &Value| Message::Binary(codec::encode(up).expect("encodes"));
-    refuse(message(&json!({ "m": "hello" })), "hello");
+    refuse(message(&json!({ "m": "hello" })), "protocols");
     refuse(Message::Binary(vec![7; 100].into()), "unfolded");
     refuse(message(&live(11, 20, &changes)), "has come in up to 10");
     refuse(message(&live(10, 9, &[])), "is before");
