@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use klaxon_api::agent::{Indexes, Parts as TablesParts, Tables, TablesControl};
-use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, Tls, TlsFiles, serve_tcp, serve_tls, serve_unix};
-use klaxon_api::uplink::Uplinks;
+use klaxon_api::http::{
+    Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, Tls, TlsFiles, serve_tcp, serve_tls, serve_unix,
+};
 use klaxon_api::notify::{Authorities, ReceiverConfig, Receivers, SinkBuilder, SinkTools, TOLD_MAX};
+use klaxon_api::uplink::Uplinks;
 use klaxon_ingest::collect::{CollectConfig, Collectors, Host};
 use klaxon_ingest::own::OwnAlarm;
 use klaxon_ingest::trap::{self, TrapControl, TrapCounts, TrapDoors, TrapReceiver, TrapRules};
