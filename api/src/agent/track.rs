@@ -162,9 +162,11 @@ impl Tracker {
         let stats = &mut self.next.since_start;
         stats.changed = now;
         match &change.subject {
+            // What is known already stands in the history only.
+            _ if change.past => {}
             Subject::Alarm { alarm, .. } => {
                 self.dirty.insert(alarm.id);
-                if matches!(change.kind, ChangeKind::Cleared | ChangeKind::Retired) {
+                if ends(&change, alarm) {
                     stats.last_clear = now;
                 }
             }
@@ -192,7 +194,7 @@ impl Tracker {
             }
         }
         let step = Step { position, change };
-        if self.config.wrs.is_some() && super::wrs::is_event(step.change.kind) {
+        if self.config.wrs.is_some() && !step.change.past && super::wrs::is_event(step.change.kind) {
             keep(&mut self.next.events, &mut self.events, index, step.clone(), rows_max);
         }
         keep(&mut self.next.history, &mut self.history, index, step, rows_max);
@@ -201,7 +203,7 @@ impl Tracker {
     /// The row in the table of ended alarms that a change makes: that of an alarm that was listed.
     fn ended(&self, change: &Change) -> Option<Row> {
         let Subject::Alarm { alarm, .. } = &change.subject else { return None };
-        let ends = matches!(change.kind, ChangeKind::Cleared | ChangeKind::Retired) && self.config.rfc3877;
+        let ends = !change.past && ends(change, alarm) && self.config.rfc3877;
         let index = self.indexes.of(alarm.id);
         let suppressed = self.suppressed.contains(&alarm.key.alarm_type);
         let row = Row { alarm: Arc::clone(alarm), index, suppressed };
@@ -419,6 +421,12 @@ fn look(next: &mut Snapshot, state: &StateRead<'_>) {
     let cursor = state.cursor();
     next.last_change = ChangeNumber { epoch: cursor.epoch, seq: cursor.last_seq };
     next.catalogue = state.catalogue();
+}
+
+/// Whether an alarm is over with a change.
+fn ends(change: &Change, alarm: &Alarm) -> bool {
+    matches!(change.kind, ChangeKind::Cleared | ChangeKind::Retired)
+        || (change.kind == ChangeKind::Realigned && !alarm.is_active())
 }
 
 /// Keeps a step under its number, and of all at most `rows_max`.
