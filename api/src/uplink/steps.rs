@@ -192,7 +192,7 @@ mod tests {
     fn alarm(id: u128, text: &str) -> Arc<Alarm> {
         let form = json!({
             "id": Uuid::from_u128(id), "site": "cell-1", "resource": "host=a", "alarm_type": "fan.failed", "catalogued": true,
-            "severity": "major", "text": text, "raise_seq": 1, "first_raised_at": "2026-11-22T03:12:00Z",
+            "severity": "major", "cleared": false, "text": text, "raise_seq": 1, "first_raised_at": "2026-11-22T03:12:00Z",
             "raised_at": "2026-11-22T03:12:00Z", "changed_at": "2026-11-22T03:12:00Z",
             "last_change": { "epoch": 1, "seq": 1 }, "count": 1, "last_reported_at": "2026-11-22T03:12:00Z",
             "acknowledged": null, "assigned": null, "shelved": null, "stale": null, "notes": [],
