@@ -83,6 +83,9 @@ pub struct Child {
     /// Where it went, if it has another node above it now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved: Option<Moved>,
+    /// Since when it is there no more, while its alarms are forgotten step by step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired: Option<Timestamp>,
     /// The nodes further below that it relays, as it says, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub below: Vec<Below>,
@@ -347,6 +350,8 @@ pub enum RelayContent {
     /// How its alarms with ids from one to another stand: all that are not cleared, and cleared ones that it still holds. What is
     /// mirrored there and not among them is gone.
     Alignment {
+        /// As of this position of its journal: the one that [`Self::Aligned`] will name. What has come in may not be beyond it.
+        at: Position,
         /// The first id,
         from: AlarmId,
         /// and the last.
@@ -395,6 +400,90 @@ pub enum RelayContent {
     Acted {
         /// Of which.
         actions: Vec<ActionId>,
+    },
+}
+
+/// Why something that a child sent, or that is said of one, is not taken. Nothing of it has an effect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// There is no such child, or it was retired.
+    #[error("there is no child {child}")]
+    UnknownChild {
+        /// The name.
+        child: ChildName,
+    },
+    /// It is of a kind that does not do that.
+    #[error("{child} is enrolled as another kind of node")]
+    OtherKind {
+        /// Which.
+        child: ChildName,
+    },
+    /// A person must approve it first.
+    #[error("{child} awaits approval")]
+    AwaitsApproval {
+        /// Which.
+        child: ChildName,
+    },
+    /// It is in another numbering than the one in which it is known.
+    #[error("is in epoch {is}, but {known} is known")]
+    OtherEpoch {
+        /// The numbering it is in.
+        is: Epoch,
+        /// The numbering that is known.
+        known: Epoch,
+    },
+    /// It begins elsewhere than where what has come in ends, or where what is missing begins.
+    #[error("begins after position {after}, but what has come in goes up to {reached}")]
+    OutOfPlace {
+        /// Where it begins.
+        after: Position,
+        /// Where it was to begin.
+        reached: Position,
+    },
+    /// It ends before it begins.
+    #[error("ends at position {upto}, before it begins after {after}")]
+    Backwards {
+        /// Where it begins.
+        after: Position,
+        /// Where it ends.
+        upto: Position,
+    },
+    /// As many stretches of history are missing as may be.
+    #[error("{MISSING_SPANS_MAX} stretches of history are missing; the oldest must come first")]
+    SpanLimit,
+    /// It is of a site for which the child may not speak.
+    #[error("{child} may not speak for site {owner}")]
+    Foreign {
+        /// Which child.
+        child: ChildName,
+        /// Whose it is.
+        owner: Site,
+    },
+    /// An alarm has the id of one that is another's.
+    #[error("alarm {alarm} is not of {child}")]
+    TakenId {
+        /// Which child.
+        child: ChildName,
+        /// The id.
+        alarm: AlarmId,
+    },
+    /// An alarm is outside of the range of ids that it is sent in.
+    #[error("alarm {alarm} is outside of the range of ids")]
+    OutOfRange {
+        /// The id.
+        alarm: AlarmId,
+    },
+    /// A child cannot have the name of this site.
+    #[error("{child} is the name of this site")]
+    OwnName {
+        /// The name.
+        child: ChildName,
+    },
+    /// As many children are enrolled as may be.
+    #[error("child limit reached: {limit} nodes are enrolled")]
+    ChildLimit {
+        /// How many may be.
+        limit: usize,
     },
 }
 

@@ -124,6 +124,7 @@ impl From<&Rejection> for RejectReason {
             Rejection::TooLarge { .. } | Rejection::KeepTooLarge { .. } => Self::TooLarge,
             Rejection::AtTheSite => Self::Invalid,
             Rejection::HeartbeatLimit { .. } => Self::HeartbeatLimit,
+            Rejection::NotTaken(_) => Self::Invalid,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use klaxon_schemas::action::Action;
 use klaxon_schemas::change::Change;
-use klaxon_schemas::child::{ChildFact, Relay};
+use klaxon_schemas::child::{ChildFact, NotTaken, Relay};
 use klaxon_schemas::event::Event;
 use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::{Door, Follower};
@@ -143,6 +143,9 @@ pub enum Rejection {
     /// It is an operator's action, and this node's alarms are those of its site.
     #[error("operators act at the site: this node is an agent, and the node above it owns its alarms")]
     AtTheSite,
+    /// It does not fit what is known of the node below that it is from, or about. It may be journalled, and had no effect.
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
     /// It is too large for the journal.
     #[error("too large: {bytes} bytes in the journal, at most {bytes_max} are allowed")]
     TooLarge {

@@ -514,6 +514,7 @@ fn action(node: &Node, words: &Words<'_>) -> Action {
     Action {
         id: action_id(named("id").unwrap_or(&fallback)),
         actor: Actor::new(named("by").expect("by")).expect("valid"),
+        ordered_at: None,
         expires_at: named("expires").map(|expires| later(node, expires)),
         verb,
     }
