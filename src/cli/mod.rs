@@ -17,11 +17,13 @@ mod ready;
 mod receivers;
 pub(crate) mod run;
 mod show;
+mod site;
 mod snmp;
 mod store;
 mod table;
 mod time;
 mod trap;
+mod uplink;
 mod watch;
 
 use std::future::Future;
@@ -101,6 +103,13 @@ enum Command {
     },
     /// List who is told of alarms and how each stands; send notifications again
     Receivers(receivers::ReceiversArgs),
+    /// Put this node below another one, which shows its alarms among those of others
+    Join(uplink::JoinArgs),
+    /// This node among others
+    #[command(subcommand)]
+    Site(site::SiteCommand),
+    /// Tell how the node above stands, and what it lacks
+    Uplink,
     /// Tell whether a node takes events; the exit code says it too
     Ready,
     /// Look into SNMP traps
@@ -166,6 +175,12 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Heartbeats(args) => wait(async { heartbeat::heartbeats(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Why { id } => wait(async { show::why(&output, &find(node.as_deref()).await?, &id).await }),
         Command::Receivers(args) => wait(async { receivers::receivers(&output, &find(node.as_deref()).await?, &args).await }),
+        Command::Join(args) if args.is_offline() => uplink::join_offline(&output, &args),
+        Command::Join(args) => wait(async { uplink::join(&output, &find(node.as_deref()).await?, &args, false).await }),
+        Command::Site(site::SiteCommand::Rehome(args)) => {
+            wait(async { uplink::join(&output, &find(node.as_deref()).await?, &args, true).await })
+        }
+        Command::Uplink => wait(async { uplink::uplink(&output, &find(node.as_deref()).await?).await }),
         Command::Ready => wait(async { ready::ready(&output, &find(node.as_deref()).await?).await }),
         Command::Trap(trap::TrapCommand::Explain(args)) => trap::explain(&output, &args),
         Command::Store(command) => store::store(&output, command),

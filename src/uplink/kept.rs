@@ -40,7 +40,7 @@ impl std::fmt::Debug for Token {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     /// The form of the file.
-    format: u32,
+    pub(super) format: u32,
     /// Where the node above is.
     pub url: Address,
     /// What the settings said when this was written: if they say something else, that counts.

@@ -9,6 +9,7 @@
 //! makes one, gives it to [`serve_tcp`] and [`serve_unix`], calls [`Api::started`] when the node takes events, and cancels
 //! the token that it gave when the node is to stop.
 
+mod above;
 mod actions;
 mod alarms;
 mod body;
@@ -60,6 +61,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use above::{UplinkObeys, UplinkOrder, UplinkParts, UplinkShown, UplinkShows, UplinkState};
 pub use collectors::CollectorsShown;
 pub use guard::Peer;
 pub use metrics::{MetricKind, MetricsText};
@@ -157,6 +159,8 @@ pub struct Parts {
     pub collectors: Option<CollectorsShown>,
     /// Who is told of alarms, if somebody is.
     pub receivers: Option<Receivers>,
+    /// The node above, and what is told of it.
+    pub uplink: Option<UplinkParts>,
     /// Metrics of other parts, if there are any.
     pub more_metrics: Option<MoreMetrics>,
 }
@@ -249,6 +253,10 @@ impl Api {
         self.0.parts.receivers.as_ref()
     }
 
+    fn uplink(&self) -> Option<&UplinkParts> {
+        self.0.parts.uplink.as_ref()
+    }
+
     fn subscriber_count(&self) -> usize {
         self.0.config.stream_subscribers_max.saturating_sub(self.0.subscribers.available_permits())
     }
@@ -297,6 +305,8 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(receivers::resend))
         .routes(routes!(drill::one))
         .routes(routes!(drill::all))
+        .routes(routes!(above::join))
+        .routes(routes!(above::rehome))
         .layer(RequestDecompressionLayer::new().gzip(true).zstd(true));
     let showing = OpenApiRouter::new()
         .routes(routes!(alarms::list))
@@ -312,6 +322,7 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(receivers::list))
         .routes(routes!(receivers::show))
         .routes(routes!(history::list))
+        .routes(routes!(above::show))
         .routes(routes!(stream::follow))
         // The same description as at the root, for those who know the base of the API only; described once.
         .route("/openapi.json", get(openapi::show));
