@@ -86,9 +86,27 @@ pub struct Child {
     /// Since when it is there no more, while its alarms are forgotten step by step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired: Option<Timestamp>,
-    /// The nodes further below that it relays, as it says, by name.
+    /// The nodes further below that it relays, as it says, in the order of their names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub below: Vec<Below>,
+}
+
+impl Child {
+    /// Since when nothing is heard of alarms of `owner` (nobody: of this node's own) that come through it: because it is silent,
+    /// or because it says that the owner is.
+    pub fn silent_for(&self, owner: Option<&Site>) -> Option<Timestamp> {
+        let below = || {
+            let owner: &str = owner?;
+            let place = self.below.binary_search_by(|below| below.name.as_str().cmp(owner)).ok()?;
+            self.below[place].silent_since
+        };
+        self.silent_since.or_else(below)
+    }
+
+    /// Whether it is silent, or one below it is.
+    pub fn is_anything_silent(&self) -> bool {
+        self.silent_since.is_some() || self.below.iter().any(|below| below.silent_since.is_some())
+    }
 }
 
 /// A node further below, as the child that relays it says.
@@ -150,6 +168,16 @@ pub struct Span {
     pub after: Position,
     /// up to this.
     pub upto: Position,
+}
+
+impl Span {
+    /// That it does not end before it begins.
+    pub fn check(self) -> Result<(), NotTaken> {
+        if self.upto < self.after {
+            return Err(NotTaken::Backwards { after: self.after, upto: self.upto });
+        }
+        Ok(())
+    }
 }
 
 /// What came as history.

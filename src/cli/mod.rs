@@ -17,7 +17,7 @@ mod ready;
 mod receivers;
 pub(crate) mod run;
 mod show;
-mod site;
+mod sites;
 mod snmp;
 mod store;
 mod table;
@@ -105,11 +105,13 @@ enum Command {
     Receivers(receivers::ReceiversArgs),
     /// Put this node below another one, which shows its alarms among those of others
     Join(uplink::JoinArgs),
-    /// This node among others
-    #[command(subcommand)]
-    Site(site::SiteCommand),
     /// Tell how the node above stands, and what it lacks
     Uplink,
+    /// List the nodes below this one and how each stands
+    Sites(sites::SitesArgs),
+    /// Let nodes below join, approve them, give them up
+    #[command(subcommand)]
+    Site(sites::SiteCommand),
     /// Tell whether a node takes events; the exit code says it too
     Ready,
     /// Look into SNMP traps
@@ -177,10 +179,9 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Receivers(args) => wait(async { receivers::receivers(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Join(args) if args.is_offline() => uplink::join_offline(&output, &args),
         Command::Join(args) => wait(async { uplink::join(&output, &find(node.as_deref()).await?, &args, false).await }),
-        Command::Site(site::SiteCommand::Rehome(args)) => {
-            wait(async { uplink::join(&output, &find(node.as_deref()).await?, &args, true).await })
-        }
         Command::Uplink => wait(async { uplink::uplink(&output, &find(node.as_deref()).await?).await }),
+        Command::Sites(args) => wait(async { sites::sites(&output, &find(node.as_deref()).await?, &args).await }),
+        Command::Site(command) => wait(async { sites::site(&output, &find(node.as_deref()).await?, &command).await }),
         Command::Ready => wait(async { ready::ready(&output, &find(node.as_deref()).await?).await }),
         Command::Trap(trap::TrapCommand::Explain(args)) => trap::explain(&output, &args),
         Command::Store(command) => store::store(&output, command),
@@ -300,6 +301,10 @@ webhook = { url = "http://127.0.0.1/hook?key=hush-6", secret = "hush-7", bearer 
         for line in ["klaxon receivers", "klaxon receivers noc", "klaxon receivers resend noc --from 7", "klaxon drill --all"] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
+        for line in ["klaxon sites --state silent", "klaxon site add a --kind agent", "klaxon site add --from a.csv", "klaxon site list"] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        assert!(Cli::try_parse_from(["klaxon", "site", "add"]).is_err(), "who?");
         assert!(Cli::try_parse_from(["klaxon", "receivers", "resend", "noc"]).is_err(), "from where?");
         assert!(Cli::try_parse_from(["klaxon", "drill"]).is_err(), "with whom?");
         assert!(Cli::try_parse_from(["klaxon", "heartbeat", "backup", "--every", "25h", "--end"]).is_err(), "which of both?");
