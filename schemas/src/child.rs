@@ -546,7 +546,7 @@ impl Digests {
         digests
     }
 
-    /// Adds one alarm: its id, key, episode, severity, and whether it is acknowledged and shelved.
+    /// Adds one alarm: its id, key, the number of its last change, episode, severity, and whether it is acknowledged and shelved.
     pub fn add(&mut self, alarm: &Alarm) {
         use sha2::{Digest, Sha256};
         if !alarm.is_active() {
@@ -558,6 +558,8 @@ impl Digests {
             hash.update(part.as_bytes());
             hash.update([0]);
         }
+        hash.update(alarm.last_change.epoch.0.to_be_bytes());
+        hash.update(alarm.last_change.seq.0.to_be_bytes());
         hash.update(alarm.raise_seq.to_be_bytes());
         hash.update(alarm.severity.as_str().as_bytes());
         hash.update([u8::from(alarm.acknowledged.is_some()), u8::from(alarm.shelved.is_some())]);

@@ -288,7 +288,11 @@ pub(crate) async fn enrol(
     }
     params.finish(Kind::InvalidBody)?;
     let name = name.ok_or_else(|| Problem::of_field(Kind::InvalidBody, "name", "is missing"))?;
-    if api.uplinks().child(&name).is_some() {
+    let known = api.uplinks().child(&name);
+    if known.as_ref().is_some_and(|child| child.retired.is_some()) {
+        return Err(Problem::new(Kind::Busy, format!("{name} was retired, and its alarms are still being forgotten")));
+    }
+    if known.is_some() {
         let reason = "is enrolled already; it is given another join token by POST /api/v1/sites/{name}/token";
         return Err(Problem::of_field(Kind::Refused, "name", reason));
     }

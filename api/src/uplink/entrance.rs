@@ -19,6 +19,8 @@ use super::{Uplinks, now, read, token};
 const DENIAL_WAIT: Duration = Duration::from_secs(1);
 /// How much is read at a time: a thousand quiet connections are to cost little.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// The largest message that is read to its end, so that its sender can be told that it is too large.
+const READ_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 /// How much may wait to be written.
 const WRITE_BUFFER_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 
@@ -55,8 +57,8 @@ pub(super) enum Proof {
     Join(String),
     /// The credential that was given for a join token, which it has not used before.
     Given(Given),
-    /// A credential.
-    Credential,
+    /// A credential, by its hash.
+    Credential(String),
     /// A certificate.
     Certificate,
 }
@@ -66,7 +68,7 @@ impl Proof {
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Join(_) => "join-token",
-            Self::Given(_) | Self::Credential => "token",
+            Self::Given(_) | Self::Credential(_) => "token",
             Self::Certificate => "certificate",
         }
     }
@@ -100,8 +102,8 @@ impl Uplinks {
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
             .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
-            .max_message_size(MESSAGE_BYTES_MAX)
-            .max_frame_size(MESSAGE_BYTES_MAX);
+            .max_message_size(READ_BYTES_MAX)
+            .max_frame_size(READ_BYTES_MAX);
         Ok(upgrade.on_upgrade(move |socket| async move {
             let _counted = token;
             Box::pin(Session::new(uplinks, name, proof, caller.address, socket).run()).await;
@@ -120,7 +122,7 @@ impl Uplinks {
             (Some(_), Some(_)) => None,
             (None, _) => {
                 let named = caller.names.iter().filter_map(|name| ChildName::new(name).ok());
-                let name = named.into_iter().find(|name| self.child(name).is_some())?;
+                let name = named.into_iter().find(|name| self.child(name).is_some_and(|child| child.retired.is_none()))?;
                 Some((name, Proof::Certificate))
             }
         }
@@ -129,7 +131,7 @@ impl Uplinks {
     fn of_token(&self, hash: &str) -> Option<(ChildName, Proof)> {
         let now = now();
         let mut found = None;
-        for (name, child) in read::children(self.store()).into_iter().filter(|(_, child)| child.retired.is_none()) {
+        for (name, child) in read::children(self.store()) {
             let is_credential = child
                 .credentials
                 .iter()
@@ -137,13 +139,16 @@ impl Uplinks {
                 .fold(false, |is_one, credential| token::is_same(&credential.hash, hash) | is_one);
             let is_join = is_join_token(&child, hash, now);
             if is_credential {
-                found = Some((name, Proof::Credential));
+                found = Some((name, Proof::Credential(hash.to_owned())));
             } else if is_join {
                 found = Some((name, Proof::Join(hash.to_owned())));
             }
         }
         found.or_else(|| {
             let given = self.table().given(hash)?;
+            // Void, if it was enrolled anew since.
+            let child = self.child(&given.child)?;
+            child.credentials.iter().find(|credential| credential.hash == given.token.hash)?;
             Some((given.child.clone(), Proof::Given(given)))
         })
     }

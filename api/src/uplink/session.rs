@@ -19,14 +19,14 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use bytes::Bytes;
-use klaxon_schemas::child::{Child, ChildEvent, ChildFact, ChildKind, Credential, Digests};
+use klaxon_schemas::child::{CREDENTIALS_MAX, Child, ChildEvent, ChildFact, ChildKind, Credential, Digests, NotTaken};
 use klaxon_schemas::ids::{ActionId, Epoch, Position};
 use klaxon_schemas::names::{ChildName, Text};
 use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1;
 use klaxon_schemas::wire::v1::uplink::{Down, Refusal, Up};
 use klaxon_store::door::Tally;
-use klaxon_store::publish::{Answer, Item, Lane, Pending, PublishError, Published};
+use klaxon_store::publish::{Answer, Item, Lane, Pending, PublishError, Published, Rejection};
 use tokio::time::{Instant, timeout};
 
 use super::entrance::Proof;
@@ -54,6 +54,8 @@ const BUSY_RETRY_S: u32 = 10;
 const REFUSED_RETRY_S: u32 = 60;
 /// From this size on a message is unfolded where it holds up nobody else.
 const LARGE_BYTES: usize = 64 * 1024;
+/// How long old credentials hold at least while it is not known whether the new one came to the other side's disk.
+const OFFER_HOLDS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long old credentials hold once the new one is on the other side's disk.
 const OVERLAP: Duration = Duration::from_secs(3600);
 
@@ -99,7 +101,6 @@ struct Submitted {
     items: Vec<Item>,
     pending: Option<Pending>,
     bytes: usize,
-    count: u64,
     newest: Option<Timestamp>,
 }
 
@@ -288,8 +289,7 @@ impl Session {
         talk.seat.pulse.items.fetch_add(step.count, Ordering::Relaxed);
         let parts = step.items.len().max(1);
         for items in step.items {
-            let submitted =
-                Submitted { items, pending: None, bytes: bytes / parts, count: step.count, newest: step.newest };
+            let submitted = Submitted { items, pending: None, bytes: bytes / parts, newest: step.newest };
             talk.submitted.push_back(submitted);
         }
         self.bring_in(talk).await;
@@ -337,10 +337,8 @@ impl Session {
                     Answer::Rejected(rejection) => Some(rejection),
                     Answer::Accepted { .. } | Answer::Duplicate => None,
                 });
-                if let Some(rejection) = rejected
-                    && talk.kind.owns()
-                {
-                    return Err(End::refused(Refusal::Malformed, rejection.to_string()));
+                if let Some(end) = rejected.and_then(|rejection| not_taken(rejection, talk.kind)) {
+                    return Err(end);
                 }
                 if let Some(newest) = done.newest {
                     let offset = talk.seat.pulse.offset_us().unwrap_or(0);
@@ -399,7 +397,7 @@ impl Session {
         talk.untold = 0;
         let Some(reached) = self.uplinks.child(&self.name).and_then(|child| child.reached.clone()) else { return Ok(()) };
         let now = mark(&reached);
-        if now == talk.told && talk.submitted.len() > 0 {
+        if now == talk.told && !talk.submitted.is_empty() {
             return Ok(());
         }
         talk.told = now;
@@ -458,10 +456,16 @@ impl Session {
         if talk.offered.is_some() || !talk.submitted.is_empty() || matches!(self.proof, Proof::Certificate) {
             return Ok(());
         }
-        let token = new_token();
         let since = now();
+        let holding =
+            |child: &Child| child.credentials.iter().filter(|one| one.until.is_none_or(|until| until > since)).count();
+        if self.uplinks.child(&self.name).is_none_or(|child| holding(&child) >= CREDENTIALS_MAX) {
+            // One more would take away the oldest, which may be the one in use.
+            return Ok(());
+        }
+        let token = new_token();
         let credential = Credential { hash: token.hash.clone(), since, until: None };
-        let others_until = later(since, self.uplinks.config().credential_lifetime);
+        let others_until = later(since, self.uplinks.config().credential_lifetime.max(OFFER_HOLDS));
         self.tell(ChildEvent::Rotated { credential, others_until }).await?;
         tracing::info!(child = %self.name, "a node below is given a new credential");
         self.send(Some(talk), &Down::Credential { token: token.text.clone() }).await?;
@@ -591,6 +595,21 @@ fn chain(error: &dyn std::error::Error) -> String {
         behind = source.source();
     }
     text
+}
+
+/// How it ends because the journal, or the engine, did not take a step; nothing if it goes on.
+fn not_taken(rejection: &Rejection, kind: ChildKind) -> Option<End> {
+    let reason = rejection.to_string();
+    match rejection {
+        Rejection::NotTaken(NotTaken::OtherEpoch { known, .. }) => Some(End::Anew { beyond: *known }),
+        Rejection::NotTaken(NotTaken::UnknownChild { .. }) => Some(End::refused(Refusal::Gone, reason)),
+        Rejection::NotTaken(NotTaken::AwaitsApproval { .. }) => Some(End::refused(Refusal::AwaitsApproval, reason)),
+        Rejection::NotTaken(NotTaken::SpanLimit) => Some(End::refused(Refusal::Busy, reason)),
+        Rejection::NotTaken(_) => Some(End::refused(Refusal::Malformed, reason)),
+        // One event among many, which a reporter at this node would be refused as well.
+        _ if kind == ChildKind::Agent => None,
+        _ => Some(End::refused(Refusal::Malformed, reason)),
+    }
 }
 
 /// What a child is now, if it may still be heard.

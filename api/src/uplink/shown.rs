@@ -8,7 +8,6 @@ use klaxon_schemas::child::{Below, Child, ChildKind, Moved, Reached, Span};
 use klaxon_schemas::names::{Actor, ChildName};
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
-use klaxon_store::SeverityCounts;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -160,8 +159,7 @@ impl Uplinks {
     pub fn sites(&self) -> Vec<SiteShown> {
         let (read, live) = (self.read(), self.table().all());
         let children = read::children(self.store());
-        let children = children.into_iter().filter(|(_, child)| child.retired.is_none());
-        children.map(|(name, child)| self.shown(&read, live.get(&name), name, &child)).collect()
+        children.into_iter().map(|(name, child)| self.shown(&read, live.get(&name), name, &child)).collect()
     }
 
     /// The child `name`.
@@ -171,23 +169,19 @@ impl Uplinks {
     }
 
     fn read(&self) -> Read {
-        let mut pending = BTreeMap::new();
-        for (name, _) in read::pending(self.store()) {
-            *pending.entry(name).or_insert(0) += 1;
-        }
+        let pending = read::pending(self.store()).into_iter().map(|(name, count)| (name, count as u64));
         let counts = self.store().read().counts();
-        let of = |counts: &SeverityCounts| counts.total;
         let alarms = counts.sites.iter().map(|(site, counts)| {
             let alarms = SeverityAlarms {
-                critical: of(&counts.of(Severity::Critical)),
-                major: of(&counts.of(Severity::Major)),
-                minor: of(&counts.of(Severity::Minor)),
-                warning: of(&counts.of(Severity::Warning)),
-                indeterminate: of(&counts.of(Severity::Indeterminate)),
+                critical: counts.of(Severity::Critical).total,
+                major: counts.of(Severity::Major).total,
+                minor: counts.of(Severity::Minor).total,
+                warning: counts.of(Severity::Warning).total,
+                indeterminate: counts.of(Severity::Indeterminate).total,
             };
             (site.as_str().to_owned(), alarms)
         });
-        Read { pending, alarms: alarms.collect() }
+        Read { pending: pending.collect(), alarms: alarms.collect() }
     }
 
     fn shown(&self, read: &Read, live: Option<&Live>, name: ChildName, child: &Arc<Child>) -> SiteShown {
@@ -196,10 +190,7 @@ impl Uplinks {
         let load = |count: fn(&super::table::Pulse) -> &std::sync::atomic::AtomicU64| {
             pulse.map_or(0, |pulse| count(pulse).load(Ordering::Relaxed))
         };
-        let heard = self.table().heard_at(&name).map(|at| {
-            let ago = i64::try_from(at.elapsed().as_micros()).unwrap_or(i64::MAX);
-            now().saturating_add_micros(-ago)
-        });
+        let heard = self.table().heard(&name).map(|heard| heard.wall);
         let missing = child.reached.as_ref().map_or(0, |reached| reached.missing.iter().map(records).sum());
         SiteShown {
             kind: child.kind,

@@ -78,13 +78,9 @@ impl Uplinks {
     fn wake(&self, seen: Position) -> Position {
         let position = *self.store().committed().borrow();
         if position > seen && self.table().len() > 0 {
-            let mut last = None;
             for (name, _) in read::pending(self.store()) {
-                if last.as_ref() != Some(&name) {
-                    if let Some(live) = self.table().live(&name) {
-                        live.order(Order::Look);
-                    }
-                    last = Some(name);
+                if let Some(live) = self.table().live(&name) {
+                    live.order(Order::Look);
                 }
             }
         }
@@ -97,7 +93,7 @@ impl Uplinks {
         let live = self.table().all();
         let config = self.config();
         for (name, live) in &live {
-            let Some(child) = children.get(name).filter(|child| child.retired.is_none()) else {
+            let Some(child) = children.get(name) else {
                 tracing::info!(child = %name, "the connection of a node ends that was retired");
                 live.cut();
                 continue;
@@ -115,7 +111,7 @@ impl Uplinks {
         }
         let mut facts = Vec::new();
         for (name, child) in &children {
-            let heard = self.table().heard_at(name).unwrap_or(begun).max(begun);
+            let heard = self.table().heard(name).map_or(begun, |heard| heard.at.max(begun));
             let silent_for = heard.elapsed();
             if silent_for >= config.silent_after && may_fall_silent(child) {
                 let ago = i64::try_from(silent_for.as_micros()).unwrap_or(i64::MAX);
@@ -151,5 +147,5 @@ impl Uplinks {
 
 /// Whether it is news that nothing is heard of it.
 fn may_fall_silent(child: &Child) -> bool {
-    child.node.is_some() && child.silent_since.is_none() && child.moved.is_none() && child.retired.is_none()
+    child.node.is_some() && child.silent_since.is_none() && child.moved.is_none()
 }

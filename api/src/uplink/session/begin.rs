@@ -32,10 +32,13 @@ impl Session {
         let hello = self.hello().await?;
         let child = present(self.uplinks.child(&self.name))?;
         self.check(&hello, &child)?;
+        self.uplinks.table().knocked(&self.name);
         let seat = self.seat(&hello).await?;
         match self.welcome(&hello, &seat).await {
             Ok(child) => {
-                let live_at = child.reached.as_ref().map(|reached| reached.position);
+                // In another numbering nothing is live before it is aligned.
+                let reached = child.reached.as_ref().filter(|reached| reached.epoch == hello.epoch);
+                let live_at = reached.map(|reached| reached.position);
                 let mut talk = Talk {
                     seat,
                     kind: child.kind,
@@ -53,11 +56,7 @@ impl Session {
                 };
                 talk.seat.pulse.told.store(talk.told, std::sync::atomic::Ordering::Relaxed);
                 talk.seat.pulse.clock(hello.wall.as_micros(), now().as_micros());
-                let begun = match self.send_actions(&mut talk).await {
-                    Ok(()) => self.ping(&mut talk).await,
-                    Err(end) => Err(end),
-                };
-                match begun {
+                match self.begun(&mut talk, &child).await {
                     Ok(()) => Ok(talk),
                     Err(end) => {
                         self.uplinks.table().leave(&talk.seat);
@@ -70,6 +69,19 @@ impl Session {
                 Err(end)
             }
         }
+    }
+
+    /// What the other side is told first.
+    async fn begun(&mut self, talk: &mut Talk, child: &Child) -> Result<(), End> {
+        self.send_actions(talk).await?;
+        // It was given a newer one that did not come to its disk.
+        let newest = child.credentials.last();
+        if let Proof::Credential(hash) = &self.proof
+            && newest.is_some_and(|newest| newest.hash != *hash)
+        {
+            self.rotate(talk).await?;
+        }
+        self.ping(talk).await
     }
 
     async fn hello(&mut self) -> Result<Hello, End> {
@@ -131,8 +143,7 @@ impl Session {
             return Err(End::refused(Refusal::Mismatch, "node: its join token was used by another node"));
         }
         if child.awaits_approval {
-            let asked =
-                Asked { node: hello.node, address: self.address.clone(), version: version(hello), at: now() };
+            let asked = Asked { node: hello.node, address: self.address.clone(), version: version(hello), at: now() };
             self.uplinks.table().ask(self.name.clone(), asked);
             let reason = format!("a person must approve it first: klaxon site approve {}", self.name);
             return Err(End::Refused { code: Refusal::AwaitsApproval, reason, retry_after_s: APPROVAL_RETRY_S });
@@ -148,12 +159,8 @@ impl Session {
 
     /// A seat. A dead connection of the same node gives up its own; a living one keeps it.
     async fn seat(&mut self, hello: &Hello) -> Result<Seat, End> {
-        let candidate = Candidate {
-            name: self.name.clone(),
-            node: hello.node,
-            address: self.address.clone(),
-            proof: self.proof.as_str(),
-        };
+        let candidate =
+            Candidate { name: self.name.clone(), node: hello.node, address: self.address.clone(), proof: self.proof.as_str() };
         let begun = Instant::now();
         let mut probed = None;
         loop {
@@ -202,9 +209,10 @@ impl Session {
         match &self.proof {
             Proof::Join(hash) => {
                 // Used up by another connection since.
-                let is_good = self.uplinks.child(&self.name).is_some_and(|child| {
-                    child.join.as_ref().is_some_and(|join| join.hash == *hash)
-                });
+                let is_good = self
+                    .uplinks
+                    .child(&self.name)
+                    .is_some_and(|child| child.join.as_ref().is_some_and(|join| join.hash == *hash));
                 if !is_good {
                     return Err(End::refused(Refusal::Mismatch, "its join token is used up"));
                 }
@@ -217,7 +225,7 @@ impl Session {
                 credential = Some(token.text);
             }
             Proof::Given(given) => credential = Some(given.token.text.clone()),
-            Proof::Credential | Proof::Certificate => self.uplinks.table().used(&self.name),
+            Proof::Credential(_) | Proof::Certificate => self.uplinks.table().used(&self.name),
         }
         facts.push(ChildEvent::Connected { node: hello.node, version: version(hello) });
         self.tell_all(facts).await?;
