@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 
 /// What is said of an uplink to `above` that tries again at once.
 fn uplink(above: &Above, more: &str) -> String {
-    format!("[node]\nsite = \"depot-7\"\n[uplink]\nurl = \"{}\"\nretry_min = \"20ms\"\nretry_max = \"50ms\"\n{more}", above.url())
+    format!(
+        "[node]\nsite = \"depot-7\"\n[uplink]\nurl = \"{}\"\nretry_min = \"20ms\"\nretry_max = \"50ms\"\n{more}",
+        above.url()
+    )
 }
 
 fn event(n: u64, kind: &str) -> Value {
@@ -133,7 +136,7 @@ fn a_connection_that_is_cut_anywhere_loses_nothing_and_brings_nothing_twice() {
                 let before = above.came().tokens.len();
                 wait_until("it comes again", || above.came().tokens.len() > before || above.is_connected());
             }
-            }
+        }
         above.cut_after(usize::MAX);
         agree(&node, &above);
     }
@@ -211,12 +214,14 @@ fn what_is_kept_no_more_is_told_as_a_gap() {
     let node = Setup::new(&scratch.path().join("data")).config(small).start();
     let long = "x".repeat(3000);
     for n in 0..1500 {
-        let event = json!({ "resource": "host=a", "alarm_type": "disk.full", "severity": "major", "text": format!("{n} {long}") });
+        let event =
+            json!({ "resource": "host=a", "alarm_type": "disk.full", "severity": "major", "text": format!("{n} {long}") });
         node.send(&json!([event]));
     }
     let segments = scratch.path().join("data/journal");
     wait_until("the beginning is gone", || {
-        let names = std::fs::read_dir(&segments).expect("is there").filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let names =
+            std::fs::read_dir(&segments).expect("is there").filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         !names.into_iter().any(|name| name.contains("0000000000000001."))
     });
     node.stop();
@@ -353,7 +358,8 @@ fn an_agent_sends_what_is_reported_and_leaves_the_rest_to_the_site() {
     let setup = Setup::new(&scratch.path().join("data")).config(&format!("{small}{}", uplink(&above, &more)));
     let node = setup.start();
     raise(&node, 0..40);
-    let reported = || above.came().events.iter().filter(|placed| !placed.event.resource.as_str().contains("klaxon=node")).count();
+    let reported =
+        || above.came().events.iter().filter(|placed| !placed.event.resource.as_str().contains("klaxon=node")).count();
     wait_until("all events have come", || reported() == 40);
     // Its own list works, and operators are sent to the site.
     let alarms = node.alarms();

@@ -142,13 +142,13 @@ impl Link {
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("Klaxon/", env!("CARGO_PKG_VERSION"))));
         if let Some(token) = proof.token {
             let bearer = HeaderValue::from_str(&format!("Bearer {}", token.0));
-            let mut bearer = bearer.map_err(|_| LinkError::File("the token has characters that no header may have".to_owned()))?;
+            let mut bearer =
+                bearer.map_err(|_| LinkError::File("the token has characters that no header may have".to_owned()))?;
             bearer.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, bearer);
         }
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(MESSAGE_BYTES_MAX))
-            .max_frame_size(Some(MESSAGE_BYTES_MAX));
+        let config =
+            WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX)).max_frame_size(Some(MESSAGE_BYTES_MAX));
         match tokio_tungstenite::client_async_with_config(request, line, Some(config)).await {
             Ok((socket, _)) => Ok(socket),
             Err(WsError::Http(answer)) => {
@@ -252,7 +252,9 @@ impl TlsFiles {
             None => {
                 let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
                 if added == 0 {
-                    return Err("this system has no certificates of authorities; install them, or set uplink.ca_file".to_owned());
+                    return Err(
+                        "this system has no certificates of authorities; install them, or set uplink.ca_file".to_owned()
+                    );
                 }
             }
         }

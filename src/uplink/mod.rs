@@ -337,10 +337,7 @@ impl UplinkControl {
     /// As the front end takes it.
     pub(crate) fn parts(&self) -> UplinkParts {
         let (shown, ordered) = (self.clone(), self.clone());
-        UplinkParts {
-            shown: Box::new(move || shown.shown()),
-            order: Box::new(move |order| ordered.order(order)),
-        }
+        UplinkParts { shown: Box::new(move || shown.shown()), order: Box::new(move |order| ordered.order(order)) }
     }
 
     /// Joins a node, or goes to another one. Blocks.

@@ -255,14 +255,7 @@ impl Inner {
         true
     }
 
-    fn relay(
-        &self,
-        socket: &mut WebSocket<TcpStream>,
-        came: &mut Came,
-        content: v1::RelayContent,
-        epoch: Epoch,
-        len: usize,
-    ) {
+    fn relay(&self, socket: &mut WebSocket<TcpStream>, came: &mut Came, content: v1::RelayContent, epoch: Epoch, len: usize) {
         let reached = came.reached.clone();
         match content {
             v1::RelayContent::Alignment { from, to, alarms, .. } => {
