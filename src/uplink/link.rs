@@ -288,7 +288,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// The token that stands in a file.
-pub(super) fn token_in(path: &PathBuf) -> Result<Token, String> {
+pub(super) fn token_in(path: &Path) -> Result<Token, String> {
     let text = String::from_utf8(read(path)?).map_err(|_| format!("{} holds no text", path.display()))?;
     let token = text.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {

@@ -334,9 +334,9 @@ impl<'a> Session<'a> {
         let len = bytes.len();
         self.link.send_bytes(bytes).await?;
         if is_history {
-            self.budget.take_history(len)
+            self.budget.take_history(len);
         } else {
-            self.budget.take(len)
+            self.budget.take(len);
         }
         self.last_sent = Instant::now();
         Ok(())

@@ -166,6 +166,7 @@ impl Above {
 impl Inner {
     fn serve(&self, stream: TcpStream) {
         let mut token = String::new();
+        #[expect(clippy::result_large_err, reason = "it is the library's")]
         let look = |request: &Request, response: Response| {
             assert_eq!(request.uri().path(), "/api/v1/uplink");
             let said = request.headers().get("authorization").map(|value| value.to_str().expect("is text").to_owned());
