@@ -1,7 +1,7 @@
 //! A connection to the node above: TCP, TLS where the address says so, a WebSocket, and messages over it.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
