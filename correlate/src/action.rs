@@ -70,7 +70,7 @@ impl Engine {
             return Err(RefusalReason::RaisedAgain);
         }
         let mut alarm = Alarm::clone(alarm);
-        if is_superseded(&mut alarm, verb, action.ordered_at.unwrap_or(moment.wall)) {
+        if is_superseded(&mut alarm, verb, action.ordered_at, moment.wall) {
             return Err(RefusalReason::Superseded);
         }
         let ordered = alarm.engine.ordered.clone();

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Two people may act on one alarm at two places while they cannot be heard of each other. On each axis the action that was
-//! ordered later wins; the other is refused as superseded, and both stand in history.
+//! ordered later wins; the other is refused as superseded, and both stand in history. What is ordered where the alarm is owned
+//! is never superseded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -259,14 +260,16 @@ fn axis<'a>(verb: &AlarmVerb, ordered: &'a mut Ordered) -> Option<&'a mut Option
     }
 }
 
-/// Notes on the alarm when `verb` was ordered; whether the like was ordered later, and this has no effect.
-pub(crate) fn is_superseded(alarm: &mut Alarm, verb: &AlarmVerb, ordered_at: Timestamp) -> bool {
+/// Notes on the alarm when `verb` was ordered, if elsewhere: at `ordered_at`; whether the like was ordered later, and this has no
+/// effect. What is ordered here is the latest by that, whatever a clock that was set back says.
+pub(crate) fn is_superseded(alarm: &mut Alarm, verb: &AlarmVerb, ordered_at: Option<Timestamp>, wall: Timestamp) -> bool {
     let mut ordered = alarm.engine.ordered.as_deref().copied().unwrap_or_default();
     let Some(last) = axis(verb, &mut ordered) else { return false };
-    if last.is_some_and(|last| last > ordered_at) {
+    if ordered_at.is_some_and(|at| last.is_some_and(|last| last > at)) {
         return true;
     }
-    *last = Some(ordered_at);
+    // Whose clock is fast cannot claim what is yet to come.
+    *last = ordered_at.map_or(Some(wall), |at| (*last).max(Some(at.min(wall))));
     alarm.engine.ordered = Some(Box::new(ordered));
     false
 }

@@ -21,7 +21,7 @@
 
 use std::sync::Arc;
 
-use klaxon_schemas::alarm::{Alarm, Clearance, ClearedBy, EndMark, EngineMarks, LeaseMark, ORDER_MARKS_MAX, OrderMark, Stale};
+use klaxon_schemas::alarm::{Alarm, Clearance, ClearedBy, EndMark, EngineMarks, LeaseMark, ORDER_MARKS_MAX, OrderMark, Ordered, Stale};
 use klaxon_schemas::change::{ChangeKind, Reason, Subject, Timer, WithoutEffect};
 use klaxon_schemas::event::{AlarmKey, Details, Event, Report};
 use klaxon_schemas::ids::AlarmId;
@@ -170,6 +170,7 @@ impl Engine {
         alarm.cleared = None;
         alarm.engine.cleared_at = None;
         alarm.acknowledged = None;
+        alarm.engine.ordered = alarm.engine.ordered.take().and_then(outliving);
         alarm.catalogued = self.catalogue.get(&alarm.key.alarm_type).is_some();
         self.begin_episode(moment, alarm, event, severity, out);
     }
@@ -316,6 +317,12 @@ pub(crate) fn set_cleared(moment: &Moment<'_>, alarm: &mut Alarm, by: ClearedBy)
     alarm.engine.lease = None;
     alarm.engine.end = None;
     alarm.engine.cleared_at = Some(moment.now);
+}
+
+/// What was ordered of what outlives an episode.
+fn outliving(ordered: Box<Ordered>) -> Option<Box<Ordered>> {
+    let ordered = Ordered { acknowledge: None, clear: None, ..*ordered };
+    (ordered != Ordered::default()).then(|| Box::new(ordered))
 }
 
 /// An attribute stays as it was last given.
