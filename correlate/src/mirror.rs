@@ -267,7 +267,8 @@ impl Engine {
             let is_full = missing.len() >= MISSING_SPANS_MAX;
             match missing.last_mut() {
                 Some(last) if last.upto == after => last.upto = span.upto,
-                _ if is_full => return Err(NotTaken::SpanLimit),
+                // Nothing could come out of the list before this is taken: what it has no room for is given up.
+                _ if is_full => child.lose_records(moment, span.upto.0 - after.0),
                 _ => missing.push(Span { after, upto: span.upto }),
             }
         }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use harness::fleet::{Fleet, check_fleet};
 use klaxon_correlate::Disposition;
-use klaxon_schemas::change::ChangeKind;
-use klaxon_schemas::child::ChildKind;
+use klaxon_schemas::change::{ChangeKind, Subject};
+use klaxon_schemas::child::{ChildKind, ChildStep};
 use klaxon_schemas::entry::EntryKind;
 use proptest::prelude::*;
 
@@ -282,6 +282,31 @@ fn a_new_numbering_is_noted_and_the_old_one_is_not_taken() {
     );
 }
 
+#[test]
+fn when_too_many_stretches_are_missing_the_rest_is_lost_and_the_site_is_heard_all_the_same() {
+    use klaxon_schemas::child::MISSING_SPANS_MAX;
+
+    let mut fleet = Fleet::new(false);
+    fleet.add("s", ChildKind::Site);
+    // A live change between two that are missing keeps their stretches apart.
+    for round in 0..MISSING_SPANS_MAX + 3 {
+        at_site(&mut fleet, round % 5, u8::try_from(round / 5 % 2).expect("small") * 2);
+        fleet.align("s", usize::MAX);
+        at_site(&mut fleet, round % 5, 4);
+        assert!(fleet.live("s").is_some_and(|(_, disposition)| disposition == Disposition::Applied));
+    }
+    let missing = fleet.record("s").and_then(|child| child.reached.as_ref()).map_or(0, |reached| reached.missing.len());
+    assert_eq!(missing, MISSING_SPANS_MAX);
+    let (here, there) = fleet.both("s");
+    assert_eq!(here, there);
+    let mut last = Vec::new();
+    while let Some((changes, _)) = fleet.history("s", u64::MAX) {
+        last = changes;
+    }
+    let Some(Subject::Child(note)) = last.last().map(|change| &change.subject) else { panic!("{last:?}") };
+    assert!(matches!(note.what, ChildStep::CaughtUp(meanwhile) if meanwhile.lost == 3), "{note:?}");
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     /// A report at the site, or an operator's action there.
@@ -487,8 +512,7 @@ fn what_an_agent_relays_comes_in_once() {
 /// What a region relays of sites below it is theirs; whom this node hears itself, nobody else is heard about.
 #[test]
 fn a_region_speaks_for_sites_below_it_but_not_for_those_that_are_heard_directly() {
-    use klaxon_schemas::change::Subject;
-    use klaxon_schemas::child::{Below, ChildNote, ChildStep, RelayContent};
+    use klaxon_schemas::child::{Below, ChildNote, RelayContent};
     use klaxon_schemas::ids::Position;
 
     // S is mirrored at R, whose own engine is that of the node above in this fleet.

@@ -17,8 +17,8 @@ use crate::ids::{ActionId, AlarmId, Epoch, Position};
 use crate::names::{Actor, ChildName, Site, Text};
 use crate::time::{JournalTime, Timestamp};
 
-/// The most stretches of history that may be missing from one child at a time; with as many, nothing new is begun before the
-/// oldest has come.
+/// The most stretches of history that may be missing from one child at a time; with as many, what is missing beyond them is
+/// counted as lost.
 pub const MISSING_SPANS_MAX: usize = 64;
 /// The most credentials of one child that hold at a time: the one in use and the one that replaces it.
 pub const CREDENTIALS_MAX: usize = 4;
@@ -476,9 +476,6 @@ pub enum NotTaken {
         /// Where it ends.
         upto: Position,
     },
-    /// As many stretches of history are missing as may be.
-    #[error("{MISSING_SPANS_MAX} stretches of history are missing; the oldest must come first")]
-    SpanLimit,
     /// It is of a site for which the child may not speak.
     #[error("{child} may not speak for site {owner}")]
     Foreign {
