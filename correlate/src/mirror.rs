@@ -312,7 +312,7 @@ impl Engine {
         for Adopted { change, is_elsewhere } in adopted {
             if !is_elsewhere {
                 note_below(&mut child, &change);
-                self.take_change(sender, change, out);
+                self.take_change(change, out);
             }
         }
         child.reached = Some(reached);
@@ -449,19 +449,15 @@ impl Engine {
     }
 
     /// A change of a child goes out as it is; the mirror follows it.
-    fn take_change(&mut self, sender: &Sender<'_>, mut change: Change, out: &mut Output) {
+    fn take_change(&mut self, mut change: Change, out: &mut Output) {
         // What a site hides, it hides from its own people: here it is history.
         change.past |= matches!(change.subject, Subject::Suppression { .. });
         if let Subject::Alarm { alarm, .. } = &mut change.subject
             && !change.past
         {
             match change.kind {
-                ChangeKind::Purged | ChangeKind::Retired => {
-                    let is_its = self.mirror.get(alarm.id).is_some_and(|known| known.via.as_ref() == Some(sender.name));
-                    if is_its {
-                        self.mirror.remove(alarm.id);
-                    }
-                }
+                // By whichever way it came before: this one is heard now, and the change goes out.
+                ChangeKind::Purged | ChangeKind::Retired => drop(self.mirror.remove(alarm.id)),
                 _ => {
                     // The one before it in this very step may have cleared it.
                     let mut taken = Alarm::clone(alarm);
