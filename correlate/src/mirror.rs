@@ -422,7 +422,8 @@ impl Engine {
         Ok((alarm, is_elsewhere || is_behind))
     }
 
-    /// Whether a child may speak for a site: an error if not; else whether that site is better heard itself.
+    /// Whether a child may speak for a site: an error if not; else whether that site is heard itself. One that is silent, or has
+    /// another node above it now, is not: what a region says of it is better than nothing.
     fn speaks_for(&self, sender: &Sender<'_>, owner: &Site) -> Result<bool, NotTaken> {
         let is_its_own = **owner == **sender.name;
         if is_its_own {
@@ -432,20 +433,19 @@ impl Engine {
             return Err(NotTaken::Foreign { child: sender.name.clone(), owner: owner.clone() });
         }
         let direct = ChildName::new(owner).ok().and_then(|name| self.children.get(&name));
-        Ok(direct.is_some_and(|direct| {
-            direct.kind.owns() && direct.reached.is_some() && direct.moved.is_none() && direct.retired.is_none()
-        }))
+        Ok(direct.is_some_and(|direct| direct.kind.owns() && direct.reached.is_some() && is_heard(direct)))
     }
 
     /// Whether what is mirrored through another child is kept rather than `new`.
     fn is_better(&self, mirrored: &Alarm, new: &Alarm) -> bool {
-        let is_from_owner = new.via.as_deref() == new.owner.as_deref();
-        if is_from_owner || mirrored.via == new.via || mirrored.last_change < new.last_change {
+        if is_from_owner(new) || mirrored.via == new.via || mirrored.last_change < new.last_change {
             return false;
         }
         let via = mirrored.via.as_ref().and_then(|via| self.children.get(via));
         let is_heard = via.is_some_and(|via| via.silent_for(mirrored.owner.as_ref()).is_none());
-        mirrored.last_change > new.last_change || is_heard
+        // Through its owner it stays until there is news: else it would be stale with the region when its owner is back.
+        let is_no_news = is_from_owner(mirrored) && facets(mirrored) == facets(new);
+        mirrored.last_change > new.last_change || is_heard || is_no_news
     }
 
     /// A change of a child goes out as it is; the mirror follows it.
@@ -492,13 +492,25 @@ impl Sender<'_> {
     }
 }
 
-/// Whether two say the same of an alarm.
+/// Whether a child is there, as far as is known.
+fn is_heard(child: &Child) -> bool {
+    child.silent_since.is_none() && child.moved.is_none() && child.retired.is_none()
+}
+
+/// Whether an alarm comes from its owner itself.
+fn is_from_owner(alarm: &Alarm) -> bool {
+    alarm.via.as_deref() == alarm.owner.as_deref()
+}
+
+/// Whether two say the same of an alarm, and come the same way.
 fn is_as(before: &Alarm, alarm: &Alarm) -> bool {
-    let facets = |alarm: &Alarm| {
-        let marks = (alarm.acknowledged.is_some(), alarm.shelved.is_some(), alarm.is_active());
-        (alarm.last_change, alarm.via.clone(), alarm.raise_seq, alarm.severity, marks)
-    };
-    facets(before) == facets(alarm)
+    before.via == alarm.via && facets(before) == facets(alarm)
+}
+
+/// By what it is seen that an alarm is not as it was.
+fn facets(alarm: &Alarm) -> impl PartialEq {
+    let marks = (alarm.acknowledged.is_some(), alarm.shelved.is_some(), alarm.is_active());
+    (alarm.last_change, alarm.raise_seq, alarm.severity, marks)
 }
 
 /// Leaves out what is missing behind `end`: there the numbering is another one. Tells how many records that were.

@@ -563,4 +563,33 @@ fn a_region_speaks_for_sites_below_it_but_not_for_those_that_are_heard_directly(
     assert_eq!(disposition, Disposition::Applied);
     assert!(came.iter().all(|change| &*change.site == "r"), "{came:?}");
     assert_eq!(before, centre.parent.alarms);
+    // While it is silent, R is heard about it again: what is news comes through R, what is not stays as it is.
+    centre.fact("s", klaxon_schemas::child::ChildEvent::Silent { since: centre.parent.wall() });
+    let before = centre.parent.alarms.clone();
+    let after = Position(after.0 + 9);
+    let (_, disposition) = send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 1), changes: changes[1..].to_vec() });
+    assert_eq!((disposition, &before), (Disposition::Applied, &centre.parent.alarms));
+    centre.below.get_mut("s").expect("is there").node.now_us += 1;
+    at_site(&mut centre, 2, 4);
+    let acknowledged = centre.below["s"].node.changes.last().cloned().expect("was acknowledged");
+    assert_eq!(acknowledged.kind, ChangeKind::Acknowledged);
+    let after = Position(after.0 + 1);
+    let (came, _) = send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 1), changes: vec![owned_by_s(&acknowledged)] });
+    assert_eq!(came.iter().map(|change| change.kind).collect::<Vec<_>>(), [ChangeKind::Acknowledged]);
+    let via = |centre: &Fleet, via: &str| centre.parent.alarms.values().filter(|alarm| alarm.via.as_deref() == Some(via)).count();
+    assert_eq!((via(&centre, "s"), via(&centre, "r")), (1, 1));
+    // When it is back, it is heard itself.
+    centre.fact("s", klaxon_schemas::child::ChildEvent::Connected { node: uuid::Uuid::from_u128(7), version: "1".into() });
+    centre.align("s", usize::MAX);
+    assert_eq!((via(&centre, "s"), via(&centre, "r")), (2, 0));
 }
+
+/// A change of S as R relays it.
+fn owned_by_s(change: &klaxon_schemas::change::Change) -> Arc<klaxon_schemas::change::Change> {
+    let mut change = change.clone();
+    if let Subject::Alarm { alarm, .. } = &mut change.subject {
+        Arc::make_mut(alarm).owner = Some("s".parse().expect("valid"));
+    }
+    Arc::new(change)
+}
+
