@@ -97,10 +97,25 @@ struct Sender<'a> {
     child: Arc<Child>,
 }
 
-/// A change of a child as it goes out here, and whether it is known here already by another way.
+/// A change of a child as it goes out here.
 struct Adopted {
     change: Change,
+    standing: Standing,
+}
+
+/// How what a child says stands to what is known by another way.
+#[derive(Clone, Copy)]
+struct Standing {
+    /// Its owner is a child of this node itself, so that nobody else is heard about it.
     is_elsewhere: bool,
+    /// Another way by which it is heard of knows more of the alarm. History it may be all the same.
+    is_behind: bool,
+}
+
+impl Standing {
+    fn is_current(self) -> bool {
+        !self.is_elsewhere && !self.is_behind
+    }
 }
 
 impl Engine {
@@ -157,11 +172,11 @@ impl Engine {
             if alarm.id < from || alarm.id > to {
                 return Err(NotTaken::OutOfRange { alarm: alarm.id });
             }
-            let (alarm, is_elsewhere) = self.adopt_alarm(moment, sender, alarm)?;
-            part.insert(alarm.id, (alarm, is_elsewhere));
+            let (alarm, standing) = self.adopt_alarm(moment, sender, alarm)?;
+            part.insert(alarm.id, (alarm, standing));
         }
         let gone: Vec<_> = self.mirror.between(sender.name, from, to).into_iter().filter(|id| !part.contains_key(id)).collect();
-        for (alarm, _) in part.into_values().filter(|(_, is_elsewhere)| !is_elsewhere) {
+        for (alarm, _) in part.into_values().filter(|(_, standing)| standing.is_current()) {
             let is_known = match self.mirror.get(alarm.id) {
                 None => !alarm.is_active(),
                 Some(before) => is_as(before, &alarm),
@@ -309,8 +324,8 @@ impl Engine {
         if let Some(last) = changes.last() {
             reached.fingerprint = fingerprint(last);
         }
-        for Adopted { change, is_elsewhere } in adopted {
-            if !is_elsewhere {
+        for Adopted { change, standing } in adopted {
+            if standing.is_current() {
                 note_below(&mut child, &change);
                 self.take_change(change, out);
             }
@@ -352,8 +367,8 @@ impl Engine {
         if changes.is_none() {
             child.lose_records(moment, span.upto.0 - span.after.0);
         }
-        for Adopted { change, is_elsewhere } in adopted {
-            if !is_elsewhere {
+        for Adopted { change, standing } in adopted {
+            if !standing.is_elsewhere {
                 child.count(&change);
                 out.change(Change { past: true, ..change });
             }
@@ -389,19 +404,19 @@ impl Engine {
     }
 
     fn adopt_change(&self, moment: &Moment<'_>, sender: &Sender<'_>, change: &Change) -> Result<Adopted, NotTaken> {
-        let mut is_elsewhere = self.speaks_for(sender, &change.site)?;
+        let mut standing = Standing { is_elsewhere: self.speaks_for(sender, &change.site)?, is_behind: false };
         let mut change = change.clone();
         if let Subject::Alarm { alarm, .. } = &mut change.subject {
-            let (adopted, is_of_another) = self.adopt_alarm(moment, sender, alarm)?;
-            is_elsewhere |= is_of_another;
+            let (adopted, of_alarm) = self.adopt_alarm(moment, sender, alarm)?;
+            standing.is_elsewhere |= of_alarm.is_elsewhere;
+            standing.is_behind = of_alarm.is_behind;
             *alarm = Arc::new(adopted);
         }
-        Ok(Adopted { change, is_elsewhere })
+        Ok(Adopted { change, standing })
     }
 
-    /// An alarm as it is mirrored here; and whether its owner is a child of this node itself, so that nobody else is heard
-    /// about it.
-    fn adopt_alarm(&self, moment: &Moment<'_>, sender: &Sender<'_>, alarm: &Alarm) -> Result<(Alarm, bool), NotTaken> {
+    /// An alarm as it is mirrored here, and how that stands to what is known.
+    fn adopt_alarm(&self, moment: &Moment<'_>, sender: &Sender<'_>, alarm: &Alarm) -> Result<(Alarm, Standing), NotTaken> {
         let owner = alarm.owner.clone().unwrap_or_else(|| site_of(sender.name));
         let is_elsewhere = self.speaks_for(sender, &owner)?;
         let mirrored = self.mirror.get(alarm.id);
@@ -419,7 +434,7 @@ impl Engine {
         }
         // Of two ways by which a site is heard of, the one that knows more is kept.
         let is_behind = mirrored.is_some_and(|mirrored| self.is_better(mirrored, &alarm));
-        Ok((alarm, is_elsewhere || is_behind))
+        Ok((alarm, Standing { is_elsewhere, is_behind }))
     }
 
     /// Whether a child may speak for a site: an error if not; else whether that site is heard itself. One that is silent, or has
