@@ -271,9 +271,10 @@ impl Engine {
                 }
                 after = known.position;
             }
-            Some(_) => {
+            Some(known) => {
                 is_new_epoch = true;
-                let lost = cut_behind(&mut missing, span.after);
+                let left_out = span.after.0.saturating_sub(known.position.0);
+                let lost = cut_behind(&mut missing, span.after) + left_out;
                 child.lose_records(moment, lost);
             }
             None => {}

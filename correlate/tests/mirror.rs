@@ -283,6 +283,24 @@ fn a_new_numbering_is_noted_and_the_old_one_is_not_taken() {
 }
 
 #[test]
+fn what_a_new_numbering_leaves_out_is_counted_as_lost() {
+    use klaxon_schemas::child::RelayContent;
+    use klaxon_schemas::ids::Position;
+
+    let mut fleet = Fleet::new(true);
+    fleet.add("s", ChildKind::Site);
+    at_site(&mut fleet, 1, 0);
+    fleet.align("s", usize::MAX);
+    fleet.history("s", u64::MAX);
+    let backup = fleet.below["s"].backup();
+    fleet.below.get_mut("s").expect("is there").restore(&backup);
+    let aligned = RelayContent::Aligned { at: Position(9), after: Position(9), fingerprint: 0, below: Vec::new() };
+    let (changes, _) = fleet.send("s", aligned);
+    let Some(Subject::Child(note)) = changes.last().map(|change| &change.subject) else { panic!("{changes:?}") };
+    assert!(matches!(note.what, ChildStep::CaughtUp(meanwhile) if meanwhile.lost == 8), "{note:?}");
+}
+
+#[test]
 fn when_too_many_stretches_are_missing_the_rest_is_lost_and_the_site_is_heard_all_the_same() {
     use klaxon_schemas::child::MISSING_SPANS_MAX;
 
