@@ -172,7 +172,7 @@ impl Engine {
             if alarm.id < from || alarm.id > to {
                 return Err(NotTaken::OutOfRange { alarm: alarm.id });
             }
-            let (alarm, standing) = self.adopt_alarm(moment, sender, alarm)?;
+            let (alarm, standing) = self.adopt_alarm(sender, alarm)?;
             part.insert(alarm.id, (alarm, standing));
         }
         let gone: Vec<_> = self.mirror.between(sender.name, from, to).into_iter().filter(|id| !part.contains_key(id)).collect();
@@ -196,7 +196,7 @@ impl Engine {
     fn realign(&mut self, moment: &Moment<'_>, alarm: Alarm, out: &mut Output) {
         let previous_severity =
             self.mirror.get(alarm.id).map(|before| before.severity).filter(|severity| *severity != alarm.severity);
-        let alarm = self.keep_mirrored(alarm);
+        let alarm = self.keep_mirrored(moment, alarm);
         let cause = Cause::new(ChangeKind::Realigned, &[moment.reason()]);
         self.emit(moment, cause, Subject::Alarm { alarm, previous_severity }, out);
     }
@@ -207,13 +207,14 @@ impl Engine {
             let mut alarm = Alarm::clone(alarm);
             alarm.cleared = Some(Clearance { at: moment.wall, by: ClearedBy::Realignment });
             alarm.stale = None;
-            alarm.engine.cleared_at = Some(moment.now);
             self.realign(moment, alarm, out);
         }
         self.forget_mirrored(moment, id, Cause::new(ChangeKind::Purged, &[moment.reason()]), out);
     }
 
-    fn keep_mirrored(&mut self, mut alarm: Alarm) -> Arc<Alarm> {
+    fn keep_mirrored(&mut self, moment: &Moment<'_>, mut alarm: Alarm) -> Arc<Alarm> {
+        let known = self.mirror.get(alarm.id).and_then(|known| known.engine.cleared_at);
+        alarm.engine.cleared_at = if alarm.is_active() { None } else { known.or(Some(moment.now)) };
         self.interner.alarm(&mut alarm);
         let alarm = Arc::new(alarm);
         self.mirror.put(Arc::clone(&alarm));
@@ -318,7 +319,7 @@ impl Engine {
         if span.after != reached.position {
             return Err(NotTaken::OutOfPlace { after: span.after, reached: reached.position });
         }
-        let adopted = self.adopt_all(moment, sender, changes)?;
+        let adopted = self.adopt_all(sender, changes)?;
         let mut child = Child::clone(&sender.child);
         let mut reached = reached.clone();
         reached.position = span.upto;
@@ -328,7 +329,7 @@ impl Engine {
         for Adopted { change, standing } in adopted {
             if standing.is_current() {
                 note_below(&mut child, &change);
-                self.take_change(change, out);
+                self.take_change(moment, change, out);
             }
         }
         child.reached = Some(reached);
@@ -357,7 +358,7 @@ impl Engine {
         if span.after != oldest.after || span.upto > oldest.upto {
             return Err(NotTaken::OutOfPlace { after: span.after, reached: oldest.after });
         }
-        let adopted = self.adopt_all(moment, sender, changes.map_or(&[], Vec::as_slice))?;
+        let adopted = self.adopt_all(sender, changes.map_or(&[], Vec::as_slice))?;
         let mut child = Child::clone(&sender.child);
         let mut reached = reached.clone();
         match reached.missing.first_mut() {
@@ -400,15 +401,15 @@ impl Engine {
         self.children.insert(name.clone(), child);
     }
 
-    fn adopt_all(&self, moment: &Moment<'_>, sender: &Sender<'_>, changes: &[Arc<Change>]) -> Result<Vec<Adopted>, NotTaken> {
-        changes.iter().map(|change| self.adopt_change(moment, sender, change)).collect()
+    fn adopt_all(&self, sender: &Sender<'_>, changes: &[Arc<Change>]) -> Result<Vec<Adopted>, NotTaken> {
+        changes.iter().map(|change| self.adopt_change(sender, change)).collect()
     }
 
-    fn adopt_change(&self, moment: &Moment<'_>, sender: &Sender<'_>, change: &Change) -> Result<Adopted, NotTaken> {
+    fn adopt_change(&self, sender: &Sender<'_>, change: &Change) -> Result<Adopted, NotTaken> {
         let mut standing = Standing { is_elsewhere: self.speaks_for(sender, &change.site)?, is_behind: false };
         let mut change = change.clone();
         if let Subject::Alarm { alarm, .. } = &mut change.subject {
-            let (adopted, of_alarm) = self.adopt_alarm(moment, sender, alarm)?;
+            let (adopted, of_alarm) = self.adopt_alarm(sender, alarm)?;
             standing.is_elsewhere |= of_alarm.is_elsewhere;
             standing.is_behind = of_alarm.is_behind;
             *alarm = Arc::new(adopted);
@@ -417,7 +418,7 @@ impl Engine {
     }
 
     /// An alarm as it is mirrored here, and how that stands to what is known.
-    fn adopt_alarm(&self, moment: &Moment<'_>, sender: &Sender<'_>, alarm: &Alarm) -> Result<(Alarm, Standing), NotTaken> {
+    fn adopt_alarm(&self, sender: &Sender<'_>, alarm: &Alarm) -> Result<(Alarm, Standing), NotTaken> {
         let owner = alarm.owner.clone().unwrap_or_else(|| site_of(sender.name));
         let is_elsewhere = self.speaks_for(sender, &owner)?;
         let mirrored = self.mirror.get(alarm.id);
@@ -429,10 +430,6 @@ impl Engine {
         alarm.owner = Some(owner);
         alarm.via = Some(sender.name.clone());
         alarm.engine = Default::default();
-        if !alarm.is_active() {
-            let since = mirrored.and_then(|mirrored| mirrored.engine.cleared_at);
-            alarm.engine.cleared_at = Some(since.unwrap_or(moment.now));
-        }
         // Of two ways by which a site is heard of, the one that knows more is kept.
         let is_behind = mirrored.is_some_and(|mirrored| self.is_better(mirrored, &alarm));
         Ok((alarm, Standing { is_elsewhere, is_behind }))
@@ -465,7 +462,7 @@ impl Engine {
     }
 
     /// A change of a child goes out as it is; the mirror follows it.
-    fn take_change(&mut self, mut change: Change, out: &mut Output) {
+    fn take_change(&mut self, moment: &Moment<'_>, mut change: Change, out: &mut Output) {
         // What a site hides, it hides from its own people: here it is history.
         change.past |= matches!(change.subject, Subject::Suppression { .. });
         if let Subject::Alarm { alarm, .. } = &mut change.subject
@@ -474,16 +471,7 @@ impl Engine {
             match change.kind {
                 // By whichever way it came before: this one is heard now, and the change goes out.
                 ChangeKind::Purged | ChangeKind::Retired => drop(self.mirror.remove(alarm.id)),
-                _ => {
-                    // The one before it in this very step may have cleared it.
-                    let mut taken = Alarm::clone(alarm);
-                    if let Some(at) = self.mirror.get(taken.id).and_then(|known| known.engine.cleared_at)
-                        && !taken.is_active()
-                    {
-                        taken.engine.cleared_at = Some(at);
-                    }
-                    *alarm = self.keep_mirrored(taken);
-                }
+                _ => *alarm = self.keep_mirrored(moment, Alarm::clone(alarm)),
             }
         }
         out.change(change);

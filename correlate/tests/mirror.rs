@@ -151,6 +151,29 @@ fn a_mirrored_alarm_that_is_cleared_is_forgotten_here_as_well_and_comes_again() 
 }
 
 #[test]
+fn what_is_raised_and_cleared_again_in_one_step_is_kept_from_then_on() {
+    check_fleet(
+        "0s settings purge:60s
+         0s child s site
+         => child s enrolled here by ann
+         0s child s connected
+         0s in s raise host=a x major
+         1s up s align
+         => realigned host=a x major here
+         2s in s clear host=a x
+         2s up s live
+         => cleared host=a x major cleared s
+         50s in s raise host=a x minor
+         51s in s clear host=a x
+         51s up s live
+         => raised host=a x minor s
+         => cleared host=a x minor cleared s
+         111s deadline
+         => purged host=a x minor cleared here [Purge]",
+    );
+}
+
+#[test]
 fn a_silent_site_is_one_alarm_until_it_is_heard_from() {
     check_fleet(
         "0s child s silent
