@@ -497,7 +497,7 @@ impl Sender<'_> {
 }
 
 /// Whether a child is there, as far as is known.
-fn is_heard(child: &Child) -> bool {
+pub(crate) fn is_heard(child: &Child) -> bool {
     child.silent_since.is_none() && child.moved.is_none() && child.retired.is_none()
 }
 

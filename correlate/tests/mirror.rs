@@ -535,19 +535,36 @@ fn what_an_agent_relays_comes_in_once() {
     assert_eq!(relayed(&mut fleet, 1, 2, Severity::Minor, true), (Vec::new(), Disposition::Duplicate));
     let via = |fleet: &Fleet| fleet.parent.alarms.values().next().and_then(|alarm| alarm.via.clone());
     assert_eq!(via(&fleet).as_deref(), Some("h"));
-    // Somebody else reports it, who is not relayed: that is a change, because it stands in what is kept.
-    let updated = (vec![ChangeKind::Updated], Disposition::Applied);
-    assert_eq!(relayed(&mut fleet, 0, 0, Severity::Major, false), updated);
-    assert_eq!(via(&fleet), None);
-    assert_eq!(relayed(&mut fleet, 1, 9, Severity::Major, true), updated);
+    // Somebody else reports it, who is not relayed: that alone is no change.
+    let nothing = (Vec::new(), Disposition::Applied);
+    assert_eq!(relayed(&mut fleet, 0, 0, Severity::Major, false), nothing);
+    assert_eq!(via(&fleet).as_deref(), Some("h"));
+    assert_eq!(relayed(&mut fleet, 1, 9, Severity::Major, true), nothing);
+    // If the agent is silent, it is: the alarm is not stale any more.
+    let since = fleet.parent.wall();
+    fleet.fact("h", klaxon_schemas::child::ChildEvent::Silent { since });
+    assert_eq!(relayed(&mut fleet, 0, 0, Severity::Major, false), (vec![ChangeKind::Updated], Disposition::Applied));
+    let via_of_x = |fleet: &Fleet| {
+        let mut alarms = fleet.parent.alarms.values().filter(|alarm| alarm.key.alarm_type.as_str() == "x");
+        alarms.next().and_then(|alarm| alarm.via.clone())
+    };
+    assert_eq!(via_of_x(&fleet), None);
+    fleet.fact("h", klaxon_schemas::child::ChildEvent::Connected { node: uuid::Uuid::from_u128(7), version: "1".into() });
+    relayed(&mut fleet, 1, 10, Severity::Critical, true);
+    assert_eq!(via_of_x(&fleet), None, "it stays with whom it is heard from");
+    let clear = harness::parse(&mut fleet.parent, "clear host=h x").expect("is a step");
+    fleet.parent.apply(clear);
+    relayed(&mut fleet, 1, 11, Severity::Major, true);
+    assert_eq!(via_of_x(&fleet).as_deref(), Some("h"));
     // Its store was restored: it numbers anew, and what is of before is not taken.
     assert_eq!(relayed(&mut fleet, 2, 5, Severity::Minor, true).0, vec![ChangeKind::SeverityChanged]);
-    let (_, disposition) = relayed(&mut fleet, 1, 10, Severity::Major, true);
+    let (_, disposition) = relayed(&mut fleet, 1, 12, Severity::Major, true);
     assert!(matches!(disposition, Disposition::NotTaken(NotTaken::OtherEpoch { .. })));
-    // With it go the alarms that it was the last to report.
+    // With it go the alarms that it reported; that it is silent was told, and is over.
     fleet.fact("h", klaxon_schemas::child::ChildEvent::Retired);
     fleet.parent.pass(0, |_, _| {});
-    assert!(fleet.parent.alarms.is_empty() && fleet.record("h").is_none());
+    assert!(fleet.parent.alarms.values().all(|alarm| alarm.key.alarm_type.as_str() == "klaxon.agent.silent"));
+    assert!(fleet.record("h").is_none());
 }
 
 /// What a region relays of sites below it is theirs; whom this node hears itself, nobody else is heard about.
