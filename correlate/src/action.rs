@@ -86,7 +86,7 @@ impl Engine {
         let cause = cause(moment, action, kind, note);
         match kind {
             ChangeKind::Purged => self.forget(moment, alarm.id, cause, out),
-            ChangeKind::Retired => self.retire(moment, alarm, cause, out),
+            ChangeKind::Retired => self.retire(moment, alarm, ClearedBy::Operator, cause, out),
             _ => self.commit(moment, alarm, None, cause, out),
         }
         Ok(())
@@ -101,11 +101,11 @@ impl Engine {
     }
 
     /// Clears an alarm and forgets it, in one change; a promise to be heard from ends with it.
-    pub(crate) fn retire(&mut self, moment: &Moment<'_>, mut alarm: Alarm, cause: Cause, out: &mut Output) {
+    pub(crate) fn retire(&mut self, moment: &Moment<'_>, mut alarm: Alarm, by: ClearedBy, cause: Cause, out: &mut Output) {
         let id = alarm.id;
         self.break_off_heartbeat(&mut alarm, out);
         if alarm.is_active() {
-            set_cleared(moment, &mut alarm, ClearedBy::Operator);
+            set_cleared(moment, &mut alarm, by);
             self.replace_quietly(alarm);
         }
         self.forget(moment, id, cause, out);

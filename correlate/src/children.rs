@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use klaxon_schemas::alarm::Alarm;
+use klaxon_schemas::alarm::{Alarm, ClearedBy};
 use klaxon_schemas::change::{ChangeKind, Subject};
 use klaxon_schemas::child::{
     CREDENTIALS_MAX, Child, ChildEvent, ChildFact, ChildKind, ChildNote, ChildStep, Moved, NotTaken, Reached, site_of,
@@ -267,8 +267,8 @@ impl Engine {
             for id in ids {
                 let cause = Cause::new(ChangeKind::Retired, &[moment.reason()]);
                 match self.alarms.get(&id).cloned() {
-                    None => self.forget_mirrored(moment, id, cause, out),
-                    Some(alarm) => self.retire(moment, Alarm::clone(&alarm), cause, out),
+                    None => self.retire_mirrored(moment, id, cause, out),
+                    Some(alarm) => self.retire(moment, Alarm::clone(&alarm), ClearedBy::Realignment, cause, out),
                 }
             }
             if left > 0 {

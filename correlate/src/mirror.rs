@@ -204,9 +204,7 @@ impl Engine {
     /// Its owner lists an alarm no more, and how it ended did not come.
     fn lose(&mut self, moment: &Moment<'_>, id: AlarmId, out: &mut Output) {
         if let Some(alarm) = self.mirror.get(id).filter(|alarm| alarm.is_active()) {
-            let mut alarm = Alarm::clone(alarm);
-            alarm.cleared = Some(Clearance { at: moment.wall, by: ClearedBy::Realignment });
-            alarm.stale = None;
+            let alarm = ended(moment, alarm);
             self.realign(moment, alarm, out);
         }
         self.forget_mirrored(moment, id, Cause::new(ChangeKind::Purged, &[moment.reason()]), out);
@@ -226,6 +224,13 @@ impl Engine {
         if let Some(alarm) = self.mirror.remove(id) {
             self.emit(moment, cause, Subject::Alarm { alarm, previous_severity: None }, out);
         }
+    }
+
+    /// Forgets a mirrored alarm whose owner is there no more, as one that has ended.
+    pub(crate) fn retire_mirrored(&mut self, moment: &Moment<'_>, id: AlarmId, cause: Cause, out: &mut Output) {
+        let Some(alarm) = self.mirror.remove(id) else { return };
+        let alarm = if alarm.is_active() { Arc::new(ended(moment, &alarm)) } else { alarm };
+        self.emit(moment, cause, Subject::Alarm { alarm, previous_severity: None }, out);
     }
 
     /// Forgets the mirrored alarm that was cleared first, if its time is over or there are too many.
@@ -494,6 +499,12 @@ impl Sender<'_> {
             .filter(|known| known.epoch == self.epoch)
             .ok_or_else(|| NotTaken::OtherEpoch { is: self.epoch, known: known.map_or(Epoch(0), |known| known.epoch) })
     }
+}
+
+/// An alarm that was active, as it is when nobody says how it ended.
+fn ended(moment: &Moment<'_>, alarm: &Alarm) -> Alarm {
+    let cleared = Some(Clearance { at: moment.wall, by: ClearedBy::Realignment });
+    Alarm { cleared, stale: None, ..alarm.clone() }
 }
 
 /// Whether a child is there, as far as is known.

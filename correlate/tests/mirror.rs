@@ -276,7 +276,7 @@ fn actions_on_alarms_of_a_site_go_down_and_what_comes_of_them_comes_up() {
          80s deadline
          => refused OwnerGone here by ann
          => refused OwnerGone here by ann
-         => retired host=a x major here
+         => retired host=a x major cleared here
          alarms",
     );
 }
