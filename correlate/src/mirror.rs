@@ -194,11 +194,19 @@ impl Engine {
 
     /// A mirrored alarm is not as it was known.
     fn realign(&mut self, moment: &Moment<'_>, alarm: Alarm, out: &mut Output) {
+        self.make_way(moment, &alarm, out);
         let previous_severity =
             self.mirror.get(alarm.id).map(|before| before.severity).filter(|severity| *severity != alarm.severity);
         let alarm = self.keep_mirrored(moment, alarm);
         let cause = Cause::new(ChangeKind::Realigned, &[moment.reason()]);
         self.emit(moment, cause, Subject::Alarm { alarm, previous_severity }, out);
+    }
+
+    /// A site whose store was lost numbers anew, and may give another alarm the id of one that it had before: that one is gone.
+    fn make_way(&mut self, moment: &Moment<'_>, alarm: &Alarm, out: &mut Output) {
+        if self.mirror.get(alarm.id).is_some_and(|before| before.key != alarm.key) {
+            self.lose(moment, alarm.id, out);
+        }
     }
 
     /// Its owner lists an alarm no more, and how it ended did not come.
@@ -476,7 +484,10 @@ impl Engine {
             match change.kind {
                 // By whichever way it came before: this one is heard now, and the change goes out.
                 ChangeKind::Purged | ChangeKind::Retired => drop(self.mirror.remove(alarm.id)),
-                _ => *alarm = self.keep_mirrored(moment, Alarm::clone(alarm)),
+                _ => {
+                    self.make_way(moment, alarm, out);
+                    *alarm = self.keep_mirrored(moment, Alarm::clone(alarm));
+                }
             }
         }
         out.change(change);
@@ -519,7 +530,7 @@ fn is_from_owner(alarm: &Alarm) -> bool {
 
 /// Whether two say the same of an alarm, and come the same way.
 fn is_as(before: &Alarm, alarm: &Alarm) -> bool {
-    before.via == alarm.via && facets(before) == facets(alarm)
+    before.key == alarm.key && before.via == alarm.via && facets(before) == facets(alarm)
 }
 
 /// By what it is seen that an alarm is not as it was.

@@ -324,6 +324,30 @@ fn what_a_new_numbering_leaves_out_is_counted_as_lost() {
 }
 
 #[test]
+fn an_alarm_that_has_the_id_of_another_takes_its_place_when_that_has_ended() {
+    use klaxon_schemas::child::RelayContent;
+
+    let mut fleet = Fleet::new(true);
+    fleet.add("s", ChildKind::Site);
+    at_site(&mut fleet, 1, 0);
+    fleet.align("s", usize::MAX);
+    let Some(before) = fleet.below["s"].node.alarms.values().next().cloned() else { panic!("was raised") };
+    let mut other = klaxon_schemas::alarm::Alarm::clone(&before);
+    other.key.resource = "host=other".parse().expect("valid");
+    let at = klaxon_schemas::ids::Position(9);
+    let part = RelayContent::Alignment { at, from: other.id, to: other.id, alarms: vec![Arc::new(other)] };
+    let (changes, _) = fleet.send("s", part);
+    let told = |change: &Arc<klaxon_schemas::change::Change>| match &change.subject {
+        Subject::Alarm { alarm, .. } => (change.kind, alarm.key.resource.as_str().to_owned(), alarm.is_active()),
+        other => panic!("{other:?}"),
+    };
+    let gone = |kind| (kind, before.key.resource.as_str().to_owned(), false);
+    let came = (ChangeKind::Realigned, "host=other".to_owned(), true);
+    assert_eq!(changes.iter().map(told).collect::<Vec<_>>(), [gone(ChangeKind::Realigned), gone(ChangeKind::Purged), came]);
+    assert_eq!(fleet.parent.alarms.len(), 1);
+}
+
+#[test]
 fn when_too_many_stretches_are_missing_the_rest_is_lost_and_the_site_is_heard_all_the_same() {
     use klaxon_schemas::child::MISSING_SPANS_MAX;
 
