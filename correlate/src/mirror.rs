@@ -30,6 +30,9 @@ use klaxon_schemas::time::JournalTime;
 use crate::engine::{Cause, Engine, Moment};
 use crate::output::{Disposition, Output};
 
+/// The most alarms that one alignment ends because a region had not heard that they are over; others wait for the next.
+const GHOSTS_MAX: usize = 1024;
+
 /// The alarms of other sites, and through which child each comes.
 #[derive(Default)]
 pub(crate) struct Mirror {
@@ -308,11 +311,24 @@ impl Engine {
             let below: BTreeMap<_, _> = below.map(|below| (below.name.clone(), below.clone())).collect();
             child.below = below.into_values().collect();
         }
+        for id in self.ghosts(sender.name) {
+            self.lose(moment, id, out);
+        }
         if is_new_epoch {
             self.note_child(moment, sender.name, child.kind, ChildStep::NewEpoch, None, out);
         }
         self.settle(moment, sender.name, child, out);
         Ok(Disposition::Applied)
+    }
+
+    /// Alarms of a site that is heard itself, and has just listed all it has, that still come through a region: it has them no
+    /// more, and the region had not heard.
+    fn ghosts(&self, name: &ChildName) -> Vec<AlarmId> {
+        let owner = site_of(name);
+        let regions = self.children.iter().filter(|(via, child)| child.kind == ChildKind::Region && *via != name);
+        let ids = regions.flat_map(|(via, _)| self.mirror.by_child.get(via).into_iter().flatten());
+        let is_its = |id: &&AlarmId| self.mirror.get(**id).is_some_and(|alarm| alarm.owner.as_ref() == Some(&owner));
+        ids.filter(is_its).take(GHOSTS_MAX).copied().collect()
     }
 
     /// Changes as they happened.

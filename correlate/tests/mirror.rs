@@ -666,6 +666,31 @@ fn a_region_speaks_for_sites_below_it_but_not_for_those_that_are_heard_directly(
     assert_eq!((via(&centre, "s"), via(&centre, "r")), (2, 0));
 }
 
+#[test]
+fn what_a_region_had_not_heard_of_ends_when_its_site_is_heard_itself() {
+    use klaxon_schemas::child::RelayContent;
+    use klaxon_schemas::ids::Position;
+
+    let mut centre = Fleet::new(true);
+    centre.add("r", ChildKind::Region);
+    centre.below.insert("s".to_owned(), harness::fleet::Below::new("s"));
+    for resource in [1, 2] {
+        at_site(&mut centre, resource, 0);
+    }
+    let changes: Vec<_> = centre.below["s"].node.changes.iter().map(|change| owned_by_s(change)).collect();
+    centre.send("r", RelayContent::Aligned { at: Position(0), after: Position(0), fingerprint: 0, below: Vec::new() });
+    centre.send("r", RelayContent::Live { after: Position(0), upto: Position(2), changes });
+    assert_eq!(centre.parent.alarms.len(), 2);
+    at_site(&mut centre, 1, 3);
+    at_site(&mut centre, 1, 5);
+    let below = centre.below.remove("s").expect("is there");
+    centre.add("s", ChildKind::Site);
+    centre.below.insert("s".to_owned(), below);
+    centre.align("s", usize::MAX);
+    let alarms: Vec<_> = centre.parent.alarms.values().map(|alarm| (alarm.key.resource.as_str(), alarm.via.as_deref())).collect();
+    assert_eq!(alarms, [("host=h2", Some("s"))]);
+}
+
 /// A change of S as R relays it.
 fn owned_by_s(change: &klaxon_schemas::change::Change) -> Arc<klaxon_schemas::change::Change> {
     let mut change = change.clone();
