@@ -120,14 +120,24 @@ impl Engine {
         out: &mut Output,
     ) -> Result<(), RefusalReason> {
         match verb {
-            Verb::AddShelf(order) if self.send_shelf_down(moment, action, order, out)? => Ok(()),
-            Verb::AddShelf(order) => self.add_shelf(moment, action, order, out),
-            Verb::RemoveShelf(id) => {
-                let standing = self.shelves.get(id).is_some_and(|shelf| shelf.phase != ShelfPhase::Emptying);
-                if !standing {
-                    return self.send_unshelf_down(moment, action, *id, out);
+            Verb::AddShelf(order) => match self.child_with(order)? {
+                None => self.add_shelf(moment, action, order, out),
+                Some(child) => {
+                    // What this node itself says of the site, above all that it is silent, is set aside here.
+                    self.add_shelf(moment, action, order, out)?;
+                    self.send_shelf_down(moment, action, &child, order, out);
+                    Ok(())
                 }
+            },
+            Verb::RemoveShelf(id) => {
+                let shelf = self.shelves.get(id).filter(|shelf| shelf.phase != ShelfPhase::Emptying).cloned();
+                let Some(shelf) = shelf else { return self.send_unshelf_down(moment, action, *id, out) };
                 self.end_shelf(moment, *id, cause(moment, action, ChangeKind::ShelfRemoved, None), out);
+                match self.child_with(&shelf.order) {
+                    Ok(Some(child)) => self.send_shelf_down(moment, action, &child, &shelf.order, out),
+                    Ok(None) => {}
+                    Err(reason) => self.refuse(moment, action, None, reason, out),
+                }
                 Ok(())
             }
             Verb::Suppress { alarm_type, reason } => self.suppress(moment, action, alarm_type, reason.clone(), out),

@@ -128,24 +128,28 @@ impl Engine {
         self.pending.entry(key.0).or_default().insert(key.1, pending);
     }
 
-    /// A shelf over the alarms of a child's site goes down whole; whether it does.
+    /// The child whose site's alarms a shelf is over, if there is one: it goes down whole. Refused if there is no way to it now.
+    pub(crate) fn child_with(&self, order: &ShelfOrder) -> Result<Option<ChildName>, RefusalReason> {
+        let child = order.matcher.site.as_deref().and_then(|site| self.child_for(site));
+        match child.as_ref().and_then(|child| self.no_way_down(child)) {
+            Some(reason) => Err(reason),
+            None => Ok(child),
+        }
+    }
+
+    /// Sends a shelf over the alarms of a child's site, or that it ends, on its way.
     pub(crate) fn send_shelf_down(
         &mut self,
         moment: &Moment<'_>,
         action: &Action,
+        child: &ChildName,
         order: &ShelfOrder,
         out: &mut Output,
-    ) -> Result<bool, RefusalReason> {
-        let Some(child) = order.matcher.site.as_deref().and_then(|site| self.child_for(site)) else { return Ok(false) };
-        if order.until <= moment.wall {
-            return Err(RefusalReason::UntilIsPast);
-        }
-        if let Some(reason) = self.no_way_down(&child) {
-            return Err(reason);
-        }
-        self.put_pending(moment, action, &child, action.verb.clone(), out);
+    ) {
+        self.put_pending(moment, action, child, action.verb.clone(), out);
+        let id = if let Verb::RemoveShelf(id) = &action.verb { *id } else { action.id };
         let shelf = Shelf {
-            id: action.id,
+            id,
             by: action.actor.clone(),
             at: moment.wall,
             order: order.clone(),
@@ -153,7 +157,6 @@ impl Engine {
             phase: ShelfPhase::Filling,
         };
         self.emit(moment, cause(moment, action, ChangeKind::Pending, None), Subject::Shelf(Arc::new(shelf)), out);
-        Ok(true)
     }
 
     /// The child that is a site, or says that the site is below it.

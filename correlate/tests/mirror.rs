@@ -193,6 +193,10 @@ fn a_silent_site_is_one_alarm_until_it_is_heard_from() {
          => cleared site=s klaxon.site.silent critical cleared here
          => child s heard here by ann
          301s child s connected
+         301s child s region
+         => child s enrolled here by ann
+         301s child s site
+         ! NotTaken(OtherKind { child: \"s\" })
          302s child s doubled
          => raised site=s klaxon.site.doubled major here
          303s child s doubled
@@ -212,6 +216,28 @@ fn a_silent_site_is_one_alarm_until_it_is_heard_from() {
          309s child h silent
          => raised host=h klaxon.agent.silent major here
          => child h silent here by ann",
+    );
+}
+
+#[test]
+fn a_shelf_for_a_site_takes_what_is_said_here_of_the_site_too_and_ends_at_both_places() {
+    check_fleet(
+        "0s child s site
+         => child s enrolled here by ann
+         0s child s connected
+         1s shelf by:ann site:s until:3600s id:one
+         => shelf-added here by ann
+         => pending here by ann
+         200s child s silent
+         => raised site=s klaxon.site.silent critical here
+         => child s silent here by ann
+         alarms
+         - site=s klaxon.site.silent critical episode 1 shelved
+         201s unshelf one by:ann id:two
+         => shelf-removed here by ann
+         => pending here by ann
+         201s deadline
+         => unshelved site=s klaxon.site.silent critical here",
     );
 }
 
@@ -262,6 +288,7 @@ fn actions_on_alarms_of_a_site_go_down_and_what_comes_of_them_comes_up() {
          => refused Superseded s by ann
          74s up s acted four
          75s shelf by:ann site:s type:x until:60s id:five
+         => shelf-added here by ann
          => pending here by ann
          76s down s five
          77s up s live
@@ -269,6 +296,8 @@ fn actions_on_alarms_of_a_site_go_down_and_what_comes_of_them_comes_up() {
          => shelved host=a x major s
          77s up s acted five
          78s unshelf five by:ann id:six
+         => shelf-removed here by ann
+         => pending here by ann
          79s assign host=a x by:ann to:ann id:seven
          => pending host=a x major here by ann
          80s child s retired
