@@ -191,7 +191,6 @@ impl Engine {
         for id in gone {
             self.lose(moment, id, out);
         }
-        self.heard(moment, sender, out);
         Ok(Disposition::Applied)
     }
 
@@ -416,12 +415,6 @@ impl Engine {
             self.note_child(moment, name, child.kind, ChildStep::CaughtUp(meanwhile), None, out);
         }
         self.put_child(name, child, out);
-    }
-
-    fn heard(&mut self, moment: &Moment<'_>, sender: &Sender<'_>, out: &mut Output) {
-        let mut child = Child::clone(&sender.child);
-        child.last_heard_at = Some(moment.wall);
-        self.put_child(sender.name, child, out);
     }
 
     pub(crate) fn put_child(&mut self, name: &ChildName, child: Child, out: &mut Output) {

@@ -246,9 +246,11 @@ impl Engine {
         done.min(bound)
     }
 
-    /// The engine broke on giving an action up: it is dropped.
-    pub(crate) fn drop_pending(&mut self, child: &ChildName, id: ActionId, out: &mut Output) {
-        self.take_pending(&(child.clone(), id), out);
+    /// The engine broke on giving an action up alarm by alarm: it is refused as a whole.
+    pub(crate) fn drop_pending(&mut self, moment: &Moment<'_>, child: &ChildName, id: ActionId, out: &mut Output) {
+        if let Some(pending) = self.take_pending(&(child.clone(), id), out) {
+            self.refuse(moment, &pending.action, None, RefusalReason::Unanswered, out);
+        }
     }
 }
 
