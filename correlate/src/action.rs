@@ -70,7 +70,7 @@ impl Engine {
             return Err(RefusalReason::RaisedAgain);
         }
         let mut alarm = Alarm::clone(alarm);
-        if is_superseded(&mut alarm, verb, action.ordered_at.unwrap_or(moment.wall)) {
+        if is_superseded(&mut alarm, verb, action.ordered_at, moment.wall) {
             return Err(RefusalReason::Superseded);
         }
         let ordered = alarm.engine.ordered.clone();
@@ -86,7 +86,7 @@ impl Engine {
         let cause = cause(moment, action, kind, note);
         match kind {
             ChangeKind::Purged => self.forget(moment, alarm.id, cause, out),
-            ChangeKind::Retired => self.retire(moment, alarm, cause, out),
+            ChangeKind::Retired => self.retire(moment, alarm, ClearedBy::Operator, cause, out),
             _ => self.commit(moment, alarm, None, cause, out),
         }
         Ok(())
@@ -101,11 +101,11 @@ impl Engine {
     }
 
     /// Clears an alarm and forgets it, in one change; a promise to be heard from ends with it.
-    pub(crate) fn retire(&mut self, moment: &Moment<'_>, mut alarm: Alarm, cause: Cause, out: &mut Output) {
+    pub(crate) fn retire(&mut self, moment: &Moment<'_>, mut alarm: Alarm, by: ClearedBy, cause: Cause, out: &mut Output) {
         let id = alarm.id;
         self.break_off_heartbeat(&mut alarm, out);
         if alarm.is_active() {
-            set_cleared(moment, &mut alarm, ClearedBy::Operator);
+            set_cleared(moment, &mut alarm, by);
             self.replace_quietly(alarm);
         }
         self.forget(moment, id, cause, out);
@@ -120,14 +120,24 @@ impl Engine {
         out: &mut Output,
     ) -> Result<(), RefusalReason> {
         match verb {
-            Verb::AddShelf(order) if self.send_shelf_down(moment, action, order, out)? => Ok(()),
-            Verb::AddShelf(order) => self.add_shelf(moment, action, order, out),
-            Verb::RemoveShelf(id) => {
-                let standing = self.shelves.get(id).is_some_and(|shelf| shelf.phase != ShelfPhase::Emptying);
-                if !standing {
-                    return self.send_unshelf_down(moment, action, *id, out);
+            Verb::AddShelf(order) => match self.child_with(order)? {
+                None => self.add_shelf(moment, action, order, out),
+                Some(child) => {
+                    // What this node itself says of the site, above all that it is silent, is set aside here.
+                    self.add_shelf(moment, action, order, out)?;
+                    self.send_shelf_down(moment, action, &child, order, out);
+                    Ok(())
                 }
+            },
+            Verb::RemoveShelf(id) => {
+                let shelf = self.shelves.get(id).filter(|shelf| shelf.phase != ShelfPhase::Emptying).cloned();
+                let Some(shelf) = shelf else { return self.send_unshelf_down(moment, action, *id, out) };
                 self.end_shelf(moment, *id, cause(moment, action, ChangeKind::ShelfRemoved, None), out);
+                match self.child_with(&shelf.order) {
+                    Ok(Some(child)) => self.send_shelf_down(moment, action, &child, &shelf.order, out),
+                    Ok(None) => {}
+                    Err(reason) => self.refuse(moment, action, None, reason, out),
+                }
                 Ok(())
             }
             Verb::Suppress { alarm_type, reason } => self.suppress(moment, action, alarm_type, reason.clone(), out),

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use klaxon_schemas::alarm::Alarm;
+use klaxon_schemas::alarm::{Alarm, ClearedBy};
 use klaxon_schemas::change::{ChangeKind, Subject};
 use klaxon_schemas::child::{
     CREDENTIALS_MAX, Child, ChildEvent, ChildFact, ChildKind, ChildNote, ChildStep, Moved, NotTaken, Reached, site_of,
@@ -131,8 +131,8 @@ impl Engine {
         }
         let enrolled_by = fact.actor.clone().unwrap_or_else(|| Actor::new(NOBODY).expect("is a name"));
         let child = match known {
-            // What it owns, or reports, cannot become another's.
-            Some(known) if known.kind.owns() != kind.owns() => return Err(NotTaken::OtherKind { child: name.clone() }),
+            // What it owns, or reports, cannot become another's; and what it relays would be nobody's.
+            Some(known) if known.kind != *kind && (known.kind, *kind) != (ChildKind::Site, ChildKind::Region) => return Err(NotTaken::OtherKind { child: name.clone() }),
             Some(known) => Child {
                 kind: *kind,
                 enrolled_by,
@@ -267,8 +267,8 @@ impl Engine {
             for id in ids {
                 let cause = Cause::new(ChangeKind::Retired, &[moment.reason()]);
                 match self.alarms.get(&id).cloned() {
-                    None => self.forget_mirrored(moment, id, cause, out),
-                    Some(alarm) => self.retire(moment, Alarm::clone(&alarm), cause, out),
+                    None => self.retire_mirrored(moment, id, cause, out),
+                    Some(alarm) => self.retire(moment, Alarm::clone(&alarm), ClearedBy::Realignment, cause, out),
                 }
             }
             if left > 0 {

@@ -303,7 +303,7 @@ impl Engine {
             return;
         }
         if let Some(Due::Unanswered(child, id)) = due {
-            return self.drop_pending(&child, id, out);
+            return self.drop_pending(moment, &child, id, out);
         }
         let is_due = |at: JournalTime, count: usize| count > self.settings.cleared_max || at + self.purge_after() <= moment.now;
         let own_is_due = self.cleared.first().is_some_and(|(at, _)| is_due(*at, self.cleared.len()));

@@ -30,6 +30,9 @@ use klaxon_schemas::time::JournalTime;
 use crate::engine::{Cause, Engine, Moment};
 use crate::output::{Disposition, Output};
 
+/// The most alarms that one alignment ends because a region had not heard that they are over; others wait for the next.
+const GHOSTS_MAX: usize = 1024;
+
 /// The alarms of other sites, and through which child each comes.
 #[derive(Default)]
 pub(crate) struct Mirror {
@@ -97,10 +100,25 @@ struct Sender<'a> {
     child: Arc<Child>,
 }
 
-/// A change of a child as it goes out here, and whether it is known here already by another way.
+/// A change of a child as it goes out here.
 struct Adopted {
     change: Change,
+    standing: Standing,
+}
+
+/// How what a child says stands to what is known by another way.
+#[derive(Clone, Copy)]
+struct Standing {
+    /// Its owner is a child of this node itself, so that nobody else is heard about it.
     is_elsewhere: bool,
+    /// Another way by which it is heard of knows more of the alarm. History it may be all the same.
+    is_behind: bool,
+}
+
+impl Standing {
+    fn is_current(self) -> bool {
+        !self.is_elsewhere && !self.is_behind
+    }
 }
 
 impl Engine {
@@ -157,11 +175,11 @@ impl Engine {
             if alarm.id < from || alarm.id > to {
                 return Err(NotTaken::OutOfRange { alarm: alarm.id });
             }
-            let (alarm, is_elsewhere) = self.adopt_alarm(moment, sender, alarm)?;
-            part.insert(alarm.id, (alarm, is_elsewhere));
+            let (alarm, standing) = self.adopt_alarm(sender, alarm)?;
+            part.insert(alarm.id, (alarm, standing));
         }
         let gone: Vec<_> = self.mirror.between(sender.name, from, to).into_iter().filter(|id| !part.contains_key(id)).collect();
-        for (alarm, _) in part.into_values().filter(|(_, is_elsewhere)| !is_elsewhere) {
+        for (alarm, _) in part.into_values().filter(|(_, standing)| standing.is_current()) {
             let is_known = match self.mirror.get(alarm.id) {
                 None => !alarm.is_active(),
                 Some(before) => is_as(before, &alarm),
@@ -173,32 +191,38 @@ impl Engine {
         for id in gone {
             self.lose(moment, id, out);
         }
-        self.heard(moment, sender, out);
         Ok(Disposition::Applied)
     }
 
     /// A mirrored alarm is not as it was known.
     fn realign(&mut self, moment: &Moment<'_>, alarm: Alarm, out: &mut Output) {
+        self.make_way(moment, &alarm, out);
         let previous_severity =
             self.mirror.get(alarm.id).map(|before| before.severity).filter(|severity| *severity != alarm.severity);
-        let alarm = self.keep_mirrored(alarm);
+        let alarm = self.keep_mirrored(moment, alarm);
         let cause = Cause::new(ChangeKind::Realigned, &[moment.reason()]);
         self.emit(moment, cause, Subject::Alarm { alarm, previous_severity }, out);
+    }
+
+    /// A site whose store was lost numbers anew, and may give another alarm the id of one that it had before: that one is gone.
+    fn make_way(&mut self, moment: &Moment<'_>, alarm: &Alarm, out: &mut Output) {
+        if self.mirror.get(alarm.id).is_some_and(|before| before.key != alarm.key) {
+            self.lose(moment, alarm.id, out);
+        }
     }
 
     /// Its owner lists an alarm no more, and how it ended did not come.
     fn lose(&mut self, moment: &Moment<'_>, id: AlarmId, out: &mut Output) {
         if let Some(alarm) = self.mirror.get(id).filter(|alarm| alarm.is_active()) {
-            let mut alarm = Alarm::clone(alarm);
-            alarm.cleared = Some(Clearance { at: moment.wall, by: ClearedBy::Realignment });
-            alarm.stale = None;
-            alarm.engine.cleared_at = Some(moment.now);
+            let alarm = ended(moment, alarm);
             self.realign(moment, alarm, out);
         }
         self.forget_mirrored(moment, id, Cause::new(ChangeKind::Purged, &[moment.reason()]), out);
     }
 
-    fn keep_mirrored(&mut self, mut alarm: Alarm) -> Arc<Alarm> {
+    fn keep_mirrored(&mut self, moment: &Moment<'_>, mut alarm: Alarm) -> Arc<Alarm> {
+        let known = self.mirror.get(alarm.id).and_then(|known| known.engine.cleared_at);
+        alarm.engine.cleared_at = if alarm.is_active() { None } else { known.or(Some(moment.now)) };
         self.interner.alarm(&mut alarm);
         let alarm = Arc::new(alarm);
         self.mirror.put(Arc::clone(&alarm));
@@ -210,6 +234,13 @@ impl Engine {
         if let Some(alarm) = self.mirror.remove(id) {
             self.emit(moment, cause, Subject::Alarm { alarm, previous_severity: None }, out);
         }
+    }
+
+    /// Forgets a mirrored alarm whose owner is there no more, as one that has ended.
+    pub(crate) fn retire_mirrored(&mut self, moment: &Moment<'_>, id: AlarmId, cause: Cause, out: &mut Output) {
+        let Some(alarm) = self.mirror.remove(id) else { return };
+        let alarm = if alarm.is_active() { Arc::new(ended(moment, &alarm)) } else { alarm };
+        self.emit(moment, cause, Subject::Alarm { alarm, previous_severity: None }, out);
     }
 
     /// Forgets the mirrored alarm that was cleared first, if its time is over or there are too many.
@@ -256,9 +287,10 @@ impl Engine {
                 }
                 after = known.position;
             }
-            Some(_) => {
+            Some(known) => {
                 is_new_epoch = true;
-                let lost = cut_behind(&mut missing, span.after);
+                let left_out = span.after.0.saturating_sub(known.position.0);
+                let lost = cut_behind(&mut missing, span.after) + left_out;
                 child.lose_records(moment, lost);
             }
             None => {}
@@ -267,7 +299,8 @@ impl Engine {
             let is_full = missing.len() >= MISSING_SPANS_MAX;
             match missing.last_mut() {
                 Some(last) if last.upto == after => last.upto = span.upto,
-                _ if is_full => return Err(NotTaken::SpanLimit),
+                // Nothing could come out of the list before this is taken: what it has no room for is given up.
+                _ if is_full => child.lose_records(moment, span.upto.0 - after.0),
                 _ => missing.push(Span { after, upto: span.upto }),
             }
         }
@@ -277,11 +310,24 @@ impl Engine {
             let below: BTreeMap<_, _> = below.map(|below| (below.name.clone(), below.clone())).collect();
             child.below = below.into_values().collect();
         }
+        for id in self.ghosts(sender.name) {
+            self.lose(moment, id, out);
+        }
         if is_new_epoch {
             self.note_child(moment, sender.name, child.kind, ChildStep::NewEpoch, None, out);
         }
         self.settle(moment, sender.name, child, out);
         Ok(Disposition::Applied)
+    }
+
+    /// Alarms of a site that is heard itself, and has just listed all it has, that still come through a region: it has them no
+    /// more, and the region had not heard.
+    fn ghosts(&self, name: &ChildName) -> Vec<AlarmId> {
+        let owner = site_of(name);
+        let regions = self.children.iter().filter(|(via, child)| child.kind == ChildKind::Region && *via != name);
+        let ids = regions.flat_map(|(via, _)| self.mirror.by_child.get(via).into_iter().flatten());
+        let is_its = |id: &&AlarmId| self.mirror.get(**id).is_some_and(|alarm| alarm.owner.as_ref() == Some(&owner));
+        ids.filter(is_its).take(GHOSTS_MAX).copied().collect()
     }
 
     /// Changes as they happened.
@@ -301,17 +347,17 @@ impl Engine {
         if span.after != reached.position {
             return Err(NotTaken::OutOfPlace { after: span.after, reached: reached.position });
         }
-        let adopted = self.adopt_all(moment, sender, changes)?;
+        let adopted = self.adopt_all(sender, changes)?;
         let mut child = Child::clone(&sender.child);
         let mut reached = reached.clone();
         reached.position = span.upto;
         if let Some(last) = changes.last() {
             reached.fingerprint = fingerprint(last);
         }
-        for Adopted { change, is_elsewhere } in adopted {
-            if !is_elsewhere {
+        for Adopted { change, standing } in adopted {
+            if standing.is_current() {
                 note_below(&mut child, &change);
-                self.take_change(sender, change, out);
+                self.take_change(moment, change, out);
             }
         }
         child.reached = Some(reached);
@@ -340,7 +386,7 @@ impl Engine {
         if span.after != oldest.after || span.upto > oldest.upto {
             return Err(NotTaken::OutOfPlace { after: span.after, reached: oldest.after });
         }
-        let adopted = self.adopt_all(moment, sender, changes.map_or(&[], Vec::as_slice))?;
+        let adopted = self.adopt_all(sender, changes.map_or(&[], Vec::as_slice))?;
         let mut child = Child::clone(&sender.child);
         let mut reached = reached.clone();
         match reached.missing.first_mut() {
@@ -351,8 +397,8 @@ impl Engine {
         if changes.is_none() {
             child.lose_records(moment, span.upto.0 - span.after.0);
         }
-        for Adopted { change, is_elsewhere } in adopted {
-            if !is_elsewhere {
+        for Adopted { change, standing } in adopted {
+            if !standing.is_elsewhere {
                 child.count(&change);
                 out.change(Change { past: true, ..change });
             }
@@ -371,36 +417,30 @@ impl Engine {
         self.put_child(name, child, out);
     }
 
-    fn heard(&mut self, moment: &Moment<'_>, sender: &Sender<'_>, out: &mut Output) {
-        let mut child = Child::clone(&sender.child);
-        child.last_heard_at = Some(moment.wall);
-        self.put_child(sender.name, child, out);
-    }
-
     pub(crate) fn put_child(&mut self, name: &ChildName, child: Child, out: &mut Output) {
         let child = Arc::new(child);
         out.put(StateKey::Child(name.clone()), StateRecord::Child(Arc::clone(&child)));
         self.children.insert(name.clone(), child);
     }
 
-    fn adopt_all(&self, moment: &Moment<'_>, sender: &Sender<'_>, changes: &[Arc<Change>]) -> Result<Vec<Adopted>, NotTaken> {
-        changes.iter().map(|change| self.adopt_change(moment, sender, change)).collect()
+    fn adopt_all(&self, sender: &Sender<'_>, changes: &[Arc<Change>]) -> Result<Vec<Adopted>, NotTaken> {
+        changes.iter().map(|change| self.adopt_change(sender, change)).collect()
     }
 
-    fn adopt_change(&self, moment: &Moment<'_>, sender: &Sender<'_>, change: &Change) -> Result<Adopted, NotTaken> {
-        let mut is_elsewhere = self.speaks_for(sender, &change.site)?;
+    fn adopt_change(&self, sender: &Sender<'_>, change: &Change) -> Result<Adopted, NotTaken> {
+        let mut standing = Standing { is_elsewhere: self.speaks_for(sender, &change.site)?, is_behind: false };
         let mut change = change.clone();
         if let Subject::Alarm { alarm, .. } = &mut change.subject {
-            let (adopted, is_of_another) = self.adopt_alarm(moment, sender, alarm)?;
-            is_elsewhere |= is_of_another;
+            let (adopted, of_alarm) = self.adopt_alarm(sender, alarm)?;
+            standing.is_elsewhere |= of_alarm.is_elsewhere;
+            standing.is_behind = of_alarm.is_behind;
             *alarm = Arc::new(adopted);
         }
-        Ok(Adopted { change, is_elsewhere })
+        Ok(Adopted { change, standing })
     }
 
-    /// An alarm as it is mirrored here; and whether its owner is a child of this node itself, so that nobody else is heard
-    /// about it.
-    fn adopt_alarm(&self, moment: &Moment<'_>, sender: &Sender<'_>, alarm: &Alarm) -> Result<(Alarm, bool), NotTaken> {
+    /// An alarm as it is mirrored here, and how that stands to what is known.
+    fn adopt_alarm(&self, sender: &Sender<'_>, alarm: &Alarm) -> Result<(Alarm, Standing), NotTaken> {
         let owner = alarm.owner.clone().unwrap_or_else(|| site_of(sender.name));
         let is_elsewhere = self.speaks_for(sender, &owner)?;
         let mirrored = self.mirror.get(alarm.id);
@@ -412,16 +452,13 @@ impl Engine {
         alarm.owner = Some(owner);
         alarm.via = Some(sender.name.clone());
         alarm.engine = Default::default();
-        if !alarm.is_active() {
-            let since = mirrored.and_then(|mirrored| mirrored.engine.cleared_at);
-            alarm.engine.cleared_at = Some(since.unwrap_or(moment.now));
-        }
         // Of two ways by which a site is heard of, the one that knows more is kept.
         let is_behind = mirrored.is_some_and(|mirrored| self.is_better(mirrored, &alarm));
-        Ok((alarm, is_elsewhere || is_behind))
+        Ok((alarm, Standing { is_elsewhere, is_behind }))
     }
 
-    /// Whether a child may speak for a site: an error if not; else whether that site is better heard itself.
+    /// Whether a child may speak for a site: an error if not; else whether that site is heard itself. One that is silent, or has
+    /// another node above it now, is not: what a region says of it is better than nothing.
     fn speaks_for(&self, sender: &Sender<'_>, owner: &Site) -> Result<bool, NotTaken> {
         let is_its_own = **owner == **sender.name;
         if is_its_own {
@@ -431,45 +468,34 @@ impl Engine {
             return Err(NotTaken::Foreign { child: sender.name.clone(), owner: owner.clone() });
         }
         let direct = ChildName::new(owner).ok().and_then(|name| self.children.get(&name));
-        Ok(direct.is_some_and(|direct| {
-            direct.kind.owns() && direct.reached.is_some() && direct.moved.is_none() && direct.retired.is_none()
-        }))
+        Ok(direct.is_some_and(|direct| direct.kind.owns() && direct.reached.is_some() && is_heard(direct)))
     }
 
     /// Whether what is mirrored through another child is kept rather than `new`.
     fn is_better(&self, mirrored: &Alarm, new: &Alarm) -> bool {
-        let is_from_owner = new.via.as_deref() == new.owner.as_deref();
-        if is_from_owner || mirrored.via == new.via || mirrored.last_change < new.last_change {
+        if is_from_owner(new) || mirrored.via == new.via || mirrored.last_change < new.last_change {
             return false;
         }
         let via = mirrored.via.as_ref().and_then(|via| self.children.get(via));
         let is_heard = via.is_some_and(|via| via.silent_for(mirrored.owner.as_ref()).is_none());
-        mirrored.last_change > new.last_change || is_heard
+        // Through its owner it stays until there is news: else it would be stale with the region when its owner is back.
+        let is_no_news = is_from_owner(mirrored) && facets(mirrored) == facets(new);
+        mirrored.last_change > new.last_change || is_heard || is_no_news
     }
 
     /// A change of a child goes out as it is; the mirror follows it.
-    fn take_change(&mut self, sender: &Sender<'_>, mut change: Change, out: &mut Output) {
+    fn take_change(&mut self, moment: &Moment<'_>, mut change: Change, out: &mut Output) {
         // What a site hides, it hides from its own people: here it is history.
         change.past |= matches!(change.subject, Subject::Suppression { .. });
         if let Subject::Alarm { alarm, .. } = &mut change.subject
             && !change.past
         {
             match change.kind {
-                ChangeKind::Purged | ChangeKind::Retired => {
-                    let is_its = self.mirror.get(alarm.id).is_some_and(|known| known.via.as_ref() == Some(sender.name));
-                    if is_its {
-                        self.mirror.remove(alarm.id);
-                    }
-                }
+                // By whichever way it came before: this one is heard now, and the change goes out.
+                ChangeKind::Purged | ChangeKind::Retired => drop(self.mirror.remove(alarm.id)),
                 _ => {
-                    // The one before it in this very step may have cleared it.
-                    let mut taken = Alarm::clone(alarm);
-                    if let Some(at) = self.mirror.get(taken.id).and_then(|known| known.engine.cleared_at)
-                        && !taken.is_active()
-                    {
-                        taken.engine.cleared_at = Some(at);
-                    }
-                    *alarm = self.keep_mirrored(taken);
+                    self.make_way(moment, alarm, out);
+                    *alarm = self.keep_mirrored(moment, Alarm::clone(alarm));
                 }
             }
         }
@@ -495,13 +521,31 @@ impl Sender<'_> {
     }
 }
 
-/// Whether two say the same of an alarm.
+/// An alarm that was active, as it is when nobody says how it ended.
+fn ended(moment: &Moment<'_>, alarm: &Alarm) -> Alarm {
+    let cleared = Some(Clearance { at: moment.wall, by: ClearedBy::Realignment });
+    Alarm { cleared, stale: None, ..alarm.clone() }
+}
+
+/// Whether a child is there, as far as is known.
+pub(crate) fn is_heard(child: &Child) -> bool {
+    child.silent_since.is_none() && child.moved.is_none() && child.retired.is_none()
+}
+
+/// Whether an alarm comes from its owner itself.
+fn is_from_owner(alarm: &Alarm) -> bool {
+    alarm.via.as_deref() == alarm.owner.as_deref()
+}
+
+/// Whether two say the same of an alarm, and come the same way.
 fn is_as(before: &Alarm, alarm: &Alarm) -> bool {
-    let facets = |alarm: &Alarm| {
-        let marks = (alarm.acknowledged.is_some(), alarm.shelved.is_some(), alarm.is_active());
-        (alarm.last_change, alarm.via.clone(), alarm.raise_seq, alarm.severity, marks)
-    };
-    facets(before) == facets(alarm)
+    before.key == alarm.key && before.via == alarm.via && facets(before) == facets(alarm)
+}
+
+/// By what it is seen that an alarm is not as it was.
+fn facets(alarm: &Alarm) -> impl PartialEq {
+    let marks = (alarm.acknowledged.is_some(), alarm.shelved.is_some(), alarm.is_active());
+    (alarm.last_change, alarm.raise_seq, alarm.severity, marks)
 }
 
 /// Leaves out what is missing behind `end`: there the numbering is another one. Tells how many records that were.

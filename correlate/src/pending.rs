@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Two people may act on one alarm at two places while they cannot be heard of each other. On each axis the action that was
-//! ordered later wins; the other is refused as superseded, and both stand in history.
+//! ordered later wins; the other is refused as superseded, and both stand in history. What is ordered where the alarm is owned
+//! is never superseded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -127,24 +128,28 @@ impl Engine {
         self.pending.entry(key.0).or_default().insert(key.1, pending);
     }
 
-    /// A shelf over the alarms of a child's site goes down whole; whether it does.
+    /// The child whose site's alarms a shelf is over, if there is one: it goes down whole. Refused if there is no way to it now.
+    pub(crate) fn child_with(&self, order: &ShelfOrder) -> Result<Option<ChildName>, RefusalReason> {
+        let child = order.matcher.site.as_deref().and_then(|site| self.child_for(site));
+        match child.as_ref().and_then(|child| self.no_way_down(child)) {
+            Some(reason) => Err(reason),
+            None => Ok(child),
+        }
+    }
+
+    /// Sends a shelf over the alarms of a child's site, or that it ends, on its way.
     pub(crate) fn send_shelf_down(
         &mut self,
         moment: &Moment<'_>,
         action: &Action,
+        child: &ChildName,
         order: &ShelfOrder,
         out: &mut Output,
-    ) -> Result<bool, RefusalReason> {
-        let Some(child) = order.matcher.site.as_deref().and_then(|site| self.child_for(site)) else { return Ok(false) };
-        if order.until <= moment.wall {
-            return Err(RefusalReason::UntilIsPast);
-        }
-        if let Some(reason) = self.no_way_down(&child) {
-            return Err(reason);
-        }
-        self.put_pending(moment, action, &child, action.verb.clone(), out);
+    ) {
+        self.put_pending(moment, action, child, action.verb.clone(), out);
+        let id = if let Verb::RemoveShelf(id) = &action.verb { *id } else { action.id };
         let shelf = Shelf {
-            id: action.id,
+            id,
             by: action.actor.clone(),
             at: moment.wall,
             order: order.clone(),
@@ -152,7 +157,6 @@ impl Engine {
             phase: ShelfPhase::Filling,
         };
         self.emit(moment, cause(moment, action, ChangeKind::Pending, None), Subject::Shelf(Arc::new(shelf)), out);
-        Ok(true)
     }
 
     /// The child that is a site, or says that the site is below it.
@@ -242,9 +246,11 @@ impl Engine {
         done.min(bound)
     }
 
-    /// The engine broke on giving an action up: it is dropped.
-    pub(crate) fn drop_pending(&mut self, child: &ChildName, id: ActionId, out: &mut Output) {
-        self.take_pending(&(child.clone(), id), out);
+    /// The engine broke on giving an action up alarm by alarm: it is refused as a whole.
+    pub(crate) fn drop_pending(&mut self, moment: &Moment<'_>, child: &ChildName, id: ActionId, out: &mut Output) {
+        if let Some(pending) = self.take_pending(&(child.clone(), id), out) {
+            self.refuse(moment, &pending.action, None, RefusalReason::Unanswered, out);
+        }
     }
 }
 
@@ -259,14 +265,16 @@ fn axis<'a>(verb: &AlarmVerb, ordered: &'a mut Ordered) -> Option<&'a mut Option
     }
 }
 
-/// Notes on the alarm when `verb` was ordered; whether the like was ordered later, and this has no effect.
-pub(crate) fn is_superseded(alarm: &mut Alarm, verb: &AlarmVerb, ordered_at: Timestamp) -> bool {
+/// Notes on the alarm when `verb` was ordered, if elsewhere: at `ordered_at`; whether the like was ordered later, and this has no
+/// effect. What is ordered here is the latest by that, whatever a clock that was set back says.
+pub(crate) fn is_superseded(alarm: &mut Alarm, verb: &AlarmVerb, ordered_at: Option<Timestamp>, wall: Timestamp) -> bool {
     let mut ordered = alarm.engine.ordered.as_deref().copied().unwrap_or_default();
     let Some(last) = axis(verb, &mut ordered) else { return false };
-    if last.is_some_and(|last| last > ordered_at) {
+    if ordered_at.is_some_and(|at| last.is_some_and(|last| last > at)) {
         return true;
     }
-    *last = Some(ordered_at);
+    // Whose clock is fast cannot claim what is yet to come.
+    *last = ordered_at.map_or(Some(wall), |at| (*last).max(Some(at.min(wall))));
     alarm.engine.ordered = Some(Box::new(ordered));
     false
 }

@@ -21,15 +21,17 @@
 
 use std::sync::Arc;
 
-use klaxon_schemas::alarm::{Alarm, Clearance, ClearedBy, EndMark, EngineMarks, LeaseMark, ORDER_MARKS_MAX, OrderMark, Stale};
+use klaxon_schemas::alarm::{Alarm, Clearance, ClearedBy, EndMark, EngineMarks, LeaseMark, ORDER_MARKS_MAX, OrderMark, Ordered, Stale};
 use klaxon_schemas::change::{ChangeKind, Reason, Subject, Timer, WithoutEffect};
 use klaxon_schemas::event::{AlarmKey, Details, Event, Report};
 use klaxon_schemas::ids::AlarmId;
+use klaxon_schemas::names::ChildName;
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::state::{Novelty, Tombstone};
 
 use crate::engine::{Cause, Engine, Moment};
 use crate::heartbeats::Promise;
+use crate::mirror::is_heard;
 use crate::output::{Disposition, Output};
 use crate::timers::end_timer;
 
@@ -170,6 +172,7 @@ impl Engine {
         alarm.cleared = None;
         alarm.engine.cleared_at = None;
         alarm.acknowledged = None;
+        alarm.engine.ordered = alarm.engine.ordered.take().and_then(outliving);
         alarm.catalogued = self.catalogue.get(&alarm.key.alarm_type).is_some();
         self.begin_episode(moment, alarm, event, severity, out);
     }
@@ -222,7 +225,7 @@ impl Engine {
         alarm.last_reported_at = moment.wall;
         alarm.last_event_time = event.event_time.or(alarm.last_event_time);
         alarm.producer = event.origin.producer.clone().or_else(|| alarm.producer.take());
-        alarm.via = event.origin.relay.as_ref().map(|mark| mark.child.clone());
+        alarm.via = self.via(alarm, event);
         merge(&mut alarm.details, &event.details);
         note_order(&mut alarm.engine.order, event);
         alarm.engine.lease = event.lease.map(|seconds| LeaseMark { seconds, renewed_at: moment.now });
@@ -231,6 +234,18 @@ impl Engine {
             let lifetime = self.catalogue.get(&alarm.key.alarm_type)?.lifetime_s?;
             Some(EndMark { at: moment.now + lifetime.duration(), by: ClearedBy::Lifetime })
         });
+    }
+
+    /// The agent by which an alarm is reported. Of several ways of reporting one the first stays while it can be heard: each
+    /// repeat would be a change otherwise.
+    fn via(&self, alarm: &Alarm, event: &Event) -> Option<ChildName> {
+        let is_repeat = alarm.count > 1;
+        let is_heard = |via: &ChildName| self.children.get(via).is_some_and(|child| is_heard(child));
+        match &alarm.via {
+            None if is_repeat => None,
+            Some(via) if is_repeat && is_heard(via) => Some(via.clone()),
+            _ => event.origin.relay.as_ref().map(|mark| mark.child.clone()),
+        }
     }
 
     fn clear_absent(&mut self, moment: &Moment<'_>, key: &AlarmKey, event: &Arc<Event>, out: &mut Output) {
@@ -316,6 +331,12 @@ pub(crate) fn set_cleared(moment: &Moment<'_>, alarm: &mut Alarm, by: ClearedBy)
     alarm.engine.lease = None;
     alarm.engine.end = None;
     alarm.engine.cleared_at = Some(moment.now);
+}
+
+/// What was ordered of what outlives an episode.
+fn outliving(ordered: Box<Ordered>) -> Option<Box<Ordered>> {
+    let ordered = Ordered { acknowledge: None, clear: None, ..*ordered };
+    (ordered != Ordered::default()).then(|| Box::new(ordered))
 }
 
 /// An attribute stays as it was last given.

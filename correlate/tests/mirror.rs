@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use harness::fleet::{Fleet, check_fleet};
 use klaxon_correlate::Disposition;
-use klaxon_schemas::change::ChangeKind;
-use klaxon_schemas::child::ChildKind;
+use klaxon_schemas::change::{ChangeKind, Subject};
+use klaxon_schemas::child::{ChildKind, ChildStep};
 use klaxon_schemas::entry::EntryKind;
 use proptest::prelude::*;
 
@@ -151,6 +151,29 @@ fn a_mirrored_alarm_that_is_cleared_is_forgotten_here_as_well_and_comes_again() 
 }
 
 #[test]
+fn what_is_raised_and_cleared_again_in_one_step_is_kept_from_then_on() {
+    check_fleet(
+        "0s settings purge:60s
+         0s child s site
+         => child s enrolled here by ann
+         0s child s connected
+         0s in s raise host=a x major
+         1s up s align
+         => realigned host=a x major here
+         2s in s clear host=a x
+         2s up s live
+         => cleared host=a x major cleared s
+         50s in s raise host=a x minor
+         51s in s clear host=a x
+         51s up s live
+         => raised host=a x minor s
+         => cleared host=a x minor cleared s
+         111s deadline
+         => purged host=a x minor cleared here [Purge]",
+    );
+}
+
+#[test]
 fn a_silent_site_is_one_alarm_until_it_is_heard_from() {
     check_fleet(
         "0s child s silent
@@ -170,6 +193,10 @@ fn a_silent_site_is_one_alarm_until_it_is_heard_from() {
          => cleared site=s klaxon.site.silent critical cleared here
          => child s heard here by ann
          301s child s connected
+         301s child s region
+         => child s enrolled here by ann
+         301s child s site
+         ! NotTaken(OtherKind { child: \"s\" })
          302s child s doubled
          => raised site=s klaxon.site.doubled major here
          303s child s doubled
@@ -189,6 +216,28 @@ fn a_silent_site_is_one_alarm_until_it_is_heard_from() {
          309s child h silent
          => raised host=h klaxon.agent.silent major here
          => child h silent here by ann",
+    );
+}
+
+#[test]
+fn a_shelf_for_a_site_takes_what_is_said_here_of_the_site_too_and_ends_at_both_places() {
+    check_fleet(
+        "0s child s site
+         => child s enrolled here by ann
+         0s child s connected
+         1s shelf by:ann site:s until:3600s id:one
+         => shelf-added here by ann
+         => pending here by ann
+         200s child s silent
+         => raised site=s klaxon.site.silent critical here
+         => child s silent here by ann
+         alarms
+         - site=s klaxon.site.silent critical episode 1 shelved
+         201s unshelf one by:ann id:two
+         => shelf-removed here by ann
+         => pending here by ann
+         201s deadline
+         => unshelved site=s klaxon.site.silent critical here",
     );
 }
 
@@ -239,6 +288,7 @@ fn actions_on_alarms_of_a_site_go_down_and_what_comes_of_them_comes_up() {
          => refused Superseded s by ann
          74s up s acted four
          75s shelf by:ann site:s type:x until:60s id:five
+         => shelf-added here by ann
          => pending here by ann
          76s down s five
          77s up s live
@@ -246,6 +296,8 @@ fn actions_on_alarms_of_a_site_go_down_and_what_comes_of_them_comes_up() {
          => shelved host=a x major s
          77s up s acted five
          78s unshelf five by:ann id:six
+         => shelf-removed here by ann
+         => pending here by ann
          79s assign host=a x by:ann to:ann id:seven
          => pending host=a x major here by ann
          80s child s retired
@@ -253,7 +305,7 @@ fn actions_on_alarms_of_a_site_go_down_and_what_comes_of_them_comes_up() {
          80s deadline
          => refused OwnerGone here by ann
          => refused OwnerGone here by ann
-         => retired host=a x major here
+         => retired host=a x major cleared here
          alarms",
     );
 }
@@ -280,6 +332,73 @@ fn a_new_numbering_is_noted_and_the_old_one_is_not_taken() {
          4s up s first
          ! NotTaken(OtherEpoch { is: Epoch(1), known: Epoch(2) })",
     );
+}
+
+#[test]
+fn what_a_new_numbering_leaves_out_is_counted_as_lost() {
+    use klaxon_schemas::child::RelayContent;
+    use klaxon_schemas::ids::Position;
+
+    let mut fleet = Fleet::new(true);
+    fleet.add("s", ChildKind::Site);
+    at_site(&mut fleet, 1, 0);
+    fleet.align("s", usize::MAX);
+    fleet.history("s", u64::MAX);
+    let backup = fleet.below["s"].backup();
+    fleet.below.get_mut("s").expect("is there").restore(&backup);
+    let aligned = RelayContent::Aligned { at: Position(9), after: Position(9), fingerprint: 0, below: Vec::new() };
+    let (changes, _) = fleet.send("s", aligned);
+    let Some(Subject::Child(note)) = changes.last().map(|change| &change.subject) else { panic!("{changes:?}") };
+    assert!(matches!(note.what, ChildStep::CaughtUp(meanwhile) if meanwhile.lost == 8), "{note:?}");
+}
+
+#[test]
+fn an_alarm_that_has_the_id_of_another_takes_its_place_when_that_has_ended() {
+    use klaxon_schemas::child::RelayContent;
+
+    let mut fleet = Fleet::new(true);
+    fleet.add("s", ChildKind::Site);
+    at_site(&mut fleet, 1, 0);
+    fleet.align("s", usize::MAX);
+    let Some(before) = fleet.below["s"].node.alarms.values().next().cloned() else { panic!("was raised") };
+    let mut other = klaxon_schemas::alarm::Alarm::clone(&before);
+    other.key.resource = "host=other".parse().expect("valid");
+    let at = klaxon_schemas::ids::Position(9);
+    let part = RelayContent::Alignment { at, from: other.id, to: other.id, alarms: vec![Arc::new(other)] };
+    let (changes, _) = fleet.send("s", part);
+    let told = |change: &Arc<klaxon_schemas::change::Change>| match &change.subject {
+        Subject::Alarm { alarm, .. } => (change.kind, alarm.key.resource.as_str().to_owned(), alarm.is_active()),
+        other => panic!("{other:?}"),
+    };
+    let gone = |kind| (kind, before.key.resource.as_str().to_owned(), false);
+    let came = (ChangeKind::Realigned, "host=other".to_owned(), true);
+    assert_eq!(changes.iter().map(told).collect::<Vec<_>>(), [gone(ChangeKind::Realigned), gone(ChangeKind::Purged), came]);
+    assert_eq!(fleet.parent.alarms.len(), 1);
+}
+
+#[test]
+fn when_too_many_stretches_are_missing_the_rest_is_lost_and_the_site_is_heard_all_the_same() {
+    use klaxon_schemas::child::MISSING_SPANS_MAX;
+
+    let mut fleet = Fleet::new(false);
+    fleet.add("s", ChildKind::Site);
+    // A live change between two that are missing keeps their stretches apart.
+    for round in 0..MISSING_SPANS_MAX + 3 {
+        at_site(&mut fleet, round % 5, u8::try_from(round / 5 % 2).expect("small") * 2);
+        fleet.align("s", usize::MAX);
+        at_site(&mut fleet, round % 5, 4);
+        assert!(fleet.live("s").is_some_and(|(_, disposition)| disposition == Disposition::Applied));
+    }
+    let missing = fleet.record("s").and_then(|child| child.reached.as_ref()).map_or(0, |reached| reached.missing.len());
+    assert_eq!(missing, MISSING_SPANS_MAX);
+    let (here, there) = fleet.both("s");
+    assert_eq!(here, there);
+    let mut last = Vec::new();
+    while let Some((changes, _)) = fleet.history("s", u64::MAX) {
+        last = changes;
+    }
+    let Some(Subject::Child(note)) = last.last().map(|change| &change.subject) else { panic!("{last:?}") };
+    assert!(matches!(note.what, ChildStep::CaughtUp(meanwhile) if meanwhile.lost == 3), "{note:?}");
 }
 
 #[derive(Debug, Clone)]
@@ -469,26 +588,42 @@ fn what_an_agent_relays_comes_in_once() {
     assert_eq!(relayed(&mut fleet, 1, 2, Severity::Minor, true), (Vec::new(), Disposition::Duplicate));
     let via = |fleet: &Fleet| fleet.parent.alarms.values().next().and_then(|alarm| alarm.via.clone());
     assert_eq!(via(&fleet).as_deref(), Some("h"));
-    // Somebody else reports it, who is not relayed: that is a change, because it stands in what is kept.
-    let updated = (vec![ChangeKind::Updated], Disposition::Applied);
-    assert_eq!(relayed(&mut fleet, 0, 0, Severity::Major, false), updated);
-    assert_eq!(via(&fleet), None);
-    assert_eq!(relayed(&mut fleet, 1, 9, Severity::Major, true), updated);
+    // Somebody else reports it, who is not relayed: that alone is no change.
+    let nothing = (Vec::new(), Disposition::Applied);
+    assert_eq!(relayed(&mut fleet, 0, 0, Severity::Major, false), nothing);
+    assert_eq!(via(&fleet).as_deref(), Some("h"));
+    assert_eq!(relayed(&mut fleet, 1, 9, Severity::Major, true), nothing);
+    // If the agent is silent, it is: the alarm is not stale any more.
+    let since = fleet.parent.wall();
+    fleet.fact("h", klaxon_schemas::child::ChildEvent::Silent { since });
+    assert_eq!(relayed(&mut fleet, 0, 0, Severity::Major, false), (vec![ChangeKind::Updated], Disposition::Applied));
+    let via_of_x = |fleet: &Fleet| {
+        let mut alarms = fleet.parent.alarms.values().filter(|alarm| alarm.key.alarm_type.as_str() == "x");
+        alarms.next().and_then(|alarm| alarm.via.clone())
+    };
+    assert_eq!(via_of_x(&fleet), None);
+    fleet.fact("h", klaxon_schemas::child::ChildEvent::Connected { node: uuid::Uuid::from_u128(7), version: "1".into() });
+    relayed(&mut fleet, 1, 10, Severity::Critical, true);
+    assert_eq!(via_of_x(&fleet), None, "it stays with whom it is heard from");
+    let clear = harness::parse(&mut fleet.parent, "clear host=h x").expect("is a step");
+    fleet.parent.apply(clear);
+    relayed(&mut fleet, 1, 11, Severity::Major, true);
+    assert_eq!(via_of_x(&fleet).as_deref(), Some("h"));
     // Its store was restored: it numbers anew, and what is of before is not taken.
     assert_eq!(relayed(&mut fleet, 2, 5, Severity::Minor, true).0, vec![ChangeKind::SeverityChanged]);
-    let (_, disposition) = relayed(&mut fleet, 1, 10, Severity::Major, true);
+    let (_, disposition) = relayed(&mut fleet, 1, 12, Severity::Major, true);
     assert!(matches!(disposition, Disposition::NotTaken(NotTaken::OtherEpoch { .. })));
-    // With it go the alarms that it was the last to report.
+    // With it go the alarms that it reported; that it is silent was told, and is over.
     fleet.fact("h", klaxon_schemas::child::ChildEvent::Retired);
     fleet.parent.pass(0, |_, _| {});
-    assert!(fleet.parent.alarms.is_empty() && fleet.record("h").is_none());
+    assert!(fleet.parent.alarms.values().all(|alarm| alarm.key.alarm_type.as_str() == "klaxon.agent.silent"));
+    assert!(fleet.record("h").is_none());
 }
 
 /// What a region relays of sites below it is theirs; whom this node hears itself, nobody else is heard about.
 #[test]
 fn a_region_speaks_for_sites_below_it_but_not_for_those_that_are_heard_directly() {
-    use klaxon_schemas::change::Subject;
-    use klaxon_schemas::child::{Below, ChildNote, ChildStep, RelayContent};
+    use klaxon_schemas::child::{Below, ChildNote, RelayContent};
     use klaxon_schemas::ids::Position;
 
     // S is mirrored at R, whose own engine is that of the node above in this fleet.
@@ -539,4 +674,58 @@ fn a_region_speaks_for_sites_below_it_but_not_for_those_that_are_heard_directly(
     assert_eq!(disposition, Disposition::Applied);
     assert!(came.iter().all(|change| &*change.site == "r"), "{came:?}");
     assert_eq!(before, centre.parent.alarms);
+    // While it is silent, R is heard about it again: what is news comes through R, what is not stays as it is.
+    centre.fact("s", klaxon_schemas::child::ChildEvent::Silent { since: centre.parent.wall() });
+    let before = centre.parent.alarms.clone();
+    let after = Position(after.0 + 9);
+    let (_, disposition) = send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 1), changes: changes[1..].to_vec() });
+    assert_eq!((disposition, &before), (Disposition::Applied, &centre.parent.alarms));
+    centre.below.get_mut("s").expect("is there").node.now_us += 1;
+    at_site(&mut centre, 2, 4);
+    let acknowledged = centre.below["s"].node.changes.last().cloned().expect("was acknowledged");
+    assert_eq!(acknowledged.kind, ChangeKind::Acknowledged);
+    let after = Position(after.0 + 1);
+    let (came, _) = send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 1), changes: vec![owned_by_s(&acknowledged)] });
+    assert_eq!(came.iter().map(|change| change.kind).collect::<Vec<_>>(), [ChangeKind::Acknowledged]);
+    let via = |centre: &Fleet, via: &str| centre.parent.alarms.values().filter(|alarm| alarm.via.as_deref() == Some(via)).count();
+    assert_eq!((via(&centre, "s"), via(&centre, "r")), (1, 1));
+    // When it is back, it is heard itself.
+    centre.fact("s", klaxon_schemas::child::ChildEvent::Connected { node: uuid::Uuid::from_u128(7), version: "1".into() });
+    centre.align("s", usize::MAX);
+    assert_eq!((via(&centre, "s"), via(&centre, "r")), (2, 0));
 }
+
+#[test]
+fn what_a_region_had_not_heard_of_ends_when_its_site_is_heard_itself() {
+    use klaxon_schemas::child::RelayContent;
+    use klaxon_schemas::ids::Position;
+
+    let mut centre = Fleet::new(true);
+    centre.add("r", ChildKind::Region);
+    centre.below.insert("s".to_owned(), harness::fleet::Below::new("s"));
+    for resource in [1, 2] {
+        at_site(&mut centre, resource, 0);
+    }
+    let changes: Vec<_> = centre.below["s"].node.changes.iter().map(|change| owned_by_s(change)).collect();
+    centre.send("r", RelayContent::Aligned { at: Position(0), after: Position(0), fingerprint: 0, below: Vec::new() });
+    centre.send("r", RelayContent::Live { after: Position(0), upto: Position(2), changes });
+    assert_eq!(centre.parent.alarms.len(), 2);
+    at_site(&mut centre, 1, 3);
+    at_site(&mut centre, 1, 5);
+    let below = centre.below.remove("s").expect("is there");
+    centre.add("s", ChildKind::Site);
+    centre.below.insert("s".to_owned(), below);
+    centre.align("s", usize::MAX);
+    let alarms: Vec<_> = centre.parent.alarms.values().map(|alarm| (alarm.key.resource.as_str(), alarm.via.as_deref())).collect();
+    assert_eq!(alarms, [("host=h2", Some("s"))]);
+}
+
+/// A change of S as R relays it.
+fn owned_by_s(change: &klaxon_schemas::change::Change) -> Arc<klaxon_schemas::change::Change> {
+    let mut change = change.clone();
+    if let Subject::Alarm { alarm, .. } = &mut change.subject {
+        Arc::make_mut(alarm).owner = Some("s".parse().expect("valid"));
+    }
+    Arc::new(change)
+}
+

@@ -734,3 +734,19 @@ fn a_clock_that_is_set_breaks_no_promise() {
          + heartbeat=a disk.full every 1m major kept",
     );
 }
+
+#[test]
+fn what_is_ordered_here_is_done_whatever_the_clock_says_and_a_new_episode_begins_without_orders() {
+    check(
+        "0s clock 1h
+         1s raise host=a x major
+         => raised host=a x major
+         2s ack host=a x by:ann
+         => acknowledged host=a x major by ann
+         3s clock -1h
+         4s unack host=a x by:ann
+         => unacknowledged host=a x major by ann
+         5s ack host=a x by:ann
+         => acknowledged host=a x major by ann",
+    );
+}

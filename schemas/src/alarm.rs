@@ -113,7 +113,7 @@ pub enum ClearedBy {
     EndsAt,
     /// The lifetime that the catalogue gives the type.
     Lifetime,
-    /// Its owner lists it no more, and how it ended did not come through.
+    /// Its owner, or the agent that reported it, lists it no more or is there no more, and how it ended did not come through.
     Realignment,
 }
 

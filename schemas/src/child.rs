@@ -17,10 +17,11 @@ use crate::ids::{ActionId, AlarmId, Epoch, Position};
 use crate::names::{Actor, ChildName, Site, Text};
 use crate::time::{JournalTime, Timestamp};
 
-/// The most stretches of history that may be missing from one child at a time; with as many, nothing new is begun before the
-/// oldest has come.
+/// The most stretches of history that may be missing from one child at a time; with as many, what is missing beyond them is
+/// counted as lost.
 pub const MISSING_SPANS_MAX: usize = 64;
-/// The most credentials of one child that hold at a time: the one in use and the one that replaces it.
+/// The most credentials of one child that hold at a time: the one in use, the one that replaces it, and as many again of which it
+/// is not known whether they came to its disk.
 pub const CREDENTIALS_MAX: usize = 4;
 /// In how many ranges of ids two nodes compare their alarms: by the first byte of the id.
 pub const BUCKETS: usize = 256;
@@ -401,9 +402,9 @@ pub enum RelayContent {
     },
     /// Changes as they happened.
     Live {
-        /// All changes of its journal behind this,
+        /// All changes of its journal behind this, which is where what has come in ends,
         after: Position,
-        /// up to this. At most what has come in so far is before it: else it has come before.
+        /// up to this. If what has come in goes up to here or further, it has come before.
         upto: Position,
         /// The changes.
         changes: Vec<Arc<Change>>,
@@ -476,9 +477,6 @@ pub enum NotTaken {
         /// Where it ends.
         upto: Position,
     },
-    /// As many stretches of history are missing as may be.
-    #[error("{MISSING_SPANS_MAX} stretches of history are missing; the oldest must come first")]
-    SpanLimit,
     /// It is of a site for which the child may not speak.
     #[error("{child} may not speak for site {owner}")]
     Foreign {

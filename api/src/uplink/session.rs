@@ -272,7 +272,7 @@ impl Session {
         let store = self.uplinks.store();
         let is_other = |name: &str| {
             name != self.name.as_str()
-                && ChildName::new(name).is_ok_and(|name| read::child(store, &name).is_some_and(|child| child.kind.owns()))
+                && ChildName::new(name).is_ok_and(|name| read::child(store, &name).is_some_and(|child| child.kind.owns() && child.retired.is_none()))
         };
         let voice = Voice {
             child: &self.name,
@@ -604,7 +604,6 @@ fn not_taken(rejection: &Rejection, kind: ChildKind) -> Option<End> {
         Rejection::NotTaken(NotTaken::OtherEpoch { known, .. }) => Some(End::Anew { beyond: *known }),
         Rejection::NotTaken(NotTaken::UnknownChild { .. }) => Some(End::refused(Refusal::Gone, reason)),
         Rejection::NotTaken(NotTaken::AwaitsApproval { .. }) => Some(End::refused(Refusal::AwaitsApproval, reason)),
-        Rejection::NotTaken(NotTaken::SpanLimit) => Some(End::refused(Refusal::Busy, reason)),
         Rejection::NotTaken(_) => Some(End::refused(Refusal::Malformed, reason)),
         // One event among many, which a reporter at this node would be refused as well.
         _ if kind == ChildKind::Agent => None,

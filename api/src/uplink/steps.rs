@@ -42,7 +42,7 @@ pub(super) struct Voice<'a> {
     pub(super) is_region: bool,
     /// The site of this node.
     pub(super) here: &'a Site,
-    /// Whether a name is that of another child of this node that owns alarms.
+    /// Whether a name is that of another child of this node that owns alarms: no agent reports in its place.
     pub(super) is_other: &'a dyn Fn(&str) -> bool,
 }
 
@@ -61,8 +61,9 @@ pub(super) struct Step {
 
 impl Voice<'_> {
     fn may_speak_for(&self, owner: &Site) -> Result<(), Malformed> {
+        // Whether a site below a region is better heard itself, the engine decides, alarm by alarm.
         let is_own = *owner == site_of(self.child);
-        let is_below = self.is_region && owner != self.here && !(self.is_other)(owner);
+        let is_below = self.is_region && owner != self.here;
         if is_own || is_below { Ok(()) } else { Err(malformed(format!("{} sent what {owner} owns", self.child))) }
     }
 
@@ -247,5 +248,17 @@ mod tests {
         assert_eq!(relay(live(5, 9), Some(Position(7))).map(|step| step.live_at), Ok(Some(Position(9))));
         assert_eq!(relay(live(1, 2), Some(Position(7))).map(|step| step.live_at), Ok(Some(Position(7))));
         assert!(relay(live(8, 9), Some(Position(7))).is_err_and(|error| error.0.contains("has come in up to 7")));
+    }
+
+    #[test]
+    fn a_region_that_names_a_site_which_is_enrolled_here_too_is_heard() {
+        let (child, here) = (ChildName::new("region").expect("valid"), Site::new("centre").expect("valid"));
+        let voice = |is_region| Voice { child: &child, epoch: Epoch(7), is_region, here: &here, is_other: &|_| true };
+        let mut of_another = Alarm::clone(&alarm(1, "a"));
+        of_another.owner = Some(Site::new("cell-2").expect("valid"));
+        let (from, to) = (of_another.id, of_another.id);
+        let part = RelayContent::Alignment { at: Position(9), from, to, alarms: vec![Arc::new(of_another)] };
+        assert!(voice(true).relay(v1::RelayContent::from(&part), None).is_ok());
+        assert!(voice(false).relay(v1::RelayContent::from(&part), None).is_err());
     }
 }
