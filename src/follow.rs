@@ -33,7 +33,7 @@ use klaxon_store::{AppendError, Durable, Frame, NodeError, OpenReport, Results, 
 
 use crate::clock::{Clock, Reading};
 use crate::own::{self, OwnAlarm, Standing};
-use size::{FRAME_BYTES_ROUGH_MAX, FRAME_ENTRIES_MAX, chunks, no_room, rough_bytes, within_bounds};
+use size::{FRAME_BYTES_ROUGH_MAX, FRAME_ENTRIES_MAX, chunks, frame_bytes, no_room, within_bounds};
 
 /// The most entries taken from the intake at once.
 const GATHER_ENTRIES_MAX: usize = 8 * FRAME_ENTRIES_MAX;
@@ -358,7 +358,7 @@ impl Follow {
         }
         let mut batch = self.screen(submissions);
         self.puts.append(&mut batch.puts);
-        let rough: usize = batch.fresh.iter().map(|(kind, ..)| rough_bytes(kind)).sum();
+        let rough: usize = batch.fresh.iter().map(|(kind, ..)| frame_bytes(kind)).sum();
         if batch.fresh.is_empty() && self.puts.is_empty() {
             self.answer_known(batch);
         } else if batch.fresh.len() <= FRAME_ENTRIES_MAX && rough <= FRAME_BYTES_ROUGH_MAX {

@@ -13,13 +13,12 @@
 //! something out is not taken. A step is looked at whole before anything of it takes effect.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use klaxon_schemas::alarm::{Alarm, Clearance, ClearedBy};
 use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject, Timer};
 use klaxon_schemas::child::{
-    Below, Child, ChildKind, ChildStep, MISSING_SPANS_MAX, Meanwhile, NotTaken, Reached, Relay, RelayContent, Span,
+    ALIGNMENT_LOST_MAX, Below, Child, ChildKind, ChildStep, MISSING_SPANS_MAX, Meanwhile, NotTaken, Reached, Relay, RelayContent, Span,
     fingerprint, site_of,
 };
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
@@ -79,9 +78,9 @@ impl Mirror {
         self.by_child.get(child).into_iter().flatten().take(limit).copied().collect()
     }
 
-    fn between(&self, child: &ChildName, from: AlarmId, to: AlarmId) -> Vec<AlarmId> {
-        let Some(ids) = self.by_child.get(child).filter(|_| from <= to) else { return Vec::new() };
-        ids.range((Bound::Included(from), Bound::Included(to))).copied().collect()
+    fn between(&self, child: &ChildName, from: AlarmId, to: AlarmId) -> impl Iterator<Item = AlarmId> {
+        let ids = self.by_child.get(child).filter(|_| from <= to);
+        ids.into_iter().flat_map(move |ids| ids.range(from..=to)).copied()
     }
 
     /// The alarm that was cleared first, and how many are cleared.
@@ -160,7 +159,11 @@ impl Engine {
             let (alarm, is_elsewhere) = self.adopt_alarm(moment, sender, alarm)?;
             part.insert(alarm.id, (alarm, is_elsewhere));
         }
-        let gone: Vec<_> = self.mirror.between(sender.name, from, to).into_iter().filter(|id| !part.contains_key(id)).collect();
+        let lost = self.mirror.between(sender.name, from, to).filter(|id| !part.contains_key(id));
+        let gone: Vec<_> = lost.take(ALIGNMENT_LOST_MAX + 1).collect();
+        if gone.len() > ALIGNMENT_LOST_MAX {
+            return Err(NotTaken::TooManyLost { lost: gone.len() });
+        }
         for (alarm, _) in part.into_values().filter(|(_, is_elsewhere)| !is_elsewhere) {
             let is_known = match self.mirror.get(alarm.id) {
                 None => !alarm.is_active(),
