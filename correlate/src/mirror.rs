@@ -383,7 +383,7 @@ impl Engine {
     pub(crate) fn put_child(&mut self, name: &ChildName, child: Child, out: &mut Output) {
         let child = Arc::new(child);
         out.put(StateKey::Child(name.clone()), StateRecord::Child(Arc::clone(&child)));
-        self.children.insert(name.clone(), child);
+        self.note_record(name, child);
     }
 
     fn adopt_all(&self, moment: &Moment<'_>, sender: &Sender<'_>, changes: &[Arc<Change>]) -> Result<Vec<Adopted>, NotTaken> {
