@@ -18,8 +18,8 @@ use std::sync::Arc;
 use klaxon_schemas::alarm::{Alarm, Clearance, ClearedBy};
 use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject, Timer};
 use klaxon_schemas::child::{
-    ALIGNMENT_LOST_MAX, Below, Child, ChildKind, ChildStep, MISSING_SPANS_MAX, Meanwhile, NotTaken, Reached, Relay, RelayContent, Span,
-    fingerprint, site_of,
+    ALIGNMENT_LOST_MAX, Below, Child, ChildKind, ChildStep, MISSING_SPANS_MAX, Meanwhile, NotTaken, Reached, Relay,
+    RelayContent, Span, fingerprint, site_of,
 };
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
 use klaxon_schemas::names::{ChildName, Site};
@@ -108,16 +108,22 @@ impl Engine {
         self.take_step(moment, relay, out).unwrap_or_else(Disposition::NotTaken)
     }
 
-    fn take_step(&mut self, moment: &Moment<'_>, relay: &Relay, out: &mut Output) -> Result<Disposition, NotTaken> {
-        let name = &relay.child;
+    /// A child whose steps are taken.
+    pub(crate) fn steps_of(&self, name: &ChildName) -> Result<&Arc<Child>, NotTaken> {
         let unknown = || NotTaken::UnknownChild { child: name.clone() };
-        let child = self.children.get(name).filter(|child| child.retired.is_none()).cloned().ok_or_else(unknown)?;
+        let child = self.children.get(name).filter(|child| child.retired.is_none()).ok_or_else(unknown)?;
         if !child.kind.owns() {
             return Err(NotTaken::OtherKind { child: name.clone() });
         }
         if child.awaits_approval {
             return Err(NotTaken::AwaitsApproval { child: name.clone() });
         }
+        Ok(child)
+    }
+
+    fn take_step(&mut self, moment: &Moment<'_>, relay: &Relay, out: &mut Output) -> Result<Disposition, NotTaken> {
+        let name = &relay.child;
+        let child = Arc::clone(self.steps_of(name)?);
         let sender = Sender { name, epoch: relay.epoch, child };
         match &relay.content {
             RelayContent::Alignment { at, from, to, alarms } => self.align(moment, &sender, *at, (*from, *to), alarms, out),

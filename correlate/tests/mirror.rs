@@ -457,7 +457,8 @@ fn an_alignment_that_would_lose_too_much_is_not_taken() {
     let (changes, disposition) = part(0, u128::MAX);
     assert!(matches!(disposition, Disposition::NotTaken(NotTaken::TooManyLost { .. })), "{disposition:?}");
     assert!(changes.is_empty());
-    let lost: usize = [part(0, u128::MAX / 2), part(u128::MAX / 2 + 1, u128::MAX)].iter().map(|(changes, _)| changes.len()).sum();
+    let lost: usize =
+        [part(0, u128::MAX / 2), part(u128::MAX / 2 + 1, u128::MAX)].iter().map(|(changes, _)| changes.len()).sum();
     assert_eq!(lost, 2 * (ALIGNMENT_LOST_MAX + 1));
 }
 

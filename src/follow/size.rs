@@ -7,6 +7,7 @@ use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::{Change, Subject};
 use klaxon_schemas::child::{Relay, RelayContent};
 use klaxon_schemas::entry::{ENTRY_BYTES_MAX, Entry, EntryKind, RELAY_BYTES_MAX};
+use klaxon_schemas::names::ChildName;
 use klaxon_schemas::wire::v1;
 use klaxon_store::Room;
 use klaxon_store::publish::{Answer, PublishError, Rejection};
@@ -114,5 +115,14 @@ pub(super) fn no_room(room: Room) -> Option<PublishError> {
         Room::Ok => None,
         Room::Low { free_bytes, watermark_bytes } => Some(PublishError::DiskFull { free_bytes, needed_bytes: watermark_bytes }),
         Room::Unread { journal_bytes, history_max_bytes } => Some(PublishError::Unread { journal_bytes, history_max_bytes }),
+    }
+}
+
+/// The node below that an entry is from, or about.
+pub(super) fn child_of(kind: &EntryKind) -> Option<&ChildName> {
+    match kind {
+        EntryKind::Relay(relay) => Some(&relay.child),
+        EntryKind::Child(fact) => Some(&fact.child),
+        _ => None,
     }
 }

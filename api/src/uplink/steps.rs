@@ -252,7 +252,8 @@ mod tests {
         let (child, here) = (ChildName::new("cell-1").expect("valid"), Site::new("centre").expect("valid"));
         let is_other = |name: &str| name == "cell-2";
         let mirrored = |_, _| Vec::new();
-        let voice = Voice { child: &child, epoch: Epoch(7), is_region: false, here: &here, is_other: &is_other, mirrored: &mirrored };
+        let voice =
+            Voice { child: &child, epoch: Epoch(7), is_region: false, here: &here, is_other: &is_other, mirrored: &mirrored };
         voice.relay(form, live_at)
     }
 
