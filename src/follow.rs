@@ -14,6 +14,7 @@
 
 mod size;
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
@@ -33,7 +34,7 @@ use klaxon_store::{AppendError, Durable, Frame, NodeError, OpenReport, Results, 
 
 use crate::clock::{Clock, Reading};
 use crate::own::{self, OwnAlarm, Standing};
-use size::{FRAME_BYTES_ROUGH_MAX, FRAME_ENTRIES_MAX, chunks, no_room, rough_bytes, within_bounds};
+use size::{FRAME_BYTES_ROUGH_MAX, FRAME_ENTRIES_MAX, child_of, chunks, frame_bytes, no_room, within_bounds};
 
 /// The most entries taken from the intake at once.
 const GATHER_ENTRIES_MAX: usize = 8 * FRAME_ENTRIES_MAX;
@@ -358,7 +359,7 @@ impl Follow {
         }
         let mut batch = self.screen(submissions);
         self.puts.append(&mut batch.puts);
-        let rough: usize = batch.fresh.iter().map(|(kind, ..)| rough_bytes(kind)).sum();
+        let rough: usize = batch.fresh.iter().map(|(kind, ..)| frame_bytes(kind)).sum();
         if batch.fresh.is_empty() && self.puts.is_empty() {
             self.answer_known(batch);
         } else if batch.fresh.len() <= FRAME_ENTRIES_MAX && rough <= FRAME_BYTES_ROUGH_MAX {
@@ -404,6 +405,8 @@ impl Follow {
     /// the journal. Items of one batch that repeat each other are told apart by the engine.
     fn screen(&self, submissions: Vec<Submission>) -> Batch {
         let mut batch = Batch { asked: Vec::with_capacity(submissions.len()), fresh: Vec::new(), puts: Vec::new() };
+        // What comes behind a step of theirs is judged by where that leads.
+        let mut moving = BTreeSet::new();
         for (whose, mut submission) in submissions.into_iter().enumerate() {
             let mut answers = Vec::with_capacity(submission.items.len());
             for (which, item) in std::mem::take(&mut submission.items).into_iter().enumerate() {
@@ -423,12 +426,18 @@ impl Follow {
                     },
                     Item::Action(_) if self.is_agent => Err(Answer::Rejected(Rejection::AtTheSite)),
                     Item::Action(action) => Ok(EntryKind::Action(action)),
-                    Item::Relay(relay) => Ok(EntryKind::Relay(relay)),
+                    Item::Relay(relay) if moving.contains(&relay.child) => Ok(EntryKind::Relay(relay)),
+                    Item::Relay(relay) => match self.engine.screen_relay(&relay) {
+                        Ok(true) => Ok(EntryKind::Relay(relay)),
+                        Ok(false) => Err(Answer::Duplicate),
+                        Err(why) => Err(Answer::Rejected(Rejection::NotTaken(why))),
+                    },
                     Item::Child(fact) => Ok(EntryKind::Child(fact)),
                     Item::Keep(keep) => Err(self.keep(&keep, &mut batch.puts)),
                 };
                 match kind.and_then(|kind| within_bounds(&kind).map(|()| kind)) {
                     Ok(kind) => {
+                        moving.extend(child_of(&kind).cloned());
                         answers.push(None);
                         batch.fresh.push((kind, submission.door.clone(), (whose, which)));
                     }

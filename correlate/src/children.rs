@@ -247,20 +247,25 @@ impl Engine {
         }
     }
 
-    /// Whether something of a retired child is still to be forgotten.
-    pub(crate) fn has_retired(&self) -> bool {
-        self.children.values().any(|child| child.retired.is_some())
+    /// A child is like this from now on.
+    pub(crate) fn note_record(&mut self, name: &ChildName, child: Arc<Child>) {
+        if child.retired.is_some() {
+            self.retired.insert(name.clone());
+        } else {
+            self.retired.remove(name);
+        }
+        self.children.insert(name.clone(), child);
     }
 
     /// Forgets up to `bound` of what retired children left behind.
     pub(crate) fn sweep_retired(&mut self, moment: &Moment<'_>, bound: usize, out: &mut Output) {
-        let retired = self.children.iter().filter(|(_, child)| child.retired.is_some());
-        let retired: Vec<_> = retired.map(|(name, child)| (name.clone(), child.kind)).collect();
         let mut left = bound;
-        for (name, kind) in retired {
-            if left == 0 {
-                return;
-            }
+        while left > 0 {
+            let Some(name) = self.retired.first().cloned() else { return };
+            let Some(kind) = self.children.get(&name).map(|child| child.kind) else {
+                self.retired.remove(&name);
+                continue;
+            };
             left -= self.give_up_pending(moment, &name, left, out);
             let ids = if kind.owns() { self.mirror.some_of(&name, left) } else { self.reported_via(&name, left) };
             left -= ids.len();
@@ -272,6 +277,7 @@ impl Engine {
                 }
             }
             if left > 0 {
+                self.retired.remove(&name);
                 self.children.remove(&name);
                 out.delete(StateKey::Child(name));
             }

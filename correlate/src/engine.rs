@@ -54,6 +54,8 @@ pub struct Engine {
     pub(crate) shelves: BTreeMap<ActionId, Arc<Shelf>>,
     pub(crate) suppressions: BTreeMap<AlarmType, Arc<Suppression>>,
     pub(crate) children: BTreeMap<ChildName, Arc<Child>>,
+    /// Those that were retired, and of which something is still to be forgotten.
+    pub(crate) retired: BTreeSet<ChildName>,
     pub(crate) pending: BTreeMap<ChildName, BTreeMap<ActionId, Arc<PendingAction>>>,
     pub(crate) mirror: Mirror,
     pub(crate) timers: Timers,
@@ -107,6 +109,7 @@ impl Engine {
             shelves: BTreeMap::new(),
             suppressions: BTreeMap::new(),
             children: BTreeMap::new(),
+            retired: BTreeSet::new(),
             pending: BTreeMap::new(),
             mirror: Mirror::default(),
             timers: Timers::default(),
@@ -153,7 +156,7 @@ impl Engine {
                 self.heartbeats.put(key, heartbeat);
             }
             (StateKey::Child(name), StateRecord::Child(child)) => {
-                self.children.insert(name, child);
+                self.note_record(&name, child);
             }
             (StateKey::Pending(child, id), StateRecord::Pending(pending)) => {
                 let key = (child, id);
@@ -209,7 +212,7 @@ impl Engine {
 
     /// When something will happen by itself; a time that has passed if something waits to be done.
     pub fn next_deadline(&self) -> Option<JournalTime> {
-        let is_sweeping = self.has_retired() || self.shelves.values().any(|shelf| shelf.phase != ShelfPhase::Standing);
+        let is_sweeping = !self.retired.is_empty() || self.shelves.values().any(|shelf| shelf.phase != ShelfPhase::Standing);
         let sweeping = is_sweeping.then_some(self.cursor.at);
         let purge = |cleared_at: JournalTime, count: usize| match count > self.settings.cleared_max {
             true => self.cursor.at,

@@ -10,6 +10,7 @@
 //!       ─▶ shelves  what a standing shelf does to many alarms, in steps
 //!       ─▶ pending  what operators do to alarms of other sites, on its way to them
 //!       ─▶ mirror   what sites below send of their alarms    ─▶ their changes, as they are
+//!       ─▶ screen   what of that has come before, or is not taken, before it is journalled
 //!       ─▶ children what becomes of the nodes below
 //! ```
 //!
@@ -27,6 +28,7 @@ mod mirror;
 mod output;
 mod pending;
 mod report;
+mod screen;
 mod shelves;
 mod timers;
 

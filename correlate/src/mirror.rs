@@ -13,14 +13,13 @@
 //! something out is not taken. A step is looked at whole before anything of it takes effect.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use klaxon_schemas::alarm::{Alarm, Clearance, ClearedBy};
 use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject, Timer};
 use klaxon_schemas::child::{
-    Below, Child, ChildKind, ChildStep, MISSING_SPANS_MAX, Meanwhile, NotTaken, Reached, Relay, RelayContent, Span,
-    fingerprint, site_of,
+    ALIGNMENT_LOST_MAX, Below, Child, ChildKind, ChildStep, MISSING_SPANS_MAX, Meanwhile, NotTaken, Reached, Relay,
+    RelayContent, Span, fingerprint, site_of,
 };
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
 use klaxon_schemas::names::{ChildName, Site};
@@ -82,9 +81,9 @@ impl Mirror {
         self.by_child.get(child).into_iter().flatten().take(limit).copied().collect()
     }
 
-    fn between(&self, child: &ChildName, from: AlarmId, to: AlarmId) -> Vec<AlarmId> {
-        let Some(ids) = self.by_child.get(child).filter(|_| from <= to) else { return Vec::new() };
-        ids.range((Bound::Included(from), Bound::Included(to))).copied().collect()
+    fn between(&self, child: &ChildName, from: AlarmId, to: AlarmId) -> impl Iterator<Item = AlarmId> {
+        let ids = self.by_child.get(child).filter(|_| from <= to);
+        ids.into_iter().flat_map(move |ids| ids.range(from..=to)).copied()
     }
 
     /// The alarm that was cleared first, and how many are cleared.
@@ -127,16 +126,22 @@ impl Engine {
         self.take_step(moment, relay, out).unwrap_or_else(Disposition::NotTaken)
     }
 
-    fn take_step(&mut self, moment: &Moment<'_>, relay: &Relay, out: &mut Output) -> Result<Disposition, NotTaken> {
-        let name = &relay.child;
+    /// A child whose steps are taken.
+    pub(crate) fn steps_of(&self, name: &ChildName) -> Result<&Arc<Child>, NotTaken> {
         let unknown = || NotTaken::UnknownChild { child: name.clone() };
-        let child = self.children.get(name).filter(|child| child.retired.is_none()).cloned().ok_or_else(unknown)?;
+        let child = self.children.get(name).filter(|child| child.retired.is_none()).ok_or_else(unknown)?;
         if !child.kind.owns() {
             return Err(NotTaken::OtherKind { child: name.clone() });
         }
         if child.awaits_approval {
             return Err(NotTaken::AwaitsApproval { child: name.clone() });
         }
+        Ok(child)
+    }
+
+    fn take_step(&mut self, moment: &Moment<'_>, relay: &Relay, out: &mut Output) -> Result<Disposition, NotTaken> {
+        let name = &relay.child;
+        let child = Arc::clone(self.steps_of(name)?);
         let sender = Sender { name, epoch: relay.epoch, child };
         match &relay.content {
             RelayContent::Alignment { at, from, to, alarms } => self.align(moment, &sender, *at, (*from, *to), alarms, out),
@@ -178,7 +183,11 @@ impl Engine {
             let (alarm, standing) = self.adopt_alarm(sender, alarm)?;
             part.insert(alarm.id, (alarm, standing));
         }
-        let gone: Vec<_> = self.mirror.between(sender.name, from, to).into_iter().filter(|id| !part.contains_key(id)).collect();
+        let lost = self.mirror.between(sender.name, from, to).filter(|id| !part.contains_key(id));
+        let gone: Vec<_> = lost.take(ALIGNMENT_LOST_MAX + 1).collect();
+        if gone.len() > ALIGNMENT_LOST_MAX {
+            return Err(NotTaken::TooManyLost { lost: gone.len() });
+        }
         for (alarm, _) in part.into_values().filter(|(_, standing)| standing.is_current()) {
             let is_known = match self.mirror.get(alarm.id) {
                 None => !alarm.is_active(),
@@ -420,7 +429,7 @@ impl Engine {
     pub(crate) fn put_child(&mut self, name: &ChildName, child: Child, out: &mut Output) {
         let child = Arc::new(child);
         out.put(StateKey::Child(name.clone()), StateRecord::Child(Arc::clone(&child)));
-        self.children.insert(name.clone(), child);
+        self.note_record(name, child);
     }
 
     fn adopt_all(&self, sender: &Sender<'_>, changes: &[Arc<Change>]) -> Result<Vec<Adopted>, NotTaken> {

@@ -557,6 +557,30 @@ fn a_site_speaks_only_for_itself() {
     assert!(matches!(disposition, Disposition::NotTaken(klaxon_schemas::child::NotTaken::Foreign { .. })), "{disposition:?}");
 }
 
+/// What is lost with one step is bounded: two changes for each alarm, each with the whole of it.
+#[test]
+fn an_alignment_that_would_lose_too_much_is_not_taken() {
+    use klaxon_schemas::child::{ALIGNMENT_LOST_MAX, NotTaken, RelayContent};
+    let mut fleet = Fleet::new(false);
+    fleet.add("s", ChildKind::Site);
+    for number in 0..=ALIGNMENT_LOST_MAX {
+        at_site(&mut fleet, number, 0);
+    }
+    fleet.align("s", usize::MAX);
+    let at = fleet.record("s").and_then(|child| child.reached.as_ref()).expect("it stands").position;
+    let id = |number| klaxon_schemas::ids::AlarmId(uuid::Uuid::from_u128(number));
+    let mut part = |from, to| {
+        let alarms = Vec::new();
+        fleet.send("s", RelayContent::Alignment { at, from: id(from), to: id(to), alarms })
+    };
+    let (changes, disposition) = part(0, u128::MAX);
+    assert!(matches!(disposition, Disposition::NotTaken(NotTaken::TooManyLost { .. })), "{disposition:?}");
+    assert!(changes.is_empty());
+    let lost: usize =
+        [part(0, u128::MAX / 2), part(u128::MAX / 2 + 1, u128::MAX)].iter().map(|(changes, _)| changes.len()).sum();
+    assert_eq!(lost, 2 * (ALIGNMENT_LOST_MAX + 1));
+}
+
 /// A report that an agent relays has a place in the agent's journal: it comes in once, and its alarm says through whom.
 #[test]
 fn what_an_agent_relays_comes_in_once() {

@@ -23,6 +23,9 @@ pub const MISSING_SPANS_MAX: usize = 64;
 /// The most credentials of one child that hold at a time: the one in use, the one that replaces it, and as many again of which it
 /// is not known whether they came to its disk.
 pub const CREDENTIALS_MAX: usize = 4;
+/// The most alarms that are mirrored in the range of an alignment and not among those it sends: what is lost is told, alarm by
+/// alarm. Doors cut an alignment at half as many.
+pub const ALIGNMENT_LOST_MAX: usize = 2048;
 /// In how many ranges of ids two nodes compare their alarms: by the first byte of the id.
 pub const BUCKETS: usize = 256;
 
@@ -498,6 +501,12 @@ pub enum NotTaken {
     OutOfRange {
         /// The id.
         alarm: AlarmId,
+    },
+    /// More alarms would be lost with it than one step may change.
+    #[error("would lose {lost} alarms or more; at most {ALIGNMENT_LOST_MAX} are allowed in one step")]
+    TooManyLost {
+        /// How many, as far as they were counted.
+        lost: usize,
     },
     /// A child cannot have the name of this site.
     #[error("{child} is the name of this site")]

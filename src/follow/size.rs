@@ -5,15 +5,16 @@ use std::sync::Arc;
 use klaxon_schemas::action::Verb;
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::{Change, Subject};
-use klaxon_schemas::child::RelayContent;
+use klaxon_schemas::child::{Relay, RelayContent};
 use klaxon_schemas::entry::{ENTRY_BYTES_MAX, Entry, EntryKind, RELAY_BYTES_MAX};
+use klaxon_schemas::names::ChildName;
 use klaxon_schemas::wire::v1;
 use klaxon_store::Room;
 use klaxon_store::publish::{Answer, PublishError, Rejection};
 
 /// The most entries that share a frame with their results. More run ahead in a frame of their own.
 pub(super) const FRAME_ENTRIES_MAX: usize = 1024;
-/// The most bytes of reports that share a frame with their results, by [`rough_bytes`].
+/// The most bytes of reports that share a frame with their results, by [`frame_bytes`].
 pub(super) const FRAME_BYTES_ROUGH_MAX: usize = 4 * 1024 * 1024;
 
 /// About how large an entry is in its wire form, without escapes.
@@ -41,6 +42,15 @@ pub(super) fn rough_bytes(kind: &EntryKind) -> usize {
         },
         _ => FRAME,
     }
+}
+
+/// About how much room an entry and what comes of it take in a frame, in the measure of [`rough_bytes`].
+pub(super) fn frame_bytes(kind: &EntryKind) -> usize {
+    // Doors cut an alignment so that what is lost with it is at most four times this.
+    const LOST: usize = 256 * 1024;
+    let is_alignment = |relay: &Relay| matches!(relay.content, RelayContent::Alignment { .. });
+    let lost = if matches!(kind, EntryKind::Relay(relay) if is_alignment(relay)) { LOST } else { 0 };
+    rough_bytes(kind) + lost
 }
 
 fn alarm_bytes(alarm: &Alarm) -> usize {
@@ -89,7 +99,7 @@ pub(super) fn chunks(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
     std::iter::from_fn(move || {
         let mut rough = 0;
         let fitting = rest.iter().take(FRAME_ENTRIES_MAX).take_while(|entry| {
-            rough += rough_bytes(&entry.kind);
+            rough += frame_bytes(&entry.kind);
             rough <= FRAME_BYTES_ROUGH_MAX
         });
         let count = fitting.count().max(1).min(rest.len());
@@ -105,5 +115,14 @@ pub(super) fn no_room(room: Room) -> Option<PublishError> {
         Room::Ok => None,
         Room::Low { free_bytes, watermark_bytes } => Some(PublishError::DiskFull { free_bytes, needed_bytes: watermark_bytes }),
         Room::Unread { journal_bytes, history_max_bytes } => Some(PublishError::Unread { journal_bytes, history_max_bytes }),
+    }
+}
+
+/// The node below that an entry is from, or about.
+pub(super) fn child_of(kind: &EntryKind) -> Option<&ChildName> {
+    match kind {
+        EntryKind::Relay(relay) => Some(&relay.child),
+        EntryKind::Child(fact) => Some(&fact.child),
+        _ => None,
     }
 }

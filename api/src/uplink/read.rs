@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::child::{Child, Digests, PendingAction};
+use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::names::ChildName;
 use klaxon_store::Store;
 
@@ -36,4 +38,19 @@ pub(super) fn pending_of(store: &Store, name: &ChildName) -> Vec<Arc<PendingActi
 /// What is mirrored through `name`, in one number for each range of ids.
 pub(super) fn digests(store: &Store, name: &ChildName) -> Digests {
     store.read().state().digests_via(name)
+}
+
+/// The alarms mirrored through `name` with ids from one to another, by id, each with about how large it is.
+pub(super) fn mirrored(store: &Store, name: &ChildName, from: AlarmId, to: AlarmId) -> Vec<(AlarmId, usize)> {
+    let read = store.read();
+    let between = read.state().alarms_via_between(name, from, to);
+    between.map(|alarm| (alarm.id, rough_bytes(alarm))).collect()
+}
+
+/// About how large an alarm is in the journal, without escapes.
+fn rough_bytes(alarm: &Alarm) -> usize {
+    const FIELDS: usize = 700;
+    let attributes: usize = alarm.details.attributes.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+    let notes: usize = alarm.notes.iter().map(|note| 100 + note.text.len()).sum();
+    FIELDS + alarm.key.resource.as_str().len() + alarm.text.len() + attributes + notes
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::{Change, Subject};
-use klaxon_schemas::child::{Relay, RelayContent, site_of};
+use klaxon_schemas::child::{ALIGNMENT_LOST_MAX, Relay, RelayContent, site_of};
 use klaxon_schemas::entry::RELAY_BYTES_MAX;
 use klaxon_schemas::event::{Event, RelayMark};
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
@@ -20,6 +20,10 @@ use uuid::Uuid;
 
 /// About how large a part of an alignment is that is cut out of a larger one.
 const PART_BYTES: usize = RELAY_BYTES_MAX / 4;
+/// The most alarms that are lost with a part: half of what a step may lose, because it is counted before it takes effect.
+const PART_LOST_MAX: usize = ALIGNMENT_LOST_MAX / 2;
+/// About how much is journalled of what is lost with a part: each alarm twice, as it ended and as it is forgotten.
+const PART_LOST_BYTES: usize = 1024 * 1024;
 /// The most nodes further below that a child may name.
 const BELOW_MAX: usize = 2048;
 
@@ -44,6 +48,8 @@ pub(super) struct Voice<'a> {
     pub(super) here: &'a Site,
     /// Whether a name is that of another child of this node that owns alarms: no agent reports in its place.
     pub(super) is_other: &'a dyn Fn(&str) -> bool,
+    /// The alarms that are mirrored through it from one id to another, by id, each with about how large it is.
+    pub(super) mirrored: &'a dyn Fn(AlarmId, AlarmId) -> Vec<(AlarmId, usize)>,
 }
 
 /// What is to be journalled of one message, in order.
@@ -124,7 +130,7 @@ impl Voice<'_> {
             RelayContent::Acted { .. } => {}
         }
         let parts = match content {
-            RelayContent::Alignment { at, from, to, alarms } => parts(at, from, to, alarms),
+            RelayContent::Alignment { at, from, to, alarms } => parts(at, (from, to), alarms, (self.mirrored)(from, to)),
             other => vec![other],
         };
         let relay = |content| Relay { child: self.child.clone(), epoch: self.epoch, content };
@@ -166,22 +172,63 @@ impl Voice<'_> {
     }
 }
 
-/// An alignment in parts that the journal takes, which together are about all ids from `from` to `to`.
-fn parts(at: Position, from: AlarmId, to: AlarmId, alarms: Vec<Arc<Alarm>>) -> Vec<RelayContent> {
+/// An alignment in parts that the journal takes, which together are about all ids between two. What is mirrored there and not
+/// sent is lost with the part in whose range it is.
+fn parts(
+    at: Position,
+    (from, to): (AlarmId, AlarmId),
+    alarms: Vec<Arc<Alarm>>,
+    mirrored: Vec<(AlarmId, usize)>,
+) -> Vec<RelayContent> {
     let mut parts = Vec::new();
-    let (mut first, mut part, mut bytes) = (from, Vec::new(), 0);
+    let mut part = Part::new(from);
+    let mut mirrored = mirrored.into_iter().peekable();
     for alarm in alarms {
-        let size = serde_json::to_vec(&v1::Alarm::shown(&alarm, false)).map_or(0, |json| json.len());
-        if bytes + size > PART_BYTES && !part.is_empty() {
-            let before = AlarmId(Uuid::from_u128(alarm.id.0.as_u128() - 1));
-            parts.push(RelayContent::Alignment { at, from: first, to: before, alarms: std::mem::take(&mut part) });
-            (first, bytes) = (alarm.id, 0);
+        while let Some((id, bytes)) = mirrored.next_if(|(id, _)| *id < alarm.id) {
+            part.cut_before(id, at, (0, 2 * bytes), &mut parts);
+            part.lost += 1;
         }
-        bytes += size;
-        part.push(alarm);
+        mirrored.next_if(|(id, _)| *id == alarm.id);
+        let bytes = serde_json::to_vec(&v1::Alarm::shown(&alarm, false)).map_or(0, |json| json.len());
+        part.cut_before(alarm.id, at, (bytes, 0), &mut parts);
+        part.alarms.push(alarm);
     }
-    parts.push(RelayContent::Alignment { at, from: first, to, alarms: part });
+    for (id, bytes) in mirrored {
+        part.cut_before(id, at, (0, 2 * bytes), &mut parts);
+        part.lost += 1;
+    }
+    parts.push(RelayContent::Alignment { at, from: part.first, to, alarms: part.alarms });
     parts
+}
+
+/// A part that is being put together.
+struct Part {
+    first: AlarmId,
+    alarms: Vec<Arc<Alarm>>,
+    bytes: usize,
+    lost: usize,
+    lost_bytes: usize,
+}
+
+impl Part {
+    fn new(first: AlarmId) -> Self {
+        Self { first, alarms: Vec::new(), bytes: 0, lost: 0, lost_bytes: 0 }
+    }
+
+    /// Makes room for one alarm more, sent or lost: if there is none the part ends before it.
+    fn cut_before(&mut self, id: AlarmId, at: Position, (bytes, lost_bytes): (usize, usize), parts: &mut Vec<RelayContent>) {
+        let has_some = !self.alarms.is_empty() || self.lost > 0;
+        let is_full = self.bytes + bytes > PART_BYTES
+            || self.lost_bytes + lost_bytes > PART_LOST_BYTES
+            || (lost_bytes > 0 && self.lost >= PART_LOST_MAX);
+        if has_some && is_full {
+            let before = AlarmId(Uuid::from_u128(id.0.as_u128() - 1));
+            let Self { first, alarms, .. } = std::mem::replace(self, Self::new(id));
+            parts.push(RelayContent::Alignment { at, from: first, to: before, alarms });
+        }
+        self.bytes += bytes;
+        self.lost_bytes += lost_bytes;
+    }
 }
 
 #[cfg(test)]
@@ -205,7 +252,9 @@ mod tests {
     fn relay(form: v1::RelayContent, live_at: Option<Position>) -> Result<Step, Malformed> {
         let (child, here) = (ChildName::new("cell-1").expect("valid"), Site::new("centre").expect("valid"));
         let is_other = |name: &str| name == "cell-2";
-        let voice = Voice { child: &child, epoch: Epoch(7), is_region: false, here: &here, is_other: &is_other };
+        let mirrored = |_, _| Vec::new();
+        let voice =
+            Voice { child: &child, epoch: Epoch(7), is_region: false, here: &here, is_other: &is_other, mirrored: &mirrored };
         voice.relay(form, live_at)
     }
 
@@ -229,6 +278,28 @@ mod tests {
         }
         assert_eq!((seen, next), (399, (u128::MAX >> 8) + 1));
         assert!(step.items.len() > 4, "{}", step.items.len());
+    }
+
+    #[test]
+    fn an_alignment_is_cut_by_what_is_lost_with_it_as_well() {
+        let edge = |id: u128| AlarmId(Uuid::from_u128(id));
+        let sent = vec![alarm(1_000, "a"), alarm(90_000, "b")];
+        let mirrored = (1..=5_000).map(|id| (edge(id), 800)).collect();
+        let mut next = 0;
+        let mut lost = 0;
+        let parts = parts(Position(9), (edge(0), edge(100_000)), sent, mirrored);
+        for part in &parts {
+            let RelayContent::Alignment { from, to, alarms, .. } = part else { panic!("an alignment") };
+            let (from, to) = (from.0.as_u128(), to.0.as_u128());
+            assert_eq!(from, next);
+            let known = (from.max(1)..=to.min(5_000)).count() - usize::from((from..=to).contains(&1_000));
+            assert!(known <= PART_LOST_MAX && known * 2 * 800 <= PART_LOST_BYTES, "{known}");
+            assert!(alarms.iter().all(|alarm| (from..=to).contains(&alarm.id.0.as_u128())));
+            lost += known;
+            next = to + 1;
+        }
+        assert_eq!((lost, next), (4_999, 100_001));
+        assert!(parts.len() > 4, "{}", parts.len());
     }
 
     #[test]

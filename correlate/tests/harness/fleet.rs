@@ -120,7 +120,13 @@ impl Fleet {
     }
 
     pub(crate) fn bring(&mut self, relay: &Relay) -> (Vec<Arc<Change>>, Disposition) {
+        let screened = self.parent.engine.screen_relay(relay);
         let (changes, _, disposition) = self.parent.apply(EntryKind::Relay(Arc::new(over_the_wire(relay))));
+        match screened {
+            Ok(true) => assert!(disposition != Disposition::Duplicate, "{relay:?}"),
+            Ok(false) => assert_eq!(disposition, Disposition::Duplicate, "{relay:?}"),
+            Err(why) => assert_eq!(disposition, Disposition::NotTaken(why), "{relay:?}"),
+        }
         (changes, disposition)
     }
 

@@ -129,6 +129,13 @@ impl State {
         ids.filter_map(|id| self.alarm(*id))
     }
 
+    /// Those with ids from one to another, both included.
+    pub fn alarms_via_between(&self, child: &ChildName, from: AlarmId, to: AlarmId) -> impl Iterator<Item = &Arc<Alarm>> {
+        let index = self.indexes.via.get(child).filter(|_| from <= to);
+        let ids = index.into_iter().flat_map(move |index| index.ids.range(from..=to));
+        ids.filter_map(|id| self.alarm(*id))
+    }
+
     /// How many alarms come through the node `child`, cleared ones with them.
     pub fn alarms_via_len(&self, child: &ChildName) -> usize {
         self.indexes.via.get(child).map_or(0, |index| index.ids.len())

@@ -223,6 +223,8 @@ fn what_comes_through_a_silent_node_is_stale_and_nothing_of_it_is_written_to_the
     other.via = Some(name("q"));
     state.put_alarm(&Arc::new(other), Position(102));
     check(&state, &|alarm| through(alarm, "s") || (through(alarm, "r") && alarm.owner.as_deref() == Some("t")));
+    let (low, high) = (AlarmId(uuid::Uuid::nil()), AlarmId(uuid::Uuid::max()));
+    assert_eq!(state.alarms_via_between(&name("s"), low, high).count(), state.alarms_via_len(&name("s")));
     assert_eq!((state.alarms_via_len(&name("s")), state.alarms_via_len(&name("q"))), (19, 1));
     state.put_record(StateKey::Child(name("s")), None, Position(103));
     state.put_record(StateKey::Child(name("r")), None, Position(104));
