@@ -403,7 +403,7 @@ impl<'a> Session<'a> {
         if !self.on_the_way.is_empty() && ready.items > 0 && ready.items < FULL_ITEMS {
             return Ok(false);
         }
-        self.looked = ready.upto;
+        self.looked = ready.looked;
         if ready.bytes.is_empty() {
             return Ok(false);
         }
