@@ -114,8 +114,8 @@ impl Uplinks {
         push("klaxon_uplink_connections", "Nodes that are connected.", false, vec![], self.table().len() as u64);
         let counters = [
             ("klaxon_uplink_connected_total", "Nodes that connected and were welcome.", &counts.connected),
-            ("klaxon_uplink_received_bytes_total", "Bytes of messages from below.", &counts.bytes_in),
-            ("klaxon_uplink_sent_bytes_total", "Bytes of messages sent down.", &counts.bytes_out),
+            ("klaxon_sites_received_bytes_total", "Bytes of messages from below.", &counts.bytes_in),
+            ("klaxon_sites_sent_bytes_total", "Bytes of messages sent down.", &counts.bytes_out),
             ("klaxon_uplink_changes_total", "Changes and alarms that sites sent.", &counts.changes),
             ("klaxon_uplink_events_total", "Events that agents sent.", &counts.events),
             ("klaxon_sites_events_rejected_total", "Events of agents that cannot be taken.", &counts.events_rejected),
