@@ -408,6 +408,22 @@ fn events_of_an_agent_become_alarms_of_this_site_once() {
     let fans: Vec<_> = alarms.iter().filter(|alarm| alarm["alarm_type"] == "fan.failed").collect();
     assert_eq!(fans.len(), 2);
     assert_eq!([&fans[0]["site"], &fans[0]["event_time"]], ["centre", "2026-11-22T03:12:00Z"]);
+    // What is no event, or none that can be taken, is passed over, and what is behind it comes.
+    wire.say(&json!({ "m": "events", "after": 9, "upto": 300, "events": [] }));
+    assert_eq!(wire.expect("reached")["position"], 300);
+    enrol(&node, &["cell-9"]);
+    let mut foreign = event(302, "host=web-1.fan=3");
+    foreign["event"]["site"] = json!("cell-9");
+    wire.say(&json!({ "m": "events", "after": 300, "upto": 302, "events": [foreign] }));
+    assert_eq!(wire.expect("reached")["position"], 302);
+    wire.say(&json!({ "m": "events", "after": 302, "upto": 310, "events": [event(305, "host=web-1.fan=4")] }));
+    assert_eq!(wire.expect("reached")["position"], 310);
+    // What it keeps no longer stands in history.
+    wire.say(&json!({ "m": "events", "after": 310, "upto": 401, "lost": 88, "events": [event(401, "host=web-1.fan=5")] }));
+    assert_eq!(wire.expect("reached")["position"], 401);
+    assert!(node.history().iter().any(|change| change.to_string().contains("\"lost\":88")), "{:?}", node.history().last());
+    let alarms = node.alarms();
+    assert_eq!(alarms.iter().filter(|alarm| alarm["alarm_type"] == "fan.failed").count(), 4);
     wire.say(&live(0, 1, &[]));
     wire.expect_refused("malformed");
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use klaxon_schemas::alarm::{Alarm, ClearedBy};
 use klaxon_schemas::change::{ChangeKind, Subject};
 use klaxon_schemas::child::{
-    CREDENTIALS_MAX, Child, ChildEvent, ChildFact, ChildKind, ChildNote, ChildStep, Moved, NotTaken, Reached, site_of,
+    CREDENTIALS_MAX, Child, ChildEvent, ChildFact, ChildKind, ChildNote, ChildStep, Meanwhile, Moved, NotTaken, Reached, site_of,
 };
 use klaxon_schemas::event::{AlarmKey, Event, RelayMark, Report};
 use klaxon_schemas::ids::{AlarmId, Position};
@@ -100,6 +100,17 @@ impl Engine {
                 child.silent_since = child.silent_since.or(Some(moment.wall));
                 self.withdraw_all(moment, name, kind, "It has another node above it now.", out);
                 Some(ChildStep::Moved)
+            }
+            ChildEvent::Passed { epoch, position, lost } => {
+                let mark = RelayMark { child: name.clone(), epoch: *epoch, position: *position };
+                if self.note_relayed(moment, &mark, out)? {
+                    return Ok(Disposition::Duplicate);
+                }
+                if *lost > 0 {
+                    let lost = Meanwhile { from: moment.wall, until: moment.wall, lost: *lost, ..Meanwhile::default() };
+                    self.note_child(moment, name, kind, ChildStep::CaughtUp(lost), None, out);
+                }
+                return Ok(Disposition::Applied);
             }
             ChildEvent::Retired => {
                 child.retired = Some(moment.wall);
@@ -219,7 +230,7 @@ impl Engine {
         Event::new(key, report, text).of(Producer::new("klaxon").expect("is a name"))
     }
 
-    /// Takes note that an agent relayed an event; whether it had come before.
+    /// Takes note that what an agent relays has come in up to a place; whether it had come before.
     pub(crate) fn note_relayed(&mut self, moment: &Moment<'_>, mark: &RelayMark, out: &mut Output) -> Result<bool, NotTaken> {
         let Some(before) = self.relayed_behind(mark)? else { return Ok(true) };
         let missing = before.reached.as_ref().map(|reached| reached.missing.clone()).unwrap_or_default();

@@ -44,12 +44,15 @@ impl Engine {
                 Err(why) => return Disposition::NotTaken(why),
             }
         }
-        match self.admission.novelty(event) {
+        // What an agent relays has been admitted there; here hosts may share the name of a producer, and its numbers.
+        let novelty = event.origin.relay.as_ref().map_or_else(|| self.admission.novelty(event), |_| Novelty::New);
+        match novelty {
             Novelty::Duplicate => return Disposition::Duplicate,
             Novelty::TooOld => {
                 self.log(moment, event, Some(WithoutEffect::TooOld), out);
                 return Disposition::TooOld;
             }
+            Novelty::New if event.origin.relay.is_some() => {}
             Novelty::New => self.admission.note(event, moment.now, out),
         }
         let key = self.canonical(&event.key);

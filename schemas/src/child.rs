@@ -297,8 +297,23 @@ pub enum ChildEvent {
         /// The address.
         to: Text,
     },
+    /// It is an agent, and nothing of its journal is left to come up to a position: behind its last event stands what does not go
+    /// up, or that event cannot be taken.
+    Passed {
+        /// Its numbering.
+        epoch: Epoch,
+        /// The position.
+        position: Position,
+        /// How many records before it are lost, because the agent kept them no longer.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        lost: u64,
+    },
     /// It is there no more: its alarms are forgotten, its credentials void.
     Retired,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What became of a child, as changes tell it.

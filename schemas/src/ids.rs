@@ -50,6 +50,11 @@ impl fmt::Display for ActionId {
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 
+impl Epoch {
+    /// The last that a numbering may be: those of nodes are milliseconds since 1970, and this is the year 2200.
+    pub const LATEST: Self = Self(7_258_118_400_000);
+}
+
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)

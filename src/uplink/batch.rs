@@ -39,8 +39,10 @@ pub(super) enum BatchError {
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) bytes: Bytes,
-    /// Up to where the journal was looked at.
+    /// Up to where it goes.
     pub(super) upto: Position,
+    /// Up to where the journal was looked at.
+    pub(super) looked: Position,
     /// How many changes or events are in it.
     pub(super) items: usize,
 }
@@ -111,20 +113,20 @@ pub(super) fn live(store: &Store, sent: Position, looked: Position, json_bytes_m
     let is_told = items > 0 || upto.0.saturating_sub(sent.0) >= QUIET_RECORDS_MAX;
     let message = || codec::encode(&Up::Relay(v1::RelayContent::Live { after: sent, upto, changes }));
     let bytes = if is_told { message()? } else { Bytes::new() };
-    Ok(Ready { bytes, upto, items })
+    Ok(Ready { bytes, upto, looked: upto, items })
 }
 
 /// The next of the oldest stretch of history that is missing above.
 pub(super) fn history(store: &Store, span: Span, json_bytes_max: usize) -> Result<Ready, BatchError> {
     let lost = |upto: Position| {
         let bytes = codec::encode(&Up::Relay(v1::RelayContent::Gap { after: span.after, upto }))?;
-        Ok(Ready { bytes, upto, items: 0 })
+        Ok(Ready { bytes, upto, looked: upto, items: 0 })
     };
     match changes(store, span.after, Some(span.upto), json_bytes_max) {
         Ok(Found { changes, upto }) => {
             let items = changes.len();
             let bytes = codec::encode(&Up::Relay(v1::RelayContent::History { after: span.after, upto, changes }))?;
-            Ok(Ready { bytes, upto, items })
+            Ok(Ready { bytes, upto, looked: upto, items })
         }
         Err(ReadError::Gap { first_retained }) => lost(span.upto.min(Position(first_retained.0.saturating_sub(1)))),
         // It is of a journal that this one is not any more.
@@ -191,7 +193,7 @@ impl Snapshot {
         }
         let items = alarms.len();
         let part = v1::RelayContent::Alignment { at: self.at, from, to, alarms };
-        Ok(Some(Ready { bytes: codec::encode(&Up::Relay(part))?, upto: self.at, items }))
+        Ok(Some(Ready { bytes: codec::encode(&Up::Relay(part))?, upto: self.at, looked: self.at, items }))
     }
 }
 
@@ -203,13 +205,25 @@ pub(super) fn events(
     looked: Position,
     json_bytes_max: usize,
 ) -> Result<Ready, BatchError> {
-    let (entries, upto) = store.entries_page(looked, ITEMS_MAX, json_bytes_max)?;
+    let (mut lost, mut behind) = (0, looked);
+    let (entries, looked) = loop {
+        match store.entries_page(behind, ITEMS_MAX, json_bytes_max) {
+            // What was dropped will never come: it goes on with what is kept, and says so.
+            Err(ReadError::Gap { first_retained }) if first_retained.0 > behind.0 + 1 => {
+                behind = Position(first_retained.0 - 1);
+                lost = behind.0.saturating_sub(sent.0);
+            }
+            page => break page?,
+        }
+    };
     let events: Vec<_> = entries.iter().filter_map(|entry| placed(entry, name)).collect();
     let items = events.len();
     // What an agent sent may go, so that it is told of also where nothing came of it.
-    let is_told = items > 0 || upto.0.saturating_sub(sent.0) >= PAGE as u64;
-    let bytes = if is_told { codec::encode(&Up::Events { after: sent, upto, events })? } else { Bytes::new() };
-    Ok(Ready { bytes, upto, items })
+    let is_told = items > 0 || lost > 0 || looked.0.saturating_sub(sent.0) >= PAGE as u64;
+    // The last event says how far it has come; what stands behind it costs the node above nothing.
+    let upto = events.last().map_or(looked, |last| last.position);
+    let bytes = if is_told { codec::encode(&Up::Events { after: sent, upto, lost, events })? } else { Bytes::new() };
+    Ok(Ready { bytes, upto, looked, items })
 }
 
 /// The event in an entry, as it goes up. What the node says of itself is about this host there.

@@ -150,15 +150,22 @@ impl Desk {
         Ok(())
     }
 
-    /// It was let in at `url` as `name`, perhaps with a new credential: on the disk when this returns.
+    /// It was let in at `target` as `name`, perhaps with a new credential: on the disk when this returns. Nothing is kept if
+    /// another node, or another token for this one, has been ordered since.
     pub(super) async fn welcomed(
         self: &Arc<Self>,
-        url: Address,
+        target: Target,
         name: ChildName,
         credential: Option<Token>,
     ) -> Result<(), KeptError> {
         self.update(move |inner| {
-            let old = inner.kept.clone().filter(|kept| kept.url == url);
+            let Target { url, token } = target;
+            let old = inner.kept.clone();
+            let wanted = old.as_ref().map(|kept| &kept.url).or(inner.plan.configured.as_ref());
+            let is_other_token = |kept: &Kept| kept.join_token.is_some() && kept.join_token != token;
+            if wanted != Some(&url) || old.as_ref().is_some_and(is_other_token) {
+                return None;
+            }
             let mut new = old.clone().unwrap_or_else(|| Kept::joining(url, inner.plan.configured.clone(), None));
             new.name = Some(name);
             if credential.is_some() {
@@ -169,9 +176,18 @@ impl Desk {
         .await
     }
 
-    /// The node above gave another credential: on the disk when this returns.
-    pub(super) async fn rotated(self: &Arc<Self>, credential: Token) -> Result<(), KeptError> {
-        self.update(move |inner| inner.kept.clone().map(|kept| Kept { credential: Some(credential), ..kept })).await
+    /// The node at `url` gave another credential: on the disk when this returns, also if that node is being left.
+    pub(super) async fn rotated(self: &Arc<Self>, url: Address, credential: Token) -> Result<(), KeptError> {
+        self.update(move |inner| {
+            let mut kept = inner.kept.clone()?;
+            if kept.url == url {
+                kept.credential = Some(credential);
+            } else {
+                kept.leaving.as_mut().filter(|leaving| leaving.url == url)?.credential = Some(credential);
+            }
+            Some(kept)
+        })
+        .await
     }
 
     /// Where this node went, if it leaves the one at `url`.
@@ -217,6 +233,8 @@ pub(super) struct Standing {
     pub(super) last_error: Option<(String, Timestamp)>,
     pub(super) next_try_at: Option<Timestamp>,
     pub(super) connections: u64,
+    /// How often the node above has said that more has come in.
+    pub(super) advances: u64,
     pub(super) changes_sent: u64,
     pub(super) history_sent: u64,
     pub(super) clock_offset_ms: Option<i64>,
@@ -351,6 +369,33 @@ mod tests {
 
     fn plan(url: Option<&str>) -> Plan {
         Plan { configured: url.map(|url| url.parse().expect("an address")), ..Plan::default() }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_late_overwrites_nothing_that_was_ordered_since() {
+        let dir = tempfile::tempdir().expect("can be made");
+        let address = |url: &str| url.parse::<Address>().expect("an address");
+        let [one, two] = ["https://one:443", "https://two:443"].map(address);
+        let token = |token: &str| Some(Token(token.to_owned()));
+        let desk = Arc::new(Desk::open(dir.path().to_owned(), plan(Some("https://one:443"))).expect("opens"));
+        let came = Target { url: one.clone(), token: token("t") };
+        desk.join(two.clone(), Token("t2".to_owned()), true).expect("goes");
+        desk.welcomed(came.clone(), "depot".parse().expect("valid"), token("c")).await.expect("is no error");
+        desk.rotated(one.clone(), Token("c2".to_owned())).await.expect("is no error");
+        let wanted = Some(Target { url: two.clone(), token: token("t2") });
+        assert_eq!(desk.target().expect("is known"), wanted);
+        // The same node, with another token.
+        desk.join(one.clone(), Token("t3".to_owned()), true).expect("goes back");
+        desk.welcomed(came, "depot".parse().expect("valid"), token("c")).await.expect("is no error");
+        let wanted = Target { url: one.clone(), token: token("t3") };
+        assert_eq!(desk.target().expect("is known"), Some(wanted.clone()));
+        desk.welcomed(wanted, "depot".parse().expect("valid"), token("c3")).await.expect("is written");
+        assert_eq!(desk.target().expect("is known").expect("there is one").token, token("c3"));
+        // Who is left may still give a credential with which it is told.
+        desk.join(two.clone(), Token("t4".to_owned()), true).expect("goes");
+        desk.rotated(one, Token("c4".to_owned())).await.expect("is written");
+        let kept = desk.kept().expect("is kept");
+        assert_eq!((kept.credential, kept.leaving.expect("leaves").credential), (None, token("c4")));
     }
 
     #[test]

@@ -31,6 +31,7 @@ use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1::uplink::{Refusal, Up};
 use klaxon_store::door::Door;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -55,6 +56,8 @@ const LEAVING_TOLD_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 const LEAVING_WAIT: Duration = Duration::from_secs(5);
 /// How often in succession a new numbering may begin at once.
 const ANEW_MAX: u32 = 3;
+/// How long a connection has lived that counts as none that failed.
+const LIVED: Duration = Duration::from_secs(60);
 /// How often the alarm is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -184,10 +187,16 @@ async fn stay_connected(part: &Part) {
         let reason = match target {
             Err(reason) => reason,
             Ok(target) => {
+                let (before, begun) = (part.board.lock().advances, Instant::now());
                 let connections = part.board.lock().connections;
-                let end = attempt(part, &target).await;
-                if part.board.lock().connections > connections {
-                    failures = 0;
+                let end = attempt(part, &target, changed.clone()).await;
+                {
+                    // One that is only welcome, again and again, is not what it takes.
+                    let board = part.board.lock();
+                    let has_lived = board.connections > connections && begun.elapsed() >= LIVED;
+                    if has_lived || board.advances > before {
+                        failures = 0;
+                    }
                 }
                 part.board.lock().disconnected_since.get_or_insert_with(now);
                 match end {
@@ -208,7 +217,7 @@ async fn stay_connected(part: &Part) {
         anew = 0;
         failures = failures.saturating_add(1);
         let chance = (Uuid::new_v4().as_u128() >> 96) as f64 / f64::from(u32::MAX);
-        let wait = part.plan().backoff.wait(failures, chance).max(least);
+        let wait = part.plan().backoff.wait(failures, chance).max(least.mul_f64(1.0 + chance));
         let is_new = part.board.lock().last_error.as_ref().is_none_or(|(last, _)| *last != reason) || failures == 1;
         if is_new {
             tracing::warn!(%reason, retry_ms = wait.as_millis(), "the node above is not reached");
@@ -227,7 +236,7 @@ async fn stay_connected(part: &Part) {
 }
 
 /// One connection, from its beginning to its end.
-async fn attempt(part: &Part, target: &Target) -> End {
+async fn attempt(part: &Part, target: &Target, wanted: watch::Receiver<u64>) -> End {
     let plan = part.plan();
     *part.current.lock().unwrap_or_else(PoisonError::into_inner) = Some((plan.clone(), target.url.clone()));
     if let Some(refusal) = target.url.refusal(plan.insecure) {
@@ -240,7 +249,7 @@ async fn attempt(part: &Part, target: &Target) -> End {
         link = opening => link,
     };
     match link {
-        Ok(link) => session::speak(part, link, &target.url).await,
+        Ok(link) => session::speak(part, link, target, wanted).await,
         Err(error) => End::Failed(error.into()),
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klaxon_schemas::action::Action;
-use klaxon_schemas::child::{Below, ChildKind, Digests, Reached, Span};
+use klaxon_schemas::child::{Below, ChildKind, Digests, MISSING_SPANS_MAX, Reached, Span};
 use klaxon_schemas::ids::{ActionId, Epoch, Position};
 use klaxon_schemas::state::{StateKey, StateRecord};
 use klaxon_schemas::wire::v1;
@@ -24,15 +24,16 @@ use klaxon_schemas::wire::v1::uplink::{Down, Hello, PROTOCOL, Refusal, Up, Welco
 use klaxon_store::Store;
 use klaxon_store::door::Tally;
 use klaxon_store::publish::{Answer, Item, PublishError, SUBMISSION_ENTRIES_MAX};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::batch::{self, BatchError, Ready, Snapshot};
 use super::budget::Budget;
-use super::desk::Part;
+use super::desk::{Part, Target};
 use super::kept::{KeptError, Token};
 use super::lineage::{Lineage, Mine, fingerprint_at, judge};
 use super::link::{Heard, Link, LinkError};
-use super::{Address, now};
+use super::now;
 
 /// How long the node above may take to answer who this node is: it journals that first.
 const WELCOME_WAIT: Duration = Duration::from_secs(60);
@@ -94,6 +95,8 @@ type Acting = Pin<Box<dyn Future<Output = (Vec<Arc<Action>>, Result<Position, Pu
 enum Phase {
     /// The node above compares.
     Comparing(Snapshot, Position),
+    /// As many stretches of history are missing above as may be: the oldest comes first, and then the two compare.
+    Filling(Position),
     /// What differs is being sent; behind it, what is missing goes from there on.
     Aligning(Snapshot, Position),
     /// Changes or events are sent as they come.
@@ -103,6 +106,7 @@ enum Phase {
 /// A connection that has begun.
 pub(super) struct Session<'a> {
     part: &'a Part,
+    target: &'a Target,
     link: Link,
     welcome: Welcome,
     mine: Mine,
@@ -131,22 +135,26 @@ pub(super) struct Session<'a> {
     acted: Vec<(ActionId, Position)>,
 }
 
-/// Says who this node is, is let in, and speaks until it is over.
-pub(super) async fn speak(part: &Part, link: Link, address: &Address) -> End {
-    match Session::begin(part, link, address).await {
+/// Says who this node is, is let in, and speaks until it is over. `wanted` wakes when another node is wanted than when `target` was
+/// looked up.
+pub(super) async fn speak(part: &Part, link: Link, target: &Target, wanted: watch::Receiver<u64>) -> End {
+    match Session::begin(part, link, target).await {
         Ok(mut session) => {
-            let end = session.run().await;
+            let end = session.run(wanted).await;
             session.part.keep_cursor(true).await;
             session.part.board.lock().connected = false;
             match end {
                 Err(End::Wanted) | Ok(()) => {
-                    session.leave(address).await;
+                    session.leave().await;
                     End::Wanted
                 }
                 Err(end) => end,
             }
         }
-        Err(end) => end,
+        Err(end) => {
+            part.board.lock().connected = false;
+            end
+        }
     }
 }
 
@@ -197,6 +205,9 @@ pub(super) async fn greet(part: &Part, link: &mut Link) -> Result<(Welcome, Mine
 }
 
 async fn begin_epoch(part: &Part, beyond: Epoch) -> Result<(), Failure> {
+    if beyond >= Epoch::LATEST {
+        return Err(Failure::Epoch(format!("beyond {beyond} there is none; the last is {}", Epoch::LATEST)));
+    }
     let (told, begun) = tokio::sync::oneshot::channel();
     let control = crate::follow::Control::NewEpoch(beyond, told);
     part.control.send(control).map_err(|_| Failure::Epoch("the node is stopping".to_owned()))?;
@@ -205,11 +216,11 @@ async fn begin_epoch(part: &Part, beyond: Epoch) -> Result<(), Failure> {
 }
 
 impl<'a> Session<'a> {
-    async fn begin(part: &'a Part, mut link: Link, address: &Address) -> Result<Self, End> {
+    async fn begin(part: &'a Part, mut link: Link, target: &'a Target) -> Result<Self, End> {
         let (mut welcome, mine) = greet(part, &mut link).await?;
         // Before anything else: the token with which it joined is used up.
         let (name, credential) = (welcome.child.clone(), welcome.credential.take().map(Token));
-        part.desk.welcomed(address.clone(), name, credential).await?;
+        part.desk.welcomed(target.clone(), name, credential).await?;
         let heartbeat = welcome.heartbeat_s.clamp(*HEARTBEAT_S.start(), *HEARTBEAT_S.end());
         let heartbeat = Duration::from_secs(u64::from(heartbeat));
         link.patience = heartbeat.mul_f64(SILENT_HEARTBEATS).max(TAKE_WAIT_MIN);
@@ -233,6 +244,7 @@ impl<'a> Session<'a> {
         let (lineage, is_new) = lineage.await??;
         let mut session = Self {
             part,
+            target,
             link,
             phase: Phase::Live,
             budget: Budget::new(part.plan().bandwidth, Instant::now()),
@@ -265,14 +277,24 @@ impl<'a> Session<'a> {
             session.take_reached(reached);
         }
         if part.plan().kind != ChildKind::Agent && is_new {
-            session.compare(after).await?;
+            session.phase = Phase::Filling(after);
+            session.fill().await?;
         }
         Ok(session)
     }
 
-    async fn run(&mut self) -> Result<(), End> {
+    /// Compares, unless a stretch of history must come first, because one more would be missing then.
+    async fn fill(&mut self) -> Result<bool, End> {
+        let Phase::Filling(after) = self.phase else { return Ok(false) };
+        if self.reached.as_ref().is_some_and(|reached| reached.missing.len() >= MISSING_SPANS_MAX) {
+            return Ok(false);
+        }
+        self.compare(after).await?;
+        Ok(true)
+    }
+
+    async fn run(&mut self, mut wanted: watch::Receiver<u64>) -> Result<(), End> {
         let mut committed = self.part.door.store().committed();
-        let mut wanted = self.part.desk.changed();
         let mut keep = tokio::time::interval(super::KEEP_EVERY);
         keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -303,8 +325,12 @@ impl<'a> Session<'a> {
         if live_at > now {
             return Ok(Some(live_at));
         }
+        if self.fill().await? {
+            return Ok(None);
+        }
         match &mut self.phase {
             Phase::Comparing(..) => Ok(None),
+            Phase::Filling(_) => self.send_history().await,
             Phase::Aligning(snapshot, _) => {
                 let json_bytes = self.budget.batch_json_bytes();
                 let mut taken = std::mem::replace(snapshot, Snapshot::empty());
@@ -403,7 +429,7 @@ impl<'a> Session<'a> {
         if !self.on_the_way.is_empty() && ready.items > 0 && ready.items < FULL_ITEMS {
             return Ok(false);
         }
-        self.looked = ready.upto;
+        self.looked = ready.looked;
         if ready.bytes.is_empty() {
             return Ok(false);
         }
@@ -481,7 +507,12 @@ impl<'a> Session<'a> {
                     self.phase = Phase::Aligning(snapshot, after);
                 }
             }
-            Down::Reached(reached) => self.take_reached(reached),
+            Down::Reached(reached) => {
+                if self.reached.as_ref() != Some(&reached) {
+                    self.part.board.lock().advances += 1;
+                }
+                self.take_reached(reached);
+            }
             Down::Action(action) => match Action::try_from(action) {
                 Ok(_) if self.actions.len() >= ACTIONS_MAX => {
                     tracing::warn!("too many actions wait to be carried out; more come with the next connection");
@@ -490,7 +521,7 @@ impl<'a> Session<'a> {
                 Err(error) => tracing::warn!(%error, "the node above sent an action that is not understood"),
             },
             Down::Credential { token } => {
-                self.part.desk.rotated(Token(token)).await?;
+                self.part.desk.rotated(self.target.url.clone(), Token(token)).await?;
                 self.say(&Up::Rotated).await?;
                 tracing::info!("the node above gave a new credential");
             }
@@ -574,7 +605,8 @@ impl<'a> Session<'a> {
     }
 
     /// Tells the node above, if another one is above from now on, and ends the connection.
-    async fn leave(mut self, address: &Address) {
+    async fn leave(mut self) {
+        let address = &self.target.url;
         if let Some(to) = self.part.desk.left(address) {
             match self.say(&Up::Moved { to: to.to_string() }).await {
                 Ok(()) => self.part.desk.told_of_leaving(address).await,

@@ -127,7 +127,7 @@ impl NodeIdentity {
 
     /// The same node in a new numbering, beyond its own and beyond `beyond`, from behind the record `after` on.
     pub(crate) fn in_new_epoch(&self, beyond: Epoch, reason: NewEpoch, after: Position) -> Self {
-        let epoch = Epoch(now_ms().max(self.epoch.0 + 1).max(beyond.0 + 1));
+        let epoch = Epoch(now_ms().max(self.epoch.0.saturating_add(1)).max(beyond.0.saturating_add(1)));
         Self { epoch, new_epoch: reason, epoch_after: after, ..self.clone() }
     }
 

@@ -238,7 +238,7 @@ impl Inner {
                 say(socket, &Down::Differ { buckets: buckets.unwrap_or_else(|| (0..=255).collect()) });
             }
             Up::Relay(content) => self.relay(socket, &mut came, content, epoch, len),
-            Up::Events { after, upto, events } => {
+            Up::Events { after, upto, events, .. } => {
                 let position = came.reached.as_ref().map_or(Position(0), |reached| reached.position);
                 if after != position {
                     came.wrong.push(format!("events behind {after}, {position} was reached"));

@@ -29,6 +29,8 @@ pub(super) struct Counts {
     bytes_out: AtomicU64,
     changes: AtomicU64,
     events: AtomicU64,
+    events_rejected: AtomicU64,
+    events_lost: AtomicU64,
     new_epochs: AtomicU64,
 }
 
@@ -60,6 +62,14 @@ impl Counts {
 
     pub(super) fn events(&self, count: u64) {
         self.events.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn events_rejected(&self, count: u64) {
+        self.events_rejected.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn events_lost(&self, records: u64) {
+        self.events_lost.fetch_add(records, Ordering::Relaxed);
     }
 
     pub(super) fn new_epoch(&self) {
@@ -104,10 +114,12 @@ impl Uplinks {
         push("klaxon_uplink_connections", "Nodes that are connected.", false, vec![], self.table().len() as u64);
         let counters = [
             ("klaxon_uplink_connected_total", "Nodes that connected and were welcome.", &counts.connected),
-            ("klaxon_uplink_received_bytes_total", "Bytes of messages from below.", &counts.bytes_in),
-            ("klaxon_uplink_sent_bytes_total", "Bytes of messages sent down.", &counts.bytes_out),
+            ("klaxon_sites_received_bytes_total", "Bytes of messages from below.", &counts.bytes_in),
+            ("klaxon_sites_sent_bytes_total", "Bytes of messages sent down.", &counts.bytes_out),
             ("klaxon_uplink_changes_total", "Changes and alarms that sites sent.", &counts.changes),
             ("klaxon_uplink_events_total", "Events that agents sent.", &counts.events),
+            ("klaxon_sites_events_rejected_total", "Events of agents that cannot be taken.", &counts.events_rejected),
+            ("klaxon_sites_lost_records_total", "Records that agents kept no longer when they were to come.", &counts.events_lost),
             ("klaxon_uplink_epochs_begun_total", "Nodes that were told to begin a new numbering.", &counts.new_epochs),
             ("klaxon_uplink_denied_total", "Requests that proved nothing.", &counts.denied),
         ];

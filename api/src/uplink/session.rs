@@ -252,10 +252,15 @@ impl Session {
                 self.uplinks.counts().changes(step.count);
                 self.submit(talk, step, bytes).await
             }
-            Up::Events { events, .. } => {
+            Up::Events { events, upto, lost, .. } => {
                 only(talk.kind == ChildKind::Agent, "events")?;
-                let step = self.voice(talk, |voice| voice.events(events))?;
+                if lost > 0 {
+                    tracing::warn!(child = %self.name, records = lost, "an agent keeps no longer what has not come yet");
+                }
+                let step = self.voice(talk, |voice| voice.events(events, upto, lost))?;
                 self.uplinks.counts().events(step.count);
+                self.uplinks.counts().events_rejected(step.rejected);
+                self.uplinks.counts().events_lost(lost);
                 self.submit(talk, step, bytes).await
             }
             Up::Moved { to } => {
@@ -341,6 +346,7 @@ impl Session {
                 if let Some(end) = rejected.and_then(|rejection| not_taken(rejection, talk.kind)) {
                     return Err(end);
                 }
+                self.pass_rejected(talk, &done, &published).await?;
                 if let Some(newest) = done.newest {
                     let offset = talk.seat.pulse.offset_us().unwrap_or(0);
                     let lag = now().micros_since(newest).saturating_add(offset).max(0);
@@ -368,6 +374,25 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    /// Goes on behind events that the journal does not take, as it would take them from no reporter.
+    async fn pass_rejected(&mut self, talk: &mut Talk, done: &Submitted, published: &Published) -> Result<(), End> {
+        let mut last = None;
+        for (item, answer) in done.items.iter().zip(&published.answers) {
+            if let (Item::Event(event), Answer::Rejected(reason)) = (item, answer)
+                && let Some(mark) = &event.origin.relay
+            {
+                tracing::warn!(child = %self.name, position = %mark.position, %reason, "an event of an agent is not taken");
+                self.uplinks.counts().events_rejected(1);
+                last = Some(mark.position);
+            }
+        }
+        let Some(position) = last else { return Ok(()) };
+        let passed = self.voice(talk, |voice| Ok(voice.passed(position, 0)))?;
+        talk.submitted.push_back(Submitted { items: vec![passed], pending: None, bytes: 0, newest: None });
+        self.bring_in(talk).await;
+        Ok(())
     }
 
     fn settle(&self, published: &Published) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::{Change, Subject};
-use klaxon_schemas::child::{ALIGNMENT_LOST_MAX, Relay, RelayContent, site_of};
+use klaxon_schemas::child::{ALIGNMENT_LOST_MAX, ChildEvent, ChildFact, Relay, RelayContent, site_of};
 use klaxon_schemas::entry::RELAY_BYTES_MAX;
 use klaxon_schemas::event::{Event, RelayMark};
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
@@ -59,6 +59,8 @@ pub(super) struct Step {
     pub(super) items: Vec<Vec<Item>>,
     /// How many changes, alarms or events it has.
     pub(super) count: u64,
+    /// How many events could not be read.
+    pub(super) rejected: u64,
     /// When the newest change in it happened, by its owner's clock.
     pub(super) newest: Option<Timestamp>,
     /// Up to where what is live has come when all of it is durable, if it says.
@@ -138,11 +140,17 @@ impl Voice<'_> {
         Ok(step)
     }
 
-    /// What the events of an agent become.
-    pub(super) fn events(&self, events: Vec<PlacedEvent>) -> Result<Step, Malformed> {
+    /// What the events of an agent become, that are all of its journal up to `upto`. What cannot be read is left out and
+    /// counted: an agent that waited for it would send nothing any more.
+    pub(super) fn events(&self, events: Vec<PlacedEvent>, upto: Position, lost: u64) -> Result<Step, Malformed> {
         let mut step = Step { count: events.len() as u64, ..Step::default() };
-        let mut items = Vec::with_capacity(events.len());
+        let mut items = Vec::with_capacity(events.len() + 1);
         let mut last = Position::default();
+        let mut taken = Position::default();
+        if lost > 0 {
+            let behind = events.first().map_or(upto, |first| Position(first.position.0.saturating_sub(1)));
+            items.push(self.passed(behind, lost));
+        }
         for placed in events {
             let at = placed.position;
             if at <= last {
@@ -150,15 +158,32 @@ impl Voice<'_> {
             }
             last = at;
             step.newest = Some(placed.received_at);
-            items.push(Item::Event(Arc::new(
-                self.event(placed).map_err(|reason| malformed(format!("event at {at}: {reason}")))?,
-            )));
+            match self.event(placed) {
+                Ok(event) => {
+                    taken = at;
+                    items.push(Item::Event(Arc::new(event)));
+                }
+                Err(reason) => {
+                    tracing::warn!(child = %self.child, position = %at, %reason, "an event of an agent cannot be taken");
+                    step.rejected += 1;
+                }
+            }
+        }
+        let upto = upto.max(last);
+        if taken < upto {
+            items.push(self.passed(upto, 0));
         }
         while !items.is_empty() {
             let rest = items.split_off(items.len().min(SUBMISSION_ENTRIES_MAX));
             step.items.push(std::mem::replace(&mut items, rest));
         }
         Ok(step)
+    }
+
+    /// That nothing is left to come up to `position`.
+    pub(super) fn passed(&self, position: Position, lost: u64) -> Item {
+        let what = ChildEvent::Passed { epoch: self.epoch, position, lost };
+        Item::Child(Arc::new(ChildFact { child: self.child.clone(), actor: None, what }))
     }
 
     fn event(&self, placed: PlacedEvent) -> Result<Event, String> {

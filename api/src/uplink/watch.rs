@@ -121,6 +121,14 @@ impl Uplinks {
                     // Nothing comes over it: it must come by another.
                     live.cut();
                 }
+            } else if let Some(live) = live.get(name)
+                && child.silent_since.is_some()
+                && child.moved.is_none()
+            {
+                // That it is silent was journalled behind that it is connected.
+                let version = child.version.clone().unwrap_or_default();
+                let what = ChildEvent::Connected { node: live.node, version };
+                facts.push(ChildFact { child: name.clone(), actor: None, what });
             }
         }
         let single = self.table().single(DOUBLED_QUIET);
@@ -134,7 +142,10 @@ impl Uplinks {
                     for fact in facts {
                         match &fact.what {
                             ChildEvent::Single => self.table().told_single(&fact.child),
-                            what => tracing::warn!(child = %fact.child, ?what, "a node below is silent"),
+                            what @ ChildEvent::Silent { .. } => {
+                                tracing::warn!(child = %fact.child, ?what, "a node below is silent");
+                            }
+                            what => tracing::info!(child = %fact.child, ?what, "a node below is heard"),
                         }
                     }
                 }

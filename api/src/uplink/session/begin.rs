@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::extract::ws::Message;
 use klaxon_schemas::child::{Child, ChildEvent, ChildFact, Credential, site_of};
+use klaxon_schemas::ids::Epoch;
 use klaxon_schemas::names::Text;
 use klaxon_schemas::wire::v1::uplink::{Down, Hello, PROTOCOL, Refusal, Up, Welcome};
 use klaxon_store::publish::Lane;
@@ -122,6 +123,10 @@ impl Session {
         if !hello.protocols.contains(&PROTOCOL) {
             let reason = format!("it speaks the protocols {:?}, here only {PROTOCOL} is spoken", hello.protocols);
             return Err(End::refused(Refusal::Protocol, reason));
+        }
+        if hello.epoch > Epoch::LATEST {
+            let reason = format!("epoch: it says {}, at most {} is allowed", hello.epoch, Epoch::LATEST);
+            return Err(End::refused(Refusal::Malformed, reason));
         }
         if hello.kind != child.kind {
             let reason = format!("kind: it says {:?}, and is enrolled as {:?}", hello.kind, child.kind);

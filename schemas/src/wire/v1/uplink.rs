@@ -63,6 +63,9 @@ pub enum Up {
         after: Position,
         /// up to this.
         upto: Position,
+        /// How many records behind `after` the agent keeps no longer, so that events among them will never come.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        lost: u64,
         /// The events, each with its place.
         events: Vec<PlacedEvent>,
     },
@@ -76,6 +79,10 @@ pub enum Up {
     /// Something newer.
     #[serde(other)]
     Unknown,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Who a node is.
