@@ -146,7 +146,10 @@ fn while_the_line_is_cut_it_is_on_its_way_and_takes_effect_once_behind_it() {
     let action = pair.action(id);
     assert_eq!((&action["status"], &action["changes"][0]["kind"]), (&json!("pending"), &json!("pending")), "{action}");
     let pending = &action["pending"][0];
-    assert_eq!((&pending["child"], &pending["verb"], &pending["alarms"]), (&json!("depot-7"), &json!("note"), &json!([pair.id])));
+    assert_eq!(
+        (&pending["child"], &pending["verb"], &pending["alarms"]),
+        (&json!("depot-7"), &json!("note"), &json!([pair.id]))
+    );
     assert!(pending["since"].is_string() && pending["expires_at"].is_string(), "{pending}");
     let sheet = pair.centre.cli_ok(&["alarms", "show", &pair.id]);
     let row = sheet.lines().find(|line| line.starts_with("pending")).unwrap_or_else(|| panic!("{sheet}"));

@@ -72,12 +72,12 @@ fn a_site_joins_over_tls_and_files_are_exchanged_while_it_is_connected() {
     wait_connected(&site);
     send(&site, "host=a");
     wait_mirrored(&centre, "host=a");
-    assert_eq!(centre.json("/sites/depot-7")["proof"], "token");
+    assert_eq!(centre.json("/sites/depot-7")["proof"], "join-token");
     // The way back is there as well.
     let id = centre.alarms()[0]["id"].as_str().expect("has one").to_owned();
     let told = centre.cli_ok(&["alarms", "ack", &id]);
     assert!(told.starts_with("acknowledged"), "{told}");
-    // Another certificate, of an authority that the site does not know: what is connected goes on.
+    // Another certificate, of an authority that has the same name and is not the one that the site knows: what is connected goes on.
     let connections = || state(&site)["connections"].as_u64().expect("is counted");
     let before = connections();
     let other = Authority::new();
@@ -99,12 +99,13 @@ fn a_site_joins_over_tls_and_files_are_exchanged_while_it_is_connected() {
     wait_connected(&site);
     send(&site, "host=c");
     wait_mirrored(&centre, "host=c");
+    assert_eq!(centre.json("/sites/depot-7")["proof"], "credential");
 }
 
 #[test]
 fn who_is_not_believed_is_told_why() {
     let dir = scratch("tls-sites-");
-    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (authority, stranger) = (Authority::new(), Authority::called("stranger"));
     let centre = centre(&authority, &dir);
     let port = tls_address(&centre).port();
     let token = centre.cli_ok(&["site", "add", "depot-7"]);
@@ -140,7 +141,7 @@ fn who_is_not_believed_is_told_why() {
 #[test]
 fn a_client_certificate_proves_a_site_and_one_for_another_does_not() {
     let dir = scratch("tls-sites-");
-    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (authority, stranger) = (Authority::new(), Authority::called("stranger"));
     let centre = centre(&authority, &dir);
     let url = format!("https://localhost:{}", tls_address(&centre).port());
     centre.cli_ok(&["site", "add", "depot-7", "--no-token"]);

@@ -201,7 +201,9 @@ fn report(output: &Output, mut body: Value) -> Outcome {
     }
     if !places.is_empty() {
         let places = places.join(", ");
-        remark(&format!("It is on its way to {places} and has not taken effect yet; klaxon alarms show ID tells how it stands."));
+        remark(&format!(
+            "It is on its way to {places} and has not taken effect yet; klaxon alarms show ID tells how it stands."
+        ));
     } else if changes.is_empty() {
         let id = body["id"].as_str().unwrap_or("unknown");
         let what =

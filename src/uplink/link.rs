@@ -242,7 +242,8 @@ fn alert(error: &io::Error) -> Option<AlertDescription> {
 /// Which setting is behind an error of TLS, as far as that is known.
 fn hint(error: &io::Error) -> &'static str {
     match of_tls(error) {
-        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+        // A bad signature: an authority of the same name, with another key.
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
             "; no authority that is trusted here has issued its certificate: uplink.ca_file names those that are"
         }
         Some(rustls::Error::AlertReceived(

@@ -12,7 +12,13 @@ pub(crate) struct Authority {
 impl Authority {
     /// One whose root is in `ca.pem`.
     pub(crate) fn new() -> Self {
+        Self::called("authority")
+    }
+
+    /// One of this name.
+    pub(crate) fn called(name: &str) -> Self {
         let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).expect("valid");
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = rcgen::KeyPair::generate().expect("can be made");
         let certificate = params.self_signed(&key).expect("can be made");

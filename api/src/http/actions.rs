@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Path, State};
-use axum::http::request::Parts;
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use klaxon_schemas::action::{Action, Matcher, TARGETS_MAX, Target, Verb};
 use klaxon_schemas::change::{ChangeKind, Subject};

@@ -301,7 +301,11 @@ impl Api {
             Ok(Err(_gone)) => Err(Problem::new(Kind::Stopping, "the node is stopping")),
             Err(_elapsed) => {
                 let here = *self.store().committed().borrow();
-                Err(Problem::of_field(Kind::NotThereYet, "at_least", format!("the state is at position {here}, not yet at {position}")))
+                Err(Problem::of_field(
+                    Kind::NotThereYet,
+                    "at_least",
+                    format!("the state is at position {here}, not yet at {position}"),
+                ))
             }
         }
     }
