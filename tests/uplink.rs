@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use harness::authority::Authority;
 use harness::{Node, PATIENCE, Setup, Site, scratch, wait_until};
 use klaxon_api::uplink::codec;
 use serde_json::{Value, json};
@@ -486,43 +487,7 @@ fn no_more_connect_than_may() {
     assert_eq!(Wire::open(&node, &token).err(), Some(503));
 }
 
-/// Certificates that trust each other, in files of a folder.
-struct Authority {
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-    certificate: rcgen::Certificate,
-    dir: tempfile::TempDir,
-}
-
 impl Authority {
-    fn new() -> Self {
-        let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).expect("valid");
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let key = rcgen::KeyPair::generate().expect("can be made");
-        let certificate = params.self_signed(&key).expect("can be made");
-        let authority = Self { issuer: rcgen::Issuer::new(params, key), certificate, dir: scratch("tls-") };
-        authority.write("ca.pem", &authority.certificate.pem());
-        authority
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.dir.path().join(name), text).expect("can be written");
-    }
-
-    fn issue(&self, common: &str, dns: &[&str]) -> (rcgen::Certificate, rcgen::KeyPair) {
-        let mut params = rcgen::CertificateParams::new(dns.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("valid");
-        params.distinguished_name.push(rcgen::DnType::CommonName, common);
-        let key = rcgen::KeyPair::generate().expect("can be made");
-        (params.signed_by(&key, &self.issuer).expect("can be made"), key)
-    }
-
-    /// A certificate for the node; the DER of it.
-    fn serve(&self) -> Vec<u8> {
-        let (certificate, key) = self.issue("centre", &["localhost"]);
-        self.write("key.pem", &key.serialize_pem());
-        self.write("cert.pem", &certificate.pem());
-        certificate.der().to_vec()
-    }
-
     fn config(&self) -> String {
         let file = |name: &str| self.dir.path().join(name).display().to_string();
         format!(

@@ -79,7 +79,8 @@ impl Engine {
             };
             match reason {
                 Some(reason) => self.refuse(moment, action, Some(target.id), reason, out),
-                None => sent.push((*target, alarm)),
+                // What the actor saw is this episode: one that began since is not meant.
+                None => sent.push((Target { raise_seq: Some(alarm.raise_seq), ..*target }, alarm)),
             }
         }
         if sent.is_empty() {

@@ -1,6 +1,7 @@
 //! What an operator does: one command a verb. The node knows who it is by the Unix socket.
 
 use clap::{ArgGroup, Args, Subcommand};
+use klaxon_schemas::change::ChangeKind;
 use klaxon_schemas::names::{Actor, AlarmType, Qualifier, Site, Text};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::wire::v1::{Change, ChangeSubject};
@@ -187,6 +188,8 @@ fn report(output: &Output, mut body: Value) -> Outcome {
     for change in &changes {
         output.line(&line(output, change))?;
     }
+    let pending = body["pending"].as_array().map_or(&[][..], Vec::as_slice);
+    let places: Vec<&str> = pending.iter().filter_map(|pending| pending["child"].as_str()).collect();
     let refusals = body["refusals"].as_array().cloned().unwrap_or_default();
     for refusal in &refusals {
         let alarm = refusal["alarm"].as_str().map_or(String::new(), |id| format!("{}: ", short(id)));
@@ -196,7 +199,12 @@ fn report(output: &Output, mut body: Value) -> Outcome {
     if !refusals.is_empty() {
         return Err(Failure::told());
     }
-    if changes.is_empty() {
+    if !places.is_empty() {
+        let places = places.join(", ");
+        remark(&format!(
+            "It is on its way to {places} and has not taken effect yet; klaxon alarms show ID tells how it stands."
+        ));
+    } else if changes.is_empty() {
         let id = body["id"].as_str().unwrap_or("unknown");
         let what =
             if body["duplicate"] == true { "was carried out before" } else { "is under way and has not taken effect yet" };
@@ -209,6 +217,10 @@ fn report(output: &Output, mut body: Value) -> Outcome {
 fn line(output: &Output, change: &Change) -> String {
     let what = output.paint(Style::Good, kind(change.kind));
     match &change.subject {
+        ChangeSubject::Alarm { alarm, .. } if change.kind == ChangeKind::Pending => {
+            let at = alarm.via.as_ref().map_or("another site", |via| via);
+            format!("{what} at {at}  {}  {}  {}", short(&alarm.id.to_string()), alarm.alarm_type, resource(alarm))
+        }
         ChangeSubject::Alarm { alarm, .. } => {
             let until = match &alarm.shelved {
                 Some(shelved) => format!(" until {}", local(shelved.until)),

@@ -1,6 +1,7 @@
 //! One alarm: as it is, with what the catalogue says and what happened to it; and why.
 
 use klaxon_schemas::catalogue::TypeEntry;
+use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1::{Alarm, Change};
 use serde_json::Value;
 
@@ -26,9 +27,16 @@ pub(super) async fn show(output: &Output, client: &Client, id: &str) -> Outcome 
     let alarm: Alarm = read(answer["alarm"].take())?;
     let catalogue: Option<TypeEntry> = read(answer["catalogue"].take())?;
     let changes: Vec<Change> = read(answer["history"].take())?;
+    let pending: Vec<Pending> = match answer["pending"].take() {
+        Value::Null => Vec::new(),
+        pending => read(pending)?,
+    };
     let mut sheet = Sheet { output, text: String::new() };
     sheet.head(&alarm);
     sheet.alarm(&alarm);
+    for pending in &pending {
+        sheet.pending(pending);
+    }
     if let Some(entry) = &catalogue {
         sheet.catalogue(entry, &alarm);
     }
@@ -57,6 +65,16 @@ pub(super) async fn why(output: &Output, client: &Client, id: &str) -> Outcome {
         sheet.change(&change, &because);
     }
     Ok(output.text(&sheet.text)?)
+}
+
+/// An action that is on its way to the alarm's owner.
+#[derive(serde::Deserialize)]
+struct Pending {
+    child: String,
+    verb: String,
+    actor: String,
+    since: Timestamp,
+    expires_at: Option<Timestamp>,
 }
 
 /// What is being written.
@@ -118,6 +136,13 @@ impl Sheet<'_> {
             self.row(name, value);
         }
         self.maybe("what to do", alarm.repair_action.as_deref());
+    }
+
+    fn pending(&mut self, pending: &Pending) {
+        let now = now();
+        let Pending { child, verb, actor, since, expires_at } = pending;
+        let until = expires_at.map_or(String::new(), |until| format!("; given up {}", local_and_age(until, now)));
+        self.row("pending", &format!("{verb} by {actor}, on its way to {child} since {}{until}", local_and_age(*since, now)));
     }
 
     fn catalogue(&mut self, entry: &TypeEntry, alarm: &Alarm) {

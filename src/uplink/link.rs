@@ -14,7 +14,7 @@ use klaxon_api::uplink::codec::{self, CodecError};
 use klaxon_schemas::wire::v1::uplink::{Down, MESSAGE_BYTES_MAX, PATH, Up};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -45,7 +45,7 @@ pub(super) enum LinkError {
     #[error("{0}")]
     File(String),
     /// TLS did not come about.
-    #[error("cannot speak TLS with {address}: {source}")]
+    #[error("cannot speak TLS with {address}: {source}{hint}", hint = hint(source))]
     Tls { address: Address, source: io::Error },
     /// It does not know this node.
     #[error("{address} does not let this node in: {reason}")]
@@ -161,6 +161,11 @@ impl Link {
                     _ => Err(refused(reason)),
                 }
             }
+            // What the other side thinks of a certificate it says only when the connection stands.
+            Err(WsError::Io(source)) if alert(&source).is_some() => Err(LinkError::Tls { address: address.clone(), source }),
+            Err(WsError::Io(source)) if proof.tls.client.is_some() && address.is_secure => {
+                Err(refused(format!("{source}; perhaps it does not believe the certificate of uplink.client_certificate")))
+            }
             Err(error) => Err(refused(error.to_string())),
         }
     }
@@ -218,6 +223,39 @@ impl Link {
         };
         // It is over either way.
         let _ = tokio::time::timeout(WAIT, closing).await;
+    }
+}
+
+/// What TLS says was wrong.
+fn of_tls(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// What the other side says was wrong.
+fn alert(error: &io::Error) -> Option<AlertDescription> {
+    match of_tls(error)? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
+}
+
+/// Which setting is behind an error of TLS, as far as that is known.
+fn hint(error: &io::Error) -> &'static str {
+    match of_tls(error) {
+        // A bad signature: an authority of the same name, with another key.
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
+            "; no authority that is trusted here has issued its certificate: uplink.ca_file names those that are"
+        }
+        Some(rustls::Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::DecryptError,
+        )) => "; it does not believe the certificate of uplink.client_certificate",
+        _ => "",
     }
 }
 

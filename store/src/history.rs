@@ -7,9 +7,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use klaxon_schemas::change::{Change, ChangeKind};
+use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject};
 use klaxon_schemas::entry::Entry;
-use klaxon_schemas::ids::{AlarmId, Position};
+use klaxon_schemas::ids::{ActionId, AlarmId, Position};
 use klaxon_schemas::names::{AlarmType, Site};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
@@ -50,6 +50,8 @@ pub enum Order {
 pub struct HistoryQuery {
     /// Of this alarm.
     pub alarm: Option<AlarmId>,
+    /// That this action led to, or in which it was refused. No index knows it: begin with `cursor` near it.
+    pub action: Option<ActionId>,
     /// At this site.
     pub site: Option<Site>,
     /// At this resource or under it.
@@ -78,6 +80,7 @@ impl Default for HistoryQuery {
     fn default() -> Self {
         Self {
             alarm: None,
+            action: None,
             site: None,
             resource: None,
             alarm_type: None,
@@ -114,6 +117,8 @@ enum End {
 struct Search<'a> {
     query: &'a HistoryQuery,
     needle: Option<Needle>,
+    /// The action as it is written.
+    action: Option<(ActionId, String)>,
     limit: usize,
     looked_at: usize,
     page: HistoryPage,
@@ -128,6 +133,7 @@ pub(crate) fn page(journal: &Journal, query: &HistoryQuery) -> Result<HistoryPag
     let mut search = Search {
         query,
         needle: query.text.as_deref().map(Needle::new),
+        action: query.action.map(|action| (action, action.to_string())),
         limit: query.limit.clamp(1, HISTORY_LIMIT_MAX),
         looked_at: 0,
         page: HistoryPage::default(),
@@ -388,8 +394,16 @@ impl Search<'_> {
     }
 
     fn read(&self, record: &RawRecord<'_>) -> Result<Option<Change>, record::DecodeError> {
+        // Most are told apart by their bytes, and need not be taken apart.
+        if self.action.as_ref().is_some_and(|(_, text)| !contains(record.payload, text.as_bytes())) {
+            return Ok(None);
+        }
         let sketch = Sketch::read(record.payload)?;
-        if self.matches(&sketch) { record::change(record.payload).map(Some) } else { Ok(None) }
+        if !self.matches(&sketch) {
+            return Ok(None);
+        }
+        let change = record::change(record.payload)?;
+        Ok(self.action.as_ref().is_none_or(|(action, _)| is_of(&change, *action)).then_some(change))
     }
 
     fn matches(&self, change: &Sketch<'_>) -> bool {
@@ -407,6 +421,16 @@ impl Search<'_> {
             })
             && self.needle.as_ref().is_none_or(|needle| change.words().any(|words| needle.is_in(words)))
     }
+}
+
+fn contains(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.windows(text.len()).any(|window| window == text)
+}
+
+/// Whether `action` led to the change.
+fn is_of(change: &Change, action: ActionId) -> bool {
+    change.reasons.contains(&Reason::Action(action))
+        || matches!(&change.subject, Subject::Refusal(refusal) if refusal.action == action)
 }
 
 fn chunks(segment: &Segment) -> Result<Arc<[Chunk]>, ReadError> {

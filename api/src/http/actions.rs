@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Path, State};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use klaxon_schemas::action::{Action, Matcher, TARGETS_MAX, Target, Verb};
-use klaxon_schemas::change::Subject;
+use klaxon_schemas::change::{ChangeKind, Subject};
 use klaxon_schemas::ids::{ActionId, Position};
 use klaxon_schemas::names::{Actor, AlarmType, Text};
 use klaxon_schemas::time::Timestamp;
@@ -28,6 +29,7 @@ use super::body::WholeBody;
 use super::events::refused;
 use super::guard::Acting;
 use super::openapi::{Acts, Always, Found};
+use super::outcome::{self, PendingShown};
 use super::params::{FromParams, NoParams, Params, Query};
 use super::problem::{FieldError, Kind, Problem, RefusalShown, quoted};
 use super::query::AlarmFilter;
@@ -183,22 +185,33 @@ pub(crate) struct ActionAnswer {
     position: Position,
     /// Whether an action with this id had been carried out before; then nothing was done now.
     duplicate: bool,
-    /// What followed.
+    /// What followed; for alarms of which the owner has not yet said what it made of it, that it is `pending`.
     changes: Vec<v1::Change>,
     /// What was not done, and why.
     refusals: Vec<RefusalShown>,
+    /// To which owners it is on its way still.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pending: Vec<PendingShown>,
 }
 
 /// Act on alarms, shelves or suppressions.
 ///
-/// Only over the Unix socket, where it is known who acts.
+/// Only over the Unix socket, where it is known who acts. What another site owns is done there; the answer waits up to two seconds
+/// for what became of it.
 #[utoipa::path(
     post,
     path = "/actions",
     tag = "operators",
     operation_id = "act",
     request_body(content = ActionRequest),
-    responses((status = 200, description = "At least one of the targets was acted on", body = ActionAnswer), Always, Found, Acts)
+    responses(
+        (status = 200, description = "At least one of the targets was acted on", body = ActionAnswer),
+        (status = 202, description = "It is on its way to the owners; GET /actions/{id} tells how it stands", body = ActionAnswer),
+        Always,
+        Found,
+        Acts
+    )
 )]
 pub(crate) async fn post(
     State(api): State<Api>,
@@ -260,7 +273,13 @@ impl<S: Send + Sync> FromRequestParts<S> for AlarmAndVerb {
         ("verb" = inline(AlarmVerbName), Path, description = "What is done to it")
     ),
     request_body(content = Option<AlarmActionRequest>),
-    responses((status = 200, description = "It was done", body = ActionAnswer), Always, Found, Acts)
+    responses(
+        (status = 200, description = "It was done", body = ActionAnswer),
+        (status = 202, description = "It is on its way to the owner; GET /actions/{id} tells how it stands", body = ActionAnswer),
+        Always,
+        Found,
+        Acts
+    )
 )]
 pub(crate) async fn post_on_alarm(
     State(api): State<Api>,
@@ -363,26 +382,33 @@ async fn act(api: &Api, actor: Actor, members: Map<String, Value>, targets: Opti
         Some(Answer::Rejected(rejection)) => return Err(Problem::new(Kind::InvalidBody, rejection.to_string())),
         None => return Err(Problem::new(Kind::Internal, "the journal gave no answer to the action")),
     };
+    let later = outcome::wait(api, action.id, published.durable.position()).await?;
     let lens = Lens::of(&api.store().read());
     let mut answer = ActionAnswer {
         id: action.id,
         actor: action.actor.clone(),
-        position: published.durable.position(),
+        position: later.position,
         duplicate,
         changes: Vec::new(),
         refusals: Vec::new(),
+        pending: later.pending,
     };
-    for change in &changes {
+    let still: HashSet<_> = answer.pending.iter().flat_map(PendingShown::alarms).copied().collect();
+    for change in changes.iter().map(|change| &**change).chain(&later.changes) {
         match &change.subject {
             Subject::Refusal(refusal) => answer.refusals.push(refusal.into()),
+            // That it was on its way says nothing once it has come.
+            Subject::Alarm { alarm, .. } if change.kind == ChangeKind::Pending && !still.contains(&alarm.id) => {}
+            Subject::Shelf(_) if change.kind == ChangeKind::Pending && answer.pending.is_empty() => {}
             _ => answer.changes.push(lens.change(change)),
         }
     }
     match answer.refusals.first() {
-        Some(first) if answer.changes.is_empty() => {
+        Some(first) if answer.changes.is_empty() && answer.pending.is_empty() => {
             Err(Problem::new(Kind::Refused, first.text()).with_refusals(answer.refusals))
         }
-        Some(_) | None => json(&answer),
+        _ if answer.pending.is_empty() => json(&answer),
+        _ => Ok((StatusCode::ACCEPTED, json(&answer)?).into_response()),
     }
 }
 

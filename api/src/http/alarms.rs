@@ -20,9 +20,10 @@ use uuid::Uuid;
 use super::Api;
 use super::history::page;
 use super::openapi::{Always, Found};
+use super::outcome::{self, PendingShown};
 use super::params::{NoParams, Query};
 use super::problem::{Kind, Problem, quoted};
-use super::query::{AlarmFilter, AlarmHistoryParams, AlarmList, AlarmPaging};
+use super::query::{AlarmFilter, AlarmHistoryParams, AlarmList, AlarmPaging, AtLeast};
 use super::shown::{Lens, PlacedChange, Rows, blocking, json, json_sized};
 
 /// About how long one alarm is when it is written.
@@ -146,7 +147,7 @@ fn answer_list(api: &Api, list: AlarmList) -> Result<Response, Problem> {
         let answer = AlarmsAnswer {
             position: state.position(),
             epoch: api.store().epoch(),
-            alarms: Rows { alarms, lens: Lens::of(&state) },
+            alarms: Rows { lens: Lens::over(&state, &alarms), alarms },
             next: next.map(|cursor| cursor.to_string()),
             counts: Totals::of(&state.counts()),
         };
@@ -242,9 +243,11 @@ pub(crate) struct SiteSummary {
     path = "/alarms/summary",
     tag = "alarms",
     operation_id = "summarizeAlarms",
+    params(AtLeast),
     responses((status = 200, description = "How many alarms there are", body = Summary), Always)
 )]
-pub(crate) async fn summary(State(api): State<Api>, Query(NoParams): Query<NoParams>) -> Result<Response, Problem> {
+pub(crate) async fn summary(State(api): State<Api>, Query(least): Query<AtLeast>) -> Result<Response, Problem> {
+    api.reach(least.at_least).await?;
     let (position, counts) = {
         let state = api.store().read();
         (state.position(), state.counts())
@@ -314,8 +317,14 @@ pub(crate) fn find(state: &StateRead<'_>, reference: &str) -> Result<Arc<Alarm>,
 /// One alarm with what belongs to it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AlarmAnswer {
+    /// The state that this is of.
+    position: Position,
     /// The alarm.
     alarm: v1::Alarm,
+    /// What is on its way to its owner, the first ordered first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pending: Vec<PendingShown>,
     /// What the catalogue knows of its type.
     #[serde(skip_serializing_if = "Option::is_none")]
     catalogue: Option<TypeEntry>,
@@ -340,14 +349,19 @@ pub(crate) async fn show(
     AlarmRef(reference): AlarmRef,
     Query(params): Query<AlarmHistoryParams>,
 ) -> Result<Response, Problem> {
-    let (alarm, lens) = {
+    api.reach(params.at_least).await?;
+    let (position, alarm, lens, pending) = {
         let state = api.store().read();
-        (find(&state, &reference)?, Lens::of(&state))
+        let alarm = find(&state, &reference)?;
+        let pending = outcome::pending_on(&state, alarm.id);
+        (state.position(), Arc::clone(&alarm), Lens::over(&state, &[alarm]), pending)
     };
     blocking(move || {
         let history = page(&api, &params.query(alarm.id))?;
         json(&AlarmAnswer {
+            position,
             alarm: lens.alarm(&alarm),
+            pending,
             catalogue: lens.entry(&alarm.key.alarm_type).cloned(),
             history: history.items.iter().map(|(position, change)| lens.placed(*position, change)).collect(),
             next: history.next.map(|position| position.to_string()),
@@ -438,9 +452,11 @@ pub(crate) struct SuppressionsAnswer {
     path = "/suppressions",
     tag = "operators",
     operation_id = "listSuppressions",
+    params(AtLeast),
     responses((status = 200, description = "The suppressed types", body = SuppressionsAnswer), Always)
 )]
-pub(crate) async fn suppressions(State(api): State<Api>, Query(NoParams): Query<NoParams>) -> Result<Response, Problem> {
+pub(crate) async fn suppressions(State(api): State<Api>, Query(least): Query<AtLeast>) -> Result<Response, Problem> {
+    api.reach(least.at_least).await?;
     let mut answer = {
         let state = api.store().read();
         let suppressions = state.suppressions().map(|(alarm_type, suppression)| SuppressedType {
@@ -468,9 +484,11 @@ pub(crate) struct ShelvesAnswer {
     path = "/shelves",
     tag = "operators",
     operation_id = "listShelves",
+    params(AtLeast),
     responses((status = 200, description = "The shelves", body = ShelvesAnswer), Always)
 )]
-pub(crate) async fn shelves(State(api): State<Api>, Query(NoParams): Query<NoParams>) -> Result<Response, Problem> {
+pub(crate) async fn shelves(State(api): State<Api>, Query(least): Query<AtLeast>) -> Result<Response, Problem> {
+    api.reach(least.at_least).await?;
     let mut answer = {
         let state = api.store().read();
         let shelves = state.shelves().map(|shelf| (**shelf).clone()).collect();

@@ -39,6 +39,7 @@ pub(crate) struct HistoryAnswer {
     responses((status = 200, description = "One page of changes", body = HistoryAnswer), Always)
 )]
 pub(crate) async fn list(State(api): State<Api>, Query(params): Query<HistoryParams>) -> Result<Response, Problem> {
+    api.reach(params.at_least).await?;
     let query = HistoryQuery::from(params);
     blocking(move || {
         let (position, lens) = {

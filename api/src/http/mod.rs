@@ -23,6 +23,7 @@ mod heartbeats;
 mod history;
 mod metrics;
 mod openapi;
+mod outcome;
 mod page;
 mod params;
 mod problem;
@@ -300,7 +301,11 @@ impl Api {
             Ok(Err(_gone)) => Err(Problem::new(Kind::Stopping, "the node is stopping")),
             Err(_elapsed) => {
                 let here = *self.store().committed().borrow();
-                Err(Problem::new(Kind::NotThereYet, format!("the state is at position {here}, not yet at {position}")))
+                Err(Problem::of_field(
+                    Kind::NotThereYet,
+                    "at_least",
+                    format!("the state is at position {here}, not yet at {position}"),
+                ))
             }
         }
     }
@@ -332,6 +337,7 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(alarms::catalogue_entry))
         .routes(routes!(alarms::suppressions))
         .routes(routes!(alarms::shelves))
+        .routes(routes!(outcome::show))
         .routes(routes!(collectors::list))
         .routes(routes!(heartbeats::list))
         .routes(routes!(receivers::list))

@@ -251,7 +251,7 @@ impl FromParams for AlarmPaging {
             order: params.word("order", &ORDERS),
             limit: params.limit("limit", LIMIT_DEFAULT, ALARMS_LIMIT_MAX),
             cursor: params.one("cursor"),
-            at_least: params.number("at_least").map(Position),
+            at_least: at_least(params),
         };
         let sort = AlarmSort::from(paging.sort.unwrap_or_default());
         if paging.cursor.as_ref().is_some_and(|cursor| cursor.sort() != sort) {
@@ -309,6 +309,8 @@ pub(crate) struct HistoryParams {
     /// The `next` of the page before; with the same filters and order.
     #[param(value_type = Option<String>)]
     pub(crate) cursor: Option<Position>,
+    /// Wait, at most two seconds, until the state has come to this position.
+    pub(crate) at_least: Option<Position>,
 }
 
 impl FromParams for HistoryParams {
@@ -326,6 +328,7 @@ impl FromParams for HistoryParams {
             order: params.word("order", &ORDERS),
             limit: params.limit("limit", LIMIT_DEFAULT, HISTORY_LIMIT_MAX),
             cursor: position_cursor(params),
+            at_least: at_least(params),
         }
     }
 }
@@ -334,6 +337,7 @@ impl From<HistoryParams> for HistoryQuery {
     fn from(params: HistoryParams) -> Self {
         Self {
             alarm: params.alarm,
+            action: None,
             site: params.site,
             resource: params.resource,
             alarm_type: params.alarm_type,
@@ -349,6 +353,20 @@ impl From<HistoryParams> for HistoryQuery {
     }
 }
 
+/// As of when.
+#[derive(Debug, Clone, PartialEq, Eq, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AtLeast {
+    /// Wait, at most two seconds, until the state has come to this position.
+    pub(crate) at_least: Option<Position>,
+}
+
+impl FromParams for AtLeast {
+    fn take(params: &mut Params) -> Self {
+        Self { at_least: at_least(params) }
+    }
+}
+
 /// Which of an alarm's changes.
 #[derive(Debug, Clone, PartialEq, Eq, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -359,11 +377,17 @@ pub(crate) struct AlarmHistoryParams {
     /// The `next` of the page before.
     #[param(value_type = Option<String>)]
     pub(crate) cursor: Option<Position>,
+    /// Wait, at most two seconds, until the state has come to this position.
+    pub(crate) at_least: Option<Position>,
 }
 
 impl FromParams for AlarmHistoryParams {
     fn take(params: &mut Params) -> Self {
-        Self { limit: params.limit("limit", ALARM_HISTORY_DEFAULT, HISTORY_LIMIT_MAX), cursor: position_cursor(params) }
+        Self {
+            limit: params.limit("limit", ALARM_HISTORY_DEFAULT, HISTORY_LIMIT_MAX),
+            cursor: position_cursor(params),
+            at_least: at_least(params),
+        }
     }
 }
 
@@ -402,6 +426,10 @@ impl FromParams for StreamParams {
     }
 }
 
+fn at_least(params: &mut Params) -> Option<Position> {
+    params.number("at_least").map(Position)
+}
+
 fn position_cursor(params: &mut Params) -> Option<Position> {
     params.read("cursor", |text| text.parse().map(Position).map_err(|_| "is no cursor of a history".to_owned()))
 }
@@ -438,6 +466,7 @@ mod tests {
         assert_eq!(documented(AlarmPaging::into_params(none)), known::<AlarmPaging>());
         assert_eq!(documented(HistoryParams::into_params(none)), known::<HistoryParams>());
         assert_eq!(documented(AlarmHistoryParams::into_params(none)), known::<AlarmHistoryParams>());
+        assert_eq!(documented(AtLeast::into_params(none)), known::<AtLeast>());
         assert_eq!(documented(StreamParams::into_params(none)), known::<StreamParams>());
     }
 

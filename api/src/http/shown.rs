@@ -1,6 +1,6 @@
 //! How alarms and changes are shown: with what the catalogue knows of their type, and whether it is suppressed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use axum::http::HeaderValue;
@@ -10,7 +10,7 @@ use klaxon_schemas::alarm::{Alarm, Stale};
 use klaxon_schemas::catalogue::{Catalogue, TypeEntry};
 use klaxon_schemas::change::Change;
 use klaxon_schemas::child::Child;
-use klaxon_schemas::ids::Position;
+use klaxon_schemas::ids::{ActionId, AlarmId, Position};
 use klaxon_schemas::names::{AlarmType, ChildName};
 use klaxon_schemas::wire::v1;
 use klaxon_store::StateRead;
@@ -26,6 +26,8 @@ pub(crate) struct Lens {
     suppressed: HashSet<AlarmType>,
     /// The nodes below that are silent, or have such below them.
     silent: BTreeMap<ChildName, Arc<Child>>,
+    /// What is on its way to the owners of the alarms it was taken for.
+    pending: HashMap<AlarmId, Vec<ActionId>>,
 }
 
 impl Lens {
@@ -36,7 +38,17 @@ impl Lens {
             catalogue: state.catalogue(),
             suppressed: state.suppressions().map(|(alarm_type, _)| alarm_type.clone()).collect(),
             silent: silent.map(|(name, child)| (name.clone(), Arc::clone(child))).collect(),
+            pending: HashMap::new(),
         }
+    }
+
+    /// As it is in `state`, with what is on its way to the owners of `alarms`.
+    pub(crate) fn over(state: &StateRead<'_>, alarms: &[Arc<Alarm>]) -> Self {
+        let pending = alarms.iter().filter(|alarm| alarm.via.is_some()).filter_map(|alarm| {
+            let ids = state.state().pending_on(alarm.id);
+            (!ids.is_empty()).then(|| (alarm.id, ids.to_vec()))
+        });
+        Self { pending: pending.collect(), ..Self::of(state) }
     }
 
     /// What the catalogue knows of a type.
@@ -50,6 +62,9 @@ impl Lens {
         let mut shown = v1::Alarm::shown(alarm, self.suppressed.contains(alarm_type));
         self.enrich(&mut shown);
         self.stale(&mut shown);
+        if let Some(pending) = self.pending.get(&alarm.id) {
+            shown.pending.clone_from(pending);
+        }
         shown
     }
 

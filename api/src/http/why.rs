@@ -81,6 +81,7 @@ pub(crate) async fn why(
     AlarmRef(reference): AlarmRef,
     Query(params): Query<AlarmHistoryParams>,
 ) -> Result<Response, Problem> {
+    api.reach(params.at_least).await?;
     let (alarm, lens) = {
         let state = api.store().read();
         (find(&state, &reference)?, Lens::of(&state))

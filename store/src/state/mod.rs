@@ -141,6 +141,11 @@ impl State {
         self.records.get(key).map(|held| &held.value)
     }
 
+    /// Where in the journal the record under `key` was last written.
+    pub fn written_at(&self, key: &StateKey) -> Option<Position> {
+        self.records.get(key).map(|held| held.written)
+    }
+
     /// How many alarms there are of what kind.
     pub fn counts(&self) -> Counts {
         let mut counts = self.indexes.counts(self.suppressions.keys());

@@ -3,9 +3,10 @@
 //! That a node below is silent is one fact on its record, and is not written to each of its alarms: whether an alarm is stale
 //! for that is found when it is read, as it is with suppression.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use klaxon_schemas::action::Verb;
 use klaxon_schemas::alarm::{Alarm, Stale};
 use klaxon_schemas::child::{Child, Digests, PendingAction};
 use klaxon_schemas::ids::{ActionId, AlarmId};
@@ -21,6 +22,8 @@ use super::indexes::SiteCounts;
 pub(super) struct Children {
     by_name: BTreeMap<ChildName, Arc<Child>>,
     pending: BTreeMap<ChildName, BTreeMap<ActionId, Arc<PendingAction>>>,
+    /// The same by alarm, in the order in which they came.
+    pending_on: HashMap<AlarmId, Vec<ActionId>>,
 }
 
 impl Children {
@@ -34,19 +37,43 @@ impl Children {
                 self.by_name.remove(name);
             }
             (StateKey::Pending(name, id), Some(StateRecord::Pending(pending))) => {
-                self.pending.entry(name.clone()).or_default().insert(*id, Arc::clone(pending));
+                let before = self.pending.entry(name.clone()).or_default().insert(*id, Arc::clone(pending));
+                self.unmark(*id, before.as_deref());
+                for alarm in targets(pending) {
+                    self.pending_on.entry(alarm).or_default().push(*id);
+                }
             }
             (StateKey::Pending(name, id), _) => {
-                if let Some(pending) = self.pending.get_mut(name) {
-                    pending.remove(id);
-                    if pending.is_empty() {
-                        self.pending.remove(name);
-                    }
+                let Some(pending) = self.pending.get_mut(name) else { return };
+                let before = pending.remove(id);
+                if pending.is_empty() {
+                    self.pending.remove(name);
                 }
+                self.unmark(*id, before.as_deref());
             }
             _ => {}
         }
     }
+
+    /// The action is not on its way to its alarms any more.
+    fn unmark(&mut self, id: ActionId, pending: Option<&PendingAction>) {
+        for alarm in pending.into_iter().flat_map(targets) {
+            let Some(ids) = self.pending_on.get_mut(&alarm) else { continue };
+            ids.retain(|marked| *marked != id);
+            if ids.is_empty() {
+                self.pending_on.remove(&alarm);
+            }
+        }
+    }
+}
+
+/// The alarms that an action on its way is about.
+fn targets(pending: &PendingAction) -> impl Iterator<Item = AlarmId> {
+    let targets = match &pending.action.verb {
+        Verb::OnAlarms(targets, _) => targets.as_slice(),
+        _ => &[],
+    };
+    targets.iter().map(|target| target.id)
 }
 
 /// Of each site and severity: how many alarms there are, and how many of them are stale by themselves.
@@ -121,6 +148,11 @@ impl State {
     /// The action `id`, on its way to whichever nodes.
     pub fn pending_action(&self, id: ActionId) -> impl Iterator<Item = (&ChildName, &Arc<PendingAction>)> {
         self.children.pending.iter().filter_map(move |(child, pending)| Some((child, pending.get(&id)?)))
+    }
+
+    /// The actions that are on their way to the owner of the alarm `id`, the first ordered first.
+    pub fn pending_on(&self, id: AlarmId) -> &[ActionId] {
+        self.children.pending_on.get(&id).map_or(&[], Vec::as_slice)
     }
 
     /// The alarms that come through the node `child`, cleared ones with them, by id.

@@ -7,7 +7,7 @@ use super::FormError;
 use super::event::{no_qualifier, no_text, unless_empty};
 use crate::alarm::{Assignment, ChangeNumber, Clearance, ClearedBy, EngineMarks, Mark, Note, Shelved, Stale};
 use crate::event::{AlarmKey, Attributes, Details};
-use crate::ids::AlarmId;
+use crate::ids::{ActionId, AlarmId};
 use crate::names::{AlarmType, ChildName, ProbableCause, Producer, Qualifier, Site, Text};
 use crate::resource::Resource;
 use crate::severity::{EventType, Severity};
@@ -102,6 +102,10 @@ pub struct Alarm {
     /// Whether its type is suppressed. Not stored with the alarm.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suppressed: bool,
+    /// Actions that are on their way to its owner, the first ordered first. Shown by lists and of single alarms only, and not stored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub pending: Vec<ActionId>,
     /// Since when its reporter is silent; absent if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale: Option<Stale>,
@@ -154,6 +158,7 @@ impl Alarm {
             notes: alarm.notes.clone(),
             shelved: alarm.shelved.clone(),
             suppressed,
+            pending: Vec::new(),
             stale: alarm.stale.clone(),
             engine: None,
         }
