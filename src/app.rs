@@ -40,7 +40,7 @@ use crate::cli::run::{Listening, Settings, greeting};
 use crate::config::{AgentPlan, Config};
 use crate::follow::{Control, Follow, FollowError, FollowStatus, Parts};
 use crate::log::LogHandle;
-use crate::uplink::{UPLINK_DOWN, Uplink, UplinkControl, UplinkNeeds};
+use crate::uplink::{Kept, UPLINK_DOWN, Uplink, UplinkControl, UplinkNeeds};
 
 /// Who may use the socket: its owner and its group.
 const SOCKET_MODE: u32 = 0o660;
@@ -51,6 +51,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs a node until it is told to stop.
 pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow::Result<()> {
+    // What of a newer program lies beside the journal is met before that is touched.
+    Kept::read(&config.store.dir)?;
     let (store, writer, report) = Store::open(config.store_config()).with_context(|| cannot_open(&config.store.dir))?;
     tell(&report);
     let (publisher, intake) = publish::queue();

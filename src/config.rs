@@ -3,16 +3,18 @@
 
 mod agent;
 mod collect;
+mod engine;
+mod loopback;
 mod receivers;
 mod sites;
 mod snmp;
 mod tables;
+mod text;
 mod traps;
 mod units;
 mod uplink;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,19 +22,23 @@ use std::time::Duration;
 use klaxon_api::agent::TablesConfig;
 use klaxon_api::notify::ReceiverConfig;
 use klaxon_schemas::names::Site;
-use klaxon_schemas::state::Settings;
 use klaxon_snmp::User;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 pub use agent::{AgentPlan, AgentSection};
 pub use collect::CollectSection;
+pub use engine::EngineConfig;
+pub use loopback::Loopback;
 pub use receivers::ReceiversSection;
 pub use sites::{ApiSection, SitesSection};
 pub use snmp::SnmpConfig;
 pub use tables::{TablesSection, Wrs};
+pub use text::ConfigError;
 pub use traps::TrapsConfig;
 pub use units::{Size, Span};
 pub use uplink::UplinkConfig;
+
+use text::{key_at, line_of, line_of_key, reason};
 
 /// The reference: every setting, its default and what it is for.
 pub const DEFAULT_FILE: &str = include_str!("../klaxon.default.toml");
@@ -171,34 +177,6 @@ impl ViewEngine {
     }
 }
 
-/// The engine's limits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EngineConfig {
-    /// How long what is cleared is kept.
-    pub purge_cleared_after: Span,
-    /// How many cleared alarms are kept.
-    pub cleared_max: usize,
-    /// How many alarms may be active.
-    pub active_alarms_max: usize,
-    /// How long the order of an alarm that is not there is kept.
-    pub tombstone_lifetime: Span,
-    /// How many such orders.
-    pub tombstones_max: usize,
-    /// How long ids of events and actions are kept.
-    pub event_id_lifetime: Span,
-    /// How many such ids.
-    pub event_ids_max: usize,
-    /// How many producers' windows.
-    pub producers_max: usize,
-    /// How many shelves.
-    pub shelves_max: usize,
-    /// How many suppressions.
-    pub suppressions_max: usize,
-    /// How many promises to be heard from.
-    pub heartbeats_max: usize,
-}
-
 /// What the program says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -282,130 +260,10 @@ impl Default for StoreConfig {
     }
 }
 
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self {
-            purge_cleared_after: Span::hours(24),
-            cleared_max: 20_000,
-            active_alarms_max: 200_000,
-            tombstone_lifetime: Span::hours(1),
-            tombstones_max: 10_000,
-            event_id_lifetime: Span::hours(24),
-            event_ids_max: 100_000,
-            producers_max: 10_000,
-            shelves_max: 256,
-            suppressions_max: 1_000,
-            heartbeats_max: 10_000,
-        }
-    }
-}
-
 impl Default for LogConfig {
     fn default() -> Self {
         Self { format: LogFormat::Text, level: Level::Info }
     }
-}
-
-impl EngineConfig {
-    /// As the engine takes it.
-    pub fn settings(&self) -> Settings {
-        Settings {
-            purge_cleared_after_s: self.purge_cleared_after.0.as_secs(),
-            cleared_max: self.cleared_max,
-            active_alarms_max: self.active_alarms_max,
-            tombstone_lifetime_s: self.tombstone_lifetime.0.as_secs(),
-            tombstones_max: self.tombstones_max,
-            event_id_lifetime_s: self.event_id_lifetime.0.as_secs(),
-            event_ids_max: self.event_ids_max,
-            producers_max: self.producers_max,
-            shelves_max: self.shelves_max,
-            suppressions_max: self.suppressions_max,
-            heartbeats_max: self.heartbeats_max,
-            ..Settings::default()
-        }
-    }
-}
-
-/// An address that only this host reaches. Others are refused as long as there are no tokens: who can connect may publish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Loopback(SocketAddr);
-
-impl Loopback {
-    /// The address.
-    pub fn address(self) -> SocketAddr {
-        self.0
-    }
-}
-
-impl std::str::FromStr for Loopback {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let address: SocketAddr =
-            text.parse().map_err(|_| format!("{text:?} is no address and port such as 127.0.0.1:7780 or [::1]:7780"))?;
-        let loopback = match address.ip() {
-            IpAddr::V4(ip) => ip.is_loopback(),
-            IpAddr::V6(ip) => ip.is_loopback(),
-        };
-        if !loopback {
-            return Err(format!(
-                "{address} can be reached from other hosts, and there are no tokens yet to tell who may publish; take a loopback \
-                 address such as 127.0.0.1:{}",
-                address.port()
-            ));
-        }
-        Ok(Self(address))
-    }
-}
-
-impl fmt::Display for Loopback {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl<'de> Deserialize<'de> for Loopback {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl Serialize for Loopback {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// Why a file is not used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// It cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Something in it is wrong.
-    #[error("{}:{line}: {}{reason}", path.display(), key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default())]
-    Wrong {
-        /// Which file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The key with its section, where one is at fault.
-        key: Option<String>,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The settings together are wrong.
-    #[error("{key}: {reason}")]
-    Contradiction {
-        /// The key with its section.
-        key: String,
-        /// What is wrong with it.
-        reason: String,
-    },
 }
 
 /// Which settings differ between two configurations; all of them can change while the node runs.
@@ -653,49 +511,10 @@ fn is_reloadable(key: &str) -> bool {
     RELOADABLE.iter().any(|allowed| if allowed.ends_with('.') { key.starts_with(allowed) } else { key == *allowed })
 }
 
-/// What serde says, in our words where its own would not help.
-fn reason(message: &str) -> String {
-    match message.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, ")) {
-        Some((_, known)) => format!("is no setting; {}", known.replace('`', "")),
-        None => message.trim_end().replace('\n', " "),
-    }
-}
-
-/// The line, from 1, of a place in the text.
-fn line_of(text: &str, offset: usize) -> usize {
-    text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
-}
-
-/// The key that stands on a line, with the section above it.
-fn key_at(text: &str, line: usize) -> Option<String> {
-    let mut section = "";
-    for (index, content) in text.lines().enumerate() {
-        let content = content.trim();
-        if let Some(name) = section_name(content) {
-            section = name;
-        }
-        if index + 1 == line {
-            return match content.split_once('=') {
-                Some((key, _)) if section.is_empty() => Some(key.trim().to_owned()),
-                Some((key, _)) => Some(format!("{section}.{}", key.trim())),
-                None => section_name(content).map(str::to_owned),
-            };
-        }
-    }
-    None
-}
-
-/// The line on which a key with its section is set.
-fn line_of_key(text: &str, key: &str) -> Option<usize> {
-    (1..=text.lines().count()).find(|line| key_at(text, *line).as_deref() == Some(key))
-}
-
-fn section_name(line: &str) -> Option<&str> {
-    Some(line.strip_prefix('[')?.trim_start_matches('[').split(']').next()?.trim())
-}
-
 #[cfg(test)]
 mod tests {
+    use klaxon_schemas::state::Settings;
+
     use super::*;
 
     /// The reference with the `#` taken from before every setting.

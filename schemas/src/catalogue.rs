@@ -21,7 +21,6 @@ const BUILT_IN: &str = include_str!("../catalogue/klaxon.toml");
 
 /// What is known of one alarm type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct TypeEntry {
     /// The type's id, e.g. `disk.full`.
     pub id: AlarmType,
@@ -68,7 +67,6 @@ pub struct Catalogue {
 
 /// The form in which a catalogue is written.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 #[schema(as = Catalogue)]
 pub struct CatalogueFile {
     /// The types.
@@ -82,6 +80,9 @@ pub enum CatalogueError {
     /// It is not TOML of the right form; says line and field.
     #[error("the catalogue cannot be read")]
     Form(#[from] toml::de::Error),
+    /// It has a key that nobody reads.
+    #[error("the catalogue has {0}, which is no key")]
+    Unknown(String),
     /// The same id, or alias, stands for two types.
     #[error("the catalogue has {0} twice")]
     Twice(AlarmType),
@@ -106,7 +107,16 @@ impl Catalogue {
 
     /// Reads TOML.
     pub fn parse(text: &str) -> Result<Self, CatalogueError> {
-        Self::try_from(toml::from_str::<CatalogueFile>(text)?)
+        let mut unknown = None;
+        let note = |path: serde_ignored::Path<'_>| {
+            unknown.get_or_insert(path.to_string());
+        };
+        let file: Result<CatalogueFile, _> = serde_ignored::deserialize(toml::Deserializer::parse(text)?, note);
+        // What is stored may have keys of a newer program; what a person writes may not.
+        match unknown {
+            Some(key) => Err(CatalogueError::Unknown(key)),
+            None => Self::try_from(file?),
+        }
     }
 
     /// The entry of `alarm_type`, also by an alias.
@@ -216,6 +226,6 @@ mod tests {
         assert!(matches!(error(&(entry("a", "b") + &entry("b", "1"))), CatalogueError::Twice(_)));
         assert!(matches!(error(&entry("a", "1").replace("[\"major\"]", "[]")), CatalogueError::NoSeverity(_)));
         let form = error(&entry("a", "1").replace("title", "titel"));
-        assert!(std::error::Error::source(&form).expect("has the cause").to_string().contains("titel"));
+        assert!(matches!(form, CatalogueError::Unknown(key) if key.contains("titel")));
     }
 }

@@ -93,6 +93,14 @@ pub enum KeptError {
         /// What is wrong.
         reason: String,
     },
+    /// A newer program wrote it.
+    #[error("{} has format {found}, which is newer than this program, which knows {FORMAT}", path.display())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
 }
 
 impl Kept {
@@ -116,11 +124,16 @@ impl Kept {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(KeptError::Io { action: "read", path, source }),
         };
-        let kept: Self = serde_json::from_slice(&json).map_err(|error| form(error.to_string()))?;
-        match kept.format {
-            FORMAT => Ok(Some(kept)),
-            newer => Err(form(format!("it has format {newer}, and this program knows {FORMAT}"))),
+        /// What every format has.
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
         }
+        let Format { format: found } = serde_json::from_slice(&json).map_err(|error| form(error.to_string()))?;
+        if found > FORMAT {
+            return Err(KeptError::Newer { path, found });
+        }
+        serde_json::from_slice(&json).map(Some).map_err(|error| form(error.to_string()))
     }
 
     /// Writes it to the store's folder `dir`: when this returns it is on the disk, and whoever reads sees all of it or what was

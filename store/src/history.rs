@@ -21,6 +21,7 @@ use crate::journal::index::{Chunk, Key, index_path};
 use crate::journal::record::{self, Sketch};
 use crate::journal::segment::Segment;
 use crate::journal::{Journal, ReadError};
+use crate::open::chain;
 use crate::state::Needle;
 use crate::stream::unreadable;
 
@@ -174,7 +175,7 @@ pub(crate) fn entry(journal: &Journal, position: Position) -> Result<Option<Entr
         found = (record.kind == Kind::Entry).then(|| record::entry(record.payload, position));
         ControlFlow::Break(())
     })?;
-    found.transpose().map_err(|error| unreadable(journal, position, &error.to_string()).into())
+    found.transpose().map_err(|error| unreadable(journal, position, &chain(&error)).into())
 }
 
 /// The entries behind `after`, in order.
@@ -186,7 +187,7 @@ pub(crate) fn entries_after(journal: &Journal, after: Position) -> Result<Vec<En
             match record::entry(record.payload, record.position) {
                 Ok(entry) => entries.push(entry),
                 Err(error) => {
-                    failure = Some((record.position, error.to_string()));
+                    failure = Some((record.position, chain(&error)));
                     return ControlFlow::Break(());
                 }
             }
@@ -215,7 +216,7 @@ pub(crate) fn entries_page(
             match record::entry(record.payload, record.position) {
                 Ok(entry) => entries.push(entry),
                 Err(error) => {
-                    failure = Some((record.position, error.to_string()));
+                    failure = Some((record.position, chain(&error)));
                     return ControlFlow::Break(());
                 }
             }
@@ -362,7 +363,7 @@ impl Search<'_> {
                 match self.read(&record) {
                     Ok(change) => found.extend(change.map(|change| (record.position, change))),
                     Err(error) => {
-                        failure = Some((record.position, error.to_string()));
+                        failure = Some((record.position, chain(&error)));
                         return ControlFlow::Break(());
                     }
                 }

@@ -10,7 +10,7 @@ use crate::journal::frame::{Kind, RawRecord};
 use crate::journal::index::{SegmentIndex, index_path};
 use crate::journal::scan::{self, Found, ScanError};
 use crate::journal::segment::Segment;
-use crate::journal::{DamageError, FORMAT, record};
+use crate::journal::{DamageError, FORMAT, Unusable, record};
 use crate::keeper::view_path;
 use crate::lock::RetentionLock;
 use crate::node::{HighWater, NodeError, NodeIdentity};
@@ -106,7 +106,7 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, OfflineError> {
             Kind::Change => record::change(record.payload).map(drop),
             _ => Ok(()),
         };
-        whole.map_err(|error| format!("a {} cannot be read: {error}", record.kind.as_str()))?;
+        whole.map_err(|error| record::unreadable(record.kind, &error))?;
         open::fold(&mut state, record)
     })?;
     report.alarms = state.alarms_len();
@@ -140,7 +140,7 @@ pub fn export(dir: &Path, from: Position, writer: &mut dyn Write) -> Result<u64,
             Ok(()) => exported += 1,
             Err(error) => {
                 failure = Some(error);
-                return Err("the export could not be written".to_owned());
+                return Err("the export could not be written".into());
             }
         }
         Ok(())
@@ -169,7 +169,7 @@ pub(crate) struct Walked {
 }
 
 /// Hands every record in `dir` to `visit`, in order. What `visit` refuses is damage.
-pub(crate) fn read(dir: &Path, visit: impl FnMut(&RawRecord<'_>) -> Result<(), String>) -> Result<Walked, OfflineError> {
+pub(crate) fn read(dir: &Path, visit: impl FnMut(&RawRecord<'_>) -> Result<(), Unusable>) -> Result<Walked, OfflineError> {
     match NodeIdentity::read(dir) {
         Ok(Some(_)) => {}
         Ok(None) => return Err(OfflineError::NoStore { dir: dir.to_owned() }),
@@ -182,7 +182,7 @@ pub(crate) fn read(dir: &Path, visit: impl FnMut(&RawRecord<'_>) -> Result<(), S
 /// The same, also where nothing says whose journal it is.
 pub(crate) fn read_journal(
     dir: &Path,
-    mut visit: impl FnMut(&RawRecord<'_>) -> Result<(), String>,
+    mut visit: impl FnMut(&RawRecord<'_>) -> Result<(), Unusable>,
 ) -> Result<Walked, OfflineError> {
     let held = RetentionLock::beside(dir).map_err(|source| OfflineError::Io { path: dir.to_owned(), source })?;
     let found = scan::find(&open::journal_path(dir))?;

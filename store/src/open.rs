@@ -22,7 +22,7 @@ use crate::journal::index::{self, IndexBuilder};
 use crate::journal::record::Fact;
 use crate::journal::scan::{self, Found, ScanError};
 use crate::journal::segment::{Segment, SegmentHeader};
-use crate::journal::{DamageError, FORMAT, Journal, ReadError, record};
+use crate::journal::{DamageError, FORMAT, Journal, ReadError, Unusable, record};
 use crate::keeper::{Keeper, view_path};
 use crate::lock::{LockError, StoreLock};
 use crate::node::{HighWater, NodeError, NodeIdentity};
@@ -263,8 +263,7 @@ fn repair_last(found: &Found, report: &mut OpenReport) -> Result<Arc<Segment>, O
     let mut index = IndexBuilder::new(segment.header.first);
     let mut last_chunk = None;
     let scanned = scan::scan(segment, true, |record, offset| {
-        let unreadable = |error| format!("a {} cannot be read: {error}", record.kind.as_str());
-        index.read(&record, offset, &mut last_chunk).map_err(unreadable)
+        index.read(&record, offset, &mut last_chunk).map_err(|error| record::unreadable(record.kind, &error))
     })?;
     if scanned.torn_bytes > 0 {
         let torn = TornTail { segment: segment.path.clone(), offset: scanned.end, bytes: scanned.torn_bytes };
@@ -416,7 +415,7 @@ fn replay(found: &Found, segments: &[Arc<Segment>], state: &mut State) -> Result
         }
         let fact = fact(&record)?;
         replayed.note(&fact);
-        state.apply_fact(fact, record.position)
+        Ok::<_, Unusable>(state.apply_fact(fact, record.position)?)
     };
     for (at, segment) in segments.iter().enumerate().filter(|(_, segment)| segment.last() > after) {
         match found.segments.get(at + 1) {
@@ -451,13 +450,12 @@ fn replay(found: &Found, segments: &[Arc<Segment>], state: &mut State) -> Result
 }
 
 /// Takes one record into `state`; the error says why it cannot be.
-pub(crate) fn fold(state: &mut State, record: &RawRecord<'_>) -> Result<(), String> {
-    state.apply_fact(fact(record)?, record.position)
+pub(crate) fn fold(state: &mut State, record: &RawRecord<'_>) -> Result<(), Unusable> {
+    Ok(state.apply_fact(fact(record)?, record.position)?)
 }
 
-fn fact(record: &RawRecord<'_>) -> Result<Fact, String> {
-    record::fact(record.kind, record.payload)
-        .map_err(|error| format!("a {} cannot be read: {}", record.kind.as_str(), chain(&error)))
+fn fact(record: &RawRecord<'_>) -> Result<Fact, Unusable> {
+    record::fact(record.kind, record.payload).map_err(|error| record::unreadable(record.kind, &error))
 }
 
 /// An error with its causes.

@@ -9,7 +9,9 @@ use klaxon_schemas::ids::Position;
 use klaxon_schemas::wire::v1::Touched;
 
 use crate::journal::frame::Kind;
+use crate::journal::frame::NEWER;
 use crate::journal::{DamageError, Journal, ReadError, record};
+use crate::open::chain;
 
 /// The most items in one [`Page`].
 pub const STREAM_LIMIT_MAX: usize = 10_000;
@@ -115,7 +117,7 @@ pub(crate) fn page(
         match item {
             Ok(item) => items.extend(item.map(|item| (record.position, item))),
             Err(error) => {
-                failure = Some((record.position, error.to_string()));
+                failure = Some((record.position, chain(&error)));
                 return ControlFlow::Break(());
             }
         }
@@ -131,5 +133,5 @@ pub(crate) fn page(
 pub(crate) fn unreadable(journal: &Journal, position: Position, reason: &str) -> DamageError {
     let segment = journal.segments().into_iter().rev().find(|segment| segment.header.first <= position);
     let path = segment.map_or_else(|| journal.dir.clone(), |segment| segment.path.clone());
-    DamageError { segment: path, offset: 0, reason: format!("record {position} {reason}") }
+    DamageError { segment: path, offset: 0, reason: format!("record {position} {reason}; {NEWER}"), newer: true }
 }

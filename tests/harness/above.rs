@@ -11,6 +11,7 @@ use klaxon_schemas::child::{Reached, Span, fingerprint};
 use klaxon_schemas::ids::{ActionId, AlarmId, Epoch, Position};
 use klaxon_schemas::wire::v1;
 use klaxon_schemas::wire::v1::uplink::{Down, Hello, PlacedEvent, Up, Welcome};
+use serde_json::Value;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::{Error, Message, WebSocket, accept_hdr};
 
@@ -45,14 +46,14 @@ pub(crate) struct Came {
 
 struct Inner {
     came: Mutex<Came>,
-    down: Mutex<VecDeque<Down>>,
+    down: Mutex<VecDeque<Value>>,
     /// How many messages of a connection are heard before it is cut.
     cut_after: AtomicUsize,
     stop: AtomicBool,
     /// Answers nothing to live messages and history.
     deaf: AtomicBool,
     /// What to say in place of the next welcome.
-    instead: Mutex<Option<Down>>,
+    instead: Mutex<Option<Value>>,
     credential: Mutex<Option<String>>,
     connected: AtomicUsize,
     heartbeat_s: AtomicUsize,
@@ -111,10 +112,19 @@ impl Above {
     }
 
     pub(crate) fn send(&self, down: Down) {
+        self.send_json(serde_json::to_value(down).expect("serializes"));
+    }
+
+    /// As another release may say it.
+    pub(crate) fn send_json(&self, down: Value) {
         self.inner.down.lock().expect("nobody panics").push_back(down);
     }
 
     pub(crate) fn instead_of_welcome(&self, down: Down) {
+        self.instead_json(serde_json::to_value(down).expect("serializes"));
+    }
+
+    pub(crate) fn instead_json(&self, down: Value) {
         *self.inner.instead.lock().expect("nobody panics") = Some(down);
     }
 
@@ -346,7 +356,7 @@ fn apply(alarms: &mut BTreeMap<AlarmId, v1::Alarm>, change: &v1::Change) {
     }
 }
 
-fn say(socket: &mut WebSocket<TcpStream>, down: &Down) {
+fn say(socket: &mut WebSocket<TcpStream>, down: &impl serde::Serialize) {
     // Who is gone hears nothing.
     let _ = socket.send(Message::Binary(codec::encode(down).expect("encodes")));
 }

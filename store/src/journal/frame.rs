@@ -2,7 +2,7 @@
 
 use klaxon_schemas::ids::Position;
 
-use super::FRAME_BYTES_MAX;
+use super::{FRAME_BYTES_MAX, Unusable};
 
 /// The first bytes of a frame. The second and third never occur in UTF-8, so no payload can hold them, and the last is no
 /// kind of record, so that a walk over records sees where a frame begins.
@@ -13,6 +13,10 @@ pub(crate) const FRAME_HEADER_BYTES: usize = 24;
 pub(crate) const RECORD_HEADER_BYTES: usize = 8;
 /// The most bytes in a payload: its length has 24 bits.
 const PAYLOAD_BYTES_MAX: usize = (1 << 24) - 1;
+
+/// What is said of a record that is whole and not understood.
+pub(crate) const NEWER: &str =
+    "its checksum is right, so a newer program wrote it: run that one, or restore a backup that was made before it ran";
 
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +202,7 @@ pub(crate) enum Step<'a> {
 }
 
 /// What stands at the beginning of `bytes`, where the record at `position` is expected, or the head of its frame.
-pub(crate) fn step(bytes: &[u8], position: Position) -> Result<Step<'_>, &'static str> {
+pub(crate) fn step(bytes: &[u8], position: Position) -> Result<Step<'_>, Unusable> {
     let Some(head) = bytes.first_chunk::<RECORD_HEADER_BYTES>() else {
         return Ok(Step::Short(RECORD_HEADER_BYTES));
     };
@@ -210,7 +214,6 @@ pub(crate) fn step(bytes: &[u8], position: Position) -> Result<Step<'_>, &'stati
         return Ok(Step::Frame(header));
     }
     let word = [head[0], head[1], head[2], head[3]];
-    let kind = Kind::from_byte(word[3]).ok_or("the record is of no known kind")?;
     let length = (u32::from_le_bytes(word) & 0x00ff_ffff) as usize;
     let whole = RECORD_HEADER_BYTES + length;
     let Some(payload) = bytes.get(RECORD_HEADER_BYTES..whole) else {
@@ -218,7 +221,14 @@ pub(crate) fn step(bytes: &[u8], position: Position) -> Result<Step<'_>, &'stati
     };
     let crc = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
     if record_crc(position, word, payload) != crc {
-        return Err("the record fails its checksum");
+        return Err(match Kind::from_byte(word[3]) {
+            Some(_) => "the record fails its checksum".into(),
+            None => "the record is of no known kind".into(),
+        });
     }
+    let Some(kind) = Kind::from_byte(word[3]) else {
+        let reason = format!("a record is of kind {}; {NEWER}", word[3]);
+        return Err(Unusable { reason, newer: true });
+    };
     Ok(Step::Record(RawRecord { position, kind, payload }, whole))
 }

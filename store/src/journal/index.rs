@@ -343,7 +343,7 @@ impl SegmentIndex {
             match builder.read(&record, offset, &mut last_chunk) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => {
-                    failure = Some(segment.damage(offset, format!("a {} cannot be read: {error}", record.kind.as_str())));
+                    failure = Some(segment.damage(offset, record::unreadable(record.kind, &error)));
                     ControlFlow::Break(())
                 }
             }

@@ -32,9 +32,9 @@ pub(crate) const FORMAT: u32 = 1;
 /// The most bytes in a frame.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Bytes of the journal that are not what was written.
+/// Bytes of the journal that are not what was written; or are, and say what this program does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{segment} is damaged at offset {offset}: {reason}")]
+#[error("{segment} {} at offset {offset}: {reason}", if *newer { "has what this program does not know" } else { "is damaged" })]
 pub struct DamageError {
     /// In which file.
     pub segment: PathBuf,
@@ -42,6 +42,28 @@ pub struct DamageError {
     pub offset: u64,
     /// How it was noticed.
     pub reason: String,
+    /// Nothing is broken: another program, a newer one, wrote it.
+    pub newer: bool,
+}
+
+/// What is wrong with a record.
+#[derive(Debug)]
+pub(crate) struct Unusable {
+    pub(crate) reason: String,
+    /// Its checksum is right, so it is what was written.
+    pub(crate) newer: bool,
+}
+
+impl From<String> for Unusable {
+    fn from(reason: String) -> Self {
+        Self { reason, newer: false }
+    }
+}
+
+impl From<&str> for Unusable {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
+    }
 }
 
 /// Why something cannot be read from the journal.

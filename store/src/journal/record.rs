@@ -17,7 +17,9 @@ use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1;
 use serde::{Deserialize, Serialize};
 
-use super::frame::{FrameBuffer, Kind};
+use super::Unusable;
+use super::frame::{FrameBuffer, Kind, NEWER};
+use crate::open::chain;
 
 /// The site of a stored event that names none; doors always name one.
 const NO_SITE: &str = "-";
@@ -115,6 +117,12 @@ pub(crate) fn shown_touched(alarm: &Alarm) -> v1::Touched {
 
 /// A payload that is of no form, though its checksum is right.
 pub(crate) type DecodeError = v1::FormError;
+
+/// What is said of such a record: no damage makes one.
+pub(crate) fn unreadable(kind: Kind, error: &DecodeError) -> Unusable {
+    let reason = format!("a {} cannot be read: {}; {NEWER}", kind.as_str(), chain(error));
+    Unusable { reason, newer: true }
+}
 
 /// Reads an entry.
 pub(crate) fn entry(payload: &[u8], position: Position) -> Result<Entry, DecodeError> {

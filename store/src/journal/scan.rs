@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use klaxon_schemas::ids::Position;
 
-use super::DamageError;
 use super::frame::{FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, RawRecord, Step, step};
 use super::segment::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader, segment_first, segment_path};
+use super::{DamageError, Unusable};
 
 /// How much is read at once when a whole frame is looked for behind one that is not.
 const SEARCH_BYTES: usize = 1024 * 1024;
@@ -99,14 +99,14 @@ pub(crate) fn find(journal: &Path) -> Result<Found, ScanError> {
 /// A segment is missing between `segment` and the one before it.
 pub(crate) fn gap(segment: &FoundSegment) -> ScanError {
     let reason = format!("it follows record {}, but the segment before it ends elsewhere", segment.header.follows);
-    DamageError { segment: segment.path.clone(), offset: 0, reason }.into()
+    DamageError { segment: segment.path.clone(), offset: 0, reason, newer: false }.into()
 }
 
 fn read_head(path: PathBuf, first: Position, is_last: bool) -> Result<Result<FoundSegment, PathBuf>, ScanError> {
     let failed = |action: &'static str, path: &Path, source| ScanError::Io { action, path: path.to_owned(), source };
     let file = File::open(&path).map_err(|source| failed("open", &path, source))?;
     let bytes = file.metadata().map_err(|source| failed("read", &path, source))?.len();
-    let damaged = |reason: &str| DamageError { segment: path.clone(), offset: 0, reason: reason.to_owned() };
+    let damaged = |reason: &str| DamageError { segment: path.clone(), offset: 0, reason: reason.to_owned(), newer: false };
     let mut head = [0; SEGMENT_HEADER_BYTES];
     // The head is synced before anything follows it, so only a file without frames can have a torn one.
     let torn = is_last && bytes <= SEGMENT_HEADER_BYTES as u64;
@@ -130,10 +130,11 @@ fn read_head(path: PathBuf, first: Position, is_last: bool) -> Result<Result<Fou
 pub(crate) fn scan(
     segment: &FoundSegment,
     is_last: bool,
-    mut visit: impl FnMut(RawRecord<'_>, u64) -> Result<(), String>,
+    mut visit: impl FnMut(RawRecord<'_>, u64) -> Result<(), Unusable>,
 ) -> Result<Scanned, ScanError> {
     let failed = |action, source| ScanError::Io { action, path: segment.path.clone(), source };
-    let damaged = |offset, reason: String| DamageError { segment: segment.path.clone(), offset, reason };
+    let unusable = |offset, Unusable { reason, newer }| DamageError { segment: segment.path.clone(), offset, reason, newer };
+    let damaged = |offset, reason: String| unusable(offset, reason.into());
     let file = File::open(&segment.path).map_err(|source| failed("open", source))?;
     let mut scanned = Scanned {
         end: SEGMENT_HEADER_BYTES as u64,
@@ -176,14 +177,14 @@ pub(crate) fn scan(
             let place = if at == FRAME_HEADER_BYTES { offset } else { offset + at as u64 };
             match step(&frame[at..], position) {
                 Ok(Step::Record(record, bytes)) => {
-                    visit(record, place).map_err(|reason| damaged(place, reason))?;
+                    visit(record, place).map_err(|what| unusable(place, what))?;
                     at += bytes;
                     position = position.plus(1);
                 }
                 Ok(Step::Short(_) | Step::Frame(_)) => {
                     return Err(damaged(place, "a record reaches beyond its frame".to_owned()).into());
                 }
-                Err(reason) => return Err(damaged(place, reason.to_owned()).into()),
+                Err(what) => return Err(unusable(place, what).into()),
             }
         }
         if position != header.last().plus(1) {

@@ -11,7 +11,7 @@ use klaxon_schemas::ids::{Epoch, Position};
 
 use super::frame::{FRAME_HEADER_BYTES, RawRecord, Step, step};
 use super::index::{IndexBuilder, SegmentIndex};
-use super::{DamageError, FORMAT, ReadError};
+use super::{DamageError, FORMAT, ReadError, Unusable};
 
 /// The first bytes of a segment.
 const SEGMENT_MAGIC: [u8; 8] = *b"klaxnseg";
@@ -224,8 +224,9 @@ impl Segment {
     }
 
     /// Damage in it.
-    pub(crate) fn damage(&self, offset: u64, reason: impl Into<String>) -> DamageError {
-        DamageError { segment: self.path.clone(), offset, reason: reason.into() }
+    pub(crate) fn damage(&self, offset: u64, what: impl Into<Unusable>) -> DamageError {
+        let Unusable { reason, newer } = what.into();
+        DamageError { segment: self.path.clone(), offset, reason, newer }
     }
 
     /// Where to begin reading for `from`: a place at or before it.

@@ -23,7 +23,7 @@
 //! A reader ignores messages and fields it does not know within a protocol; a node that speaks only another protocol is
 //! refused, and says so.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use super::{Action, Event, RelayContent};
@@ -56,7 +56,7 @@ pub enum Up {
     },
     /// A step of what a site sends. It becomes one entry of the journal above, of at most [`crate::entry::RELAY_BYTES_MAX`] bytes; only an
     /// alignment may be larger, because it can be cut.
-    Relay(RelayContent),
+    Relay(#[serde(deserialize_with = "relayed")] RelayContent),
     /// Events of an agent's journal.
     Events {
         /// All events of its journal behind this,
@@ -83,6 +83,16 @@ pub enum Up {
 
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+/// What is relayed, whatever else a newer node says beside it.
+fn relayed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RelayContent, D::Error> {
+    #[derive(Deserialize)]
+    struct Relayed {
+        #[serde(flatten)]
+        content: RelayContent,
+    }
+    Ok(Relayed::deserialize(deserializer)?.content)
 }
 
 /// Who a node is.
