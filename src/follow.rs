@@ -703,6 +703,7 @@ fn apply_one(engine: &mut Engine, entry: &Entry, out: &mut Output) -> Answer {
     crate::faults::break_on(entry);
     match engine.apply(entry, out) {
         Disposition::Duplicate => Answer::Duplicate,
+        Disposition::NotTaken(why) => Answer::Rejected(Rejection::NotTaken(why)),
         Disposition::Applied | Disposition::TooOld | Disposition::AlarmLimit | Disposition::HeartbeatLimit => {
             Answer::Accepted { position: entry.position, changes: out.own_changes().to_vec() }
         }

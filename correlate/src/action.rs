@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use klaxon_schemas::action::{Action, AlarmVerb, ShelfOrder, Target, Verb};
-use klaxon_schemas::alarm::{Alarm, Assignment, ClearedBy, Mark, NOTES_MAX, Note, Shelved};
+use klaxon_schemas::alarm::{Alarm, Assignment, ClearedBy, Mark, NOTES_MAX, Note, Ordered, Shelved};
 use klaxon_schemas::change::{ChangeKind, Reason, Refusal, RefusalReason, Subject};
 use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::names::{AlarmType, Text};
@@ -12,6 +12,7 @@ use klaxon_schemas::state::{Shelf, ShelfPhase, StateKey, StateRecord, Suppressio
 
 use crate::engine::{Cause, Engine, Moment};
 use crate::output::{Disposition, Output};
+use crate::pending::is_superseded;
 use crate::report::set_cleared;
 
 impl Engine {
@@ -27,8 +28,9 @@ impl Engine {
         }
         match &action.verb {
             Verb::OnAlarms(targets, verb) => {
-                for target in targets {
-                    if let Err(reason) = self.act_on(moment, action, *target, verb, out) {
+                let own = self.send_down(moment, action, targets, verb, out);
+                for target in own {
+                    if let Err(reason) = self.act_on(moment, action, target, verb, out) {
                         self.refuse(moment, action, Some(target.id), reason, out);
                     }
                 }
@@ -42,7 +44,7 @@ impl Engine {
         Disposition::Applied
     }
 
-    fn refuse(
+    pub(crate) fn refuse(
         &mut self,
         moment: &Moment<'_>,
         action: &Action,
@@ -68,7 +70,19 @@ impl Engine {
             return Err(RefusalReason::RaisedAgain);
         }
         let mut alarm = Alarm::clone(alarm);
-        let (kind, note) = change_alarm(moment, action, &mut alarm, verb)?;
+        if is_superseded(&mut alarm, verb, action.ordered_at.unwrap_or(moment.wall)) {
+            return Err(RefusalReason::Superseded);
+        }
+        let ordered = alarm.engine.ordered.clone();
+        let (kind, note) = match change_alarm(moment, action, &mut alarm, verb) {
+            Ok(changed) => changed,
+            Err(reason) => {
+                if action.ordered_at.is_some() {
+                    self.note_ordered(target.id, ordered, out);
+                }
+                return Err(reason);
+            }
+        };
         let cause = cause(moment, action, kind, note);
         match kind {
             ChangeKind::Purged => self.forget(moment, alarm.id, cause, out),
@@ -78,8 +92,16 @@ impl Engine {
         Ok(())
     }
 
+    /// What was ordered elsewhere and changes nothing is later than what was ordered before it all the same.
+    fn note_ordered(&mut self, id: AlarmId, ordered: Option<Box<Ordered>>, out: &mut Output) {
+        let Some(alarm) = self.alarms.get(&id).filter(|alarm| alarm.engine.ordered != ordered) else { return };
+        let mut alarm = Alarm::clone(alarm);
+        alarm.engine.ordered = ordered;
+        self.touch(alarm, out);
+    }
+
     /// Clears an alarm and forgets it, in one change; a promise to be heard from ends with it.
-    fn retire(&mut self, moment: &Moment<'_>, mut alarm: Alarm, cause: Cause, out: &mut Output) {
+    pub(crate) fn retire(&mut self, moment: &Moment<'_>, mut alarm: Alarm, cause: Cause, out: &mut Output) {
         let id = alarm.id;
         self.break_off_heartbeat(&mut alarm, out);
         if alarm.is_active() {
@@ -98,11 +120,12 @@ impl Engine {
         out: &mut Output,
     ) -> Result<(), RefusalReason> {
         match verb {
+            Verb::AddShelf(order) if self.send_shelf_down(moment, action, order, out)? => Ok(()),
             Verb::AddShelf(order) => self.add_shelf(moment, action, order, out),
             Verb::RemoveShelf(id) => {
                 let standing = self.shelves.get(id).is_some_and(|shelf| shelf.phase != ShelfPhase::Emptying);
                 if !standing {
-                    return Err(RefusalReason::NoSuchShelf);
+                    return self.send_unshelf_down(moment, action, *id, out);
                 }
                 self.end_shelf(moment, *id, cause(moment, action, ChangeKind::ShelfRemoved, None), out);
                 Ok(())
@@ -232,6 +255,6 @@ fn change_alarm(
     })
 }
 
-fn cause(moment: &Moment<'_>, action: &Action, kind: ChangeKind, note: Option<Text>) -> Cause {
+pub(crate) fn cause(moment: &Moment<'_>, action: &Action, kind: ChangeKind, note: Option<Text>) -> Cause {
     Cause { kind, reasons: vec![Reason::Action(action.id), moment.reason()], actor: Some(action.actor.clone()), note }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use klaxon_schemas::alarm::{Alarm, ChangeNumber, OrderMark};
 use klaxon_schemas::catalogue::Catalogue;
-use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject, Timer};
+use klaxon_schemas::change::{Change, ChangeKind, Reason, RefusalReason, Subject, Timer};
 use klaxon_schemas::child::{Child, PendingAction};
 use klaxon_schemas::entry::{Entry, EntryKind, Started};
 use klaxon_schemas::event::{AlarmKey, Event, Report};
@@ -54,7 +54,7 @@ pub struct Engine {
     pub(crate) shelves: BTreeMap<ActionId, Arc<Shelf>>,
     pub(crate) suppressions: BTreeMap<AlarmType, Arc<Suppression>>,
     pub(crate) children: BTreeMap<ChildName, Arc<Child>>,
-    pub(crate) pending: BTreeMap<(ChildName, ActionId), Arc<PendingAction>>,
+    pub(crate) pending: BTreeMap<ChildName, BTreeMap<ActionId, Arc<PendingAction>>>,
     pub(crate) mirror: Mirror,
     pub(crate) timers: Timers,
     pub(crate) interner: Interner,
@@ -156,7 +156,9 @@ impl Engine {
                 self.children.insert(name, child);
             }
             (StateKey::Pending(child, id), StateRecord::Pending(pending)) => {
-                self.pending.insert((child, id), pending);
+                let key = (child, id);
+                self.timers.add_pending(&key, &pending);
+                self.pending.entry(key.0).or_default().insert(key.1, pending);
             }
             (StateKey::Follower(_) | StateKey::Told(..) | StateKey::Outbox(..), _) => {}
             (key, record) => self.admission.load(key, &record),
@@ -178,12 +180,17 @@ impl Engine {
         &self.catalogue
     }
 
-    /// One alarm.
+    /// One alarm of this node's own.
     pub fn alarm(&self, id: AlarmId) -> Option<&Arc<Alarm>> {
         self.alarms.get(&id)
     }
 
-    /// How many alarms are active.
+    /// One alarm, this node's own or mirrored.
+    pub(crate) fn any_alarm(&self, id: AlarmId) -> Option<&Arc<Alarm>> {
+        self.alarms.get(&id).or_else(|| self.mirror.get(id))
+    }
+
+    /// How many alarms of this node's own are active.
     pub fn active_alarms(&self) -> usize {
         self.active
     }
@@ -193,26 +200,35 @@ impl Engine {
         self.heartbeats.len()
     }
 
-    /// All alarms, by id.
+    /// All alarms, this node's own and mirrored, by id.
     pub fn alarms(&self) -> Vec<Arc<Alarm>> {
-        let mut alarms: Vec<_> = self.alarms.values().cloned().collect();
+        let mut alarms: Vec<_> = self.alarms.values().chain(self.mirror.iter()).cloned().collect();
         alarms.sort_by_key(|alarm| alarm.id);
         alarms
     }
 
     /// When something will happen by itself; a time that has passed if something waits to be done.
     pub fn next_deadline(&self) -> Option<JournalTime> {
-        let sweeping = self.shelves.values().any(|shelf| shelf.phase != ShelfPhase::Standing).then_some(self.cursor.at);
-        let purge = if self.cleared.len() > self.settings.cleared_max {
-            Some(self.cursor.at)
-        } else {
-            self.cleared.first().map(|(at, _)| *at + self.purge_after())
+        let is_sweeping = self.has_retired() || self.shelves.values().any(|shelf| shelf.phase != ShelfPhase::Standing);
+        let sweeping = is_sweeping.then_some(self.cursor.at);
+        let purge = |cleared_at: JournalTime, count: usize| match count > self.settings.cleared_max {
+            true => self.cursor.at,
+            false => cleared_at + self.purge_after(),
         };
-        [sweeping, purge, self.timers.first()].into_iter().flatten().min()
+        let own = self.cleared.first().map(|(at, _)| purge(*at, self.cleared.len()));
+        let mirrored = self.mirror.first_cleared().map(|(at, _, count)| purge(at, count));
+        [sweeping, own, mirrored, self.timers.first()].into_iter().flatten().min()
     }
 
     /// What a door may learn about a report before it is journalled.
     pub fn screen(&self, event: &Event, door: &str) -> Screening {
+        if let Some(mark) = &event.origin.relay {
+            // What an agent relays is journalled whatever becomes of it, so that the agent may go on.
+            return match self.relayed_behind(mark) {
+                Ok(None) => Screening::Duplicate,
+                Ok(Some(_)) | Err(_) => Screening::Fresh,
+            };
+        }
         match self.admission.novelty(event) {
             Novelty::Duplicate => Screening::Duplicate,
             Novelty::TooOld => Screening::TooOld,
@@ -286,6 +302,9 @@ impl Engine {
             self.lose_heartbeat(moment, key, out);
             return;
         }
+        if let Some(Due::Unanswered(child, id)) = due {
+            return self.drop_pending(&child, id, out);
+        }
         let first_cleared = self.cleared.first().map(|(_, id)| *id);
         let ((Some(Due::End(id) | Due::Lease(id) | Due::Unshelve(id)), _) | (None, Some(id))) = (&due, &first_cleared) else {
             return;
@@ -349,12 +368,14 @@ impl Engine {
         while done < bound {
             if let Some(due) = self.timers.pop(moment.now) {
                 self.fire_one(moment, due, out);
-            } else if !self.purge_one(moment, out) {
+            } else if !self.purge_one(moment, out) && !self.purge_mirrored(moment, out) {
                 break;
             }
             done += 1;
         }
-        self.sweep_shelves(moment, bound.min(TIMERS_PER_ENTRY_MAX).saturating_sub(done), out);
+        let left = bound.min(TIMERS_PER_ENTRY_MAX).saturating_sub(done);
+        self.sweep_shelves(moment, left, out);
+        self.sweep_retired(moment, left, out);
     }
 
     fn fire_one(&mut self, moment: &Moment<'_>, due: Due, out: &mut Output) {
@@ -362,6 +383,9 @@ impl Engine {
             Due::End(id) => self.end(moment, id, out),
             Due::Lease(id) => self.stale(moment, id, out),
             Due::Silence(key) => self.silence(moment, &key, out),
+            Due::Unanswered(child, id) => {
+                self.give_up(moment, &(child, id), RefusalReason::Unanswered, out);
+            }
             Due::Unshelve(id) => {
                 let reasons = [Reason::Timer(Timer::Shelved), moment.reason()];
                 self.hand_over(moment, id, &reasons, out);
@@ -383,7 +407,7 @@ impl Engine {
         true
     }
 
-    fn purge_after(&self) -> Duration {
+    pub(crate) fn purge_after(&self) -> Duration {
         Duration::from_secs(self.settings.purge_cleared_after_s)
     }
 

@@ -8,6 +8,9 @@
 //!       ─▶ heartbeats  who has promised to be heard from    ─▶ renewed promises; silence raises an alarm
 //!       ─▶ action   what operators do                       ─▶ changes, refusals
 //!       ─▶ shelves  what a standing shelf does to many alarms, in steps
+//!       ─▶ pending  what operators do to alarms of other sites, on its way to them
+//!       ─▶ mirror   what sites below send of their alarms    ─▶ their changes, as they are
+//!       ─▶ children what becomes of the nodes below
 //! ```
 //!
 //! It knows no store: whoever runs it commits what is in [`Output`] and, if that fails, builds the engine anew from what was
@@ -16,11 +19,13 @@
 mod action;
 mod admit;
 mod aging;
+mod children;
 mod engine;
 mod heartbeats;
 mod intern;
 mod mirror;
 mod output;
+mod pending;
 mod report;
 mod shelves;
 mod timers;

@@ -1,37 +1,556 @@
 //! The mirror: the alarms of the sites below, as they send them. Nothing here decides about an alarm; its owner does.
+//!
+//! ```text
+//!  Alignment, Alignment …   how alarms stand, range by range: Realigned where that is not known
+//!  Aligned                  reached = at; what is between is missing
+//!  Live    after == reached ─▶ out as it is, the alarm replaces the one that is mirrored; reached = upto
+//!  History after == missing ─▶ out as past; the stretch is shorter; when none is left: Child(CaughtUp)
+//!  Gap                      as history that will never come
+//!  Acted                    what became of actions has come with the changes before
+//! ```
+//!
+//! Each step says where in the child's journal it begins, so one that has come before has no effect, and one that leaves
+//! something out is not taken. A step is looked at whole before anything of it takes effect.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
-use klaxon_schemas::alarm::Alarm;
-use klaxon_schemas::child::{ChildFact, Relay};
-use klaxon_schemas::ids::AlarmId;
-use klaxon_schemas::names::ChildName;
+use klaxon_schemas::alarm::{Alarm, Clearance, ClearedBy};
+use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject, Timer};
+use klaxon_schemas::child::{
+    Below, Child, ChildKind, ChildStep, MISSING_SPANS_MAX, Meanwhile, NotTaken, Reached, Relay, RelayContent, Span,
+    fingerprint, site_of,
+};
+use klaxon_schemas::ids::{AlarmId, Epoch, Position};
+use klaxon_schemas::names::{ChildName, Site};
+use klaxon_schemas::state::{StateKey, StateRecord};
+use klaxon_schemas::time::JournalTime;
 
-use crate::engine::{Engine, Moment};
+use crate::engine::{Cause, Engine, Moment};
 use crate::output::{Disposition, Output};
 
-/// The alarms of other sites, by the child they come through.
+/// The alarms of other sites, and through which child each comes.
 #[derive(Default)]
-pub(crate) struct Mirror(BTreeMap<ChildName, BTreeMap<AlarmId, Arc<Alarm>>>);
+pub(crate) struct Mirror {
+    alarms: BTreeMap<AlarmId, Arc<Alarm>>,
+    by_child: BTreeMap<ChildName, BTreeSet<AlarmId>>,
+    /// Cleared alarms, the one cleared first at the front.
+    cleared: BTreeSet<(JournalTime, AlarmId)>,
+}
 
 impl Mirror {
     /// Takes in an alarm as it is now.
     pub(crate) fn put(&mut self, alarm: Arc<Alarm>) {
-        if let Some(via) = alarm.via.clone() {
-            self.0.entry(via).or_default().insert(alarm.id, alarm);
+        self.remove(alarm.id);
+        if let Some(via) = &alarm.via {
+            self.by_child.entry(via.clone()).or_default().insert(alarm.id);
         }
+        self.cleared.extend(alarm.engine.cleared_at.map(|at| (at, alarm.id)));
+        self.alarms.insert(alarm.id, alarm);
     }
+
+    pub(crate) fn remove(&mut self, id: AlarmId) -> Option<Arc<Alarm>> {
+        let alarm = self.alarms.remove(&id)?;
+        if let Some(via) = &alarm.via
+            && let Some(ids) = self.by_child.get_mut(via)
+        {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_child.remove(via);
+            }
+        }
+        if let Some(at) = alarm.engine.cleared_at {
+            self.cleared.remove(&(at, id));
+        }
+        Some(alarm)
+    }
+
+    pub(crate) fn get(&self, id: AlarmId) -> Option<&Arc<Alarm>> {
+        self.alarms.get(&id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Alarm>> {
+        self.alarms.values()
+    }
+
+    /// At most `limit` of the alarms that come through `child`.
+    pub(crate) fn some_of(&self, child: &ChildName, limit: usize) -> Vec<AlarmId> {
+        self.by_child.get(child).into_iter().flatten().take(limit).copied().collect()
+    }
+
+    fn between(&self, child: &ChildName, from: AlarmId, to: AlarmId) -> Vec<AlarmId> {
+        let Some(ids) = self.by_child.get(child).filter(|_| from <= to) else { return Vec::new() };
+        ids.range((Bound::Included(from), Bound::Included(to))).copied().collect()
+    }
+
+    /// The alarm that was cleared first, and how many are cleared.
+    pub(crate) fn first_cleared(&self) -> Option<(JournalTime, AlarmId, usize)> {
+        self.cleared.first().map(|(at, id)| (*at, *id, self.cleared.len()))
+    }
+}
+
+/// What a step is looked at with.
+struct Sender<'a> {
+    name: &'a ChildName,
+    epoch: Epoch,
+    child: Arc<Child>,
+}
+
+/// A change of a child as it goes out here, and whether it is known here already by another way.
+struct Adopted {
+    change: Change,
+    is_elsewhere: bool,
 }
 
 impl Engine {
     /// A site sent a step of what became of its alarms.
-    pub(crate) fn mirror(&mut self, _moment: &Moment<'_>, _relay: &Arc<Relay>, _out: &mut Output) -> Disposition {
-        Disposition::Applied
+    pub(crate) fn mirror(&mut self, moment: &Moment<'_>, relay: &Arc<Relay>, out: &mut Output) -> Disposition {
+        self.take_step(moment, relay, out).unwrap_or_else(Disposition::NotTaken)
     }
 
-    /// Something became of a child.
-    pub(crate) fn child(&mut self, _moment: &Moment<'_>, _fact: &Arc<ChildFact>, _out: &mut Output) -> Disposition {
-        Disposition::Applied
+    fn take_step(&mut self, moment: &Moment<'_>, relay: &Relay, out: &mut Output) -> Result<Disposition, NotTaken> {
+        let name = &relay.child;
+        let unknown = || NotTaken::UnknownChild { child: name.clone() };
+        let child = self.children.get(name).filter(|child| child.retired.is_none()).cloned().ok_or_else(unknown)?;
+        if !child.kind.owns() {
+            return Err(NotTaken::OtherKind { child: name.clone() });
+        }
+        if child.awaits_approval {
+            return Err(NotTaken::AwaitsApproval { child: name.clone() });
+        }
+        let sender = Sender { name, epoch: relay.epoch, child };
+        match &relay.content {
+            RelayContent::Alignment { at, from, to, alarms } => self.align(moment, &sender, *at, (*from, *to), alarms, out),
+            RelayContent::Aligned { at, after, below } => {
+                self.aligned(moment, &sender, Span { after: *after, upto: *at }, below, out)
+            }
+            RelayContent::Live { after, upto, changes } => {
+                self.live(moment, &sender, Span { after: *after, upto: *upto }, changes, out)
+            }
+            RelayContent::History { after, upto, changes } => {
+                self.history(moment, &sender, Span { after: *after, upto: *upto }, Some(changes), out)
+            }
+            RelayContent::Gap { after, upto } => self.history(moment, &sender, Span { after: *after, upto: *upto }, None, out),
+            RelayContent::Acted { actions } => Ok(self.acted(name, actions, out)),
+        }
+    }
+
+    /// How the alarms in a range of ids stand.
+    fn align(
+        &mut self,
+        moment: &Moment<'_>,
+        sender: &Sender<'_>,
+        at: Position,
+        (from, to): (AlarmId, AlarmId),
+        alarms: &[Arc<Alarm>],
+        out: &mut Output,
+    ) -> Result<Disposition, NotTaken> {
+        if let Some(reached) = sender.not_older()?
+            && reached.epoch == sender.epoch
+            && at < reached.position
+        {
+            return Ok(Disposition::Duplicate);
+        }
+        let mut part = BTreeMap::new();
+        for alarm in alarms {
+            if alarm.id < from || alarm.id > to {
+                return Err(NotTaken::OutOfRange { alarm: alarm.id });
+            }
+            let (alarm, is_elsewhere) = self.adopt_alarm(moment, sender, alarm)?;
+            part.insert(alarm.id, (alarm, is_elsewhere));
+        }
+        let gone: Vec<_> = self.mirror.between(sender.name, from, to).into_iter().filter(|id| !part.contains_key(id)).collect();
+        for (alarm, _) in part.into_values().filter(|(_, is_elsewhere)| !is_elsewhere) {
+            let is_known = match self.mirror.get(alarm.id) {
+                None => !alarm.is_active(),
+                Some(before) => is_as(before, &alarm),
+            };
+            if !is_known {
+                self.realign(moment, alarm, out);
+            }
+        }
+        for id in gone {
+            self.lose(moment, id, out);
+        }
+        self.heard(moment, sender, out);
+        Ok(Disposition::Applied)
+    }
+
+    /// A mirrored alarm is not as it was known.
+    fn realign(&mut self, moment: &Moment<'_>, alarm: Alarm, out: &mut Output) {
+        let previous_severity =
+            self.mirror.get(alarm.id).map(|before| before.severity).filter(|severity| *severity != alarm.severity);
+        let alarm = self.keep_mirrored(alarm);
+        let cause = Cause::new(ChangeKind::Realigned, &[moment.reason()]);
+        self.emit(moment, cause, Subject::Alarm { alarm, previous_severity }, out);
+    }
+
+    /// Its owner lists an alarm no more, and how it ended did not come.
+    fn lose(&mut self, moment: &Moment<'_>, id: AlarmId, out: &mut Output) {
+        if let Some(alarm) = self.mirror.get(id).filter(|alarm| alarm.is_active()) {
+            let mut alarm = Alarm::clone(alarm);
+            alarm.cleared = Some(Clearance { at: moment.wall, by: ClearedBy::Realignment });
+            alarm.stale = None;
+            alarm.engine.cleared_at = Some(moment.now);
+            self.realign(moment, alarm, out);
+        }
+        self.forget_mirrored(moment, id, Cause::new(ChangeKind::Purged, &[moment.reason()]), out);
+    }
+
+    fn keep_mirrored(&mut self, mut alarm: Alarm) -> Arc<Alarm> {
+        self.interner.alarm(&mut alarm);
+        let alarm = Arc::new(alarm);
+        self.mirror.put(Arc::clone(&alarm));
+        alarm
+    }
+
+    /// Forgets a mirrored alarm, with a change of this node's own.
+    pub(crate) fn forget_mirrored(&mut self, moment: &Moment<'_>, id: AlarmId, cause: Cause, out: &mut Output) {
+        if let Some(alarm) = self.mirror.remove(id) {
+            self.emit(moment, cause, Subject::Alarm { alarm, previous_severity: None }, out);
+        }
+    }
+
+    /// Forgets the mirrored alarm that was cleared first, if its time is over or there are too many.
+    pub(crate) fn purge_mirrored(&mut self, moment: &Moment<'_>, out: &mut Output) -> bool {
+        let Some((cleared_at, id, count)) = self.mirror.first_cleared() else { return false };
+        if count <= self.settings.cleared_max && cleared_at + self.purge_after() > moment.now {
+            return false;
+        }
+        let cause = Cause::new(ChangeKind::Purged, &[Reason::Timer(Timer::Purge), moment.reason()]);
+        self.forget_mirrored(moment, id, cause, out);
+        true
+    }
+
+    /// It stands here as there.
+    fn aligned(
+        &mut self,
+        moment: &Moment<'_>,
+        sender: &Sender<'_>,
+        span: Span,
+        below: &[Below],
+        out: &mut Output,
+    ) -> Result<Disposition, NotTaken> {
+        span.check()?;
+        let mut child = Child::clone(&sender.child);
+        let known = sender.not_older()?;
+        let mut missing = known.map(|known| known.missing.clone()).unwrap_or_default();
+        let (mut after, mut is_new_epoch) = (span.after, false);
+        match known {
+            Some(known) if known.epoch == sender.epoch => {
+                if span.upto < known.position {
+                    return Ok(Disposition::Duplicate);
+                }
+                if span.after > known.position {
+                    return Err(NotTaken::OutOfPlace { after: span.after, reached: known.position });
+                }
+                after = known.position;
+            }
+            Some(_) => {
+                is_new_epoch = true;
+                let lost = cut_behind(&mut missing, span.after);
+                child.lose_records(moment, lost);
+            }
+            None => {}
+        }
+        if after < span.upto {
+            let is_full = missing.len() >= MISSING_SPANS_MAX;
+            match missing.last_mut() {
+                Some(last) if last.upto == after => last.upto = span.upto,
+                _ if is_full => return Err(NotTaken::SpanLimit),
+                _ => missing.push(Span { after, upto: span.upto }),
+            }
+        }
+        let fingerprint = known.filter(|known| !is_new_epoch && known.position == span.upto).map_or(0, |it| it.fingerprint);
+        child.reached = Some(Reached { epoch: sender.epoch, position: span.upto, fingerprint, missing });
+        if child.kind == ChildKind::Region {
+            let below = below.iter().filter(|below| below.name != *sender.name);
+            let below: BTreeMap<_, _> = below.map(|below| (below.name.clone(), below.clone())).collect();
+            child.below = below.into_values().collect();
+        }
+        if is_new_epoch {
+            self.note_child(moment, sender.name, child.kind, ChildStep::NewEpoch, None, out);
+        }
+        self.settle(moment, sender.name, child, out);
+        Ok(Disposition::Applied)
+    }
+
+    /// Changes as they happened.
+    fn live(
+        &mut self,
+        moment: &Moment<'_>,
+        sender: &Sender<'_>,
+        span: Span,
+        changes: &[Arc<Change>],
+        out: &mut Output,
+    ) -> Result<Disposition, NotTaken> {
+        span.check()?;
+        let reached = sender.same_epoch()?;
+        if span.upto <= reached.position {
+            return Ok(Disposition::Duplicate);
+        }
+        if span.after != reached.position {
+            return Err(NotTaken::OutOfPlace { after: span.after, reached: reached.position });
+        }
+        let adopted = self.adopt_all(moment, sender, changes)?;
+        let mut child = Child::clone(&sender.child);
+        let mut reached = reached.clone();
+        reached.position = span.upto;
+        if let Some(last) = changes.last() {
+            reached.fingerprint = fingerprint(last);
+        }
+        for Adopted { change, is_elsewhere } in adopted {
+            if !is_elsewhere {
+                note_below(&mut child, &change);
+                self.take_change(sender, change, out);
+            }
+        }
+        child.reached = Some(reached);
+        child.last_heard_at = Some(moment.wall);
+        self.put_child(sender.name, child, out);
+        Ok(Disposition::Applied)
+    }
+
+    /// Changes of the oldest stretch that is missing; or that they will never come.
+    fn history(
+        &mut self,
+        moment: &Moment<'_>,
+        sender: &Sender<'_>,
+        span: Span,
+        changes: Option<&Vec<Arc<Change>>>,
+        out: &mut Output,
+    ) -> Result<Disposition, NotTaken> {
+        span.check()?;
+        let reached = sender.same_epoch()?;
+        if span.upto <= reached.needed_after() {
+            return Ok(Disposition::Duplicate);
+        }
+        let Some(oldest) = reached.missing.first() else {
+            return Err(NotTaken::OutOfPlace { after: span.after, reached: reached.position });
+        };
+        if span.after != oldest.after || span.upto > oldest.upto {
+            return Err(NotTaken::OutOfPlace { after: span.after, reached: oldest.after });
+        }
+        let adopted = self.adopt_all(moment, sender, changes.map_or(&[], Vec::as_slice))?;
+        let mut child = Child::clone(&sender.child);
+        let mut reached = reached.clone();
+        match reached.missing.first_mut() {
+            Some(oldest) if span.upto < oldest.upto => oldest.after = span.upto,
+            _ => drop(reached.missing.remove(0)),
+        }
+        child.reached = Some(reached);
+        if changes.is_none() {
+            child.lose_records(moment, span.upto.0 - span.after.0);
+        }
+        for Adopted { change, is_elsewhere } in adopted {
+            if !is_elsewhere {
+                child.count(&change);
+                out.change(Change { past: true, ..change });
+            }
+        }
+        self.settle(moment, sender.name, child, out);
+        Ok(Disposition::Applied)
+    }
+
+    /// Keeps a child as it is after a step; if nothing is missing any more, tells what came meanwhile.
+    fn settle(&mut self, moment: &Moment<'_>, name: &ChildName, mut child: Child, out: &mut Output) {
+        child.last_heard_at = Some(moment.wall);
+        let is_whole = child.reached.as_ref().is_none_or(|reached| reached.missing.is_empty());
+        if is_whole && let Some(meanwhile) = child.meanwhile.take() {
+            self.note_child(moment, name, child.kind, ChildStep::CaughtUp(meanwhile), None, out);
+        }
+        self.put_child(name, child, out);
+    }
+
+    fn heard(&mut self, moment: &Moment<'_>, sender: &Sender<'_>, out: &mut Output) {
+        let mut child = Child::clone(&sender.child);
+        child.last_heard_at = Some(moment.wall);
+        self.put_child(sender.name, child, out);
+    }
+
+    pub(crate) fn put_child(&mut self, name: &ChildName, child: Child, out: &mut Output) {
+        let child = Arc::new(child);
+        out.put(StateKey::Child(name.clone()), StateRecord::Child(Arc::clone(&child)));
+        self.children.insert(name.clone(), child);
+    }
+
+    fn adopt_all(&self, moment: &Moment<'_>, sender: &Sender<'_>, changes: &[Arc<Change>]) -> Result<Vec<Adopted>, NotTaken> {
+        changes.iter().map(|change| self.adopt_change(moment, sender, change)).collect()
+    }
+
+    fn adopt_change(&self, moment: &Moment<'_>, sender: &Sender<'_>, change: &Change) -> Result<Adopted, NotTaken> {
+        let mut is_elsewhere = self.speaks_for(sender, &change.site)?;
+        let mut change = change.clone();
+        if let Subject::Alarm { alarm, .. } = &mut change.subject {
+            let (adopted, is_of_another) = self.adopt_alarm(moment, sender, alarm)?;
+            is_elsewhere |= is_of_another;
+            *alarm = Arc::new(adopted);
+        }
+        Ok(Adopted { change, is_elsewhere })
+    }
+
+    /// An alarm as it is mirrored here; and whether its owner is a child of this node itself, so that nobody else is heard
+    /// about it.
+    fn adopt_alarm(&self, moment: &Moment<'_>, sender: &Sender<'_>, alarm: &Alarm) -> Result<(Alarm, bool), NotTaken> {
+        let owner = alarm.owner.clone().unwrap_or_else(|| site_of(sender.name));
+        let is_elsewhere = self.speaks_for(sender, &owner)?;
+        let mirrored = self.mirror.get(alarm.id);
+        let is_others = mirrored.is_some_and(|mirrored| mirrored.owner.as_ref() != Some(&owner));
+        if is_others || self.alarms.contains_key(&alarm.id) {
+            return Err(NotTaken::TakenId { child: sender.name.clone(), alarm: alarm.id });
+        }
+        let mut alarm = alarm.clone();
+        alarm.owner = Some(owner);
+        alarm.via = Some(sender.name.clone());
+        alarm.engine = Default::default();
+        if !alarm.is_active() {
+            let since = mirrored.and_then(|mirrored| mirrored.engine.cleared_at);
+            alarm.engine.cleared_at = Some(since.unwrap_or(moment.now));
+        }
+        // Of two ways by which a site is heard of, the one that knows more is kept.
+        let is_behind = mirrored.is_some_and(|mirrored| self.is_better(mirrored, &alarm));
+        Ok((alarm, is_elsewhere || is_behind))
+    }
+
+    /// Whether a child may speak for a site: an error if not; else whether that site is better heard itself.
+    fn speaks_for(&self, sender: &Sender<'_>, owner: &Site) -> Result<bool, NotTaken> {
+        let is_its_own = **owner == **sender.name;
+        if is_its_own {
+            return Ok(false);
+        }
+        if sender.child.kind != ChildKind::Region || *owner == self.site {
+            return Err(NotTaken::Foreign { child: sender.name.clone(), owner: owner.clone() });
+        }
+        let direct = ChildName::new(owner).ok().and_then(|name| self.children.get(&name));
+        Ok(direct.is_some_and(|direct| {
+            direct.kind.owns() && direct.reached.is_some() && direct.moved.is_none() && direct.retired.is_none()
+        }))
+    }
+
+    /// Whether what is mirrored through another child is kept rather than `new`.
+    fn is_better(&self, mirrored: &Alarm, new: &Alarm) -> bool {
+        if mirrored.via == new.via || mirrored.last_change < new.last_change {
+            return false;
+        }
+        let via = mirrored.via.as_ref().and_then(|via| self.children.get(via));
+        let is_heard = via.is_some_and(|via| via.silent_for(mirrored.owner.as_ref()).is_none());
+        mirrored.last_change > new.last_change || is_heard
+    }
+
+    /// A change of a child goes out as it is; the mirror follows it.
+    fn take_change(&mut self, sender: &Sender<'_>, mut change: Change, out: &mut Output) {
+        if let Subject::Alarm { alarm, .. } = &mut change.subject
+            && !change.past
+        {
+            match change.kind {
+                ChangeKind::Purged | ChangeKind::Retired => {
+                    let is_its = self.mirror.get(alarm.id).is_some_and(|known| known.via.as_ref() == Some(sender.name));
+                    if is_its {
+                        self.mirror.remove(alarm.id);
+                    }
+                }
+                _ => {
+                    // The one before it in this very step may have cleared it.
+                    let mut taken = Alarm::clone(alarm);
+                    if let Some(at) = self.mirror.get(taken.id).and_then(|known| known.engine.cleared_at)
+                        && !taken.is_active()
+                    {
+                        taken.engine.cleared_at = Some(at);
+                    }
+                    *alarm = self.keep_mirrored(taken);
+                }
+            }
+        }
+        out.change(change);
+    }
+}
+
+impl Sender<'_> {
+    /// What is known of the child, if the step is not of a numbering before.
+    fn not_older(&self) -> Result<Option<&Reached>, NotTaken> {
+        match &self.child.reached {
+            Some(known) if known.epoch > self.epoch => Err(NotTaken::OtherEpoch { is: self.epoch, known: known.epoch }),
+            known => Ok(known.as_ref()),
+        }
+    }
+
+    /// What is known of the child in the numbering of the step.
+    fn same_epoch(&self) -> Result<&Reached, NotTaken> {
+        let known = self.child.reached.as_ref();
+        known
+            .filter(|known| known.epoch == self.epoch)
+            .ok_or_else(|| NotTaken::OtherEpoch { is: self.epoch, known: known.map_or(Epoch(0), |known| known.epoch) })
+    }
+}
+
+/// Whether two say the same of an alarm.
+fn is_as(before: &Alarm, alarm: &Alarm) -> bool {
+    let facets = |alarm: &Alarm| {
+        let marks = (alarm.acknowledged.is_some(), alarm.shelved.is_some(), alarm.is_active());
+        (alarm.last_change, alarm.via.clone(), alarm.raise_seq, alarm.severity, marks)
+    };
+    facets(before) == facets(alarm)
+}
+
+/// Leaves out what is missing behind `end`: there the numbering is another one. Tells how many records that were.
+fn cut_behind(missing: &mut Vec<Span>, end: Position) -> u64 {
+    let mut lost = 0;
+    missing.retain_mut(|span| {
+        let upto = span.upto.min(end).max(span.after);
+        lost += span.upto.0 - upto.0;
+        span.upto = upto;
+        span.after < span.upto
+    });
+    lost
+}
+
+/// A region says what became of a node below it.
+fn note_below(child: &mut Child, change: &Change) {
+    let Subject::Child(note) = &change.subject else { return };
+    if change.past || child.kind != ChildKind::Region || !note.kind.owns() {
+        return;
+    }
+    let place = child.below.binary_search_by(|below| below.name.cmp(&note.name));
+    if note.what == ChildStep::Retired {
+        if let Ok(place) = place {
+            child.below.remove(place);
+        }
+        return;
+    }
+    let place = place.unwrap_or_else(|place| {
+        let below = Below { name: note.name.clone(), kind: note.kind, version: None, silent_since: None };
+        child.below.insert(place, below);
+        place
+    });
+    let below = &mut child.below[place];
+    match note.what {
+        ChildStep::Silent | ChildStep::Moved => below.silent_since = below.silent_since.or(Some(change.at)),
+        ChildStep::Heard => below.silent_since = None,
+        _ => {}
+    }
+}
+
+/// What a [`Child`] counts of what comes as history.
+trait Counting {
+    fn count(&mut self, change: &Change);
+    fn lose_records(&mut self, moment: &Moment<'_>, lost: u64);
+}
+
+impl Counting for Child {
+    fn count(&mut self, change: &Change) {
+        let meanwhile = self.meanwhile.get_or_insert(Meanwhile { from: change.at, until: change.at, ..Meanwhile::default() });
+        meanwhile.from = meanwhile.from.min(change.at);
+        meanwhile.until = meanwhile.until.max(change.at);
+        meanwhile.changes += 1;
+        meanwhile.raised += u64::from(change.kind == ChangeKind::Raised);
+        meanwhile.cleared += u64::from(change.kind == ChangeKind::Cleared);
+    }
+
+    fn lose_records(&mut self, moment: &Moment<'_>, lost: u64) {
+        if lost > 0 {
+            let at = moment.wall;
+            self.meanwhile.get_or_insert(Meanwhile { from: at, until: at, ..Meanwhile::default() }).lost += lost;
+        }
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::Change;
+use klaxon_schemas::child::NotTaken;
 use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::state::{Cursor, StateKey, StateRecord};
 
 use crate::Engine;
 
 /// What became of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disposition {
     /// It had its effect, which may be none.
     Applied,
@@ -23,6 +24,8 @@ pub enum Disposition {
     AlarmLimit,
     /// As many reporters have promised to be heard from as may; it went to history only.
     HeartbeatLimit,
+    /// It does not fit what is known of the node below that it is from, or about; it had no effect.
+    NotTaken(NotTaken),
 }
 
 /// What some entries led to, gathered until it is committed.
@@ -66,7 +69,7 @@ impl Output {
         self.own_from = 0;
         Results {
             changes: std::mem::take(&mut self.changes),
-            touched: touched.into_iter().filter_map(|id| engine.alarm(id).cloned()).collect(),
+            touched: touched.into_iter().filter_map(|id| engine.any_alarm(id).cloned()).collect(),
             puts: std::mem::take(&mut self.puts).into_iter().collect(),
             cursor: engine.cursor().clone(),
         }

@@ -35,6 +35,13 @@ use crate::timers::end_timer;
 
 impl Engine {
     pub(crate) fn report(&mut self, moment: &Moment<'_>, event: &Arc<Event>, out: &mut Output) -> Disposition {
+        if let Some(mark) = &event.origin.relay {
+            match self.note_relayed(moment, mark, out) {
+                Ok(false) => {}
+                Ok(true) => return Disposition::Duplicate,
+                Err(why) => return Disposition::NotTaken(why),
+            }
+        }
         match self.admission.novelty(event) {
             Novelty::Duplicate => return Disposition::Duplicate,
             Novelty::TooOld => {
@@ -198,7 +205,7 @@ impl Engine {
         }
         let kind = if severity != before.severity {
             ChangeKind::SeverityChanged
-        } else if alarm.text != before.text || alarm.details != before.details {
+        } else if alarm.text != before.text || alarm.details != before.details || alarm.via != before.via {
             ChangeKind::Updated
         } else if refreshed {
             ChangeKind::Refreshed
@@ -215,6 +222,7 @@ impl Engine {
         alarm.last_reported_at = moment.wall;
         alarm.last_event_time = event.event_time.or(alarm.last_event_time);
         alarm.producer = event.origin.producer.clone().or_else(|| alarm.producer.take());
+        alarm.via = event.origin.relay.as_ref().map(|mark| mark.child.clone());
         merge(&mut alarm.details, &event.details);
         note_order(&mut alarm.engine.order, event);
         alarm.engine.lease = event.lease.map(|seconds| LeaseMark { seconds, renewed_at: moment.now });

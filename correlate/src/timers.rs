@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use klaxon_schemas::alarm::{Alarm, ClearedBy};
 use klaxon_schemas::change::Timer;
+use klaxon_schemas::child::PendingAction;
 use klaxon_schemas::event::AlarmKey;
 use klaxon_schemas::ids::{ActionId, AlarmId};
+use klaxon_schemas::names::ChildName;
 use klaxon_schemas::state::Heartbeat;
 use klaxon_schemas::time::JournalTime;
 
@@ -20,6 +22,7 @@ pub(crate) enum Due {
     Unshelve(AlarmId),
     ShelfEnd(ActionId),
     Silence(Arc<AlarmKey>),
+    Unanswered(ChildName, ActionId),
 }
 
 #[derive(Default)]
@@ -57,6 +60,18 @@ impl Timers {
     pub(crate) fn remove_heartbeat(&mut self, key: &Arc<AlarmKey>, heartbeat: &Heartbeat, started_at: JournalTime) {
         if let Some(due) = heartbeat.due(started_at) {
             self.due.remove(&(due, Due::Silence(Arc::clone(key))));
+        }
+    }
+
+    /// Sets the time at which an action on its way down is given up.
+    pub(crate) fn add_pending(&mut self, (child, id): &(ChildName, ActionId), pending: &PendingAction) {
+        self.due.extend(pending.expires.map(|at| (at, Due::Unanswered(child.clone(), *id))));
+    }
+
+    /// Takes that time away.
+    pub(crate) fn remove_pending(&mut self, (child, id): &(ChildName, ActionId), pending: &PendingAction) {
+        if let Some(at) = pending.expires {
+            self.due.remove(&(at, Due::Unanswered(child.clone(), *id)));
         }
     }
 

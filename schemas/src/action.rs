@@ -19,6 +19,8 @@ pub struct Action {
     pub id: ActionId,
     /// Who acts.
     pub actor: Actor,
+    /// When it was ordered, if that was at another node: of two actions on one axis of an alarm the one ordered later wins.
+    pub ordered_at: Option<Timestamp>,
     /// After this time the owner refuses it.
     pub expires_at: Option<Timestamp>,
     /// What is done.

@@ -192,6 +192,26 @@ pub struct EngineMarks {
     /// When it was cleared; it is purged a set time later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleared_at: Option<JournalTime>,
+    /// When what operators did to it last was ordered, axis by axis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<Box<Ordered>>,
+}
+
+/// When the last action on each axis of an alarm was ordered, by the wall clock of where that was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Ordered {
+    /// That somebody has seen it, or nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledge: Option<Timestamp>,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assign: Option<Timestamp>,
+    /// That it is set aside, or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shelve: Option<Timestamp>,
+    /// That it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clear: Option<Timestamp>,
 }
 
 /// The newest numbered report of one producer about one alarm.

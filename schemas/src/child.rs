@@ -83,9 +83,30 @@ pub struct Child {
     /// Where it went, if it has another node above it now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved: Option<Moved>,
-    /// The nodes further below that it relays, as it says, by name.
+    /// Since when it is there no more, while its alarms are forgotten step by step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired: Option<Timestamp>,
+    /// The nodes further below that it relays, as it says, in the order of their names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub below: Vec<Below>,
+}
+
+impl Child {
+    /// Since when nothing is heard of alarms of `owner` (nobody: of this node's own) that come through it: because it is silent,
+    /// or because it says that the owner is.
+    pub fn silent_for(&self, owner: Option<&Site>) -> Option<Timestamp> {
+        let below = || {
+            let owner: &str = owner?;
+            let place = self.below.binary_search_by(|below| below.name.as_str().cmp(owner)).ok()?;
+            self.below[place].silent_since
+        };
+        self.silent_since.or_else(below)
+    }
+
+    /// Whether it is silent, or one below it is.
+    pub fn is_anything_silent(&self) -> bool {
+        self.silent_since.is_some() || self.below.iter().any(|below| below.silent_since.is_some())
+    }
 }
 
 /// A node further below, as the child that relays it says.
@@ -146,6 +167,16 @@ pub struct Span {
     pub after: Position,
     /// up to this.
     pub upto: Position,
+}
+
+impl Span {
+    /// That it does not end before it begins.
+    pub fn check(self) -> Result<(), NotTaken> {
+        if self.upto < self.after {
+            return Err(NotTaken::Backwards { after: self.after, upto: self.upto });
+        }
+        Ok(())
+    }
 }
 
 /// What came as history.
@@ -346,6 +377,8 @@ pub enum RelayContent {
     /// How its alarms with ids from one to another stand: all that are not cleared, and cleared ones that it still holds. What is
     /// mirrored there and not among them is gone.
     Alignment {
+        /// As of this position of its journal: the one that [`Self::Aligned`] will name. What has come in may not be beyond it.
+        at: Position,
         /// The first id,
         from: AlarmId,
         /// and the last.
@@ -395,6 +428,90 @@ pub enum RelayContent {
     },
 }
 
+/// Why something that a child sent, or that is said of one, is not taken. Nothing of it has an effect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// There is no such child, or it was retired.
+    #[error("there is no child {child}")]
+    UnknownChild {
+        /// The name.
+        child: ChildName,
+    },
+    /// It is of a kind that does not do that.
+    #[error("{child} is enrolled as another kind of node")]
+    OtherKind {
+        /// Which.
+        child: ChildName,
+    },
+    /// A person must approve it first.
+    #[error("{child} awaits approval")]
+    AwaitsApproval {
+        /// Which.
+        child: ChildName,
+    },
+    /// It is in another numbering than the one in which it is known.
+    #[error("is in epoch {is}, but {known} is known")]
+    OtherEpoch {
+        /// The numbering it is in.
+        is: Epoch,
+        /// The numbering that is known.
+        known: Epoch,
+    },
+    /// It begins elsewhere than where what has come in ends, or where what is missing begins.
+    #[error("begins after position {after}, but what has come in goes up to {reached}")]
+    OutOfPlace {
+        /// Where it begins.
+        after: Position,
+        /// Where it was to begin.
+        reached: Position,
+    },
+    /// It ends before it begins.
+    #[error("ends at position {upto}, before it begins after {after}")]
+    Backwards {
+        /// Where it begins.
+        after: Position,
+        /// Where it ends.
+        upto: Position,
+    },
+    /// As many stretches of history are missing as may be.
+    #[error("{MISSING_SPANS_MAX} stretches of history are missing; the oldest must come first")]
+    SpanLimit,
+    /// It is of a site for which the child may not speak.
+    #[error("{child} may not speak for site {owner}")]
+    Foreign {
+        /// Which child.
+        child: ChildName,
+        /// Whose it is.
+        owner: Site,
+    },
+    /// An alarm has the id of one that is another's.
+    #[error("alarm {alarm} is not of {child}")]
+    TakenId {
+        /// Which child.
+        child: ChildName,
+        /// The id.
+        alarm: AlarmId,
+    },
+    /// An alarm is outside of the range of ids that it is sent in.
+    #[error("alarm {alarm} is outside of the range of ids")]
+    OutOfRange {
+        /// The id.
+        alarm: AlarmId,
+    },
+    /// A child cannot have the name of this site.
+    #[error("{child} is the name of this site")]
+    OwnName {
+        /// The name.
+        child: ChildName,
+    },
+    /// As many children are enrolled as may be.
+    #[error("child limit reached: {limit} nodes are enrolled")]
+    ChildLimit {
+        /// How many may be.
+        limit: usize,
+    },
+}
+
 /// An action on its way to the site that owns the alarms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingAction {
@@ -426,7 +543,7 @@ impl Digests {
         digests
     }
 
-    /// Adds one alarm: its id, key, episode, severity, and whether it is acknowledged and shelved.
+    /// Adds one alarm: its id, key, the number of its last change, episode, severity, and whether it is acknowledged and shelved.
     pub fn add(&mut self, alarm: &Alarm) {
         use sha2::{Digest, Sha256};
         if !alarm.is_active() {
@@ -438,6 +555,8 @@ impl Digests {
             hash.update(part.as_bytes());
             hash.update([0]);
         }
+        hash.update(alarm.last_change.epoch.0.to_be_bytes());
+        hash.update(alarm.last_change.seq.0.to_be_bytes());
         hash.update(alarm.raise_seq.to_be_bytes());
         hash.update(alarm.severity.as_str().as_bytes());
         hash.update([u8::from(alarm.acknowledged.is_some()), u8::from(alarm.shelved.is_some())]);

@@ -123,6 +123,7 @@ impl From<&Rejection> for RejectReason {
             Rejection::AlarmLimit { .. } | Rejection::FollowerLimit { .. } => Self::AlarmLimit,
             Rejection::TooLarge { .. } | Rejection::KeepTooLarge { .. } => Self::TooLarge,
             Rejection::HeartbeatLimit { .. } => Self::HeartbeatLimit,
+            Rejection::NotTaken(_) => Self::Invalid,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use klaxon_schemas::action::Action;
 use klaxon_schemas::change::Change;
-use klaxon_schemas::child::{ChildFact, Relay};
+use klaxon_schemas::child::{ChildFact, NotTaken, Relay};
 use klaxon_schemas::event::Event;
 use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::{Door, Follower};
@@ -140,6 +140,9 @@ pub enum Rejection {
         /// How many it has.
         records: usize,
     },
+    /// It does not fit what is known of the node below that it is from, or about. It may be journalled, and had no effect.
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
     /// It is too large for the journal.
     #[error("too large: {bytes} bytes in the journal, at most {bytes_max} are allowed")]
     TooLarge {

@@ -434,7 +434,7 @@ fn action(actor: Actor, mut members: Map<String, Value>, targets: Option<Vec<Tar
         None => order,
     };
     let verb = Verb::try_from(order).map_err(|error| of_field(error.into()))?;
-    Ok(Action { id, actor, expires_at, verb })
+    Ok(Action { id, actor, ordered_at: None, expires_at, verb })
 }
 
 fn with_targets(mut order: ActionOrder, targets: Vec<Target>) -> ActionOrder {

@@ -7,6 +7,8 @@
 
 #![allow(dead_code, reason = "each test uses its part of the harness")]
 
+pub(crate) mod fleet;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -30,13 +32,14 @@ const START_US: i64 = 1_800_000_000_000_000;
 
 /// A node without a disk: the engine, and what it put out, folded as a store would.
 pub(crate) struct Node {
+    pub(crate) site: Site,
     pub(crate) engine: Engine,
     pub(crate) alarms: BTreeMap<AlarmId, Arc<Alarm>>,
     pub(crate) records: BTreeMap<StateKey, StateRecord>,
     pub(crate) changes: Vec<Arc<Change>>,
     pub(crate) now_us: i64,
     pub(crate) wall_ahead_us: i64,
-    position: u64,
+    pub(crate) position: u64,
     reload_each: bool,
 }
 
@@ -46,8 +49,14 @@ pub(crate) fn site() -> Site {
 
 impl Node {
     pub(crate) fn new(reload_each: bool) -> Self {
+        Self::at(site(), reload_each)
+    }
+
+    /// A node of another site.
+    pub(crate) fn at(site: Site, reload_each: bool) -> Self {
         let mut node = Self {
-            engine: Engine::load(site(), [], [], Cursor::default()),
+            engine: Engine::load(site.clone(), [], [], Cursor::default()),
+            site,
             alarms: BTreeMap::new(),
             records: BTreeMap::new(),
             changes: Vec::new(),
@@ -120,7 +129,7 @@ impl Node {
 
     fn fold(&mut self, out: &mut Output) -> (Vec<Arc<Change>>, Vec<Arc<Alarm>>) {
         let results = out.take(&self.engine);
-        for change in &results.changes {
+        for change in results.changes.iter().filter(|change| !change.past) {
             if let Subject::Alarm { alarm, .. } = &change.subject {
                 if matches!(change.kind, ChangeKind::Retired | ChangeKind::Purged) {
                     self.alarms.remove(&alarm.id);
@@ -144,7 +153,7 @@ impl Node {
 
     pub(crate) fn reload(&mut self) {
         let records = self.records.clone();
-        self.engine = Engine::load(site(), self.alarms.values().cloned(), records, self.engine.cursor().clone());
+        self.engine = Engine::load(self.site.clone(), self.alarms.values().cloned(), records, self.engine.cursor().clone());
     }
 
     /// Lets time pass up to `to_us`; each deadline is an entry at its own time, as on a node that is awake.
@@ -312,7 +321,7 @@ fn render(changes: &[Arc<Change>], touched: &[Arc<Alarm>], told: &mut String) {
     }
 }
 
-fn name(key: &AlarmKey) -> String {
+pub(crate) fn name(key: &AlarmKey) -> String {
     let qualifier = if key.qualifier.is_empty() { String::new() } else { format!("/{}", key.qualifier) };
     format!("{} {}{qualifier}", key.resource, key.alarm_type)
 }
@@ -342,7 +351,7 @@ struct Words<'a> {
     named: BTreeMap<&'a str, &'a str>,
 }
 
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 22] = [
     "producer",
     "seq",
     "id",
@@ -363,6 +372,8 @@ const NAMES: [&str; 20] = [
     "active",
     "every",
     "heartbeats",
+    "ordered",
+    "site",
 ];
 
 fn words(command: &str) -> Words<'_> {
@@ -378,7 +389,7 @@ fn words(command: &str) -> Words<'_> {
     words
 }
 
-fn parse(node: &mut Node, command: &str) -> Option<EntryKind> {
+pub(crate) fn parse(node: &mut Node, command: &str) -> Option<EntryKind> {
     let words = words(command);
     Some(match words.plain[..] {
         ["pass"] => return None,
@@ -443,7 +454,7 @@ fn event(node: &Node, words: &Words<'_>, resource: &str, alarm_type: &str, repor
     let event_time = named("time").map(|time| Timestamp::from_micros(START_US + duration_us(time)).expect("in range"));
     EntryKind::Event(Arc::new(Event {
         key: AlarmKey {
-            site: site(),
+            site: node.site.clone(),
             resource: Resource::new(resource).expect("valid"),
             alarm_type: AlarmType::new(alarm_type).expect("valid"),
             qualifier: Qualifier::new(named("qualifier").unwrap_or("")).expect("valid"),
@@ -464,7 +475,7 @@ fn event(node: &Node, words: &Words<'_>, resource: &str, alarm_type: &str, repor
     }))
 }
 
-fn action_id(text: &str) -> ActionId {
+pub(crate) fn action_id(text: &str) -> ActionId {
     ActionId(uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, text.as_bytes()))
 }
 
@@ -498,6 +509,7 @@ fn action(node: &Node, words: &Words<'_>) -> Action {
         ["purge", resource, alarm_type] => on(resource, alarm_type, AlarmVerb::Purge),
         ["shelf"] => Verb::AddShelf(ShelfOrder {
             matcher: Matcher {
+                site: named("site").map(|site| Site::new(site).expect("valid")),
                 resource: named("match").map(|resource| Resource::new(resource).expect("valid")),
                 alarm_type: named("type").map(|alarm_type| AlarmType::new(alarm_type).expect("valid")),
                 ..Matcher::default()
@@ -514,6 +526,7 @@ fn action(node: &Node, words: &Words<'_>) -> Action {
     Action {
         id: action_id(named("id").unwrap_or(&fallback)),
         actor: Actor::new(named("by").expect("by")).expect("valid"),
+        ordered_at: named("ordered").map(|at| Timestamp::from_micros(START_US + duration_us(at)).expect("in range")),
         expires_at: named("expires").map(|expires| later(node, expires)),
         verb,
     }

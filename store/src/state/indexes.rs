@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::ids::AlarmId;
-use klaxon_schemas::names::{AlarmType, Site};
+use klaxon_schemas::names::{AlarmType, ChildName, Site};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
+
+use super::via::ViaIndex;
 
 /// How many alarms there are of what kind.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -80,6 +82,7 @@ pub(super) struct Indexes {
     pub(super) acknowledged: BTreeSet<AlarmId>,
     pub(super) shelved: BTreeSet<AlarmId>,
     pub(super) stale: BTreeSet<AlarmId>,
+    pub(super) via: BTreeMap<ChildName, ViaIndex>,
 }
 
 /// The alarms of one site.
@@ -126,7 +129,7 @@ impl Indexes {
     /// An alarm came, went, or is another than it was.
     pub(super) fn change(&mut self, old: Option<&Alarm>, new: Option<&Alarm>) {
         match (old, new) {
-            (Some(old), Some(new)) if old.key == new.key => {
+            (Some(old), Some(new)) if old.key == new.key && old.via == new.via && old.owner == new.owner => {
                 let (was, is) = (Facets::of(old), Facets::of(new));
                 if was != is {
                     self.order(old, was, false);
@@ -152,6 +155,9 @@ impl Indexes {
         let site = self.sites.entry(alarm.key.site.clone()).or_default();
         site.places.insert((alarm.key.resource.clone(), alarm.id));
         self.types.entry(alarm.key.alarm_type.clone()).or_default().ids.insert(alarm.id);
+        if let Some(via) = &alarm.via {
+            self.via.entry(via.clone()).or_default().note(alarm, true);
+        }
         self.count(alarm, facets, true);
     }
 
@@ -163,6 +169,14 @@ impl Indexes {
             site.places.remove(&(alarm.key.resource.clone(), alarm.id));
             if site.places.is_empty() {
                 self.sites.remove(&alarm.key.site);
+            }
+        }
+        if let Some(via) = &alarm.via
+            && let Some(index) = self.via.get_mut(via)
+        {
+            index.note(alarm, false);
+            if index.is_empty() {
+                self.via.remove(via);
             }
         }
         if let Some(of_type) = self.types.get_mut(&alarm.key.alarm_type) {
@@ -209,6 +223,9 @@ impl Indexes {
                 (facets.stale, &mut counts.stale),
             ];
             marks.into_iter().filter(|(has, _)| *has).for_each(|(_, number)| step(number));
+        }
+        if let Some(index) = alarm.via.as_ref().and_then(|via| self.via.get_mut(via)) {
+            index.count(alarm, facets.severity, facets.stale, present);
         }
         if let Some(of_type) = self.types.get_mut(&alarm.key.alarm_type) {
             let (total, shelved) = &mut of_type.active.entry(alarm.key.site.clone()).or_default()[facets.severity as usize];

@@ -69,7 +69,7 @@ impl State {
         }) && query.severity_min.is_none_or(|least| alarm.severity >= least)
             && is(query.acknowledged, alarm.acknowledged.is_some())
             && is(query.shelved, alarm.shelved.is_some())
-            && is(query.stale, alarm.stale.is_some())
+            && query.stale.is_none_or(|asked| asked == self.stale(alarm).is_some())
             && query.raised_from.is_none_or(|from| alarm.raised_at >= from)
             && query.raised_until.is_none_or(|until| alarm.raised_at < until)
             && query.changed_from.is_none_or(|from| alarm.changed_at >= from)
@@ -95,7 +95,14 @@ impl State {
             (query.stale, &self.indexes.stale),
         ];
         let marked = marks.into_iter().filter(|(asked, _)| *asked == Some(true)).map(|(_, ids)| ids);
-        if let Some(ids) = marked.min_by_key(|ids| ids.len()).filter(|ids| cheap(ids.len())) {
+        let silent = if query.stale == Some(true) { self.maybe_silent().count() } else { 0 };
+        if silent > 0 {
+            // What is stale for a node's silence is not marked so.
+            if cheap(silent + self.indexes.stale.len()) {
+                let ids: BTreeSet<_> = self.indexes.stale.iter().copied().chain(self.maybe_silent()).collect();
+                return Some(self.by_ids(ids.into_iter()));
+            }
+        } else if let Some(ids) = marked.min_by_key(|ids| ids.len()).filter(|ids| cheap(ids.len())) {
             return Some(self.by_ids(ids.iter().copied()));
         }
         let of_type = query.alarm_type.as_ref().map(|alarm_type| self.indexes.types.get(alarm_type));

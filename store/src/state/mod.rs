@@ -7,6 +7,7 @@ mod followers;
 mod indexes;
 mod list;
 mod query;
+mod via;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -25,6 +26,7 @@ use uuid::Uuid;
 use crate::journal::record::{self, Fact};
 use followers::Followers;
 use indexes::Indexes;
+use via::Children;
 
 pub(crate) use list::Needle;
 
@@ -44,6 +46,7 @@ pub struct State {
     followers: Followers,
     shelves: BTreeMap<ActionId, Arc<Shelf>>,
     heartbeats: BTreeMap<AlarmKey, Arc<Heartbeat>>,
+    children: Children,
 }
 
 /// Something, and the record of the journal that holds it whole.
@@ -140,7 +143,9 @@ impl State {
 
     /// How many alarms there are of what kind.
     pub fn counts(&self) -> Counts {
-        self.indexes.counts(self.suppressions.keys())
+        let mut counts = self.indexes.counts(self.suppressions.keys());
+        self.count_silent(&mut counts.sites);
+        counts
     }
 
     /// Whether the type is suppressed.
@@ -231,6 +236,7 @@ impl State {
             (StateKey::Heartbeat(key), _) => {
                 self.heartbeats.remove(key);
             }
+            (StateKey::Child(_) | StateKey::Pending(..), record) => self.children.note(&key, record.as_ref()),
             _ => self.followers.note(&key, record.as_ref()),
         }
         match record {

@@ -105,6 +105,9 @@ pub struct Action {
     pub id: ActionId,
     /// Who acts.
     pub actor: Actor,
+    /// When it was ordered, if that was at another node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered_at: Option<Timestamp>,
     /// After this time the owner refuses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
@@ -175,12 +178,24 @@ impl TryFrom<Action> for crate::action::Action {
     type Error = InputError;
 
     fn try_from(form: Action) -> Result<Self, InputError> {
-        Ok(Self { id: form.id, actor: form.actor, expires_at: form.expires_at, verb: form.order.try_into()? })
+        Ok(Self {
+            id: form.id,
+            actor: form.actor,
+            ordered_at: form.ordered_at,
+            expires_at: form.expires_at,
+            verb: form.order.try_into()?,
+        })
     }
 }
 
 impl From<&crate::action::Action> for Action {
     fn from(action: &crate::action::Action) -> Self {
-        Self { id: action.id, actor: action.actor.clone(), expires_at: action.expires_at, order: (&action.verb).into() }
+        Self {
+            id: action.id,
+            actor: action.actor.clone(),
+            ordered_at: action.ordered_at,
+            expires_at: action.expires_at,
+            order: (&action.verb).into(),
+        }
     }
 }

@@ -28,6 +28,8 @@ pub struct Relay {
 pub enum RelayContent {
     /// How its alarms within a range of ids stand.
     Alignment {
+        /// As of this position.
+        at: Position,
         /// The first id.
         from: AlarmId,
         /// The last id.
@@ -99,7 +101,8 @@ impl From<&crate::child::RelayContent> for RelayContent {
             changes.iter().map(|change| Change::shown(change, |_| false)).collect::<Vec<_>>()
         };
         match content {
-            Content::Alignment { from, to, alarms } => Self::Alignment {
+            Content::Alignment { at, from, to, alarms } => Self::Alignment {
+                at: *at,
                 from: *from,
                 to: *to,
                 alarms: alarms.iter().map(|alarm| Alarm::shown(alarm, false)).collect(),
@@ -121,9 +124,9 @@ impl TryFrom<RelayContent> for crate::child::RelayContent {
             changes.into_iter().map(|change| change.try_into().map(Arc::new)).collect::<Result<Vec<_>, FormError>>()
         };
         Ok(match form {
-            RelayContent::Alignment { from, to, alarms } => {
+            RelayContent::Alignment { at, from, to, alarms } => {
                 let alarms = alarms.into_iter().map(|alarm| alarm.try_into().map(Arc::new));
-                Self::Alignment { from, to, alarms: alarms.collect::<Result<_, FormError>>()? }
+                Self::Alignment { at, from, to, alarms: alarms.collect::<Result<_, FormError>>()? }
             }
             RelayContent::Aligned { at, after, below } => Self::Aligned { at, after, below },
             RelayContent::Live { after, upto, changes } => Self::Live { after, upto, changes: read(changes)? },

@@ -1,0 +1,435 @@
+//! What a node makes of what sites below it send, told as timelines; and what holds for any way in which it comes.
+
+mod harness;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use harness::fleet::{Fleet, check_fleet};
+use klaxon_correlate::Disposition;
+use klaxon_schemas::change::ChangeKind;
+use klaxon_schemas::child::ChildKind;
+use klaxon_schemas::entry::EntryKind;
+use proptest::prelude::*;
+
+#[test]
+fn what_happens_at_a_site_is_mirrored_as_it_happens_with_the_sites_numbers() {
+    check_fleet(
+        "0s child s site
+         => child s enrolled here by ann
+         0s child s connected
+         0s in s raise host=a disk.full major
+         1s up s align
+         => realigned host=a disk.full major here
+         1s up s history
+         => raised host=a disk.full major s past
+         => child s caught-up 1 changes 1 raised 0 cleared 0 lost here
+         2s in s raise host=b x minor
+         2s in s ack host=a disk.full by:bob
+         3s up s live
+         => raised host=b x minor s
+         => acknowledged host=a disk.full major s by bob
+         # Twice is once.
+         3s up s again
+         ! Duplicate
+         alarms
+         - host=a disk.full major episode 1 via s acknowledged
+         - host=b x minor episode 1 via s
+         4s in s clear host=a disk.full
+         4s in s log host=c boot
+         4s in s raise host=b x critical
+         5s up s live
+         => cleared host=a disk.full major cleared s
+         => logged host=c boot None s
+         => severity-changed host=b x critical s
+         5s up s beyond
+         ! NotTaken(OutOfPlace { after: Position(11), reached: Position(6) })
+         6s in s purge host=a disk.full by:bob
+         6s in s retire host=b x by:bob
+         7s up s live
+         => purged host=a disk.full major cleared s by bob
+         => retired host=b x critical cleared s by bob
+         alarms",
+    );
+}
+
+#[test]
+fn what_came_and_went_meanwhile_is_history_and_what_stands_is_told_as_it_stands() {
+    check_fleet(
+        "0s child s site
+         => child s enrolled here by ann
+         0s child s connected
+         0s in s raise host=a x major
+         0s in s raise host=b x major
+         0s in s raise host=c x major
+         1s up s align
+         => realigned host=b x major here
+         => realigned host=c x major here
+         => realigned host=a x major here
+         1s up s history
+         => raised host=a x major s past
+         => raised host=b x major s past
+         => raised host=c x major s past
+         => child s caught-up 3 changes 3 raised 0 cleared 0 lost here
+         # The WAN is gone.
+         2s in s raise host=a x critical
+         3s in s clear host=b x
+         3s in s raise host=d x minor
+         4s in s clear host=d x
+         5s in s clear host=c x
+         5s in s purge host=c x by:bob
+         6s in s raise host=e x major
+         7s up s align
+         => realigned host=b x major cleared here
+         => realigned host=e x major here
+         => realigned host=c x major cleared here
+         => purged host=c x major cleared here
+         => realigned host=a x critical here
+         # Live goes first.
+         8s in s ack host=e x by:bob
+         8s up s live
+         => acknowledged host=e x major s by bob
+         9s up s history 3
+         => severity-changed host=a x critical s past
+         => cleared host=b x major cleared s past
+         => raised host=d x minor s past
+         9s up s again
+         ! Duplicate
+         9s up s history
+         => cleared host=d x minor cleared s past
+         => cleared host=c x major cleared s past
+         => purged host=c x major cleared s past by bob
+         => raised host=e x major s past
+         => child s caught-up 7 changes 2 raised 3 cleared 0 lost here
+         alarms
+         - host=a x critical episode 1 via s
+         - host=b x major episode 1 via s cleared
+         - host=e x major episode 1 via s acknowledged",
+    );
+}
+
+#[test]
+fn what_the_site_keeps_no_longer_is_counted_as_lost() {
+    check_fleet(
+        "0s child s site
+         => child s enrolled here by ann
+         0s child s connected
+         0s in s raise host=a x major
+         1s up s align
+         => realigned host=a x major here
+         1s up s gap
+         => child s caught-up 0 changes 0 raised 0 cleared 1 lost here
+         1s up s again
+         ! Duplicate",
+    );
+}
+
+#[test]
+fn a_mirrored_alarm_that_is_cleared_is_forgotten_here_as_well_and_comes_again() {
+    check_fleet(
+        "0s settings purge:60s
+         0s child s site
+         => child s enrolled here by ann
+         0s child s connected
+         0s in s raise host=a x major
+         1s up s align
+         => realigned host=a x major here
+         1s up s history
+         => raised host=a x major s past
+         => child s caught-up 1 changes 1 raised 0 cleared 0 lost here
+         2s in s clear host=a x
+         3s up s live
+         => cleared host=a x major cleared s
+         63s deadline
+         => purged host=a x major cleared here [Purge]
+         70s in s raise host=a x minor
+         70s up s live
+         => raised host=a x minor s
+         alarms
+         - host=a x minor episode 2 via s",
+    );
+}
+
+#[test]
+fn a_silent_site_is_one_alarm_until_it_is_heard_from() {
+    check_fleet(
+        "0s child s silent
+         ! NotTaken(UnknownChild { child: \"s\" })
+         0s child s site
+         => child s enrolled here by ann
+         # One that was never there is missed by nobody.
+         1s child s silent
+         ! Duplicate
+         2s child s connected
+         200s child s silent
+         => raised site=s klaxon.site.silent critical here
+         => child s silent here by ann
+         201s child s silent
+         ! Duplicate
+         300s child s connected
+         => cleared site=s klaxon.site.silent critical cleared here
+         => child s heard here by ann
+         301s child s connected
+         302s child s doubled
+         => raised site=s klaxon.site.doubled major here
+         303s child s doubled
+         304s child s single
+         => cleared site=s klaxon.site.doubled major cleared here
+         305s child s silent
+         => raised site=s klaxon.site.silent critical here
+         => child s silent here by ann
+         306s child s moved
+         => cleared site=s klaxon.site.silent critical cleared here
+         => child s moved here by ann
+         307s child s silent
+         ! Duplicate
+         308s child h agent
+         => child h enrolled here by ann
+         308s child h connected
+         309s child h silent
+         => raised host=h klaxon.agent.silent major here
+         => child h silent here by ann",
+    );
+}
+
+#[test]
+fn actions_on_alarms_of_a_site_go_down_and_what_comes_of_them_comes_up() {
+    check_fleet(
+        "0s child s site
+         => child s enrolled here by ann
+         0s child s connected
+         0s in s raise host=a x major
+         1s up s align
+         => realigned host=a x major here
+         1s up s history
+         => raised host=a x major s past
+         => child s caught-up 1 changes 1 raised 0 cleared 0 lost here
+         2s ack host=a x by:ann id:one
+         => pending host=a x major here by ann
+         2s ack host=a x by:ann id:one
+         ! Duplicate
+         3s down s one
+         4s up s live
+         => acknowledged host=a x major s by ann
+         4s up s acted one
+         4s up s acted one
+         ! Duplicate
+         5s ack host=a x by:ann id:two
+         => pending host=a x major here by ann
+         6s down s two
+         7s up s live
+         => refused NoEffect s by ann
+         7s up s acted two
+         8s ack host=a x by:ann episode:2
+         => refused RaisedAgain here by ann
+         # Nobody answers: it is given up, and the site would refuse it.
+         9s unack host=a x by:ann id:three expires:60s
+         => pending host=a x major here by ann
+         69s deadline
+         => refused Unanswered here by ann
+         # Two people at two places: the later order wins.
+         70s unack host=a x by:ann id:four
+         => pending host=a x major here by ann
+         71s in s unack host=a x by:bob
+         72s in s ack host=a x by:bob
+         73s down s four
+         74s up s live
+         => unacknowledged host=a x major s by bob
+         => acknowledged host=a x major s by bob
+         => refused Superseded s by ann
+         74s up s acted four
+         75s shelf by:ann site:s type:x until:60s id:five
+         => pending here by ann
+         76s down s five
+         77s up s live
+         => shelf-added s by ann
+         => shelved host=a x major s
+         77s up s acted five
+         78s unshelf five by:ann id:six
+         79s assign host=a x by:ann to:ann id:seven
+         => pending host=a x major here by ann
+         80s child s retired
+         => child s retired here by ann
+         80s deadline
+         => refused OwnerGone here by ann
+         => refused OwnerGone here by ann
+         => retired host=a x major here
+         alarms",
+    );
+}
+
+#[test]
+fn a_new_numbering_is_noted_and_the_old_one_is_not_taken() {
+    check_fleet(
+        "0s child s site
+         => child s enrolled here by ann
+         0s child s connected
+         0s in s raise host=a x major
+         1s up s align
+         => realigned host=a x major here
+         2s epoch s
+         3s in s raise host=b x major
+         3s up s live
+         3s up s align
+         => realigned host=b x major here
+         => child s new-epoch here
+         3s up s history
+         => raised host=a x major s past
+         => raised host=b x major s past
+         => child s caught-up 2 changes 2 raised 0 cleared 0 lost here
+         4s up s first
+         ! NotTaken(OtherEpoch { is: Epoch(1), known: Epoch(2) })",
+    );
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    /// A report at the site, or an operator's action there.
+    At {
+        resource: usize,
+        what: u8,
+    },
+    Live,
+    Align {
+        gone: usize,
+    },
+    History {
+        most: u64,
+    },
+    /// Something that was sent comes again.
+    Again {
+        which: usize,
+    },
+    Pass {
+        seconds: i64,
+    },
+    Backup,
+    Restore,
+    Acted,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        8 => (0usize..5, 0u8..6).prop_map(|(resource, what)| Op::At { resource, what }),
+        3 => Just(Op::Live),
+        2 => prop_oneof![Just(usize::MAX), 0usize..4].prop_map(|gone| Op::Align { gone }),
+        3 => (1u64..6).prop_map(|most| Op::History { most }),
+        3 => (0usize..100).prop_map(|which| Op::Again { which }),
+        1 => (1i64..40).prop_map(|seconds| Op::Pass { seconds }),
+        1 => Just(Op::Backup),
+        1 => Just(Op::Restore),
+        1 => Just(Op::Acted),
+    ];
+    prop::collection::vec(op, 1..120)
+}
+
+fn at_site(fleet: &mut Fleet, resource: usize, what: u8) {
+    let command = match what {
+        0 | 1 => format!("raise host=h{resource} x major"),
+        2 => format!("raise host=h{resource} x minor"),
+        3 => format!("clear host=h{resource} x"),
+        4 => format!("ack host=h{resource} x by:bob"),
+        _ => format!("purge host=h{resource} x by:bob"),
+    };
+    let node = &mut fleet.below.get_mut("s").expect("is there").node;
+    node.now_us += 1;
+    let kind = harness::parse(node, &command).expect("is a step");
+    node.apply(kind);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if std::env::var_os("KLAXON_LONG").is_some() { 20_000 } else { 200 }))]
+
+    #[test]
+    fn whatever_is_lost_repeated_or_begun_anew_the_mirror_ends_as_the_site_is_and_history_has_each_number_once(ops in ops()) {
+        let mut fleet = Fleet::new(true);
+        fleet.parent.apply(EntryKind::Settings(klaxon_schemas::state::Settings {
+            purge_cleared_after_s: 30,
+            ..Default::default()
+        }));
+        fleet.add("s", ChildKind::Site);
+        let mut backup = fleet.below["s"].backup();
+        let mut seconds = 0;
+        for op in ops {
+            match op {
+                Op::At { resource, what } => at_site(&mut fleet, resource, what),
+                Op::Live => drop(fleet.live("s").map(|(_, disposition)| assert_eq!(disposition, Disposition::Applied))),
+                Op::Align { gone } => drop(fleet.align("s", gone)),
+                Op::History { most } => drop(fleet.history("s", most).map(|(_, disposition)| assert_eq!(disposition, Disposition::Applied))),
+                Op::Again { which } => {
+                    let sent = &fleet.below["s"].sent;
+                    if let Some(relay) = sent.get(which % sent.len().max(1)).cloned() {
+                        let before = fleet.parent.changes.len();
+                        let (changes, disposition) = fleet.bring(&relay);
+                        // What brings a stretch anew never has an effect; what is as of now may, if it was cut off before.
+                        if matches!(relay.content, klaxon_schemas::child::RelayContent::Live { .. } | klaxon_schemas::child::RelayContent::History { .. }) {
+                            prop_assert!(disposition != Disposition::Applied, "{relay:?}");
+                            prop_assert!(changes.is_empty() && fleet.parent.changes.len() == before);
+                        }
+                    }
+                }
+                Op::Pass { seconds: more } => {
+                    seconds += more;
+                    fleet.parent.pass(seconds * 1_000_000, |_, _| {});
+                    fleet.below.get_mut("s").expect("is there").node.pass(seconds * 1_000_000, |_, _| {});
+                }
+                Op::Backup => backup = fleet.below["s"].backup(),
+                Op::Restore => {
+                    let below = fleet.below.get_mut("s").expect("is there");
+                    below.restore(&backup);
+                    backup = below.backup();
+                }
+                Op::Acted => drop(fleet.send("s", klaxon_schemas::child::RelayContent::Acted { actions: Vec::new() })),
+            }
+        }
+        fleet.align("s", usize::MAX);
+        while fleet.history("s", 7).is_some() {}
+        let (here, there) = fleet.both("s");
+        prop_assert_eq!(here, there);
+        let of_site = fleet.parent.changes.iter().filter(|change| &*change.site == "s");
+        let numbers: Vec<_> = of_site.clone().map(|change| change.number).collect();
+        let once: BTreeSet<_> = numbers.iter().copied().collect();
+        prop_assert_eq!(numbers.len(), once.len(), "a number came twice");
+        for change in &fleet.below["s"].node.changes {
+            prop_assert!(once.contains(&change.number), "{:?} never came", change.number);
+        }
+        prop_assert!(fleet.record("s").is_some_and(|child| child.meanwhile.is_none()));
+        // What it numbers itself has no gap.
+        let own: Vec<_> = fleet.parent.changes.iter().filter(|change| &*change.site == "here").collect();
+        for (change, wanted) in own.iter().zip(1..) {
+            prop_assert_eq!(change.number.seq.0, wanted);
+        }
+        let is_mirrored_only = own.iter().all(|change| matches!(
+            change.kind,
+            ChangeKind::Realigned | ChangeKind::Purged | ChangeKind::Child
+        ));
+        prop_assert!(is_mirrored_only);
+    }
+}
+
+/// Which alarm is which is not for a child to say: what is not its own is not taken, and nothing of the step has an effect.
+#[test]
+fn a_site_speaks_only_for_itself() {
+    let mut fleet = Fleet::new(true);
+    fleet.add("s", ChildKind::Site);
+    fleet.add("t", ChildKind::Site);
+    at_site(&mut fleet, 1, 0);
+    fleet.align("s", usize::MAX);
+    // T says what is S's.
+    let of_s = fleet.below["s"].sent.clone();
+    for mut relay in of_s {
+        relay.child = harness::fleet::child("t");
+        let before = fleet.parent.alarms.clone();
+        let (changes, disposition) = fleet.bring(&relay);
+        if matches!(relay.content, klaxon_schemas::child::RelayContent::Alignment { .. }) {
+            assert!(matches!(disposition, Disposition::NotTaken(_)), "{disposition:?}");
+            assert!(changes.is_empty());
+        }
+        assert_eq!(before, fleet.parent.alarms);
+    }
+    let changes: Vec<Arc<_>> = fleet.below["s"].node.changes.clone();
+    let upto = klaxon_schemas::ids::Position(9);
+    let after = fleet.record("t").and_then(|child| child.reached.as_ref()).expect("it stands").position;
+    let (_, disposition) = fleet.send("t", klaxon_schemas::child::RelayContent::Live { after, upto, changes });
+    assert!(matches!(disposition, Disposition::NotTaken(klaxon_schemas::child::NotTaken::Foreign { .. })), "{disposition:?}");
+}

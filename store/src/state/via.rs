@@ -1,0 +1,173 @@
+//! The alarms that come through nodes below this one, by node; and the nodes themselves.
+//!
+//! That a node below is silent is one fact on its record, and is not written to each of its alarms: whether an alarm is stale
+//! for that is found when it is read, as it is with suppression.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use klaxon_schemas::alarm::{Alarm, Stale};
+use klaxon_schemas::child::{Child, Digests, PendingAction};
+use klaxon_schemas::ids::{ActionId, AlarmId};
+use klaxon_schemas::names::{ChildName, Site};
+use klaxon_schemas::severity::Severity;
+use klaxon_schemas::state::{StateKey, StateRecord};
+
+use super::State;
+use super::indexes::SiteCounts;
+
+/// The nodes below, and what is on its way to them.
+#[derive(Debug, Default)]
+pub(super) struct Children {
+    by_name: BTreeMap<ChildName, Arc<Child>>,
+    pending: BTreeMap<ChildName, BTreeMap<ActionId, Arc<PendingAction>>>,
+}
+
+impl Children {
+    /// The record under `key` is this, or is gone.
+    pub(super) fn note(&mut self, key: &StateKey, record: Option<&StateRecord>) {
+        match (key, record) {
+            (StateKey::Child(name), Some(StateRecord::Child(child))) => {
+                self.by_name.insert(name.clone(), Arc::clone(child));
+            }
+            (StateKey::Child(name), _) => {
+                self.by_name.remove(name);
+            }
+            (StateKey::Pending(name, id), Some(StateRecord::Pending(pending))) => {
+                self.pending.entry(name.clone()).or_default().insert(*id, Arc::clone(pending));
+            }
+            (StateKey::Pending(name, id), _) => {
+                if let Some(pending) = self.pending.get_mut(name) {
+                    pending.remove(id);
+                    if pending.is_empty() {
+                        self.pending.remove(name);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The alarms that come through one node.
+#[derive(Debug, Default)]
+pub(super) struct ViaIndex {
+    ids: BTreeSet<AlarmId>,
+    /// Those that are not cleared, by whose they are (nobody: this node's own) and by the site they are about: of each severity
+    /// how many there are, and how many of them their owner says are stale.
+    active: BTreeMap<Option<Site>, BTreeMap<Site, [(u64, u64); 5]>>,
+}
+
+impl ViaIndex {
+    /// An alarm came, or went.
+    pub(super) fn note(&mut self, alarm: &Alarm, present: bool) {
+        if present {
+            self.ids.insert(alarm.id);
+        } else {
+            self.ids.remove(&alarm.id);
+        }
+    }
+
+    /// An alarm that is not cleared is counted, or is not any more.
+    pub(super) fn count(&mut self, alarm: &Alarm, severity: Severity, stale: bool, present: bool) {
+        let step = |number: &mut u64| *number = if present { *number + 1 } else { number.saturating_sub(1) };
+        let sites = self.active.entry(alarm.owner.clone()).or_default();
+        let by_severity = sites.entry(alarm.key.site.clone()).or_default();
+        let (total, stales) = &mut by_severity[severity as usize];
+        step(total);
+        if stale {
+            step(stales);
+        }
+        if by_severity.iter().all(|(total, _)| *total == 0) {
+            sites.remove(&alarm.key.site);
+            if sites.is_empty() {
+                self.active.remove(&alarm.owner);
+            }
+        }
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Counts as stale what is so for its node's, or its owner's, silence.
+    fn silence(&self, child: &Child, counts: &mut BTreeMap<Site, SiteCounts>) {
+        for (_, sites) in self.active.iter().filter(|(owner, _)| child.silent_for(owner.as_ref()).is_some()) {
+            for (site, by_severity) in sites {
+                let Some(counts) = counts.get_mut(site) else { continue };
+                for (counts, (total, stale)) in counts.by_severity.iter_mut().zip(by_severity) {
+                    counts.stale += total - stale;
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    /// The nodes below, by name.
+    pub fn children(&self) -> &BTreeMap<ChildName, Arc<Child>> {
+        &self.children.by_name
+    }
+
+    /// What was ordered here for alarms of the node `child` and is on its way to it, by the action's id.
+    pub fn pending(&self, child: &ChildName) -> impl Iterator<Item = (&ActionId, &Arc<PendingAction>)> {
+        self.children.pending.get(child).into_iter().flatten()
+    }
+
+    /// The action `id`, on its way to whichever nodes.
+    pub fn pending_action(&self, id: ActionId) -> impl Iterator<Item = (&ChildName, &Arc<PendingAction>)> {
+        self.children.pending.iter().filter_map(move |(child, pending)| Some((child, pending.get(&id)?)))
+    }
+
+    /// The alarms that come through the node `child`, cleared ones with them, by id.
+    pub fn alarms_via(&self, child: &ChildName) -> impl Iterator<Item = &Arc<Alarm>> {
+        let ids = self.indexes.via.get(child).into_iter().flat_map(|index| &index.ids);
+        ids.filter_map(|id| self.alarm(*id))
+    }
+
+    /// How many alarms come through the node `child`, cleared ones with them.
+    pub fn alarms_via_len(&self, child: &ChildName) -> usize {
+        self.indexes.via.get(child).map_or(0, |index| index.ids.len())
+    }
+
+    /// What is mirrored through the node `child`, range by range of ids.
+    pub fn digests_via(&self, child: &ChildName) -> Digests {
+        Digests::of(self.alarms_via(child))
+    }
+
+    /// What all alarms are, this node's own and those it mirrors, range by range of ids.
+    pub fn digests(&self) -> Digests {
+        Digests::of(self.alarms())
+    }
+
+    /// The alarms with ids from one to another, both included, cleared ones with them, by id.
+    pub fn alarms_between(&self, from: AlarmId, to: AlarmId) -> impl Iterator<Item = &Arc<Alarm>> {
+        let range = (from <= to).then(|| self.alarms.range(from..=to));
+        range.into_iter().flatten().map(|(_, held)| &held.value)
+    }
+
+    /// Since when an alarm is stale: because its reporter is silent, or the node through which it comes, or its owner.
+    pub fn stale(&self, alarm: &Alarm) -> Option<Stale> {
+        if alarm.stale.is_some() || alarm.cleared.is_some() {
+            return alarm.stale.clone();
+        }
+        let child = self.children.by_name.get(alarm.via.as_ref()?)?;
+        child.silent_for(alarm.owner.as_ref()).map(|since| Stale { since })
+    }
+
+    /// The alarms that may be stale because a node below is silent.
+    pub(super) fn maybe_silent(&self) -> impl Iterator<Item = AlarmId> {
+        let silent = self.children.by_name.iter().filter(|(_, child)| child.is_anything_silent());
+        silent.filter_map(|(name, _)| self.indexes.via.get(name)).flat_map(|index| index.ids.iter().copied())
+    }
+
+    /// Counts as stale what is so for the silence of a node below.
+    pub(super) fn count_silent(&self, counts: &mut BTreeMap<Site, SiteCounts>) {
+        for (name, child) in self.children.by_name.iter().filter(|(_, child)| child.is_anything_silent()) {
+            if let Some(index) = self.indexes.via.get(name) {
+                index.silence(child, counts);
+            }
+        }
+    }
+}
