@@ -6,6 +6,7 @@
 //! drain   doors finish what they have ─▶ the queue closes ─▶ follow answers what is in it ─▶ the store closes
 //! ```
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -14,7 +15,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use klaxon_api::agent::{Indexes, Parts as TablesParts, Tables, TablesControl};
-use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, serve_tcp, serve_unix};
+use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, Tls, TlsFiles, serve_tcp, serve_tls, serve_unix};
+use klaxon_api::uplink::Uplinks;
 use klaxon_api::notify::{Authorities, ReceiverConfig, Receivers, SinkBuilder, SinkTools, TOLD_MAX};
 use klaxon_ingest::collect::{CollectConfig, Collectors, Host};
 use klaxon_ingest::own::OwnAlarm;
@@ -118,6 +120,8 @@ struct Asked {
     agent: AgentControl,
     tables: TablesControl,
     receivers: Receivers,
+    uplinks: Uplinks,
+    tls: Option<Tls>,
 }
 
 /// What a running node is made of.
@@ -143,6 +147,8 @@ impl Node {
         let listen = self.config.http.listen.address();
         let tcp = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let listen = tcp.local_addr()?;
+        let tls = Self::listen_tls(self.config.tls().map_err(contradiction)?).await?;
+        let tls_listen = tls.as_ref().map(|(tcp, _)| tcp.local_addr()).transpose()?;
         let socket = self.config.socket_path();
         let unix = bind_unix(&socket)?;
         self.start_engine();
@@ -154,6 +160,7 @@ impl Node {
         let sets = self.door("snmp");
         let indexes = klaxon_api::agent::indexes(&self.store, &self.config.store.dir);
         let receivers = self.receivers(Arc::clone(&indexes));
+        let uplinks = self.uplinks();
         let (tables, tables_control) = self.tables(sets.clone(), indexes, &receivers).await?;
         let (agent, agent_control) =
             AgentPart::new(wanted.agent, Arc::clone(&self.snmp), tables.objects(), self.log.refusals()).await;
@@ -161,17 +168,31 @@ impl Node {
         let collect = self.door("collect");
         let mut collectors = Collectors::new(collect.clone(), self.config.node.site.clone(), wanted.host);
         let board = collectors.board();
-        let (others, trap_counts) = match &traps {
-            Some(traps) => (vec![collect, sets, trap_doors.traps.clone()], Some(traps.counts())),
-            None => (vec![collect, sets], None),
+        let mut others = vec![collect, sets, uplinks.door().clone()];
+        others.extend(traps.as_ref().map(|_| trap_doors.traps.clone()));
+        let trap_counts = traps.as_ref().map(TrapReceiver::counts);
+        let asked = Asked {
+            agent: agent_control,
+            tables: tables_control,
+            receivers: receivers.clone(),
+            uplinks: uplinks.clone(),
+            tls: tls.as_ref().map(|(_, tls)| tls.clone()),
         };
-        let asked = Asked { agent: agent_control, tables: tables_control, receivers: receivers.clone() };
         let counts = SnmpCounts { traps: trap_counts, agent: agent.counts() };
-        let api = self.api(others, counts, Box::new(move || board.show()), receivers.clone())?;
+        let api = self.api(others, counts, Box::new(move || board.show()), receivers.clone(), uplinks.clone())?;
         let mut doors = JoinSet::<anyhow::Result<()>>::new();
         let (tcp, unix) = (serve_tcp(tcp, api.clone()), serve_unix(unix, api.clone()));
         doors.spawn(async { Ok(tcp.await?) });
         doors.spawn(async { Ok(unix.await?) });
+        if let Some((tcp, tls)) = tls {
+            let serving = serve_tls(tcp, tls, api.clone());
+            doors.spawn(async { Ok(serving.await?) });
+        }
+        let watching = uplinks.run();
+        doors.spawn(async {
+            watching.await;
+            Ok(())
+        });
         let (site, stop) = (self.config.node.site.clone(), self.stop.clone());
         let showing = tables.run(stop.clone());
         doors.spawn(async {
@@ -199,7 +220,7 @@ impl Node {
         drop(api);
         notify(&[NotifyState::Ready]);
         tracing::info!(site = %self.config.node.site, epoch = %self.store.epoch(), "the node is ready");
-        let listening = Listening { http: listen, socket: &socket, traps: traps_listen, agent: agent_listen };
+        let listening = Listening { http: listen, tls: tls_listen, socket: &socket, traps: traps_listen, agent: agent_listen };
         say(&greeting(&self.config, &listening));
         collectors.apply(&wanted.collect).await;
         receivers.apply(wanted.receivers).await;
@@ -248,6 +269,19 @@ impl Node {
         Receivers::new(self.door("node"), self.config.node.site.clone(), build)
     }
 
+    /// The way in for the nodes below: nobody is connected yet.
+    fn uplinks(&self) -> Uplinks {
+        Uplinks::new(self.config.sites_config(), self.door("uplink"), self.config.node.site.clone(), self.stop.clone())
+    }
+
+    /// Where other hosts reach the node, if they do.
+    async fn listen_tls(planned: Option<(SocketAddr, TlsFiles)>) -> anyhow::Result<Option<(TcpListener, Tls)>> {
+        let Some((listen, files)) = planned else { return Ok(None) };
+        let tls = tokio::task::spawn_blocking(move || Tls::load(files)).await?.context("api.tls_listen")?;
+        let tcp = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen} (api.tls_listen)"))?;
+        Ok(Some((tcp, tls)))
+    }
+
     /// Who the node is in SNMP. Until it can be kept, the node is no party to SNMPv3, and the rest goes on.
     fn start_engine(&self) {
         if let Err(error) = self.snmp.engine() {
@@ -265,6 +299,7 @@ impl Node {
         counts: SnmpCounts,
         collectors: CollectorsShown,
         receivers: Receivers,
+        uplinks: Uplinks,
     ) -> anyhow::Result<Api> {
         let status = Arc::clone(&self.status);
         let parts = ApiParts {
@@ -274,12 +309,26 @@ impl Node {
             stop: self.stop.clone(),
             collectors: Some(collectors),
             receivers: Some(receivers),
+            uplinks,
             more_metrics: Some(Box::new(move |text| {
                 engine_metrics(&status, text);
                 snmp_metrics(&counts, text);
             })),
         };
         Ok(Api::new(self.config.http_config(DRAIN), parts)?)
+    }
+
+    /// Takes up what the files of TLS say now; whether that is something else. Files that cannot be used change nothing.
+    async fn reload_tls(tls: Tls) -> bool {
+        match tokio::task::spawn_blocking(move || tls.reload()).await {
+            Ok(Ok(changed)) => changed,
+            Ok(Err(error)) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::error!(%error, "the files of TLS cannot be used; the old certificate stays");
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     /// Waits until something ends the node, and reloads the settings when asked to.
@@ -344,6 +393,12 @@ impl Node {
             traps.set(wanted.trap_rules);
         }
         self.trap_users.set(wanted.trap_users);
+        asked.uplinks.apply(new.sites_config());
+        if let Some(tls) = &asked.tls
+            && Self::reload_tls(tls.clone()).await
+        {
+            changes.keys.push("the certificate of api.tls_listen".to_owned());
+        }
         self.log.set_level(new.log.level);
         // The loop is gone only when the node stops.
         let _ = self.control.send(Control::Settings(new.engine.settings()));

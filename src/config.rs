@@ -4,6 +4,7 @@
 mod agent;
 mod collect;
 mod receivers;
+mod sites;
 mod snmp;
 mod tables;
 mod traps;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use agent::{AgentPlan, AgentSection};
 pub use collect::CollectSection;
 pub use receivers::ReceiversSection;
+pub use sites::{ApiSection, SitesSection};
 pub use snmp::SnmpConfig;
 pub use tables::{TablesSection, Wrs};
 pub use traps::TrapsConfig;
@@ -39,11 +41,12 @@ const BATCH_EVENTS_LIMIT: usize = 4096;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Keys, or sections with a final dot, that may change while the node runs.
-const RELOADABLE: [&str; 15] = [
+const RELOADABLE: [&str; 16] = [
     "collect.",
     "engine.",
     "log.level",
     "receivers.",
+    "sites.",
     "snmp.agent.",
     "snmp.allow_weak",
     "snmp.users.",
@@ -65,6 +68,10 @@ pub struct Config {
     pub node: NodeConfig,
     /// The door.
     pub http: HttpConfig,
+    /// What is served to other hosts.
+    pub api: ApiSection,
+    /// The nodes below.
+    pub sites: SitesSection,
     /// The door of devices.
     pub traps: TrapsConfig,
     /// Who speaks SNMP with the node.
@@ -468,6 +475,16 @@ impl Config {
         users.iter().filter(|(name, _)| self.traps.takes(name)).map(|(_, user)| user.clone()).collect()
     }
 
+    /// Where TLS is listened on, and with which files, if it is; or the setting that is wrong, and why.
+    pub fn tls(&self) -> Result<Option<(SocketAddr, klaxon_api::http::TlsFiles)>, (String, String)> {
+        self.api.tls()
+    }
+
+    /// As the door of the nodes below takes it.
+    pub fn sites_config(&self) -> klaxon_api::uplink::SitesConfig {
+        self.sites.build()
+    }
+
     /// How much history is kept.
     pub fn retention(&self) -> klaxon_store::Retention {
         klaxon_store::Retention {
@@ -547,7 +564,8 @@ impl Config {
     /// The first setting that is outside its bounds or contradicts another, and why. Makes no keys.
     fn mistake(&self) -> Option<(String, String)> {
         let own = self.own_mistake().map(|(key, reason)| (key.to_owned(), reason));
-        own.or_else(|| self.traps.mistake())
+        own.or_else(|| self.tls().err())
+            .or_else(|| self.traps.mistake())
             .or_else(|| self.snmp.tables.check(&self.snmp.root_oid).err())
             .or_else(|| self.snmp.levels().and_then(|levels| self.snmp.agent.check(&levels)).err())
             .or_else(|| self.snmp.ambiguity())
@@ -600,6 +618,9 @@ impl Config {
         }
         if !store.view.of_store().is_built() {
             return Some(("store.view", "this build has no sled; build with `--features sled`, or set \"fjall\"".to_owned()));
+        }
+        if let Some(mistake) = self.sites.mistake() {
+            return Some(mistake);
         }
         let at_least_a_second = [
             ("store.history_max_age", store.history_max_age),

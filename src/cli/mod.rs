@@ -17,6 +17,7 @@ mod ready;
 mod receivers;
 pub(crate) mod run;
 mod show;
+mod sites;
 mod snmp;
 mod store;
 mod table;
@@ -101,6 +102,11 @@ enum Command {
     },
     /// List who is told of alarms and how each stands; send notifications again
     Receivers(receivers::ReceiversArgs),
+    /// List the nodes below this one and how each stands
+    Sites(sites::SitesArgs),
+    /// Let nodes below join, approve them, give them up
+    #[command(subcommand)]
+    Site(sites::SiteCommand),
     /// Tell whether a node takes events; the exit code says it too
     Ready,
     /// Look into SNMP traps
@@ -166,6 +172,8 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Heartbeats(args) => wait(async { heartbeat::heartbeats(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Why { id } => wait(async { show::why(&output, &find(node.as_deref()).await?, &id).await }),
         Command::Receivers(args) => wait(async { receivers::receivers(&output, &find(node.as_deref()).await?, &args).await }),
+        Command::Sites(args) => wait(async { sites::sites(&output, &find(node.as_deref()).await?, &args).await }),
+        Command::Site(command) => wait(async { sites::site(&output, &find(node.as_deref()).await?, &command).await }),
         Command::Ready => wait(async { ready::ready(&output, &find(node.as_deref()).await?).await }),
         Command::Trap(trap::TrapCommand::Explain(args)) => trap::explain(&output, &args),
         Command::Store(command) => store::store(&output, command),
@@ -285,6 +293,10 @@ webhook = { url = "http://127.0.0.1/hook?key=hush-6", secret = "hush-7", bearer 
         for line in ["klaxon receivers", "klaxon receivers noc", "klaxon receivers resend noc --from 7", "klaxon drill --all"] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
+        for line in ["klaxon sites --state silent", "klaxon site add a --kind agent", "klaxon site add --from a.csv", "klaxon site list"] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        assert!(Cli::try_parse_from(["klaxon", "site", "add"]).is_err(), "who?");
         assert!(Cli::try_parse_from(["klaxon", "receivers", "resend", "noc"]).is_err(), "from where?");
         assert!(Cli::try_parse_from(["klaxon", "drill"]).is_err(), "with whom?");
         assert!(Cli::try_parse_from(["klaxon", "heartbeat", "backup", "--every", "25h", "--end"]).is_err(), "which of both?");

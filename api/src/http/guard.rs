@@ -6,17 +6,22 @@
 //! rebinding: the `Host`) nor send to it (`Origin`), and what came through a proxy is not local at all.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
-use axum::http::header::{FORWARDED, HOST, HeaderMap, ORIGIN, VIA};
+use axum::http::header::{FORWARDED, HOST, HeaderMap, ORIGIN, UPGRADE, VIA};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::middleware::Next;
 use axum::response::Response;
 use klaxon_schemas::names::Actor;
+use klaxon_schemas::wire::v1::uplink::PATH;
 
 use super::Api;
 use super::problem::{Kind, Problem, quoted};
+
+/// What is served to other hosts.
+const SERVED_OVER_TLS: [&str; 3] = [PATH, "/healthz", "/readyz"];
 
 /// The other side of a connection.
 #[derive(Debug, Clone)]
@@ -25,6 +30,15 @@ pub enum Peer {
     Tcp {
         /// Our address, as the other side dialled it.
         local: SocketAddr,
+        /// Theirs.
+        remote: SocketAddr,
+    },
+    /// Somebody anywhere, over TLS.
+    Tls {
+        /// Their address.
+        remote: SocketAddr,
+        /// The names in the certificate that they showed, if they showed one that is good.
+        names: Arc<[String]>,
     },
     /// Somebody who is known.
     Unix {
@@ -42,7 +56,7 @@ impl<S: Sync> FromRequestParts<S> for Acting {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         match parts.extensions.get::<ConnectInfo<Peer>>() {
             Some(ConnectInfo(Peer::Unix { actor })) => Ok(Self(actor.clone())),
-            Some(ConnectInfo(Peer::Tcp { .. })) | None => Err(Problem::new(
+            Some(ConnectInfo(Peer::Tcp { .. } | Peer::Tls { .. })) | None => Err(Problem::new(
                 Kind::Forbidden,
                 "over TCP nobody is known by name; act on alarms through the node's Unix socket, as `klaxon alarms` does on the \
                  host itself",
@@ -61,13 +75,24 @@ pub(crate) fn actor_of_uid(uid: u32) -> Actor {
 pub(crate) async fn check(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Problem> {
     match request.extensions().get::<ConnectInfo<Peer>>() {
         Some(ConnectInfo(Peer::Unix { .. })) => {}
-        Some(ConnectInfo(Peer::Tcp { local })) => {
+        // A page cannot show the token that an uplink needs, and its other side need not know the node by a name of its host.
+        Some(ConnectInfo(Peer::Tcp { .. })) if is_uplink(&request) => {}
+        Some(ConnectInfo(Peer::Tls { .. })) if SERVED_OVER_TLS.contains(&request.uri().path()) => {}
+        Some(ConnectInfo(Peer::Tls { .. })) => {
+            return Err(Problem::new(Kind::Forbidden, "over TLS only the uplink of nodes below and the checks of health are served"));
+        }
+        Some(ConnectInfo(Peer::Tcp { local, .. })) => {
             let authority = request.uri().authority();
             is_local(*local, authority, request.headers(), &api.config().origins)?;
         }
         None => return Err(Problem::new(Kind::Forbidden, "nothing is known of where the request comes from")),
     }
     Ok(next.run(request).await)
+}
+
+/// Whether it asks for an uplink, which proves itself by more than where it comes from.
+fn is_uplink(request: &Request) -> bool {
+    request.uri().path() == PATH && request.headers().get(UPGRADE).is_some()
 }
 
 fn is_local(local: SocketAddr, authority: Option<&Authority>, headers: &HeaderMap, origins: &[String]) -> Result<(), Problem> {

@@ -92,6 +92,7 @@ pub(crate) async fn show(State(api): State<Api>, Query(NoParams): Query<NoParams
     if let Some(receivers) = api.receivers() {
         super::receivers::metrics(&mut text, receivers);
     }
+    super::sites::metrics(&mut text, api.uplinks());
     api.more_metrics(&mut text);
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(CONTENT_TYPE, content_type)], text.0).into_response())

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection (serve) ─▶ trace: request id, span, count ─▶ render: problems ─▶ compression ─▶ panics ─▶ guard ─▶ bounds
-//!      ─▶ decompression ─▶ handler: events, heartbeats, alarms, history, why, actions, receivers, stream, metrics, health, openapi, page
+//!      ─▶ decompression ─▶ handler: events, heartbeats, alarms, history, why, actions, receivers, sites, uplink, stream, metrics, health, openapi, page
 //! ```
 //!
 //! [`Api`] is what handlers share: the store to read from, the publisher to bring in by, the limits and the counts. The app
@@ -30,9 +30,12 @@ mod receivers;
 mod request_id;
 mod serve;
 mod shown;
+mod sites;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod uplink;
 mod why;
 
 use std::any::Any;
@@ -63,10 +66,12 @@ use utoipa_axum::routes;
 pub use collectors::CollectorsShown;
 pub use guard::Peer;
 pub use metrics::{MetricKind, MetricsText};
-pub use serve::{ServeError, serve_tcp, serve_unix};
+pub use serve::{ServeError, serve_tcp, serve_tls, serve_unix};
+pub use tls::{Tls, TlsError, TlsFiles};
 pub(crate) use shown::enrich;
 
 use crate::notify::Receivers;
+use crate::uplink::Uplinks;
 use counters::Responses;
 use openapi::{Description, DescriptionText};
 use problem::{Kind, Problem};
@@ -157,6 +162,8 @@ pub struct Parts {
     pub collectors: Option<CollectorsShown>,
     /// Who is told of alarms, if somebody is.
     pub receivers: Option<Receivers>,
+    /// The door of the nodes below.
+    pub uplinks: Uplinks,
     /// Metrics of other parts, if there are any.
     pub more_metrics: Option<MoreMetrics>,
 }
@@ -249,6 +256,10 @@ impl Api {
         self.0.parts.receivers.as_ref()
     }
 
+    fn uplinks(&self) -> &Uplinks {
+        &self.0.parts.uplinks
+    }
+
     fn subscriber_count(&self) -> usize {
         self.0.config.stream_subscribers_max.saturating_sub(self.0.subscribers.available_permits())
     }
@@ -297,6 +308,10 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(receivers::resend))
         .routes(routes!(drill::one))
         .routes(routes!(drill::all))
+        .routes(routes!(sites::enrol))
+        .routes(routes!(sites::retire))
+        .routes(routes!(sites::approve))
+        .routes(routes!(sites::token))
         .layer(RequestDecompressionLayer::new().gzip(true).zstd(true));
     let showing = OpenApiRouter::new()
         .routes(routes!(alarms::list))
@@ -311,6 +326,8 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(heartbeats::list))
         .routes(routes!(receivers::list))
         .routes(routes!(receivers::show))
+        .routes(routes!(sites::list))
+        .routes(routes!(sites::show))
         .routes(routes!(history::list))
         .routes(routes!(stream::follow))
         // The same description as at the root, for those who know the base of the API only; described once.
@@ -320,7 +337,8 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(health::health))
         .routes(routes!(health::readiness))
         .routes(routes!(metrics::show))
-        .routes(routes!(openapi::show));
+        .routes(routes!(openapi::show))
+        .routes(routes!(uplink::connect));
     let (router, description) =
         OpenApiRouter::with_openapi(Description::openapi()).nest("/api/v1", bounded).merge(node).split_for_parts();
     api.description().0.get_or_init(|| serde_json::to_vec(&description).expect("a description serializes").into());

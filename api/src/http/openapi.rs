@@ -35,6 +35,7 @@ use super::stream::{Hello, Reset};
         (name = "history", description = "What happened"),
         (name = "operators", description = "What people do about it; acting needs the Unix socket"),
         (name = "receivers", description = "Who is told of alarms"),
+        (name = "sites", description = "The nodes below this one"),
         (name = "catalogue", description = "What is known of alarm types"),
         (name = "node", description = "The node itself"),
     )

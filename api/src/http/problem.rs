@@ -4,7 +4,7 @@
 //! and writes the body. There, too, what the layers refuse on their own (no such path, wrong method) becomes a problem.
 
 use axum::extract::Request;
-use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     InvalidBody,
     /// None of the events was good.
     NothingAccepted,
+    /// Nothing proves who it is.
+    Unauthorized,
     /// Not on this connection.
     Forbidden,
     /// The request was meant for somebody else.
@@ -79,6 +81,7 @@ impl Kind {
             Self::NothingAccepted => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "urn:klaxon:problem:nothing-accepted", "None of the events was accepted")
             }
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "urn:klaxon:problem:unauthorized", "Unauthorized"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "urn:klaxon:problem:forbidden", "Forbidden"),
             Self::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "urn:klaxon:problem:misdirected", "Misdirected request"),
             Self::NotFound => (StatusCode::NOT_FOUND, "urn:klaxon:problem:not-found", "Not found"),
@@ -291,6 +294,9 @@ impl Problem {
         let body = serde_json::to_vec(&self).unwrap_or_default();
         response.headers_mut().remove(CONTENT_LENGTH);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if self.is(Kind::Unauthorized) {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if self.0.kind.is_passing() {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
         }

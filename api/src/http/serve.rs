@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::guard::{Peer, actor_of_uid};
+use super::tls::Tls;
 use super::{Api, router};
 
 /// The most connections to one listener at one time; more wait in the system's queue.
@@ -45,11 +46,13 @@ pub enum ServeError {
 enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
+    Tls(TcpListener, Tls),
 }
 
 /// A connection, with what the system says of its other side.
 enum Accepted {
-    Tcp { stream: TcpStream, local: SocketAddr },
+    Tcp { stream: TcpStream, local: SocketAddr, remote: SocketAddr },
+    Tls { stream: TcpStream, remote: SocketAddr, tls: Tls },
     Unix { stream: UnixStream, uid: u32 },
 }
 
@@ -72,15 +75,30 @@ pub async fn serve_unix(listener: UnixListener, api: Api) -> Result<(), ServeErr
     Ok(())
 }
 
+/// Serves what other hosts may reach over TLS until the node stops, then drains.
+pub async fn serve_tls(listener: TcpListener, tls: Tls, api: Api) -> Result<(), ServeError> {
+    let address = listener.local_addr().map_err(ServeError::Address)?;
+    tracing::info!(%address, "uplinks are served over TLS");
+    let watching = tls.clone();
+    let stop = api.stop().clone();
+    tokio::join!(serve(Listener::Tls(listener, tls), api), stop.run_until_cancelled(watching.watch()));
+    Ok(())
+}
+
 impl Listener {
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, remote) = listener.accept().await?;
                 // Answers are written whole; waiting for more to send would only delay them.
                 stream.set_nodelay(true)?;
                 let local = stream.local_addr()?;
-                Ok(Accepted::Tcp { stream, local })
+                Ok(Accepted::Tcp { stream, local, remote })
+            }
+            Self::Tls(listener, tls) => {
+                let (stream, remote) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Accepted::Tls { stream, remote, tls: tls.clone() })
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
@@ -142,7 +160,11 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 async fn connection(accepted: Accepted, router: Router, stop: CancellationToken) {
     match accepted {
-        Accepted::Tcp { stream, local } => converse(stream, Peer::Tcp { local }, router, stop).await,
+        Accepted::Tcp { stream, local, remote } => converse(stream, Peer::Tcp { local, remote }, router, stop).await,
+        Accepted::Tls { stream, remote, tls } => match tls.shake_hands(stream).await {
+            Ok((stream, names)) => converse(stream, Peer::Tls { remote, names }, router, stop).await,
+            Err(error) => tracing::info!(%remote, %error, "no TLS connection was made"),
+        },
         Accepted::Unix { stream, uid } => {
             // The system may have to ask a directory server for the name.
             match tokio::task::spawn_blocking(move || actor_of_uid(uid)).await {
@@ -164,7 +186,8 @@ where
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WAIT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+        .with_upgrades();
     tokio::pin!(conversation);
     let outcome = tokio::select! {
         outcome = conversation.as_mut() => outcome,

@@ -24,6 +24,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use crate::uplink::{SitesConfig, Uplinks};
+
 use super::{Api, HttpConfig, Parts, Peer, router};
 
 const MAJOR: &str = r#"{"resource":"host=web-1.filesystem=/var","alarm_type":"disk.full","severity":"major"}"#;
@@ -52,6 +54,10 @@ struct Loop {
     site: Site,
     alarms: HashMap<AlarmId, Arc<Alarm>>,
     cursor: Cursor,
+}
+
+fn tcp() -> Peer {
+    Peer::Tcp { local: "127.0.0.1:7780".parse().expect("valid"), remote: "127.0.0.1:9".parse().expect("valid") }
 }
 
 fn now() -> Timestamp {
@@ -191,8 +197,10 @@ fn node() -> Node {
     let site: Site = "here".parse().expect("valid");
     let stop = CancellationToken::new();
     let config = HttpConfig { batch_events_max: 1000, stream_subscribers_max: 2, ..HttpConfig::default() };
+    let door = Door::new("http".parse().expect("is a word"), publisher, store.clone());
     let parts = Parts {
-        door: Door::new("http".parse().expect("is a word"), publisher, store.clone()),
+        uplinks: Uplinks::new(SitesConfig::default(), door.clone(), site.clone(), stop.clone()),
+        door,
         other_doors: Vec::new(),
         site: site.clone(),
         stop: stop.clone(),
@@ -214,7 +222,7 @@ impl Node {
 
     async fn tcp(&self, request: axum::http::request::Builder, body: impl Into<Body>) -> (StatusCode, Value) {
         let request = request.header("host", "localhost:7780").body(body.into()).expect("a request");
-        read(self.send(Peer::Tcp { local: "127.0.0.1:7780".parse().expect("valid") }, request).await).await
+        read(self.send(tcp(), request).await).await
     }
 
     async fn get(&self, path: &str) -> (StatusCode, Value) {
@@ -382,13 +390,13 @@ async fn what_is_wrong_is_a_problem_that_says_so() {
         assert_eq!(status.as_u16(), expected, "{path}: {problem}");
     }
     let request = Request::delete("/api/v1/alarms").header("host", "localhost").body(Body::empty()).expect("a request");
-    let response = node.send(Peer::Tcp { local: "127.0.0.1:7780".parse().expect("valid") }, request).await;
+    let response = node.send(tcp(), request).await;
     assert_eq!(
         (response.status(), &response.headers()["allow"]),
         (StatusCode::METHOD_NOT_ALLOWED, &"GET,HEAD".parse().expect("valid"))
     );
     let elsewhere = Request::get("/api/v1/alarms").header("host", "evil.example").body(Body::empty()).expect("a request");
-    let response = node.send(Peer::Tcp { local: "127.0.0.1:7780".parse().expect("valid") }, elsewhere).await;
+    let response = node.send(tcp(), elsewhere).await;
     assert_eq!(response.status(), StatusCode::MISDIRECTED_REQUEST);
 }
 
@@ -422,7 +430,7 @@ async fn the_page_is_served_once_and_held_to_what_it_may_do() {
     let ask = async |method: &str, path: &str, held: &str| {
         let request = Request::builder().method(method).uri(path).header("host", "localhost").header("if-none-match", held);
         let request = request.body(Body::empty()).expect("a request");
-        node.send(Peer::Tcp { local: "127.0.0.1:7780".parse().expect("valid") }, request).await
+        node.send(tcp(), request).await
     };
     for (path, form) in [
         ("/", "text/html; charset=utf-8"),
@@ -453,7 +461,7 @@ async fn the_page_is_served_once_and_held_to_what_it_may_do() {
     }
     assert_eq!(ask("POST", "/", "").await.status(), StatusCode::METHOD_NOT_ALLOWED);
     let elsewhere = Request::get("/").header("host", "evil.example").body(Body::empty()).expect("a request");
-    let response = node.send(Peer::Tcp { local: "127.0.0.1:7780".parse().expect("valid") }, elsewhere).await;
+    let response = node.send(tcp(), elsewhere).await;
     assert_eq!(response.status(), StatusCode::MISDIRECTED_REQUEST);
 }
 
@@ -468,7 +476,7 @@ async fn a_stream_tells_what_is_committed_goes_on_where_it_was_and_ends_when_the
     let follow = async |header: Option<&str>| {
         let request = Request::get("/api/v1/stream").header("host", "localhost").header("accept-encoding", "gzip");
         let request = request.header("last-event-id", header.unwrap_or_default()).body(Body::empty()).expect("a request");
-        node.send(Peer::Tcp { local: "127.0.0.1:7780".parse().expect("valid") }, request).await
+        node.send(tcp(), request).await
     };
     let response = follow(None).await;
     assert_eq!(response.headers()["content-type"], "text/event-stream");

@@ -1,0 +1,39 @@
+//! What the store keeps of children, as this door reads it.
+
+use std::sync::Arc;
+
+use klaxon_schemas::child::{Child, Digests, PendingAction};
+use klaxon_schemas::names::ChildName;
+use klaxon_store::Store;
+
+/// The child `name`; also one that was retired, while its alarms are being forgotten.
+pub(super) fn child(store: &Store, name: &ChildName) -> Option<Arc<Child>> {
+    store.read().state().children().get(name).cloned()
+}
+
+/// All children that were not retired, by name.
+pub(super) fn children(store: &Store) -> Vec<(ChildName, Arc<Child>)> {
+    let state = store.read();
+    let present = state.state().children().iter().filter(|(_, child)| child.retired.is_none());
+    present.map(|(name, child)| (name.clone(), Arc::clone(child))).collect()
+}
+
+/// How many actions are on their way to each child to which some are.
+pub(super) fn pending(store: &Store) -> Vec<(ChildName, usize)> {
+    let read = store.read();
+    let state = read.state();
+    let counted = state.children().keys().map(|name| (name.clone(), state.pending(name).count()));
+    counted.filter(|(_, count)| *count > 0).collect()
+}
+
+/// The actions on their way to `name`, the oldest first.
+pub(super) fn pending_of(store: &Store, name: &ChildName) -> Vec<Arc<PendingAction>> {
+    let mut all: Vec<_> = store.read().state().pending(name).map(|(_, pending)| Arc::clone(pending)).collect();
+    all.sort_by_key(|pending| (pending.ordered_at, pending.action.id));
+    all
+}
+
+/// What is mirrored through `name`, in one number for each range of ids.
+pub(super) fn digests(store: &Store, name: &ChildName) -> Digests {
+    store.read().state().digests_via(name)
+}

@@ -1,0 +1,181 @@
+//! What a message from below becomes: items for the journal, checked and cut to size.
+//!
+//! A child speaks only for itself. What the engine checks again is checked here too where a mistake would otherwise only be
+//! told by silence: that what is sent goes on where the last left off.
+
+use klaxon_schemas::alarm::Alarm;
+use klaxon_schemas::change::{Change, Subject};
+use klaxon_schemas::child::{Relay, RelayContent, site_of};
+use klaxon_schemas::entry::RELAY_BYTES_MAX;
+use klaxon_schemas::event::{Event, RelayMark};
+use klaxon_schemas::ids::{AlarmId, Epoch, Position};
+use klaxon_schemas::names::{ChildName, Site};
+use klaxon_schemas::time::Timestamp;
+use klaxon_schemas::wire::v1;
+use klaxon_schemas::wire::v1::uplink::PlacedEvent;
+use klaxon_store::publish::{Item, SUBMISSION_ENTRIES_MAX};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// About how large a part of an alignment is that is cut out of a larger one.
+const PART_BYTES: usize = RELAY_BYTES_MAX / 4;
+/// The most nodes further below that a child may name.
+const BELOW_MAX: usize = 2048;
+
+/// A message that cannot be used: why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Malformed(pub(super) String);
+
+fn malformed(reason: impl Into<String>) -> Malformed {
+    Malformed(reason.into())
+}
+
+/// For whom a child may speak.
+pub(super) struct Voice<'a> {
+    /// Who it is.
+    pub(super) child: &'a ChildName,
+    /// Its numbering.
+    pub(super) epoch: Epoch,
+    /// It relays what others own.
+    pub(super) is_region: bool,
+    /// The site of this node.
+    pub(super) here: &'a Site,
+    /// Whether a name is that of another child of this node that owns alarms.
+    pub(super) is_other: &'a dyn Fn(&str) -> bool,
+}
+
+/// What is to be journalled of one message, in order.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    /// Submissions, each with items that are taken together.
+    pub(super) items: Vec<Vec<Item>>,
+    /// How many changes, alarms or events it has.
+    pub(super) count: u64,
+    /// When the newest change in it happened, by its owner's clock.
+    pub(super) newest: Option<Timestamp>,
+    /// Up to where what is live has come when all of it is durable, if it says.
+    pub(super) live_at: Option<Position>,
+}
+
+impl Voice<'_> {
+    fn may_speak_for(&self, owner: &Site) -> Result<(), Malformed> {
+        let is_own = *owner == site_of(self.child);
+        let is_below = self.is_region && owner != self.here && !(self.is_other)(owner);
+        if is_own || is_below { Ok(()) } else { Err(malformed(format!("{} sent what {owner} owns", self.child))) }
+    }
+
+    fn check_alarm(&self, alarm: &Alarm) -> Result<(), Malformed> {
+        alarm.owner.as_ref().map_or(Ok(()), |owner| self.may_speak_for(owner))
+    }
+
+    fn check_changes(&self, changes: &[Arc<Change>]) -> Result<Option<Timestamp>, Malformed> {
+        for change in changes {
+            self.may_speak_for(&change.site)?;
+            if let Subject::Alarm { alarm, .. } = &change.subject {
+                self.check_alarm(alarm)?;
+            }
+        }
+        Ok(changes.last().map(|change| change.at))
+    }
+
+    /// What `form` becomes, if what is live has come in up to `live_at` with all that is on its way.
+    pub(super) fn relay(&self, form: v1::RelayContent, live_at: Option<Position>) -> Result<Step, Malformed> {
+        let content = RelayContent::try_from(form).map_err(|error| malformed(format!("relay: {error}")))?;
+        let mut step = Step::default();
+        let upward = |after: Position, upto: Position| {
+            if after <= upto { Ok(()) } else { Err(malformed(format!("upto: {upto} is before {after}"))) }
+        };
+        match &content {
+            RelayContent::Alignment { from, to, alarms, .. } => {
+                let is_sorted = alarms.is_sorted_by(|one, other| one.id < other.id);
+                let is_within = alarms.iter().all(|alarm| (*from..=*to).contains(&alarm.id));
+                if from > to || !is_sorted || !is_within {
+                    return Err(malformed("alarms: are not in the order of their ids, or not between from and to"));
+                }
+                alarms.iter().try_for_each(|alarm| self.check_alarm(alarm))?;
+                step.count = alarms.len() as u64;
+            }
+            RelayContent::Aligned { at, after, below } => {
+                upward(*after, *at)?;
+                if below.len() > BELOW_MAX {
+                    return Err(malformed(format!("below: has {} nodes, at most {BELOW_MAX} are allowed", below.len())));
+                }
+                step.live_at = Some(*at);
+            }
+            RelayContent::Live { after, upto, changes } => {
+                upward(*after, *upto)?;
+                if live_at.is_none_or(|live_at| *after > live_at) {
+                    let reached = live_at.unwrap_or_default();
+                    return Err(malformed(format!("after: is {after}, and what is live has come in up to {reached}")));
+                }
+                step.newest = self.check_changes(changes)?;
+                step.count = changes.len() as u64;
+                step.live_at = live_at.max(Some(*upto));
+            }
+            RelayContent::History { after, upto, changes } => {
+                upward(*after, *upto)?;
+                self.check_changes(changes)?;
+                step.count = changes.len() as u64;
+            }
+            RelayContent::Gap { after, upto } => upward(*after, *upto)?,
+            RelayContent::Acted { .. } => {}
+        }
+        let parts = match content {
+            RelayContent::Alignment { at, from, to, alarms } => parts(at, from, to, alarms),
+            other => vec![other],
+        };
+        let relay = |content| Relay { child: self.child.clone(), epoch: self.epoch, content };
+        step.items = parts.into_iter().map(|content| vec![Item::Relay(Arc::new(relay(content)))]).collect();
+        Ok(step)
+    }
+
+    /// What the events of an agent become.
+    pub(super) fn events(&self, events: Vec<PlacedEvent>) -> Result<Step, Malformed> {
+        let mut step = Step { count: events.len() as u64, ..Step::default() };
+        let mut items = Vec::with_capacity(events.len());
+        let mut last = Position::default();
+        for placed in events {
+            let at = placed.position;
+            if at <= last {
+                return Err(malformed(format!("position: {at} is not behind {last}")));
+            }
+            last = at;
+            step.newest = Some(placed.received_at);
+            items.push(Item::Event(Arc::new(self.event(placed).map_err(|reason| malformed(format!("event at {at}: {reason}")))?)));
+        }
+        while !items.is_empty() {
+            let rest = items.split_off(items.len().min(SUBMISSION_ENTRIES_MAX));
+            step.items.push(std::mem::replace(&mut items, rest));
+        }
+        Ok(step)
+    }
+
+    fn event(&self, placed: PlacedEvent) -> Result<Event, String> {
+        let mut event = placed.event.into_event(self.here).map_err(|error| error.to_string())?;
+        if (self.is_other)(&event.key.site) {
+            return Err(format!("site: {} owns its alarms itself", event.key.site));
+        }
+        event.event_time = event.event_time.or(Some(placed.received_at));
+        event.origin.relay = Some(RelayMark { child: self.child.clone(), epoch: self.epoch, position: placed.position });
+        Ok(event)
+    }
+}
+
+/// An alignment in parts that the journal takes, which together are about all ids from `from` to `to`.
+fn parts(at: Position, from: AlarmId, to: AlarmId, alarms: Vec<Arc<Alarm>>) -> Vec<RelayContent> {
+    let mut parts = Vec::new();
+    let (mut first, mut part, mut bytes) = (from, Vec::new(), 0);
+    for alarm in alarms {
+        let size = serde_json::to_vec(&v1::Alarm::shown(&alarm, false)).map_or(0, |json| json.len());
+        if bytes + size > PART_BYTES && !part.is_empty() {
+            let before = AlarmId(Uuid::from_u128(alarm.id.0.as_u128() - 1));
+            parts.push(RelayContent::Alignment { at, from: first, to: before, alarms: std::mem::take(&mut part) });
+            (first, bytes) = (alarm.id, 0);
+        }
+        bytes += size;
+        part.push(alarm);
+    }
+    parts.push(RelayContent::Alignment { at, from: first, to, alarms: part });
+    parts
+}

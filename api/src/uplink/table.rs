@@ -1,0 +1,351 @@
+//! The live table: what is true of the nodes below as long as their connections live, and is not journalled.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use klaxon_schemas::child::Reached;
+use klaxon_schemas::names::ChildName;
+use klaxon_schemas::time::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How many orders to a session wait at most.
+pub(super) const ORDERS_MAX: usize = 16;
+/// The most nodes that are remembered to have asked in and wait for approval.
+const ASKED_MAX: usize = 4096;
+/// What stands for a clock offset that is not known.
+const UNKNOWN: i64 = i64::MIN;
+
+/// What a session is told by others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Order {
+    /// See whether there are actions to be sent down, or something to be said of how far it has come.
+    Look,
+    /// Have the other side answer.
+    Ping,
+    /// Replace the credential.
+    Rotate,
+}
+
+/// How a connection goes; written by its session, read by all.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    began: Instant,
+    heard_us: AtomicU64,
+    offset_us: AtomicI64,
+    round_trip_us: AtomicU64,
+    /// [`mark`] of how far it has come, as it was told.
+    pub(super) told: AtomicU64,
+    /// How old the newest change was when it was durable here.
+    pub(super) lag_us: AtomicU64,
+    pub(super) bytes_in: AtomicU64,
+    pub(super) bytes_out: AtomicU64,
+    /// Changes and events.
+    pub(super) items: AtomicU64,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            heard_us: AtomicU64::new(0),
+            offset_us: AtomicI64::new(UNKNOWN),
+            round_trip_us: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+            lag_us: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            items: AtomicU64::new(0),
+        }
+    }
+
+    /// The other side was heard.
+    pub(super) fn heard(&self) {
+        let us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.heard_us.store(us, Ordering::Relaxed);
+    }
+
+    /// When the other side was heard last.
+    pub(super) fn heard_at(&self) -> Instant {
+        self.began + Duration::from_micros(self.heard_us.load(Ordering::Relaxed))
+    }
+
+    /// The other side's clock is this far ahead, as its message says, which took as long as half a round trip.
+    pub(super) fn clock(&self, theirs_us: i64, ours_us: i64) {
+        let on_its_way = i64::try_from(self.round_trip_us.load(Ordering::Relaxed) / 2).unwrap_or(0);
+        self.offset_us.store(theirs_us.saturating_add(on_its_way).saturating_sub(ours_us), Ordering::Relaxed);
+    }
+
+    pub(super) fn round_trip(&self, took: Duration) {
+        self.round_trip_us.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
+    }
+
+    /// How far its clock is ahead of ours, in microseconds.
+    pub(super) fn offset_us(&self) -> Option<i64> {
+        Some(self.offset_us.load(Ordering::Relaxed)).filter(|offset| *offset != UNKNOWN)
+    }
+
+    /// How long a message and its answer take, in microseconds.
+    pub(super) fn round_trip_us(&self) -> Option<u64> {
+        Some(self.round_trip_us.load(Ordering::Relaxed)).filter(|us| *us > 0)
+    }
+}
+
+/// Tells apart how far a child has come, well enough to see that it must be told.
+pub(super) fn mark(reached: &Reached) -> u64 {
+    let spans = reached.missing.len() as u64;
+    reached.epoch.0.rotate_left(40) ^ reached.position.0.rotate_left(20) ^ reached.needed_after().0 ^ spans.rotate_left(56) | 1
+}
+
+/// A connected child.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    number: u64,
+    /// Its store's id.
+    pub(super) node: Uuid,
+    /// From where it is connected.
+    pub(super) address: Arc<str>,
+    /// With what it proved itself, in a word.
+    pub(super) proof: &'static str,
+    /// Since when.
+    pub(super) since: Timestamp,
+    /// How it goes.
+    pub(super) pulse: Arc<Pulse>,
+    orders: mpsc::Sender<Order>,
+    cut: CancellationToken,
+}
+
+impl Live {
+    /// Tells the session; nothing comes of it if too much waits there already, and then it is told again.
+    pub(super) fn order(&self, order: Order) {
+        let _ = self.orders.try_send(order);
+    }
+
+    /// Ends the connection.
+    pub(super) fn cut(&self) {
+        self.cut.cancel();
+    }
+}
+
+/// Somebody who asked in and waits to be approved.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// Its store's id.
+    pub(super) node: Uuid,
+    /// From where.
+    pub(super) address: Arc<str>,
+    /// The version of its program.
+    pub(super) version: String,
+    /// When, last.
+    pub(super) at: Timestamp,
+}
+
+/// What a node was given that joined, until it uses it: the answer may not have come to it.
+#[derive(Clone)]
+pub(super) struct Given {
+    pub(super) child: ChildName,
+    pub(super) node: Uuid,
+    pub(super) token: super::NewToken,
+}
+
+#[derive(Default)]
+struct Content {
+    live: BTreeMap<ChildName, Live>,
+    /// When a child was last heard that is not connected, by [`Instant`].
+    gone: BTreeMap<ChildName, Instant>,
+    asked: BTreeMap<ChildName, Asked>,
+    doubled: BTreeMap<ChildName, Instant>,
+    given: BTreeMap<String, Given>,
+    last_number: u64,
+}
+
+/// The table.
+#[derive(Default)]
+pub(super) struct Table(Mutex<Content>);
+
+/// What a session knows itself by in the table.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) name: ChildName,
+    number: u64,
+    pub(super) pulse: Arc<Pulse>,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) cut: CancellationToken,
+}
+
+/// Who wants to be in the table.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    pub(super) name: ChildName,
+    pub(super) node: Uuid,
+    pub(super) address: Arc<str>,
+    pub(super) proof: &'static str,
+}
+
+/// Why there is no seat.
+pub(super) enum NoSeat {
+    /// Somebody with its name has it.
+    Taken(Live),
+    /// All are taken.
+    Full,
+}
+
+impl Table {
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().expect("nobody panics while holding it")
+    }
+
+    /// A seat, if nobody has it and there are fewer than `seats_max`.
+    pub(super) fn sit(&self, candidate: &Candidate, seats_max: usize) -> Result<Seat, NoSeat> {
+        let mut content = self.lock();
+        if let Some(first) = content.live.get(&candidate.name) {
+            return Err(NoSeat::Taken(first.clone()));
+        }
+        if content.live.len() >= seats_max {
+            return Err(NoSeat::Full);
+        }
+        content.last_number += 1;
+        let number = content.last_number;
+        let (sender, orders) = mpsc::channel(ORDERS_MAX);
+        let (pulse, cut) = (Arc::new(Pulse::new()), CancellationToken::new());
+        let live = Live {
+            number,
+            node: candidate.node,
+            address: Arc::clone(&candidate.address),
+            proof: candidate.proof,
+            since: super::now(),
+            pulse: Arc::clone(&pulse),
+            orders: sender,
+            cut: cut.clone(),
+        };
+        content.live.insert(candidate.name.clone(), live);
+        content.gone.remove(&candidate.name);
+        content.asked.remove(&candidate.name);
+        Ok(Seat { name: candidate.name.clone(), number, pulse, orders, cut })
+    }
+
+    /// The session is over.
+    pub(super) fn leave(&self, seat: &Seat) {
+        self.free(&seat.name, seat.number);
+    }
+
+    /// The connection `live` is dead: its seat is free.
+    pub(super) fn unseat(&self, name: &ChildName, live: &Live) {
+        live.cut();
+        self.free(name, live.number);
+    }
+
+    fn free(&self, name: &ChildName, number: u64) {
+        let mut content = self.lock();
+        if content.live.get(name).is_some_and(|live| live.number == number)
+            && let Some(live) = content.live.remove(name)
+        {
+            content.gone.insert(name.clone(), live.pulse.heard_at());
+        }
+    }
+
+    /// The connection of `name`.
+    pub(super) fn live(&self, name: &ChildName) -> Option<Live> {
+        self.lock().live.get(name).cloned()
+    }
+
+    /// All connections.
+    pub(super) fn all(&self) -> BTreeMap<ChildName, Live> {
+        self.lock().live.clone()
+    }
+
+    /// How many are connected.
+    pub(super) fn len(&self) -> usize {
+        self.lock().live.len()
+    }
+
+    /// When `name` was last heard since the start.
+    pub(super) fn heard_at(&self, name: &ChildName) -> Option<Instant> {
+        let content = self.lock();
+        let live = content.live.get(name).map(|live| live.pulse.heard_at());
+        live.or_else(|| content.gone.get(name).copied())
+    }
+
+    /// Keeps only what is about `names`.
+    pub(super) fn keep(&self, is_kept: impl Fn(&ChildName) -> bool) {
+        let mut content = self.lock();
+        content.gone.retain(|name, _| is_kept(name));
+        content.asked.retain(|name, _| is_kept(name));
+        content.doubled.retain(|name, _| is_kept(name));
+        content.given.retain(|_, given| is_kept(&given.child));
+    }
+
+    /// Somebody asked in and must be approved first.
+    pub(super) fn ask(&self, name: ChildName, asked: Asked) {
+        let mut content = self.lock();
+        if content.asked.len() < ASKED_MAX || content.asked.contains_key(&name) {
+            content.asked.insert(name, asked);
+        }
+    }
+
+    /// Who asked in as `name`.
+    pub(super) fn asked(&self, name: &ChildName) -> Option<Asked> {
+        self.lock().asked.get(name).cloned()
+    }
+
+    /// Another node claims to be `name`; whether that is news.
+    pub(super) fn doubled(&self, name: &ChildName) -> bool {
+        self.lock().doubled.insert(name.clone(), Instant::now()).is_none()
+    }
+
+    /// Whose second node was last heard before `quiet`.
+    pub(super) fn single(&self, quiet: Duration) -> Vec<ChildName> {
+        let content = self.lock();
+        content.doubled.iter().filter(|(_, at)| at.elapsed() >= quiet).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// It was told that `name` is single again.
+    pub(super) fn told_single(&self, name: &ChildName) {
+        self.lock().doubled.remove(name);
+    }
+
+    /// What was given for the join token with this hash.
+    pub(super) fn given(&self, join_hash: &str) -> Option<Given> {
+        self.lock().given.get(join_hash).cloned()
+    }
+
+    /// This is given for it.
+    pub(super) fn give(&self, join_hash: String, given: Given) {
+        self.lock().given.insert(join_hash, given);
+    }
+
+    /// It came with its credential: its join token is good for nothing any more.
+    pub(super) fn used(&self, name: &ChildName) {
+        self.lock().given.retain(|_, given| given.child != *name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(name: &str) -> Candidate {
+        let name = ChildName::new(name).expect("valid");
+        Candidate { name, node: Uuid::from_u128(1), address: "127.0.0.1:1".into(), proof: "token" }
+    }
+
+    #[tokio::test]
+    async fn a_name_has_one_seat_and_who_was_unseated_frees_no_other() {
+        let table = Table::default();
+        let first = table.sit(&candidate("a"), 2).ok().expect("is free");
+        let Err(NoSeat::Taken(live)) = table.sit(&candidate("a"), 2) else { panic!("it is taken") };
+        table.unseat(&first.name, &live);
+        assert!(first.cut.is_cancelled());
+        let second = table.sit(&candidate("a"), 2).ok().expect("is free again");
+        table.leave(&first);
+        assert_eq!(table.len(), 1);
+        table.sit(&candidate("b"), 2).ok().expect("there is one more");
+        assert!(matches!(table.sit(&candidate("c"), 2), Err(NoSeat::Full)));
+        table.leave(&second);
+        assert!(table.live(&second.name).is_none() && table.heard_at(&second.name).is_some());
+    }
+}

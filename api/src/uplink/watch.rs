@@ -1,0 +1,151 @@
+//! Looks over all children, once a second: who is silent, who is no double any more, whose credential is old, who was retired;
+//! and wakes the sessions of those for whom something waits.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use klaxon_schemas::child::{Child, ChildEvent, ChildFact};
+use klaxon_schemas::ids::Position;
+use klaxon_schemas::names::ChildName;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::table::{Order, mark};
+use super::{Uplinks, later, now, read, rejection};
+
+/// How often all children are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long commits are gathered before it is looked whether an action waits.
+const GATHER: Duration = Duration::from_millis(20);
+/// How long no other node may have claimed a name until that is over.
+const DOUBLED_QUIET: Duration = Duration::from_secs(600);
+/// How often a round trip is measured.
+const PING_EVERY: Duration = Duration::from_secs(600);
+/// The alarm that stands while two nodes claim one name.
+const DOUBLED_ALARM: &str = "klaxon.site.doubled";
+/// How long sessions may take to end when the node stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+impl Uplinks {
+    /// Watches until the node stops; then the sessions have ended.
+    pub async fn run(self) {
+        let begun = Instant::now();
+        self.recall_doubled();
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut committed = self.store().committed();
+        let mut pinged = Instant::now();
+        let mut seen = Position::default();
+        let stop = self.stop().clone();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = ticks.tick() => {
+                    let is_ping = pinged.elapsed() >= PING_EVERY;
+                    if is_ping {
+                        pinged = Instant::now();
+                    }
+                    self.look(begun, is_ping).await;
+                }
+                changed = committed.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    seen = self.wake(seen);
+                    tokio::time::sleep(GATHER).await;
+                }
+            }
+        }
+        self.0.sessions.close();
+        if tokio::time::timeout(DRAIN, self.0.sessions.wait()).await.is_err() {
+            tracing::warn!(sessions = self.0.sessions.len(), "uplinks are cut because the time to drain is over");
+        }
+    }
+
+    /// Two nodes claimed one name before the restart: it will be seen whether they still do.
+    fn recall_doubled(&self) {
+        let state = self.store().read();
+        let standing = state.alarms().filter(|alarm| alarm.is_active() && &*alarm.key.alarm_type == DOUBLED_ALARM);
+        for alarm in standing {
+            let name = alarm.key.resource.as_str().split_once('=').map(|(_, name)| name);
+            if let Some(Ok(name)) = name.map(ChildName::new) {
+                self.table().doubled(&name);
+            }
+        }
+    }
+
+    /// Wakes the sessions whose actions wait.
+    fn wake(&self, seen: Position) -> Position {
+        let position = *self.store().committed().borrow();
+        if position > seen && self.table().len() > 0 {
+            for (name, _) in read::pending(self.store()) {
+                if let Some(live) = self.table().live(&name) {
+                    live.order(Order::Look);
+                }
+            }
+        }
+        position
+    }
+
+    async fn look(&self, begun: Instant, is_ping: bool) {
+        let children: BTreeMap<_, _> = read::children(self.store()).into_iter().collect();
+        self.table().keep(|name| children.contains_key(name));
+        let live = self.table().all();
+        let config = self.config();
+        for (name, live) in &live {
+            let Some(child) = children.get(name) else {
+                tracing::info!(child = %name, "the connection of a node ends that was retired");
+                live.cut();
+                continue;
+            };
+            if is_ping {
+                live.order(Order::Ping);
+            }
+            if child.reached.as_ref().map_or(0, mark) != live.pulse.told.load(Ordering::Relaxed) {
+                live.order(Order::Look);
+            }
+            let newest = child.credentials.last();
+            if newest.is_some_and(|newest| later(newest.since, config.credential_lifetime) <= now()) {
+                live.order(Order::Rotate);
+            }
+        }
+        let mut facts = Vec::new();
+        for (name, child) in &children {
+            let heard = self.table().heard_at(name).unwrap_or(begun).max(begun);
+            let silent_for = heard.elapsed();
+            if silent_for >= config.silent_after && may_fall_silent(child) {
+                let ago = i64::try_from(silent_for.as_micros()).unwrap_or(i64::MAX);
+                let since = now().saturating_add_micros(-ago);
+                facts.push(ChildFact { child: name.clone(), actor: None, what: ChildEvent::Silent { since } });
+                if let Some(live) = live.get(name) {
+                    // Nothing comes over it: it must come by another.
+                    live.cut();
+                }
+            }
+        }
+        let single = self.table().single(DOUBLED_QUIET);
+        facts.extend(single.iter().map(|name| ChildFact { child: name.clone(), actor: None, what: ChildEvent::Single }));
+        for facts in facts.chunks(klaxon_store::publish::SUBMISSION_ENTRIES_MAX) {
+            match self.tell(facts.to_vec()).await {
+                Ok(published) => {
+                    if let Some(reason) = rejection(&published) {
+                        tracing::error!(%reason, "that a node is silent, or no double, cannot be journalled");
+                    }
+                    for fact in facts {
+                        match &fact.what {
+                            ChildEvent::Single => self.table().told_single(&fact.child),
+                            what => tracing::warn!(child = %fact.child, ?what, "a node below is silent"),
+                        }
+                    }
+                }
+                // It is seen again in a second.
+                Err(error) => tracing::warn!(%error, "that nodes are silent cannot be journalled yet"),
+            }
+        }
+    }
+}
+
+/// Whether it is news that nothing is heard of it.
+fn may_fall_silent(child: &Child) -> bool {
+    child.node.is_some() && child.silent_since.is_none() && child.moved.is_none()
+}
