@@ -22,6 +22,7 @@ use klaxon_ingest::collect::{CollectConfig, Collectors, Host};
 use klaxon_ingest::own::OwnAlarm;
 use klaxon_ingest::trap::{self, TrapControl, TrapCounts, TrapDoors, TrapReceiver, TrapRules};
 use klaxon_schemas::catalogue::Catalogue;
+use klaxon_schemas::child::ChildKind;
 use klaxon_snmp::{AgentCounts, EngineHome, User, Users};
 use klaxon_store::door::Door;
 use klaxon_store::publish::{self, Publisher};
@@ -37,6 +38,7 @@ use crate::cli::run::{Listening, Settings, greeting};
 use crate::config::{AgentPlan, Config};
 use crate::follow::{Control, Follow, FollowError, FollowStatus, Parts};
 use crate::log::LogHandle;
+use crate::uplink::{UPLINK_DOWN, Uplink, UplinkControl, UplinkNeeds};
 
 /// Who may use the socket: its owner and its group.
 const SOCKET_MODE: u32 = 0o660;
@@ -54,6 +56,7 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     let status = Arc::<FollowStatus>::default();
     let parts = Parts {
         site: config.node.site.clone(),
+        is_agent: config.uplink.kind == ChildKind::Agent,
         store: store.clone(),
         writer,
         report,
@@ -120,6 +123,7 @@ struct Asked {
     agent: AgentControl,
     tables: TablesControl,
     receivers: Receivers,
+    uplink: UplinkControl,
     uplinks: Uplinks,
     tls: Option<Tls>,
 }
@@ -171,15 +175,17 @@ impl Node {
         let mut others = vec![collect, sets, uplinks.door().clone()];
         others.extend(traps.as_ref().map(|_| trap_doors.traps.clone()));
         let trap_counts = traps.as_ref().map(TrapReceiver::counts);
+        let (uplink, uplink_control) = self.uplink()?;
         let asked = Asked {
             agent: agent_control,
             tables: tables_control,
             receivers: receivers.clone(),
+            uplink: uplink_control,
             uplinks: uplinks.clone(),
             tls: tls.as_ref().map(|(_, tls)| tls.clone()),
         };
         let counts = SnmpCounts { traps: trap_counts, agent: agent.counts() };
-        let api = self.api(others, counts, Box::new(move || board.show()), receivers.clone(), uplinks.clone())?;
+        let api = self.api(others, counts, Box::new(move || board.show()), &asked)?;
         let mut doors = JoinSet::<anyhow::Result<()>>::new();
         let (tcp, unix) = (serve_tcp(tcp, api.clone()), serve_unix(unix, api.clone()));
         doors.spawn(async { Ok(tcp.await?) });
@@ -202,6 +208,11 @@ impl Node {
         let answering = agent.run(OwnAlarm::new(self.door("node"), site.clone(), AGENT_UNAVAILABLE), stop.clone());
         doors.spawn(async {
             answering.await;
+            Ok(())
+        });
+        let climbing = uplink.run(OwnAlarm::new(self.door("node"), site.clone(), UPLINK_DOWN));
+        doors.spawn(async {
+            climbing.await;
             Ok(())
         });
         if let Some(traps) = traps {
@@ -289,6 +300,18 @@ impl Node {
         }
     }
 
+    /// The node above, as it is planned and kept.
+    fn uplink(&self) -> anyhow::Result<(Uplink, UplinkControl)> {
+        let needs = UplinkNeeds {
+            door: self.door("uplink"),
+            site: self.config.node.site.clone(),
+            control: self.control.clone(),
+            dir: self.config.store.dir.clone(),
+            stop: self.stop.clone(),
+        };
+        Ok(Uplink::new(self.config.uplink.plan(), needs)?)
+    }
+
     fn door(&self, name: &str) -> Door {
         Door::new(name.parse().expect("is a word"), self.publisher.clone(), self.store.clone())
     }
@@ -298,21 +321,23 @@ impl Node {
         other_doors: Vec<Door>,
         counts: SnmpCounts,
         collectors: CollectorsShown,
-        receivers: Receivers,
-        uplinks: Uplinks,
+        asked: &Asked,
     ) -> anyhow::Result<Api> {
         let status = Arc::clone(&self.status);
+        let uplink = asked.uplink.clone();
         let parts = ApiParts {
             door: self.door("http"),
             other_doors,
             site: self.config.node.site.clone(),
             stop: self.stop.clone(),
             collectors: Some(collectors),
-            receivers: Some(receivers),
-            uplinks,
+            receivers: Some(asked.receivers.clone()),
+            uplink: Some(asked.uplink.parts()),
+            uplinks: asked.uplinks.clone(),
             more_metrics: Some(Box::new(move |text| {
                 engine_metrics(&status, text);
                 snmp_metrics(&counts, text);
+                uplink.metrics(text);
             })),
         };
         Ok(Api::new(self.config.http_config(DRAIN), parts)?)
@@ -403,6 +428,8 @@ impl Node {
         // The loop is gone only when the node stops.
         let _ = self.control.send(Control::Settings(new.engine.settings()));
         let _ = self.control.send(Control::Retention(new.retention()));
+        let (uplink, plan) = (asked.uplink.clone(), new.uplink.plan());
+        tokio::task::spawn_blocking(move || uplink.apply(plan)).await??;
         collectors.set_host(wanted.host);
         collectors.apply(&wanted.collect).await;
         for name in asked.receivers.apply(wanted.receivers).await {

@@ -93,7 +93,7 @@ fn boot_id() -> Option<String> {
 }
 
 /// What the wall clock says, held to what can be written.
-fn wall() -> Timestamp {
+pub(crate) fn wall() -> Timestamp {
     let micros = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
         Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |micros| -micros),

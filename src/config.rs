@@ -9,6 +9,7 @@ mod snmp;
 mod tables;
 mod traps;
 mod units;
+mod uplink;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,6 +32,7 @@ pub use snmp::SnmpConfig;
 pub use tables::{TablesSection, Wrs};
 pub use traps::TrapsConfig;
 pub use units::{Size, Span};
+pub use uplink::UplinkConfig;
 
 /// The reference: every setting, its default and what it is for.
 pub const DEFAULT_FILE: &str = include_str!("../klaxon.default.toml");
@@ -41,7 +43,7 @@ const BATCH_EVENTS_LIMIT: usize = 4096;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Keys, or sections with a final dot, that may change while the node runs.
-const RELOADABLE: [&str; 16] = [
+const RELOADABLE: [&str; 27] = [
     "collect.",
     "engine.",
     "log.level",
@@ -58,6 +60,17 @@ const RELOADABLE: [&str; 16] = [
     "traps.source_burst_max",
     "traps.source_rate_max",
     "traps.users",
+    "uplink.bandwidth",
+    "uplink.ca_file",
+    "uplink.client_certificate",
+    "uplink.client_key",
+    "uplink.connect_timeout",
+    "uplink.down_after",
+    "uplink.insecure",
+    "uplink.join_token_file",
+    "uplink.retry_max",
+    "uplink.retry_min",
+    "uplink.url",
 ];
 
 /// All settings.
@@ -84,6 +97,8 @@ pub struct Config {
     pub collect: CollectSection,
     /// Who is told.
     pub receivers: ReceiversSection,
+    /// The node above.
+    pub uplink: UplinkConfig,
     /// What it says of itself.
     pub log: LogConfig,
 }
@@ -490,6 +505,7 @@ impl Config {
         klaxon_store::Retention {
             history_max_bytes: self.store.history_max_bytes.0,
             history_max_age: self.store.history_max_age.0,
+            kept_for: crate::uplink::kept_for(self.uplink.kind),
         }
     }
 
@@ -574,6 +590,7 @@ impl Config {
             .or_else(|| self.collect.host().err())
             .or_else(|| self.collect.build().err())
             .or_else(|| self.receivers(&self.snmp.names()).err())
+            .or_else(|| self.uplink.mistake())
     }
 
     fn own_mistake(&self) -> Option<(&'static str, String)> {

@@ -29,18 +29,14 @@ use klaxon_schemas::state::{FOLLOWERS_MAX, Settings, StateKey, StateRecord};
 use klaxon_store::publish::{
     Answer, Intake, Item, KEEP_RECORDS_MAX, Keep, Next, PublishError, Published, Rejection, Submission,
 };
-use klaxon_store::{AppendError, Durable, Frame, OpenReport, Results, Retention, Room, Store, Writer};
+use klaxon_store::{AppendError, Durable, Frame, NodeError, OpenReport, Results, Retention, Room, Store, Writer};
 
 use crate::clock::{Clock, Reading};
 use crate::own::{self, OwnAlarm, Standing};
-use size::{rough_bytes, within_bounds};
+use size::{FRAME_BYTES_ROUGH_MAX, FRAME_ENTRIES_MAX, chunks, no_room, rough_bytes, within_bounds};
 
-/// The most entries that share a frame with their results. More run ahead in a frame of their own.
-const FRAME_ENTRIES_MAX: usize = 1024;
 /// The most entries taken from the intake at once.
 const GATHER_ENTRIES_MAX: usize = 8 * FRAME_ENTRIES_MAX;
-/// The most bytes of reports that share a frame with their results, by [`rough_bytes`].
-const FRAME_BYTES_ROUGH_MAX: usize = 4 * 1024 * 1024;
 /// How long the loop sleeps at most: retention and new settings wait that long.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// How long the loop waits after a full disk before it tries anew.
@@ -55,6 +51,8 @@ pub enum Control {
     Catalogue(Arc<Catalogue>),
     /// How much history the store keeps from now on.
     Retention(Retention),
+    /// A new numbering of changes is to begin, beyond this one: the node above knows others under the same numbers.
+    NewEpoch(Epoch, tokio::sync::oneshot::Sender<Result<Epoch, NodeError>>),
 }
 
 /// What the loop tells of itself.
@@ -78,6 +76,8 @@ pub struct FollowStatus {
 pub struct Parts {
     /// The node's site.
     pub site: Site,
+    /// Whether it is an agent of a node above, where operators act on its alarms.
+    pub is_agent: bool,
     /// The store.
     pub store: Store,
     /// Its one writer.
@@ -109,6 +109,7 @@ pub enum FollowError {
 /// The loop, ready to run.
 pub struct Follow {
     site: Site,
+    is_agent: bool,
     store: Store,
     writer: Writer,
     engine: Engine,
@@ -150,6 +151,7 @@ impl Follow {
         let own = own::Told::before(&parts.site, &engine);
         let mut follow = Self {
             site: parts.site,
+            is_agent: parts.is_agent,
             store: parts.store,
             writer: parts.writer,
             engine,
@@ -276,9 +278,27 @@ impl Follow {
                     self.writer.set_retention(retention);
                     None
                 }
+                Control::NewEpoch(beyond, told) => self.begin_epoch(beyond, told),
             };
             self.journal_own(entry.into_iter().collect());
         }
+    }
+
+    /// Begins a new numbering: on the disk before anything is numbered in it. If the entry is lost, it is the numbering all the
+    /// same, as after a start.
+    fn begin_epoch(
+        &mut self,
+        beyond: Epoch,
+        told: tokio::sync::oneshot::Sender<Result<Epoch, NodeError>>,
+    ) -> Option<EntryKind> {
+        let begun = self.writer.begin_epoch(beyond, NewEpoch::Diverged);
+        let entry = begun.as_ref().ok().map(|epoch| {
+            tracing::warn!(%epoch, "the node above knows other changes under the same numbers: a new epoch begins");
+            EntryKind::Started(self.started(*epoch, Some(NewEpoch::Diverged)))
+        });
+        // Whoever asked may have gone.
+        let _ = told.send(begun);
+        entry
     }
 
     /// Now, with the deadlines up to now worked off, each bounded step with an entry of its own. While intake is refused they
@@ -321,11 +341,20 @@ impl Follow {
             gathered += records(&next);
             submissions.push(next);
         }
+        let mut submissions = submissions;
         if let Some(error) = self.refusal() {
-            for submission in submissions {
+            // What a follower has read is what makes room.
+            let is_kept = |submission: &mut Submission| {
+                matches!(error, PublishError::Unread { .. })
+                    && submission.items.iter().all(|item| matches!(item, Item::Keep(_)))
+            };
+            let refused: Vec<_> = submissions.extract_if(.., |submission| !is_kept(submission)).collect();
+            for submission in refused {
                 submission.answer(Err(error.clone()));
             }
-            return;
+            if submissions.is_empty() {
+                return;
+            }
         }
         let mut batch = self.screen(submissions);
         self.puts.append(&mut batch.puts);
@@ -366,19 +395,9 @@ impl Follow {
     fn refusal(&mut self) -> Option<PublishError> {
         if self.is_behind || self.has_failed() {
             // What is durable and has no results yet comes first; with room again that takes a moment.
-            return Some(match self.writer.room() {
-                Room::Ok => PublishError::Busy,
-                Room::Low { free_bytes, watermark_bytes } => {
-                    PublishError::DiskFull { free_bytes, needed_bytes: watermark_bytes }
-                }
-            });
+            return Some(no_room(self.writer.room()).unwrap_or(PublishError::Busy));
         }
-        match self.look_at_room() {
-            Room::Ok => None,
-            Room::Low { free_bytes, watermark_bytes } => {
-                Some(PublishError::DiskFull { free_bytes, needed_bytes: watermark_bytes })
-            }
-        }
+        no_room(self.look_at_room())
     }
 
     /// Looks at each item before it is journalled. What has come before, or cannot be taken, is answered without a trace in
@@ -402,6 +421,7 @@ impl Follow {
                             Err(Answer::Rejected(Rejection::HeartbeatLimit { limit }))
                         }
                     },
+                    Item::Action(_) if self.is_agent => Err(Answer::Rejected(Rejection::AtTheSite)),
                     Item::Action(action) => Ok(EntryKind::Action(action)),
                     Item::Relay(relay) => Ok(EntryKind::Relay(relay)),
                     Item::Child(fact) => Ok(EntryKind::Child(fact)),
@@ -757,22 +777,6 @@ fn answer_behind(mut asked: Vec<Asked>, ahead: &Ahead) -> impl FnOnce(Result<Dur
             answer(asked, ahead.get().unwrap_or(&Err(PublishError::Stopping)));
         }
     }
-}
-
-/// Entries in pieces that fit into a frame together with their results.
-fn chunks(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
-    let mut rest = entries;
-    std::iter::from_fn(move || {
-        let mut rough = 0;
-        let fitting = rest.iter().take(FRAME_ENTRIES_MAX).take_while(|entry| {
-            rough += rough_bytes(&entry.kind);
-            rough <= FRAME_BYTES_ROUGH_MAX
-        });
-        let count = fitting.count().max(1).min(rest.len());
-        let (chunk, behind) = rest.split_at(count);
-        rest = behind;
-        (!chunk.is_empty()).then_some(chunk)
-    })
 }
 
 fn panic_text(payload: &(dyn std::any::Any + Send)) -> Text {

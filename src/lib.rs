@@ -2,6 +2,7 @@
 //!
 //! * [`app`]: the life of a node: build, run, drain,
 //! * [`follow`]: the one loop that applies what came in and commits what followed, with [`clock`] and [`own`],
+//! * [`uplink`]: this node as one below another,
 //! * [`config`]: the settings, checked once,
 //! * [`log`]: what the program says of itself,
 //! * [`cli`]: what a person types.
@@ -15,3 +16,4 @@ mod faults;
 pub mod follow;
 pub mod log;
 pub mod own;
+pub mod uplink;

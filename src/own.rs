@@ -124,6 +124,9 @@ impl Told {
             Room::Low { free_bytes, watermark_bytes } => Some(format!(
                 "{free_bytes} bytes are free on the disk that holds the journal, {watermark_bytes} are kept free; intake is refused."
             )),
+            Room::Unread { journal_bytes, history_max_bytes } => Some(format!(
+                "The journal has {journal_bytes} bytes, {history_max_bytes} are allowed, and the node above has yet to take them; intake is refused."
+            )),
         };
         // Once raised it is over only when there is room for a tenth more, so that it does not flap at the limit.
         let limit_from = if self.alarm_limit { active_max - active_max / 10 } else { active_max };

@@ -4,6 +4,12 @@
 #![expect(clippy::print_stdout, reason = "a run says its seed, what it hit and what it measured")]
 
 mod harness;
+#[path = "sites/inside.rs"]
+mod inside;
+#[path = "sites/line.rs"]
+mod line;
+#[path = "sites/schedules.rs"]
+mod schedules;
 #[path = "harness/wan.rs"]
 mod wan;
 #[path = "sites/world.rs"]
@@ -514,4 +520,47 @@ fn a_connection_that_is_dead_does_not_lock_its_own_node_out() {
     assert!(begun.elapsed() < Duration::from_secs(20));
     assert!(centre.alarms().iter().all(|alarm| alarm["alarm_type"] != "klaxon.site.doubled"), "it is the same node");
     wait_same(&centre, &alpha);
+}
+
+/// The next of a sequence of numbers without a pattern (SplitMix64).
+fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[test]
+fn in_the_end_the_centre_knows_what_happened_once_whatever_happened() {
+    let count = if harness::is_long() { 1000 } else { 20 };
+    let seeds = match std::env::var("KLAXON_SEED") {
+        Ok(seed) => vec![seed.parse().expect("KLAXON_SEED is a number")],
+        Err(_) => (0..count).collect::<Vec<u64>>(),
+    };
+    let (all, next) = (std::sync::Mutex::new(schedules::Hits::default()), std::sync::atomic::AtomicUsize::new(0));
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(seed) = seeds.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    match std::panic::catch_unwind(|| schedules::run(*seed)) {
+                        Ok(hits) => *all.lock().expect("nobody panics with it") += hits,
+                        Err(panic) => {
+                            println!("KLAXON_SEED={seed}");
+                            std::panic::resume_unwind(panic);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let all = all.into_inner().expect("nobody panicked");
+    println!("{} schedules in {:?}: {all:?}", seeds.len(), begun.elapsed());
+    if seeds.len() >= 20 {
+        let schedules::Hits { torn, doubled, lost, crashes, restores, centre_restores, .. } = all;
+        assert!([torn, doubled, lost, crashes, restores, centre_restores].iter().all(|count| *count > 0), "{all:?}");
+        let schedules::Hits { new_epochs, caught_up, past_changes, past_episodes, lost_records, realigned, .. } = all;
+        let led_to = [new_epochs, caught_up, past_changes, past_episodes, lost_records, realigned];
+        assert!(led_to.iter().all(|count| *count > 0), "{all:?}");
+    }
 }

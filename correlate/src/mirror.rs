@@ -122,8 +122,8 @@ impl Engine {
         let sender = Sender { name, epoch: relay.epoch, child };
         match &relay.content {
             RelayContent::Alignment { at, from, to, alarms } => self.align(moment, &sender, *at, (*from, *to), alarms, out),
-            RelayContent::Aligned { at, after, below } => {
-                self.aligned(moment, &sender, Span { after: *after, upto: *at }, below, out)
+            RelayContent::Aligned { at, after, fingerprint, below } => {
+                self.aligned(moment, &sender, Span { after: *after, upto: *at }, (*fingerprint, below), out)
             }
             RelayContent::Live { after, upto, changes } => {
                 self.live(moment, &sender, Span { after: *after, upto: *upto }, changes, out)
@@ -229,7 +229,7 @@ impl Engine {
         moment: &Moment<'_>,
         sender: &Sender<'_>,
         span: Span,
-        below: &[Below],
+        (fingerprint, below): (u64, &[Below]),
         out: &mut Output,
     ) -> Result<Disposition, NotTaken> {
         span.check()?;
@@ -262,7 +262,6 @@ impl Engine {
                 _ => missing.push(Span { after, upto: span.upto }),
             }
         }
-        let fingerprint = known.filter(|known| !is_new_epoch && known.position == span.upto).map_or(0, |it| it.fingerprint);
         child.reached = Some(Reached { epoch: sender.epoch, position: span.upto, fingerprint, missing });
         if child.kind == ChildKind::Region {
             let below = below.iter().filter(|below| below.name != *sender.name);

@@ -131,7 +131,8 @@ pub struct Reached {
     pub epoch: Epoch,
     /// All up to here has come in, but for what is missing. The child may forget it.
     pub position: Position,
-    /// What the last change that came in live was, so that a child that went back in time is known: [`fingerprint`].
+    /// What the last change was that came in live, or was there when it was aligned, so that a child that went back in time is
+    /// known: [`fingerprint`]; nothing is known if it is 0.
     #[serde(default)]
     pub fingerprint: u64,
     /// Stretches of history that are yet to come, the oldest first, at most [`MISSING_SPANS_MAX`].
@@ -393,6 +394,8 @@ pub enum RelayContent {
         at: Position,
         /// History behind this is missing, if it is before `at`.
         after: Position,
+        /// [`fingerprint`] of its last change at or before `at`: it takes the place of that of the last live change.
+        fingerprint: u64,
         /// The nodes below it.
         below: Vec<Below>,
     },

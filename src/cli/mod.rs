@@ -23,6 +23,7 @@ mod store;
 mod table;
 mod time;
 mod trap;
+mod uplink;
 mod watch;
 
 use std::future::Future;
@@ -102,6 +103,10 @@ enum Command {
     },
     /// List who is told of alarms and how each stands; send notifications again
     Receivers(receivers::ReceiversArgs),
+    /// Put this node below another one, which shows its alarms among those of others
+    Join(uplink::JoinArgs),
+    /// Tell how the node above stands, and what it lacks
+    Uplink,
     /// List the nodes below this one and how each stands
     Sites(sites::SitesArgs),
     /// Let nodes below join, approve them, give them up
@@ -172,6 +177,9 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Heartbeats(args) => wait(async { heartbeat::heartbeats(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Why { id } => wait(async { show::why(&output, &find(node.as_deref()).await?, &id).await }),
         Command::Receivers(args) => wait(async { receivers::receivers(&output, &find(node.as_deref()).await?, &args).await }),
+        Command::Join(args) if args.is_offline() => uplink::join_offline(&output, &args),
+        Command::Join(args) => wait(async { uplink::join(&output, &find(node.as_deref()).await?, &args, false).await }),
+        Command::Uplink => wait(async { uplink::uplink(&output, &find(node.as_deref()).await?).await }),
         Command::Sites(args) => wait(async { sites::sites(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Site(command) => wait(async { sites::site(&output, &find(node.as_deref()).await?, &command).await }),
         Command::Ready => wait(async { ready::ready(&output, &find(node.as_deref()).await?).await }),

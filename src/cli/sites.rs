@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::alarms::{pages, read, rows};
 use super::client::{Answer, Client, Query, percent};
 use super::failure::{Code, Failure, Outcome};
+use super::uplink::JoinArgs;
 use super::output::{Output, Style, printable, remark};
 use super::table::{Cell, Column, Table};
 use super::time::{age, now};
@@ -114,6 +115,8 @@ pub(super) enum SiteCommand {
         #[arg(long)]
         approve: bool,
     },
+    /// Leave the node above for another one; the old one is told
+    Rehome(JoinArgs),
     /// Give a node up: its alarms are forgotten here, and what proved it is void
     Retire {
         /// The node
@@ -265,6 +268,7 @@ pub(super) async fn site(output: &Output, client: &Client, command: &SiteCommand
     let path = |name: &str, behind: &str| format!("/sites/{}{behind}", percent(name));
     match command {
         SiteCommand::Add(args) => add(output, client, args).await,
+        SiteCommand::Rehome(args) => super::uplink::join(output, client, args, true).await,
         SiteCommand::List(args) => sites(output, client, args).await,
         SiteCommand::Show { name } => {
             let answer = client.get(&path(name, ""), &Query::default()).await?;

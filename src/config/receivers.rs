@@ -158,6 +158,10 @@ impl ReceiversSection {
             return Err(("receivers".to_owned(), format!("has {} receivers, at most {RECEIVERS_MAX} are told", self.0.len())));
         }
         let build = |(name, section): (&Follower, &ReceiverSection)| {
+            // By that name it is kept how far the node above has come.
+            if &**name == crate::uplink::FOLLOWER {
+                return Err((format!("receivers.{name}"), "may not be called so: that is the node above".to_owned()));
+            }
             section.build(name, users, root).map_err(|(key, reason)| (format!("receivers.{name}{key}"), reason))
         };
         self.0.iter().map(build).collect()

@@ -1,4 +1,4 @@
-//! How large an entry becomes in the journal, and what is too large for it.
+//! How large an entry becomes in the journal, what is too large for it or finds no room, and what fits into a frame.
 
 use std::sync::Arc;
 
@@ -6,9 +6,15 @@ use klaxon_schemas::action::Verb;
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::{Change, Subject};
 use klaxon_schemas::child::RelayContent;
-use klaxon_schemas::entry::{ENTRY_BYTES_MAX, EntryKind, RELAY_BYTES_MAX};
+use klaxon_schemas::entry::{ENTRY_BYTES_MAX, Entry, EntryKind, RELAY_BYTES_MAX};
 use klaxon_schemas::wire::v1;
-use klaxon_store::publish::{Answer, Rejection};
+use klaxon_store::Room;
+use klaxon_store::publish::{Answer, PublishError, Rejection};
+
+/// The most entries that share a frame with their results. More run ahead in a frame of their own.
+pub(super) const FRAME_ENTRIES_MAX: usize = 1024;
+/// The most bytes of reports that share a frame with their results, by [`rough_bytes`].
+pub(super) const FRAME_BYTES_ROUGH_MAX: usize = 4 * 1024 * 1024;
 
 /// About how large an entry is in its wire form, without escapes.
 pub(super) fn rough_bytes(kind: &EntryKind) -> usize {
@@ -75,4 +81,33 @@ pub(super) fn within_bounds(kind: &EntryKind) -> Result<(), Answer> {
         return Err(Answer::Rejected(Rejection::TooLarge { bytes, bytes_max }));
     }
     Ok(())
+}
+
+/// Entries in pieces that fit into a frame together with their results.
+pub(super) fn chunks(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
+    let mut rest = entries;
+    std::iter::from_fn(move || {
+        let mut rough = 0;
+        let fitting = rest.iter().take(FRAME_ENTRIES_MAX).take_while(|entry| {
+            rough += rough_bytes(&entry.kind);
+            rough <= FRAME_BYTES_ROUGH_MAX
+        });
+        let count = fitting.count().max(1).min(rest.len());
+        let (chunk, behind) = rest.split_at(count);
+        rest = behind;
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+/// Why nothing is taken, if there is no room.
+pub(super) fn no_room(room: Room) -> Option<PublishError> {
+    match room {
+        Room::Ok => None,
+        Room::Low { free_bytes, watermark_bytes } => {
+            Some(PublishError::DiskFull { free_bytes, needed_bytes: watermark_bytes })
+        }
+        Room::Unread { journal_bytes, history_max_bytes } => {
+            Some(PublishError::Unread { journal_bytes, history_max_bytes })
+        }
+    }
 }

@@ -106,8 +106,9 @@ pub fn restore(from: &Path, dir: &Path, others: &[OtherFile]) -> Result<BackupRe
     make_empty(dir)?;
     copy(from, dir)?;
     copy_others(from, dir, others, |other, content| (other.restored)(content))?;
-    let node = old.in_new_epoch(state.cursor().epoch, NewEpoch::Restored);
-    let report = checked(dir, &node)?;
+    let report = checked(dir, &old)?;
+    let node = old.in_new_epoch(state.cursor().epoch, NewEpoch::Restored, report.last_position);
+    let report = BackupReport { epoch: node.epoch, ..report };
     // Last: without it the folder is no store, and an interrupted restore cannot be taken for one.
     node.write(dir)?;
     files::sync_dir(dir).map_err(failed("sync", dir))?;

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use klaxon_schemas::names::Follower;
+
 /// The smallest segment: below it the files would be too many.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 
@@ -27,17 +29,19 @@ pub struct StoreConfig {
 }
 
 /// How much history is kept. It can change while the store is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
     /// Above this size the oldest segments go. It never falls below what the present state needs.
     pub history_max_bytes: u64,
     /// Segments in which everything is older go.
     pub history_max_age: Duration,
+    /// What this follower has yet to read stays, also where there is too much: then intake is to be refused.
+    pub kept_for: Option<Follower>,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { history_max_bytes: 8 * 1024 * 1024 * 1024, history_max_age: Duration::from_secs(90 * 24 * 3600) }
+        Self { history_max_bytes: 8 * 1024 * 1024 * 1024, history_max_age: Duration::from_secs(90 * 24 * 3600), kept_for: None }
     }
 }
 

@@ -122,6 +122,7 @@ impl From<&Rejection> for RejectReason {
             // No request keeps a follower's cursor.
             Rejection::AlarmLimit { .. } | Rejection::FollowerLimit { .. } => Self::AlarmLimit,
             Rejection::TooLarge { .. } | Rejection::KeepTooLarge { .. } => Self::TooLarge,
+            Rejection::AtTheSite => Self::Invalid,
             Rejection::HeartbeatLimit { .. } => Self::HeartbeatLimit,
             Rejection::NotTaken(_) => Self::Invalid,
         }
@@ -190,7 +191,7 @@ impl Tally {
     pub fn refuse(&mut self, error: &PublishError, count: u64) {
         match error {
             PublishError::Busy => self.dropped[DropReason::Busy as usize] += count,
-            PublishError::DiskFull { .. } => self.dropped[DropReason::DiskFull as usize] += count,
+            PublishError::DiskFull { .. } | PublishError::Unread { .. } => self.dropped[DropReason::DiskFull as usize] += count,
             PublishError::Stopping => self.dropped[DropReason::Stopping as usize] += count,
             PublishError::TooMany { .. } => self.reject(RejectReason::TooLarge, count),
         }

@@ -29,6 +29,9 @@ const CHANGES_LOOKED_AT_MAX: usize = 20_000;
 /// The most segments that are looked into for one page.
 const SEGMENTS_LOOKED_AT_MAX: usize = 64;
 
+/// The most records that are looked at for one page of entries.
+const PAGE_RECORDS_MAX: usize = 50_000;
+
 /// The most changes in one [`HistoryPage`].
 pub const HISTORY_LIMIT_MAX: usize = 1000;
 
@@ -187,6 +190,36 @@ pub(crate) fn entries_after(journal: &Journal, after: Position) -> Result<Vec<En
     match failure {
         Some((position, reason)) => Err(unreadable(journal, position, &reason).into()),
         None => Ok(entries),
+    }
+}
+
+/// Entries behind `after`, at most `limit` and about `bytes_max` of them, and up to where this goes.
+pub(crate) fn entries_page(
+    journal: &Journal,
+    after: Position,
+    limit: usize,
+    bytes_max: usize,
+) -> Result<(Vec<Entry>, Position), ReadError> {
+    let mut entries = Vec::new();
+    let (mut bytes, mut looked_at, mut failure) = (0, 0, None);
+    let reached = journal.walk(after, |record| {
+        looked_at += 1;
+        if record.kind == Kind::Entry {
+            bytes += record.payload.len();
+            match record::entry(record.payload, record.position) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => {
+                    failure = Some((record.position, error.to_string()));
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        let is_enough = entries.len() >= limit || bytes >= bytes_max || looked_at >= PAGE_RECORDS_MAX;
+        if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    match failure {
+        Some((position, reason)) => Err(unreadable(journal, position, &reason).into()),
+        None => Ok((entries, reached)),
     }
 }
 

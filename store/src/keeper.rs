@@ -146,7 +146,7 @@ impl Keeper {
         let path = view_path(&config.dir);
         let all = Dirty::everything(&self.shared.state());
         let position = all.position;
-        self.view = Some(View::build(&path, &config.view, self.shared.node.node_id, all)?);
+        self.view = Some(View::build(&path, &config.view, self.shared.node().node_id, all)?);
         self.failed_at = None;
         self.shared.view_repairs.fetch_add(1, Ordering::Relaxed);
         Ok(position)
@@ -165,7 +165,7 @@ impl Keeper {
     fn mark(&mut self) -> std::io::Result<()> {
         let committed = self.shared.committed();
         if committed > self.marked {
-            self.high_water.write(committed, self.shared.node.epoch)?;
+            self.high_water.write(committed, self.shared.epoch())?;
             self.marked = committed;
         }
         Ok(())
@@ -233,7 +233,10 @@ impl Keeper {
     /// The oldest segment, if it is to go.
     fn expendable(&self) -> Result<Option<Arc<Segment>>, ReadError> {
         let segments = self.shared.journal.segments();
-        let [oldest, _, ..] = &segments[..] else { return Ok(None) };
+        let [oldest, _, ..] = &segments[..] else {
+            self.shared.unread.store(false, Ordering::Relaxed);
+            return Ok(None);
+        };
         let config = &self.shared.config;
         let floor = {
             let state = self.shared.state();
@@ -242,7 +245,16 @@ impl Keeper {
         };
         let bytes = self.shared.journal.bytes();
         let tight = || files::free_bytes(&config.dir).is_ok_and(|free| free < config.free_space_watermark_bytes);
-        let too_much = bytes > self.shared.retention().history_max_bytes.max(floor) || (bytes > floor && tight());
+        let retention = self.shared.retention();
+        let too_much = bytes > retention.history_max_bytes.max(floor) || (bytes > floor && tight());
+        let is_unread = retention.kept_for.is_some_and(|follower| {
+            let state = self.shared.state();
+            state.followers().get(&follower).is_none_or(|followed| followed.position < oldest.last())
+        });
+        self.shared.unread.store(too_much && is_unread, Ordering::Relaxed);
+        if is_unread {
+            return Ok(None);
+        }
         Ok((too_much || self.is_too_old(oldest)?).then(|| Arc::clone(oldest)))
     }
 

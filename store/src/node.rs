@@ -34,6 +34,8 @@ pub struct NodeIdentity {
     pub new_epoch: NewEpoch,
     /// When the store was made.
     pub created_at: Timestamp,
+    /// The last record of the journal before that numbering; what is behind it is of that numbering.
+    pub epoch_after: Position,
 }
 
 /// Why the identity cannot be read or written.
@@ -94,6 +96,9 @@ struct NodeFile {
     epoch: Epoch,
     new_epoch: NewEpoch,
     created_at: Timestamp,
+    /// It came later, and is not among what the checksum is over, so that an older program reads the file too.
+    #[serde(default)]
+    epoch_after: Position,
     /// CRC32C over what the other fields say, see [`NodeIdentity::checksum`].
     checksum: u32,
 }
@@ -111,13 +116,19 @@ impl NodeIdentity {
 
     /// A new node's.
     pub(crate) fn first() -> Self {
-        Self { node_id: Uuid::new_v4(), epoch: Epoch(now_ms()), new_epoch: NewEpoch::FirstStart, created_at: now() }
+        Self {
+            node_id: Uuid::new_v4(),
+            epoch: Epoch(now_ms()),
+            new_epoch: NewEpoch::FirstStart,
+            created_at: now(),
+            epoch_after: Position(0),
+        }
     }
 
-    /// The same node in a new numbering, beyond its own and beyond `beyond`.
-    pub(crate) fn in_new_epoch(&self, beyond: Epoch, reason: NewEpoch) -> Self {
+    /// The same node in a new numbering, beyond its own and beyond `beyond`, from behind the record `after` on.
+    pub(crate) fn in_new_epoch(&self, beyond: Epoch, reason: NewEpoch, after: Position) -> Self {
         let epoch = Epoch(now_ms().max(self.epoch.0 + 1).max(beyond.0 + 1));
-        Self { epoch, new_epoch: reason, ..self.clone() }
+        Self { epoch, new_epoch: reason, epoch_after: after, ..self.clone() }
     }
 
     /// Reads it from `dir`, if it is there.
@@ -142,8 +153,13 @@ impl NodeIdentity {
         }
         match serde_json::from_slice::<NodeFile>(&json) {
             Ok(file) => {
-                let node =
-                    Self { node_id: file.node_id, epoch: file.epoch, new_epoch: file.new_epoch, created_at: file.created_at };
+                let node = Self {
+                    node_id: file.node_id,
+                    epoch: file.epoch,
+                    new_epoch: file.new_epoch,
+                    created_at: file.created_at,
+                    epoch_after: file.epoch_after,
+                };
                 match (file.checksum, node.checksum()) {
                     (found, computed) if found == computed => Ok(Some(node)),
                     (found, computed) => Err(NodeError::Damaged { path, found, computed }),
@@ -162,6 +178,7 @@ impl NodeIdentity {
             epoch: self.epoch,
             new_epoch: self.new_epoch,
             created_at: self.created_at,
+            epoch_after: self.epoch_after,
             checksum: self.checksum(),
         };
         let mut json = serde_json::to_vec_pretty(&file).expect("numbers and times serialize");

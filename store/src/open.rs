@@ -208,7 +208,7 @@ pub(crate) fn open_locked(config: StoreConfig, lock: StoreLock) -> Result<(Store
     let known = mark.max(view_position).unwrap_or(Position(0));
     let journal = Journal::new(journal_path(&dir), segments);
     if known > last {
-        node = node.in_new_epoch(state.cursor().epoch, NewEpoch::TailMissing);
+        node = node.in_new_epoch(state.cursor().epoch, NewEpoch::TailMissing, last);
         leap(&journal, &node, &dir, last, known, &mut report)?;
     }
     report.epoch = node.epoch;

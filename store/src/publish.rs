@@ -140,6 +140,9 @@ pub enum Rejection {
         /// How many it has.
         records: usize,
     },
+    /// It is an operator's action, and this node's alarms are those of its site.
+    #[error("operators act at the site: this node is an agent, and the node above it owns its alarms")]
+    AtTheSite,
     /// It does not fit what is known of the node below that it is from, or about. It may be journalled, and had no effect.
     #[error(transparent)]
     NotTaken(#[from] NotTaken),
@@ -181,6 +184,14 @@ pub enum PublishError {
         free_bytes: u64,
         /// How much must be.
         needed_bytes: u64,
+    },
+    /// As much of the journal as may be is kept for the node above, which has yet to have it.
+    #[error("the journal is full of what the node above has yet to take: it has {journal_bytes} bytes, {history_max_bytes} are allowed")]
+    Unread {
+        /// How large it is.
+        journal_bytes: u64,
+        /// How large it may grow.
+        history_max_bytes: u64,
     },
     /// The node is stopping.
     #[error("the node is stopping")]

@@ -72,7 +72,7 @@ pub struct Info {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: StoreConfig,
-    pub(crate) node: NodeIdentity,
+    node: RwLock<NodeIdentity>,
     retention: RwLock<Retention>,
     pub(crate) journal: Arc<Journal>,
     state: RwLock<State>,
@@ -83,6 +83,8 @@ pub(crate) struct Shared {
     /// What must be written again before the journal loses its records up to a position.
     carry: Mutex<Option<(Position, Carry)>>,
     carry_wanted: AtomicBool,
+    /// There is too much that a follower has yet to read, for whom it is kept.
+    pub(crate) unread: AtomicBool,
     damage: Mutex<Option<DamageError>>,
     /// All full segments were read since the start.
     pub(crate) checked: AtomicBool,
@@ -110,9 +112,9 @@ impl Shared {
     ) -> Self {
         let committed = journal.last();
         Self {
-            retention: RwLock::new(config.retention),
+            retention: RwLock::new(config.retention.clone()),
             config,
-            node,
+            node: RwLock::new(node),
             journal,
             state: RwLock::new(state),
             ring: RwLock::new(Ring::new(committed)),
@@ -121,6 +123,7 @@ impl Shared {
             wake: Condvar::new(),
             carry: Mutex::new(None),
             carry_wanted: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
             damage: Mutex::new(None),
             checked: AtomicBool::new(false),
             view_position: AtomicU64::new(view.0),
@@ -147,7 +150,20 @@ impl Shared {
 
     /// How much history is kept now.
     pub(crate) fn retention(&self) -> Retention {
-        *self.retention.read().expect("nobody panics while holding it")
+        self.retention.read().expect("nobody panics while holding it").clone()
+    }
+
+    /// Whose store it is, and the numbering that it is in.
+    pub(crate) fn node(&self) -> NodeIdentity {
+        self.node.read().expect("nobody panics while holding it").clone()
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.node.read().expect("nobody panics while holding it").epoch
+    }
+
+    pub(crate) fn set_node(&self, node: NodeIdentity) {
+        *self.node.write().expect("nobody panics while holding it") = node;
     }
 
     pub(crate) fn set_retention(&self, retention: Retention) {
@@ -274,6 +290,12 @@ impl Store {
         history::entries_after(&self.0.journal, after)
     }
 
+    /// Entries behind `after`, in order, at most `limit` and about `bytes_max` of them, and up to where this goes: ask behind it
+    /// next. Looks at a bounded number of records: there may be none, and more behind.
+    pub fn entries_page(&self, after: Position, limit: usize, bytes_max: usize) -> Result<(Vec<Entry>, Position), ReadError> {
+        self.0.noting(history::entries_page(&self.0.journal, after, limit, bytes_max))
+    }
+
     /// The first damage that a reader, or the check behind the start, has met in the journal.
     pub fn damage(&self) -> Option<DamageError> {
         self.0.damage.lock().expect("nobody panics while holding it").clone()
@@ -299,7 +321,7 @@ impl Store {
             (state.alarms_len(), state.records_len())
         };
         Info {
-            node: shared.node.clone(),
+            node: shared.node(),
             first_position: segments[0].header.first,
             last_position: shared.committed(),
             segments: segments.len(),
@@ -318,12 +340,12 @@ impl Store {
 
     /// Whose store it is.
     pub fn node(&self) -> NodeIdentity {
-        self.0.node.clone()
+        self.0.node()
     }
 
     /// The numbering of changes.
     pub fn epoch(&self) -> Epoch {
-        self.0.node.epoch
+        self.0.epoch()
     }
 }
 

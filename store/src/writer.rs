@@ -7,6 +7,7 @@
 //!
 //! After a frame has failed, those behind it are dropped until the loop has loaded its engine anew and says so.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -14,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::Subject;
-use klaxon_schemas::ids::Position;
+use klaxon_schemas::entry::NewEpoch;
+use klaxon_schemas::ids::{Epoch, Position};
 use klaxon_schemas::state::{Cursor, StateKey, StateRecord};
 
 use crate::config::Retention;
@@ -24,6 +26,7 @@ use crate::journal::FRAME_BYTES_MAX;
 use crate::journal::append::{Appender, WriteError};
 use crate::journal::record;
 use crate::lock::StoreLock;
+use crate::node::NodeError;
 use crate::store::Shared;
 use crate::stream::Item;
 
@@ -107,6 +110,13 @@ pub enum Room {
         free_bytes: u64,
         /// How much should be.
         watermark_bytes: u64,
+    },
+    /// As much of the journal as may be is kept for a follower that has yet to read it: refuse intake.
+    Unread {
+        /// How large the journal is.
+        journal_bytes: u64,
+        /// How large it may grow.
+        history_max_bytes: u64,
     },
 }
 
@@ -317,6 +327,18 @@ impl Writer {
         self.shared.set_retention(retention);
     }
 
+    /// Begins a new numbering of changes, beyond `beyond`: it is on the disk when this returns. The engine is to be told, by an
+    /// entry. What is in flight is in the old numbering.
+    pub fn begin_epoch(&mut self, beyond: Epoch, reason: NewEpoch) -> Result<Epoch, NodeError> {
+        self.drain();
+        let beyond = beyond.max(self.shared.state().cursor().epoch);
+        let node = self.shared.node().in_new_epoch(beyond, reason, self.shared.journal.last());
+        node.write(&self.shared.config.dir)?;
+        let epoch = node.epoch;
+        self.shared.set_node(node);
+        Ok(epoch)
+    }
+
     /// Whether free space is above the watermark; cheap.
     pub fn room(&self) -> Room {
         let mut last = self.room.lock().expect("nobody panics while holding it");
@@ -329,6 +351,10 @@ impl Writer {
         // Where the system does not say, a write that finds no room does.
         let room = match files::free_bytes(&self.shared.config.dir) {
             Ok(free_bytes) if free_bytes < watermark_bytes => Room::Low { free_bytes, watermark_bytes },
+            _ if self.shared.unread.load(Ordering::Relaxed) => Room::Unread {
+                journal_bytes: self.shared.journal.bytes(),
+                history_max_bytes: self.shared.retention().history_max_bytes,
+            },
             _ => Room::Ok,
         };
         *last = Some((Instant::now(), room));
@@ -426,6 +452,7 @@ impl Thread {
             return Ok(Position(self.appender.next().0 - 1));
         }
         let appender = &mut self.appender;
+        appender.epoch = self.shared.epoch();
         appender.begin()?;
         for entry in &frame.entries {
             let position = appender.place();

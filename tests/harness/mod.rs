@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses its part of the harness")]
 
+pub(crate) mod above;
 pub(crate) mod hook;
 pub(crate) mod http;
 pub(crate) mod load;

@@ -199,7 +199,7 @@ pub(crate) fn refused(error: &PublishError) -> Problem {
     let kind = match error {
         PublishError::Busy => Kind::Busy,
         PublishError::TooMany { .. } => Kind::TooLarge,
-        PublishError::DiskFull { .. } => Kind::DiskFull,
+        PublishError::DiskFull { .. } | PublishError::Unread { .. } => Kind::DiskFull,
         PublishError::Stopping => Kind::Stopping,
     };
     Problem::new(kind, error.to_string())

@@ -9,6 +9,7 @@
 //! makes one, gives it to [`serve_tcp`] and [`serve_unix`], calls [`Api::started`] when the node takes events, and cancels
 //! the token that it gave when the node is to stop.
 
+mod above;
 mod actions;
 mod alarms;
 mod body;
@@ -63,6 +64,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use above::{UplinkObeys, UplinkOrder, UplinkParts, UplinkShown, UplinkShows, UplinkState};
 pub use collectors::CollectorsShown;
 pub use guard::Peer;
 pub use metrics::{MetricKind, MetricsText};
@@ -162,6 +164,8 @@ pub struct Parts {
     pub collectors: Option<CollectorsShown>,
     /// Who is told of alarms, if somebody is.
     pub receivers: Option<Receivers>,
+    /// The node above, and what is told of it.
+    pub uplink: Option<UplinkParts>,
     /// The door of the nodes below.
     pub uplinks: Uplinks,
     /// Metrics of other parts, if there are any.
@@ -256,6 +260,10 @@ impl Api {
         self.0.parts.receivers.as_ref()
     }
 
+    fn uplink(&self) -> Option<&UplinkParts> {
+        self.0.parts.uplink.as_ref()
+    }
+
     fn uplinks(&self) -> &Uplinks {
         &self.0.parts.uplinks
     }
@@ -308,6 +316,8 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(receivers::resend))
         .routes(routes!(drill::one))
         .routes(routes!(drill::all))
+        .routes(routes!(above::join))
+        .routes(routes!(above::rehome))
         .routes(routes!(sites::enrol))
         .routes(routes!(sites::retire))
         .routes(routes!(sites::approve))
@@ -329,6 +339,7 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(sites::list))
         .routes(routes!(sites::show))
         .routes(routes!(history::list))
+        .routes(routes!(above::show))
         .routes(routes!(stream::follow))
         // The same description as at the root, for those who know the base of the API only; described once.
         .route("/openapi.json", get(openapi::show));

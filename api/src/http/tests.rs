@@ -205,6 +205,7 @@ fn node() -> Node {
         site: site.clone(),
         stop: stop.clone(),
         collectors: None,
+        uplink: None,
         receivers: None,
         more_metrics: None,
     };

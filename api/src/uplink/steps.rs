@@ -96,7 +96,7 @@ impl Voice<'_> {
                 alarms.iter().try_for_each(|alarm| self.check_alarm(alarm))?;
                 step.count = alarms.len() as u64;
             }
-            RelayContent::Aligned { at, after, below } => {
+            RelayContent::Aligned { at, after, below, .. } => {
                 upward(*after, *at)?;
                 if below.len() > BELOW_MAX {
                     return Err(malformed(format!("below: has {} nodes, at most {BELOW_MAX} are allowed", below.len())));

@@ -275,7 +275,7 @@ impl Deliver {
 
     /// What of a refused batch is to be brought in again: all of it, unless there is no hope before the end.
     fn keep(&self, batch: Vec<Prepared>, error: &PublishError) -> Option<Vec<Prepared>> {
-        let is_full = matches!(error, PublishError::DiskFull { .. });
+        let is_full = matches!(error, PublishError::DiskFull { .. } | PublishError::Unread { .. });
         if *error == PublishError::Stopping || (is_full && self.stop.is_cancelled()) {
             tracing::debug!(reason = %error, "the journal takes no traps any more");
             self.lose(batch.into_iter());

@@ -41,7 +41,8 @@ pub(crate) struct Appender {
     file: File,
     end: u64,
     next: Position,
-    epoch: Epoch,
+    /// The numbering that new segments begin in.
+    pub(crate) epoch: Epoch,
     segment_bytes: u64,
     last_chunk: Option<u64>,
     /// The chunk began in the frame that is being made.

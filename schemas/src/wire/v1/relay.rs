@@ -43,6 +43,9 @@ pub enum RelayContent {
         at: Position,
         /// History behind this is missing.
         after: Position,
+        /// What its last change is there.
+        #[serde(default)]
+        fingerprint: u64,
         /// The nodes below it.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         below: Vec<Below>,
@@ -107,7 +110,9 @@ impl From<&crate::child::RelayContent> for RelayContent {
                 to: *to,
                 alarms: alarms.iter().map(|alarm| Alarm::shown(alarm, false)).collect(),
             },
-            Content::Aligned { at, after, below } => Self::Aligned { at: *at, after: *after, below: below.clone() },
+            Content::Aligned { at, after, fingerprint, below } => {
+                Self::Aligned { at: *at, after: *after, fingerprint: *fingerprint, below: below.clone() }
+            }
             Content::Live { after, upto, changes } => Self::Live { after: *after, upto: *upto, changes: forms(changes) },
             Content::History { after, upto, changes } => Self::History { after: *after, upto: *upto, changes: forms(changes) },
             Content::Gap { after, upto } => Self::Gap { after: *after, upto: *upto },
@@ -128,7 +133,7 @@ impl TryFrom<RelayContent> for crate::child::RelayContent {
                 let alarms = alarms.into_iter().map(|alarm| alarm.try_into().map(Arc::new));
                 Self::Alignment { at, from, to, alarms: alarms.collect::<Result<_, FormError>>()? }
             }
-            RelayContent::Aligned { at, after, below } => Self::Aligned { at, after, below },
+            RelayContent::Aligned { at, after, fingerprint, below } => Self::Aligned { at, after, fingerprint, below },
             RelayContent::Live { after, upto, changes } => Self::Live { after, upto, changes: read(changes)? },
             RelayContent::History { after, upto, changes } => Self::History { after, upto, changes: read(changes)? },
             RelayContent::Gap { after, upto } => Self::Gap { after, upto },

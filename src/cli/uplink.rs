@@ -1,0 +1,184 @@
+//! `klaxon join`, `klaxon site rehome` and `klaxon uplink`: the node above.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args};
+use klaxon_schemas::time::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::alarms::read;
+use super::client::{Answer, Client, Query};
+use super::failure::{Code, Failure, Outcome};
+use super::output::{Output, Style, printable};
+use super::time::{age, now};
+use crate::uplink::{Address, Kept, Token};
+
+/// Another node is to be above.
+#[derive(Debug, Args)]
+#[command(
+    group(ArgGroup::new("what").args(["token", "token_file"]).required(true)),
+    after_help = "\
+The token is made at the other node: klaxon site add NAME. It is good once; the node then gets a credential and keeps it."
+)]
+pub(super) struct JoinArgs {
+    /// Where it is: https://HOST[:PORT], or http://HOST:PORT on this host
+    url: Address,
+    /// The token; whoever may list processes sees it: better use a file
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+    /// A file that holds the token; - for standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The folder of the store of a node that is not running, in place of telling one that runs
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// How the uplink stands, as the API has it.
+#[derive(Debug, Deserialize)]
+struct Shown {
+    state: String,
+    kind: String,
+    url: Option<String>,
+    name: Option<String>,
+    parent: Option<String>,
+    parent_version: Option<String>,
+    since: Option<Timestamp>,
+    last_error: Option<String>,
+    last_error_at: Option<Timestamp>,
+    next_try_at: Option<Timestamp>,
+    position: u64,
+    reached: Option<u64>,
+    lag_records: Option<u64>,
+    history_missing_records: Option<u64>,
+    changes_sent: u64,
+    history_sent: u64,
+    connections: u64,
+    sent_bytes: u64,
+    received_bytes: u64,
+    clock_offset_ms: Option<i64>,
+    round_trip_ms: Option<i64>,
+}
+
+impl JoinArgs {
+    fn token(&self) -> Outcome<String> {
+        let text = match (&self.token, &self.token_file) {
+            (Some(token), _) => token.clone(),
+            (None, Some(file)) => {
+                let said = if file.as_os_str() == "-" {
+                    std::io::read_to_string(std::io::stdin())
+                } else {
+                    std::fs::read_to_string(file)
+                };
+                said.map_err(|error| Failure::new(Code::Usage, format!("cannot read {}: {error}", file.display())))?
+            }
+            (None, None) => String::new(),
+        };
+        let token = text.trim();
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Failure::new(Code::Usage, "that is no token: one word is expected"));
+        }
+        Ok(token.to_owned())
+    }
+
+    /// Whether it is about the store of a node that does not run.
+    pub(super) fn is_offline(&self) -> bool {
+        self.data.is_some()
+    }
+}
+
+/// Writes it for a node that does not run.
+pub(super) fn join_offline(output: &Output, args: &JoinArgs) -> Outcome {
+    let token = args.token()?;
+    let Some(dir) = &args.data else { return Err(Failure::new(Code::Usage, "--data is missing")) };
+    let failed = |error: &dyn std::fmt::Display| Failure::new(Code::Failed, error.to_string());
+    if !dir.is_dir() {
+        return Err(Failure::new(Code::Usage, format!("{} is no folder", dir.display())));
+    }
+    if std::os::unix::net::UnixStream::connect(dir.join("klaxon.sock")).is_ok() {
+        let message = format!("a node runs on {}; leave --data away, or stop it", dir.display());
+        return Err(Failure::new(Code::Failed, message));
+    }
+    let before = Kept::read(dir).map_err(|error| failed(&error))?;
+    if let Some(kept) = before.as_ref().filter(|kept| kept.url != args.url && kept.name.is_some()) {
+        let message = format!("{} is above this node; start it and use klaxon site rehome, which tells that one", kept.url);
+        return Err(Failure::new(Code::Failed, message));
+    }
+    let configured = before.as_ref().and_then(|kept| kept.configured.clone());
+    let kept = Kept::joining(args.url.clone(), configured, Some(Token(token)));
+    kept.write(dir).map_err(|error| failed(&error))?;
+    Ok(output.line(&format!("{} is joined when the node starts", args.url))?)
+}
+
+/// Tells a node that runs to join another one, or to go there.
+pub(super) async fn join(output: &Output, client: &Client, args: &JoinArgs, is_rehome: bool) -> Outcome {
+    let body = json!({ "url": args.url.to_string(), "token": args.token()? });
+    let path = if is_rehome { "/uplink/rehome" } else { "/uplink/join" };
+    let answer = good(client.post(path, &body).await?)?;
+    if output.json {
+        return Ok(output.json(&answer)?);
+    }
+    Ok(output.line(&format!("{} is being joined; klaxon uplink tells how it goes", args.url))?)
+}
+
+fn good(answer: Answer) -> Outcome<serde_json::Value> {
+    if answer.status.as_u16() == 403 {
+        let failure = answer.failure();
+        return Err(Failure::new(Code::Failed, format!("{}; use the node's Unix socket", failure.message)));
+    }
+    answer.good()
+}
+
+/// `klaxon uplink`.
+pub(super) async fn uplink(output: &Output, client: &Client) -> Outcome {
+    let answer = client.get("/uplink/state", &Query::default()).await?;
+    if output.json {
+        return Ok(output.json(&answer)?);
+    }
+    let shown: Shown = read(answer)?;
+    Ok(output.text(&told(output, &shown, now()))?)
+}
+
+fn told(output: &Output, shown: &Shown, now: Timestamp) -> String {
+    let Some(url) = &shown.url else { return "No node is above this one; klaxon join sets one.\n".to_owned() };
+    let style = if shown.state == "connected" {
+        Style::Good
+    } else {
+        Style::Severity(klaxon_schemas::severity::Severity::Major)
+    };
+    let since = shown.since.map(|since| format!(" for {}", age(since, now))).unwrap_or_default();
+    let mut text = format!(
+        "{}  {}{since}\n",
+        output.paint(Style::Bold, &printable(url)),
+        output.paint(style, &printable(&shown.state))
+    );
+    let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<14}{}\n", printable(&value)));
+    if let Some(parent) = &shown.parent {
+        let version = shown.parent_version.as_ref().map(|version| format!(", version {version}")).unwrap_or_default();
+        line("parent", format!("{parent}{version}"));
+    }
+    let name = shown.name.as_ref().map(|name| format!(", known as {name}")).unwrap_or_default();
+    line("this node", format!("{}{name}", shown.kind));
+    match (shown.reached, shown.lag_records) {
+        (Some(reached), Some(0)) => line("reached", format!("{reached}, all there is")),
+        (Some(reached), Some(lag)) => line("reached", format!("{reached} of {}, {lag} records behind", shown.position)),
+        _ => line("reached", format!("nothing yet of {} records", shown.position)),
+    }
+    if let Some(missing) = shown.history_missing_records.filter(|missing| *missing > 0) {
+        line("history", format!("missing over {missing} records"));
+    }
+    line("sent", format!("{} live, {} as history", shown.changes_sent, shown.history_sent));
+    line("bytes", format!("{} sent, {} received, in {} connections", shown.sent_bytes, shown.received_bytes, shown.connections));
+    if let Some(offset) = shown.clock_offset_ms {
+        let round_trip = shown.round_trip_ms.map(|ms| format!(", round trip {ms} ms")).unwrap_or_default();
+        line("its clock", format!("{offset:+} ms against this one{round_trip}"));
+    }
+    if let Some((error, at)) = shown.last_error.as_ref().zip(shown.last_error_at) {
+        line("last error", format!("{} ago: {error}", age(at, now)));
+    }
+    if let Some(next) = shown.next_try_at.filter(|next| *next > now) {
+        line("next try", format!("in {}", age(now, next)));
+    }
+    text
+}

@@ -1,0 +1,329 @@
+//! A connection to the node above: TCP, TLS where the address says so, a WebSocket, and messages over it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use klaxon_api::uplink::codec::{self, CodecError};
+use klaxon_schemas::wire::v1::uplink::{Down, MESSAGE_BYTES_MAX, PATH, Up};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+
+use super::kept::Token;
+use super::{Address, TlsFiles};
+
+/// The largest file that is read.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The most that is shown of what a server says why it refuses.
+const REASON_BYTES_MAX: usize = 300;
+
+/// Why the node above is not reached, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    /// It took too long.
+    #[error("{address} did not answer within {} s", wait.as_secs_f32())]
+    Slow { address: Address, wait: Duration },
+    /// The system says no.
+    #[error("cannot connect to {address}: {source}")]
+    Connect { address: Address, source: io::Error },
+    /// A file that is needed cannot be used.
+    #[error("{0}")]
+    File(String),
+    /// TLS did not come about.
+    #[error("cannot speak TLS with {address}: {source}")]
+    Tls { address: Address, source: io::Error },
+    /// It does not know this node.
+    #[error("{address} does not let this node in: {reason}")]
+    Denied { address: Address, reason: String },
+    /// It is no Klaxon, or one that takes no uplinks.
+    #[error("{address} takes no uplink: {reason}")]
+    NoUplink { address: Address, reason: String },
+    /// The connection ended.
+    #[error("the connection ended{}", reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default())]
+    Ended { reason: Option<String> },
+    /// Nothing was heard for too long.
+    #[error("nothing was heard for {} s", silent.as_secs())]
+    Silent { silent: Duration },
+    /// What was sent was not taken for too long.
+    #[error("nothing more was taken for {} s", wait.as_secs())]
+    Stuck { wait: Duration },
+    /// A message was not understood, or cannot be sent.
+    #[error(transparent)]
+    Message(#[from] CodecError),
+}
+
+/// How much went over the line since the start of the node, TLS included and what the kernel adds not.
+#[derive(Debug, Default)]
+pub(super) struct LineCounts {
+    pub(super) sent: AtomicU64,
+    pub(super) received: AtomicU64,
+}
+
+/// What comes over the line.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// A message.
+    Message(Down),
+    /// The answer to a ping, and what it carried.
+    Pong(Bytes),
+    /// A ping; it is answered.
+    Ping,
+}
+
+/// With what a node says who it is.
+pub(super) struct Proof<'a> {
+    pub(super) tls: &'a TlsFiles,
+    pub(super) token: Option<&'a Token>,
+}
+
+/// The connection.
+pub(super) struct Link {
+    socket: WebSocketStream<Box<dyn Line>>,
+    /// How long what is sent may take to be taken.
+    pub(super) patience: Duration,
+}
+
+/// What bytes go over.
+trait Line: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Line for T {}
+
+impl Link {
+    /// Connects to `address`, within `wait`. Files are read now, so that they may change between two connections.
+    pub(super) async fn open(
+        address: &Address,
+        proof: &Proof<'_>,
+        wait: Duration,
+        counts: &Arc<LineCounts>,
+    ) -> Result<Self, LinkError> {
+        match tokio::time::timeout(wait, Self::connect(address, proof, counts)).await {
+            Ok(outcome) => Ok(Self { socket: outcome?, patience: wait }),
+            Err(_elapsed) => Err(LinkError::Slow { address: address.clone(), wait }),
+        }
+    }
+
+    async fn connect(
+        address: &Address,
+        proof: &Proof<'_>,
+        counts: &Arc<LineCounts>,
+    ) -> Result<WebSocketStream<Box<dyn Line>>, LinkError> {
+        let failed = |source| LinkError::Connect { address: address.clone(), source };
+        let tcp = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(failed)?;
+        tcp.set_nodelay(true).map_err(failed)?;
+        let line = Counted { line: tcp, counts: Arc::clone(counts) };
+        let line: Box<dyn Line> = if address.is_secure {
+            let files = proof.tls.clone();
+            let config = tokio::task::spawn_blocking(move || files.read()).await;
+            let config = config.map_err(|error| LinkError::File(error.to_string()))?.map_err(LinkError::File)?;
+            let name = ServerName::try_from(address.host.clone()).map_err(|error| LinkError::File(error.to_string()))?;
+            let tls = TlsConnector::from(Arc::new(config)).connect(name, line).await;
+            Box::new(tls.map_err(|source| LinkError::Tls { address: address.clone(), source })?)
+        } else {
+            Box::new(line)
+        };
+        let refused = |reason: String| LinkError::NoUplink { address: address.clone(), reason };
+        let uri = format!("{}://{}{PATH}", if address.is_secure { "wss" } else { "ws" }, address.authority());
+        let mut request = uri.into_client_request().map_err(|error| refused(error.to_string()))?;
+        let headers = request.headers_mut();
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("Klaxon/", env!("CARGO_PKG_VERSION"))));
+        if let Some(token) = proof.token {
+            let bearer = HeaderValue::from_str(&format!("Bearer {}", token.0));
+            let mut bearer = bearer.map_err(|_| LinkError::File("the token has characters that no header may have".to_owned()))?;
+            bearer.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, bearer);
+        }
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MESSAGE_BYTES_MAX))
+            .max_frame_size(Some(MESSAGE_BYTES_MAX));
+        match tokio_tungstenite::client_async_with_config(request, line, Some(config)).await {
+            Ok((socket, _)) => Ok(socket),
+            Err(WsError::Http(answer)) => {
+                let said = answer.body().as_deref().map(reason_in).unwrap_or_default();
+                let reason = format!("{}{said}", answer.status());
+                match answer.status() {
+                    StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                        Err(LinkError::Denied { address: address.clone(), reason })
+                    }
+                    _ => Err(refused(reason)),
+                }
+            }
+            Err(error) => Err(refused(error.to_string())),
+        }
+    }
+
+    /// Sends a message that is encoded already.
+    pub(super) async fn send_bytes(&mut self, bytes: Bytes) -> Result<(), LinkError> {
+        self.push(Message::Binary(bytes)).await
+    }
+
+    /// Sends a message; tells how many bytes it has.
+    pub(super) async fn send(&mut self, message: &Up) -> Result<usize, LinkError> {
+        let bytes = codec::encode(message)?;
+        let len = bytes.len();
+        self.send_bytes(bytes).await?;
+        Ok(len)
+    }
+
+    /// Asks whether the other side is there.
+    pub(super) async fn ping(&mut self, payload: [u8; 8]) -> Result<(), LinkError> {
+        self.push(Message::Ping(Bytes::copy_from_slice(&payload))).await
+    }
+
+    async fn push(&mut self, message: Message) -> Result<(), LinkError> {
+        match tokio::time::timeout(self.patience, self.socket.send(message)).await {
+            Ok(sent) => sent.map_err(ended),
+            Err(_elapsed) => Err(LinkError::Stuck { wait: self.patience }),
+        }
+    }
+
+    /// What comes next. Cancelling this loses nothing.
+    pub(super) async fn hear(&mut self) -> Result<Heard, LinkError> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Binary(bytes))) => return Ok(Heard::Message(codec::decode(&bytes)?)),
+                Some(Ok(Message::Pong(payload))) => return Ok(Heard::Pong(payload)),
+                Some(Ok(Message::Ping(_))) => return Ok(Heard::Ping),
+                Some(Ok(Message::Close(frame))) => {
+                    let reason = frame.map(|frame| frame.reason.to_string()).filter(|reason| !reason.is_empty());
+                    return Err(LinkError::Ended { reason });
+                }
+                Some(Ok(Message::Text(_) | Message::Frame(_))) => {}
+                Some(Err(error)) => return Err(ended(error)),
+                None => return Err(LinkError::Ended { reason: None }),
+            }
+        }
+    }
+
+    /// Ends it, so that the other side knows.
+    pub(super) async fn close(mut self) {
+        const WAIT: Duration = Duration::from_secs(2);
+        let closing = async {
+            self.socket.close(None).await?;
+            while self.socket.next().await.transpose()?.is_some() {}
+            Ok::<_, WsError>(())
+        };
+        // It is over either way.
+        let _ = tokio::time::timeout(WAIT, closing).await;
+    }
+}
+
+fn ended(error: WsError) -> LinkError {
+    let reason = match error {
+        WsError::ConnectionClosed | WsError::AlreadyClosed => None,
+        error => Some(error.to_string()),
+    };
+    LinkError::Ended { reason }
+}
+
+/// What a refusal says for people: the detail of a problem (RFC 9457), or its text.
+fn reason_in(body: &[u8]) -> String {
+    let text = match serde_json::from_slice::<serde_json::Value>(body) {
+        Ok(problem) => problem.get("detail").and_then(|detail| detail.as_str()).unwrap_or_default().to_owned(),
+        Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
+    };
+    let shown: String = text.chars().filter(|c| !c.is_control()).take(REASON_BYTES_MAX).collect();
+    if shown.is_empty() { shown } else { format!(": {shown}") }
+}
+
+impl TlsFiles {
+    /// As rustls takes them. Blocks.
+    fn read(&self) -> Result<ClientConfig, String> {
+        let mut roots = RootCertStore::empty();
+        match &self.authorities {
+            Some(path) => {
+                for certificate in certificates(path)? {
+                    roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
+                }
+            }
+            None => {
+                let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                if added == 0 {
+                    return Err("this system has no certificates of authorities; install them, or set uplink.ca_file".to_owned());
+                }
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.map_err(|error| error.to_string())?.with_root_certificates(roots);
+        let Some((certificate, key)) = &self.client else { return Ok(builder.with_no_client_auth()) };
+        let secret = PrivateKeyDer::from_pem_slice(&read(key)?);
+        let secret = secret.map_err(|error| format!("{} holds no private key in PEM: {error}", key.display()))?;
+        let with_client = builder.with_client_auth_cert(certificates(certificate)?, secret);
+        with_client.map_err(|error| format!("{} and {}: {error}", certificate.display(), key.display()))
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    match all {
+        Ok(all) if !all.is_empty() => Ok(all),
+        Ok(_) => Err(format!("{} holds no certificate in PEM", path.display())),
+        Err(error) => Err(format!("{} is no PEM: {error}", path.display())),
+    }
+}
+
+/// What a small file holds.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    if std::fs::metadata(path).map_err(failed)?.len() > FILE_BYTES_MAX {
+        return Err(format!("{} has more than {FILE_BYTES_MAX} bytes", path.display()));
+    }
+    std::fs::read(path).map_err(failed)
+}
+
+/// The token that stands in a file.
+pub(super) fn token_in(path: &PathBuf) -> Result<Token, String> {
+    let text = String::from_utf8(read(path)?).map_err(|_| format!("{} holds no text", path.display()))?;
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("{} holds no token: one word is expected", path.display()));
+    }
+    Ok(Token(token.to_owned()))
+}
+
+/// Counts what goes over a line.
+struct Counted<S> {
+    line: S,
+    counts: Arc<LineCounts>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.line).poll_read(cx, buffer);
+        self.counts.received.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
+        outcome
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.line).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(written)) = &outcome {
+            self.counts.sent.fetch_add(*written as u64, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.line).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.line).poll_shutdown(cx)
+    }
+}

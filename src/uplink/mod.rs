@@ -1,0 +1,422 @@
+//! The uplink: this node as one below another. It connects to the node above, and again when it must, and tells it what becomes of
+//! this node's alarms, or as an agent what is reported to it; and takes the actions that operators order there.
+//!
+//! ```text
+//! address, token (kept, desk) ─▶ connect (link) ─▶ who am I, what is above (session, lineage) ─▶ batches under a budget
+//!        ▲                            │ not reached: again after 1 s … 60 s, by chance
+//!        └─ settings, join, rehome    └─ for `down_after`: the alarm klaxon.uplink.down
+//! ```
+//!
+//! It reads the store and brings actions in by a door; it knows nothing of how alarms come about.
+
+mod address;
+mod batch;
+mod budget;
+mod desk;
+mod kept;
+mod lineage;
+mod link;
+mod session;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use klaxon_api::http::{MetricKind, MetricsText, UplinkOrder, UplinkParts, UplinkShown, UplinkState};
+use klaxon_ingest::own::OwnAlarm;
+use klaxon_schemas::child::ChildKind;
+use klaxon_schemas::event::Report;
+use klaxon_schemas::names::{Follower, Site};
+use klaxon_schemas::severity::Severity;
+use klaxon_schemas::time::Timestamp;
+use klaxon_schemas::wire::v1::uplink::{Refusal, Up};
+use klaxon_store::door::Door;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use address::Address;
+pub use kept::{FILE as KEPT_FILE, Kept, KeptError, Token};
+
+use crate::follow::Control;
+use desk::{Board, Desk, Part, Target};
+use link::{LineCounts, Link, LinkError, Proof};
+use session::{End, Failure};
+
+/// The alarm that stands while the node above is out of reach.
+pub(crate) const UPLINK_DOWN: &str = "klaxon.uplink.down";
+/// Under which name it is kept how far the node above has come. No receiver may be called so.
+pub(crate) const FOLLOWER: &str = "uplink";
+/// How often it is kept at most.
+const KEEP_EVERY: Duration = Duration::from_secs(5);
+/// For how long it is tried to tell a node that it is left.
+const LEAVING_TOLD_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long the connection that lives has to tell it, before another one is made for that.
+const LEAVING_WAIT: Duration = Duration::from_secs(5);
+/// How often in succession a new numbering may begin at once.
+const ANEW_MAX: u32 = 3;
+/// How often the alarm is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What the settings say of the node above.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Where it is.
+    pub configured: Option<Address>,
+    /// What this node is to it.
+    pub kind: ChildKind,
+    /// The file with the token with which it joins.
+    pub join_token_file: Option<PathBuf>,
+    /// Certificates.
+    pub tls: TlsFiles,
+    /// Whether it may be spoken to without TLS over a network.
+    pub insecure: bool,
+    /// How many bytes a second are sent at most.
+    pub bandwidth: Option<u64>,
+    /// How long an attempt may take.
+    pub connect_timeout: Duration,
+    /// How long until the next one.
+    pub backoff: Backoff,
+    /// How long it may be out of reach until that is an alarm.
+    pub down_after: Duration,
+}
+
+/// The files that TLS needs, read for each connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsFiles {
+    /// Who vouches for the node above; the system's authorities if absent.
+    pub authorities: Option<PathBuf>,
+    /// The certificate by which this node proves who it is, and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// How long it is until the next attempt: after each that failed up to twice as long, by chance between nothing and that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// The first bound.
+    pub min: Duration,
+    /// The last.
+    pub max: Duration,
+}
+
+impl Backoff {
+    /// How long to wait after `failures` in succession; `chance` is between 0 and 1.
+    fn wait(self, failures: u32, chance: f64) -> Duration {
+        let bound = self.min.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX)).min(self.max);
+        // Never at once: a node above that ends each connection must not be called without a pause.
+        bound.mul_f64(chance).max(self.min / 10)
+    }
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        crate::config::Config::default().uplink.plan()
+    }
+}
+
+/// The uplink, before it runs.
+pub(crate) struct Uplink(Arc<Part>);
+
+/// What is asked of the uplink while it runs. Cloning shares it.
+#[derive(Clone)]
+pub(crate) struct UplinkControl(Arc<Part>);
+
+/// What the uplink is made of.
+pub(crate) struct UplinkNeeds {
+    pub(crate) door: Door,
+    pub(crate) site: Site,
+    pub(crate) control: mpsc::Sender<Control>,
+    /// The store's folder.
+    pub(crate) dir: PathBuf,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Uplink {
+    /// The uplink as it is planned and kept.
+    pub(crate) fn new(plan: Plan, needs: UplinkNeeds) -> Result<(Self, UplinkControl), KeptError> {
+        let UplinkNeeds { door, site, control, dir, stop } = needs;
+        let part = Arc::new(Part {
+            door,
+            site,
+            control,
+            desk: Arc::new(Desk::open(dir, plan)?),
+            board: Board::default(),
+            line: Arc::new(LineCounts::default()),
+            stop,
+            current: Mutex::new(None),
+        });
+        Ok((Self(Arc::clone(&part)), UplinkControl(part)))
+    }
+
+    /// Connects, and again when it must, until the node stops.
+    pub(crate) async fn run(self, alarm: OwnAlarm) {
+        let part = &*self.0;
+        // A connection that lives says how far it has come, and that it ends: that is the one that is waited for.
+        tokio::select! {
+            () = watch(part, &alarm) => {}
+            () = take_leave(part) => {}
+            () = stay_connected(part) => {}
+        }
+    }
+}
+
+/// Connects again and again.
+async fn stay_connected(part: &Part) {
+    let mut changed = part.desk.changed();
+    let (mut failures, mut anew) = (0_u32, 0);
+    while !part.stop.is_cancelled() {
+        changed.borrow_and_update();
+        let target = match part.desk.target() {
+            Ok(Some(target)) => Ok(target),
+            Ok(None) => {
+                part.board.lock().disconnected_since = None;
+                part.forget_cursor().await;
+                tokio::select! {
+                    () = part.stop.cancelled() => {}
+                    _ = changed.changed() => {}
+                }
+                continue;
+            }
+            Err(reason) => Err(reason),
+        };
+        part.board.lock().disconnected_since.get_or_insert_with(now);
+        let mut least = Duration::ZERO;
+        let reason = match target {
+            Err(reason) => reason,
+            Ok(target) => {
+                let connections = part.board.lock().connections;
+                let end = attempt(part, &target).await;
+                if part.board.lock().connections > connections {
+                    failures = 0;
+                }
+                part.board.lock().disconnected_since.get_or_insert_with(now);
+                match end {
+                    End::Wanted => continue,
+                    End::Anew if anew < ANEW_MAX => {
+                        anew += 1;
+                        continue;
+                    }
+                    End::Anew => "a new numbering is asked for again and again".to_owned(),
+                    End::Refused { code, reason, retry_after } => {
+                        least = retry_after.min(part.plan().backoff.max);
+                        refused(code, &reason)
+                    }
+                    End::Failed(failure) => chain(&failure),
+                }
+            }
+        };
+        anew = 0;
+        failures = failures.saturating_add(1);
+        let chance = (Uuid::new_v4().as_u128() >> 96) as f64 / f64::from(u32::MAX);
+        let wait = part.plan().backoff.wait(failures, chance).max(least);
+        let is_new = part.board.lock().last_error.as_ref().is_none_or(|(last, _)| *last != reason) || failures == 1;
+        if is_new {
+            tracing::warn!(%reason, retry_ms = wait.as_millis(), "the node above is not reached");
+        }
+        {
+            let mut board = part.board.lock();
+            board.last_error = Some((reason, now()));
+            board.next_try_at = Some(now().saturating_add_micros(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)));
+        }
+        tokio::select! {
+            () = part.stop.cancelled() => {}
+            _ = changed.changed() => failures = 0,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// One connection, from its beginning to its end.
+async fn attempt(part: &Part, target: &Target) -> End {
+    let plan = part.plan();
+    *part.current.lock().unwrap_or_else(PoisonError::into_inner) = Some((plan.clone(), target.url.clone()));
+    if let Some(refusal) = target.url.refusal(plan.insecure) {
+        return End::Failed(LinkError::File(format!("{} {refusal}", target.url)).into());
+    }
+    let proof = Proof { tls: &plan.tls, token: target.token.as_ref() };
+    let opening = Link::open(&target.url, &proof, plan.connect_timeout, &part.line);
+    let link = tokio::select! {
+        () = part.stop.cancelled() => return End::Wanted,
+        link = opening => link,
+    };
+    match link {
+        Ok(link) => session::speak(part, link, &target.url).await,
+        Err(error) => End::Failed(error.into()),
+    }
+}
+
+fn refused(code: Refusal, reason: &str) -> String {
+    let what = match code {
+        Refusal::AwaitsApproval => "a person must approve this node there first",
+        Refusal::Doubled => "another node with this name is connected there",
+        Refusal::Gone => "it was retired there, or went elsewhere",
+        Refusal::Protocol | Refusal::Mismatch | Refusal::Malformed | Refusal::Busy | Refusal::Other => "it refuses this node",
+    };
+    format!("{what}: {reason}")
+}
+
+/// Raises the alarm when the node above is out of reach for too long, and clears it when it is reached.
+async fn watch(part: &Part, alarm: &OwnAlarm) {
+    let mut since: Option<Instant> = None;
+    let mut told = false;
+    // It may stand since before the start.
+    let mut is_clear = false;
+    loop {
+        let (connected, has_target) = (part.board.lock().connected, !matches!(part.desk.target(), Ok(None)));
+        if connected || !has_target {
+            since = None;
+            if told || !is_clear {
+                let text = if connected { "The node above is reached again." } else { "There is no node above any more." };
+                is_clear = alarm.clear(text).await;
+                told &= !is_clear;
+            }
+        } else {
+            let begun = *since.get_or_insert_with(Instant::now);
+            let down_after = part.plan().down_after;
+            if begun.elapsed() >= down_after && (!told || alarm.standing().is_none()) {
+                let reason = part.board.lock().last_error.as_ref().map(|(reason, _)| reason.clone());
+                let text = format!(
+                    "The node above has not been reached for {}: {}. What happens here is kept and told when it is reached.",
+                    humantime::format_duration(Duration::from_secs(begun.elapsed().as_secs())),
+                    reason.as_deref().unwrap_or("it is not known why")
+                );
+                told = alarm.tell(Report::Raise(Severity::Major), &text).await;
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Tells a node above that it is left, if the connection to it was not there to do that.
+async fn take_leave(part: &Part) {
+    let mut changed = part.desk.changed();
+    loop {
+        let leaving = part.desk.kept().and_then(|kept| Some((kept.leaving?, kept.url)));
+        let Some((leaving, to)) = leaving else {
+            if changed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(LEAVING_WAIT).await;
+            continue;
+        };
+        let is_over = now().micros_since(leaving.since) > i64::try_from(LEAVING_TOLD_FOR.as_micros()).unwrap_or(i64::MAX);
+        let plan = part.plan();
+        let proof = Proof { tls: &plan.tls, token: leaving.credential.as_ref() };
+        let told = async {
+            let mut link = Link::open(&leaving.url, &proof, plan.connect_timeout, &part.line).await?;
+            session::greet(part, &mut link).await?;
+            link.send(&Up::Moved { to: to.to_string() }).await?;
+            link.close().await;
+            Ok::<(), End>(())
+        };
+        match told.await {
+            Ok(()) | Err(End::Refused { code: Refusal::Gone, .. }) => part.desk.told_of_leaving(&leaving.url).await,
+            Err(_) if is_over => {
+                tracing::warn!(url = %leaving.url, "the node above that was left could not be told");
+                part.desk.told_of_leaving(&leaving.url).await;
+            }
+            Err(end) => {
+                tracing::debug!(?end, url = %leaving.url, "the node above that is left cannot be told yet");
+                tokio::time::sleep(plan.backoff.max).await;
+            }
+        }
+    }
+}
+
+impl UplinkControl {
+    /// Takes up other settings; whether anything is another. Blocks.
+    pub(crate) fn apply(&self, plan: Plan) -> Result<bool, KeptError> {
+        self.0.desk.apply(plan)
+    }
+
+    /// How things stand.
+    pub(crate) fn shown(&self) -> UplinkShown {
+        self.0.shown()
+    }
+
+    /// As the front end takes it.
+    pub(crate) fn parts(&self) -> UplinkParts {
+        let (shown, ordered) = (self.clone(), self.clone());
+        UplinkParts {
+            shown: Box::new(move || shown.shown()),
+            order: Box::new(move |order| ordered.order(order)),
+        }
+    }
+
+    /// Joins a node, or goes to another one. Blocks.
+    fn order(&self, order: UplinkOrder) -> Result<(), String> {
+        let url = order.url.parse()?;
+        let token = order.token.trim();
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("token: is none".to_owned());
+        }
+        self.0.desk.join(url, Token(token.to_owned()), order.is_rehome)
+    }
+
+    /// Writes what is counted.
+    pub(crate) fn metrics(&self, text: &mut MetricsText) {
+        let shown = self.0.shown();
+        if shown.state == UplinkState::Off {
+            return;
+        }
+        let gauge = |text: &mut MetricsText, name: &str, help: &str, value: u64| {
+            text.family(name, MetricKind::Gauge, help);
+            text.sample(name, &[], value);
+        };
+        let connected = u64::from(shown.state == UplinkState::Connected);
+        gauge(text, "klaxon_uplink_connected", "Whether the node above is reached.", connected);
+        let lag = shown.lag_records.unwrap_or(0);
+        gauge(text, "klaxon_uplink_lag_records", "Journal records that the node above has not yet said to have.", lag);
+        let missing = shown.history_missing_records.unwrap_or(0);
+        gauge(text, "klaxon_uplink_history_missing_records", "Journal records of history that it lacks.", missing);
+        let counters = [
+            ("klaxon_uplink_connections_total", "Connections to the node above.", shown.connections),
+            ("klaxon_uplink_sent_bytes_total", "Bytes sent to the node above.", shown.sent_bytes),
+            ("klaxon_uplink_received_bytes_total", "Bytes received from the node above.", shown.received_bytes),
+            ("klaxon_uplink_changes_sent_total", "Changes or events sent as they came.", shown.changes_sent),
+            ("klaxon_uplink_history_sent_total", "Changes sent as history.", shown.history_sent),
+        ];
+        for (name, help, value) in counters {
+            text.family(name, MetricKind::Counter, help);
+            text.sample(name, &[], value);
+        }
+    }
+}
+
+/// For whom an agent's journal is kept whole.
+pub(crate) fn kept_for(kind: ChildKind) -> Option<Follower> {
+    (kind == ChildKind::Agent).then(desk::follower)
+}
+
+fn chain(failure: &Failure) -> String {
+    let mut text = failure.to_string();
+    let mut source = std::error::Error::source(failure);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// The wall clock.
+pub(crate) fn now() -> Timestamp {
+    crate::clock::wall()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_come_further_apart_and_by_chance() {
+        let backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(60) };
+        assert_eq!(backoff.wait(1, 1.0), Duration::from_secs(1));
+        assert_eq!(backoff.wait(4, 0.5), Duration::from_secs(4));
+        assert_eq!(backoff.wait(40, 1.0), Duration::from_secs(60));
+        assert_eq!(backoff.wait(9, 0.0), Duration::from_millis(100));
+    }
+}
