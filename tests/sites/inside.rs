@@ -101,7 +101,7 @@ impl Node {
         let (publisher, intake) = publish::queue();
         let (control, asked) = mpsc::channel();
         let status = Arc::<FollowStatus>::default();
-        let parts = Parts { site: site(design.site), store: store.clone(), writer, report, intake, control: asked, status };
+        let parts = Parts { site: site(design.site), store: store.clone(), writer, report, intake, control: asked, status, is_agent: false };
         let follow = Follow::start(parts, Settings::default(), Arc::new(Catalogue::built_in())).expect("starts");
         let follow = std::thread::spawn(move || follow.run());
         let door = |name: &str| Door::new(name.parse().expect("a word"), publisher.clone(), store.clone());

@@ -316,7 +316,7 @@ impl World {
             let report = severity.map_or(Report::Clear, Report::Raise);
             let key = AlarmKey {
                 site: Site::new(self.sites[at].name).expect("valid"),
-                resource: Resource::new(resource).expect("valid"),
+                resource: Resource::new(&resource).expect("valid"),
                 alarm_type: AlarmType::new(TYPE).expect("valid"),
                 qualifier: "".parse().expect("valid"),
             };
