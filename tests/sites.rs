@@ -34,7 +34,7 @@ fn a_site_joins_with_a_token_and_its_alarms_are_at_the_centre_within_a_second() 
     let file = token_file(dir.path(), "alpha", &token);
     let alpha = Place::start(dir.path(), "alpha", &uplink(&wan, "site", &file));
     centre.wait_site("alpha", "connected");
-    wait_until("the site knows, too", || alpha.json("/uplink")["state"] == "connected");
+    wait_until("the site knows, too", || alpha.json("/uplink/state")["state"] == "connected");
 
     let mut took: Vec<_> = (0..7)
         .map(|number| {
@@ -66,7 +66,7 @@ fn a_site_joins_with_a_token_and_its_alarms_are_at_the_centre_within_a_second() 
     assert_eq!(mode & 0o777, 0o600);
     let impostor = Place::start_as("impostor", "alpha", harness::Setup::new(&dir.path().join("impostor")).config(&uplink(&wan, "site", &file)));
     wait_until("the token is refused", || {
-        let error = impostor.json("/uplink")["last_error"].as_str().unwrap_or("").to_owned();
+        let error = impostor.json("/uplink/state")["last_error"].as_str().unwrap_or("").to_owned();
         error.contains("does not let this node in")
     });
     assert_eq!(centre.site("alpha").expect("is there")["state"], "connected");
@@ -236,7 +236,7 @@ fn a_second_node_of_the_same_name_is_refused_and_told_of_once() {
     let setup = harness::Setup::new(&copy).config(&uplink(&alpha.wan, "site", &none));
     let double = Place::start_as("double", "alpha", setup);
     wait_until("it is refused", || {
-        double.json("/uplink")["last_error"].as_str().is_some_and(|error| error.contains("connected"))
+        double.json("/uplink/state")["last_error"].as_str().is_some_and(|error| error.contains("connected"))
     });
     double.report(&[("fan=false", "major")]);
     let doubled = || centre.alarms().into_iter().filter(|alarm| alarm["alarm_type"] == "klaxon.site.doubled").collect::<Vec<_>>();
@@ -359,7 +359,7 @@ fn a_retired_site_is_forgotten_and_not_let_in_any_more() {
     wait_until("that is told", || told_of(&hook, "fan=a").len() == 2 && told_of(&hook, "fan=b").len() == 2);
     assert_eq!(told_of(&hook, "fan=a")[1].0, "retired");
     wait_until("it is denied", || {
-        alpha.json("/uplink")["last_error"].as_str().is_some_and(|error| error.contains("does not let this node in"))
+        alpha.json("/uplink/state")["last_error"].as_str().is_some_and(|error| error.contains("does not let this node in"))
     });
     // It goes on by itself, and nothing of it comes up.
     alpha.report(&[("fan=d", "major")]);

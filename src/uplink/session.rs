@@ -417,7 +417,8 @@ impl<'a> Session<'a> {
             self.history = Some((span.after, ready));
         }
         let Some((after, ready)) = self.history.take() else { return Ok(None) };
-        let (now, at) = (Instant::now(), self.budget.history_at(ready.bytes.len(), Instant::now()));
+        let now = Instant::now();
+        let at = self.budget.history_at(ready.bytes.len(), now);
         if at > now {
             self.history = Some((after, ready));
             return Ok(Some(at));

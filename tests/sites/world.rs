@@ -223,7 +223,7 @@ pub(crate) fn wait_same(above: &Place, site: &Place) {
             above.site(&site.name),
             standing(above, &site.name),
             standing(site, &site.name),
-            site.get("/uplink").map(|reply| reply.body).unwrap_or_default(),
+            site.get("/uplink/state").map(|reply| reply.body).unwrap_or_default(),
         );
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
