@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use klaxon_api::agent::{Indexes, Parts as TablesParts, Tables, TablesControl};
-use klaxon_api::http::{Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, Tls, TlsFiles, serve_tcp, serve_tls, serve_unix};
-use klaxon_api::uplink::Uplinks;
+use klaxon_api::http::{
+    Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, Tls, TlsFiles, serve_tcp, serve_tls, serve_unix,
+};
 use klaxon_api::notify::{Authorities, ReceiverConfig, Receivers, SinkBuilder, SinkTools, TOLD_MAX};
+use klaxon_api::uplink::Uplinks;
 use klaxon_ingest::collect::{CollectConfig, Collectors, Host};
 use klaxon_ingest::own::OwnAlarm;
 use klaxon_ingest::trap::{self, TrapControl, TrapCounts, TrapDoors, TrapReceiver, TrapRules};
@@ -165,7 +167,7 @@ impl Node {
         let indexes = klaxon_api::agent::indexes(&self.store, &self.config.store.dir);
         let receivers = self.receivers(Arc::clone(&indexes));
         let uplinks = self.uplinks();
-        let (tables, tables_control) = self.tables(sets.clone(), indexes, &receivers).await?;
+        let (tables, tables_control) = self.tables(sets.clone(), indexes, &receivers, &uplinks).await?;
         let (agent, agent_control) =
             AgentPart::new(wanted.agent, Arc::clone(&self.snmp), tables.objects(), self.log.refusals()).await;
         let agent_listen = agent.local_addr();
@@ -254,8 +256,9 @@ impl Node {
         door: Door,
         indexes: Arc<Indexes>,
         receivers: &Receivers,
+        uplinks: &Uplinks,
     ) -> anyhow::Result<(Tables, TablesControl)> {
-        let (shown, resent) = (receivers.clone(), receivers.clone());
+        let (shown, resent, below) = (receivers.clone(), receivers.clone(), uplinks.clone());
         let (config, is_on) = (self.config.tables(), self.config.snmp.agent.enabled);
         let parts = TablesParts {
             door,
@@ -264,6 +267,7 @@ impl Node {
             engine: Arc::clone(&self.snmp),
             address: self.config.agent_address(),
             receivers: Some(Arc::new(move || shown.list())),
+            sites: Some(Arc::new(move || below.sites())),
             resend: Some(Arc::new(move |name, from| {
                 let resent = resent.clone();
                 Box::pin(async move { resent.resend(&name, from).await.map(drop).map_err(|error| error.to_string()) })

@@ -1,6 +1,8 @@
 //! The parent's side of an uplink, met by a client that speaks the protocol by hand: who may come in, what becomes of what is
 //! sent, what is refused and how.
 
+#![expect(clippy::print_stdout, reason = "a test says what it measured")]
+
 mod harness;
 
 use std::net::SocketAddr;
@@ -206,10 +208,10 @@ fn what_a_site_sends_is_here_once_however_often_it_is_sent() {
     wire.say(&live(10, 20, &changes[..1]));
     wire.say(&live(20, 30, &changes[1..]));
     assert_eq!(wire.expect("reached")["position"], 30);
+    let counts = |line: &str| node.get("//metrics").expect("is served").body.contains(line);
+    wait_until("both are counted", || counts("klaxon_door_events_duplicate_total{door=\"uplink\"} 2"));
     assert_eq!(node.history().len(), before, "what came again has no effect");
-    let doors = node.get("//metrics").expect("is served").body;
-    assert!(doors.contains("klaxon_door_events_duplicate_total{door=\"uplink\"} 2"), "{doors}");
-    assert!(doors.contains("klaxon_sites{kind=\"site\",state=\"connected\"} 1"), "{doors}");
+    assert!(counts("klaxon_sites{kind=\"site\",state=\"connected\"} 1"));
 }
 
 #[test]
@@ -274,7 +276,7 @@ fn what_is_not_understood_or_not_its_own_is_refused_with_a_reason() {
     aligned(&mut wire, 10);
     wire.send(Message::Text("hello".into()));
     wire.expect_refused("malformed");
-    let mut refuse = |what: Message, word: &str| {
+    let refuse = |what: Message, word: &str| {
         wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
         let (mut wire, _) = again(&node, &credential);
         wire.send(what);
@@ -283,7 +285,7 @@ fn what_is_not_understood_or_not_its_own_is_refused_with_a_reason() {
         assert!(wire.hear().is_none(), "the connection ends");
     };
     let message = |up: &Value| Message::Binary(codec::encode(up).expect("encodes"));
-    refuse(message(&json!({ "m": "hello" })), "hello");
+    refuse(message(&json!({ "m": "hello" })), "protocols");
     refuse(Message::Binary(vec![7; 100].into()), "unfolded");
     refuse(message(&live(11, 20, &changes)), "has come in up to 10");
     refuse(message(&live(10, 9, &[])), "is before");
@@ -293,7 +295,7 @@ fn what_is_not_understood_or_not_its_own_is_refused_with_a_reason() {
     foreign[0]["site"] = json!("cell-2");
     refuse(message(&live(10, 20, &foreign)), "cell-2");
     let noise: Vec<u8> = (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    refuse(Message::Binary(noise.into()), "too large");
+    refuse(Message::Binary(noise.into()), "at most 2097152 are allowed");
     assert!(of_cell(&node).is_empty());
     for (changed, code) in [
         (json!({ "protocols": [2] }), "protocol"),
@@ -330,7 +332,9 @@ fn alarms_are_compared_and_what_differs_is_named() {
     let bucket = u8::from_str_radix(&id[..2], 16).expect("is hexadecimal");
     assert_eq!(wire.expect("differ")["buckets"], json!([bucket]));
     // The site has nothing there: it is gone here too.
-    let edge = |fill: &str| format!("{bucket:02x}{}-{}-{}-{}-{}", fill.repeat(6), fill.repeat(4), fill.repeat(4), fill.repeat(4), fill.repeat(12));
+    let edge = |fill: &str| {
+        format!("{bucket:02x}{}-{}-{}-{}-{}", fill.repeat(6), fill.repeat(4), fill.repeat(4), fill.repeat(4), fill.repeat(12))
+    };
     let part = json!({ "at": 20, "from": edge("0"), "to": edge("f"), "alarms": [] });
     wire.say(&json!({ "m": "relay", "alignment": part }));
     aligned(&mut wire, 20);
@@ -392,7 +396,8 @@ fn events_of_an_agent_become_alarms_of_this_site_once() {
         let event = json!({ "resource": resource, "alarm_type": "fan.failed", "severity": "major" });
         json!({ "position": position, "received_at": "2026-11-22T03:12:00Z", "event": event })
     };
-    let events = json!({ "m": "events", "after": 0, "upto": 9, "events": [event(5, "host=web-1.fan=1"), event(9, "host=web-1.fan=2")] });
+    let events =
+        json!({ "m": "events", "after": 0, "upto": 9, "events": [event(5, "host=web-1.fan=1"), event(9, "host=web-1.fan=2")] });
     wire.say(&events);
     assert_eq!(wire.expect("reached")["position"], 9);
     let before = node.history().len();
@@ -582,7 +587,10 @@ fn over_tls_a_certificate_proves_a_node_and_nothing_else_is_served() {
             String::from_utf8_lossy(&answer).split(' ').nth(1).and_then(|status| status.parse::<u16>().ok())
         })
     };
-    assert_eq!([ask("/healthz"), ask("/api/v1/alarms"), ask("/"), ask("/metrics")], [Some(200), Some(403), Some(403), Some(403)]);
+    assert_eq!(
+        [ask("/healthz"), ask("/api/v1/alarms"), ask("/"), ask("/metrics")],
+        [Some(200), Some(403), Some(403), Some(403)]
+    );
 }
 
 #[test]
@@ -609,4 +617,87 @@ fn a_new_certificate_is_taken_up_and_connections_go_on() {
     // Without a signal too, within seconds.
     let third = authority.serve();
     wait_until("the third one is shown", || presented() == third);
+}
+
+#[test]
+fn an_old_credential_is_replaced_and_neither_is_void_at_once() {
+    let node = Site::start(&format!("{PARENT}\n[sites]\ncredential_lifetime = \"10s\""));
+    let (mut wire, old) = join(&node, "cell-1");
+    let new = wire.expect("credential")["token"].as_str().expect("is a text").to_owned();
+    drop(wire);
+    // It did not say that it has it: both hold, and it is given another.
+    wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
+    drop(again(&node, &new));
+    wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
+    let (mut wire, _) = again(&node, &old);
+    let newest = wire.expect("credential")["token"].as_str().expect("is a text").to_owned();
+    assert!(newest != new && newest != old);
+    wire.say(&json!({ "m": "rotated" }));
+    aligned(&mut wire, 10);
+    drop(wire);
+    for token in [&old, &newest] {
+        wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
+        drop(again(&node, token));
+    }
+}
+
+/// Bytes of memory that the node holds, and how long it has worked, in hundredths of a second.
+fn cost(node: &Node) -> (u64, u64) {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", node.child.id())).expect("it is there");
+    let status = read("status");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("is there");
+    let kib: u64 = line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("is a number");
+    let stat = read("stat");
+    let fields: Vec<_> = stat.rsplit_once(") ").expect("has a name").1.split(' ').collect();
+    let ticks = |at: usize| fields[at].parse::<u64>().expect("is a number");
+    (kib * 1024, ticks(11) + ticks(12))
+}
+
+#[test]
+fn quiet_sites_cost_little() {
+    let many: usize = if harness::is_long() { 1_000 } else { 60 };
+    let authority = Authority::new();
+    authority.serve();
+    let node = Site::start(&authority.config());
+    let file = authority.dir.path().join("sites.csv");
+    let names: String = (0..many).map(|n| format!("cell-{n}\n")).collect();
+    std::fs::write(&file, names).expect("can be written");
+    let told = node.cli_ok(&["site", "add", "--from", file.to_str().expect("is a path")]);
+    let (before, _) = cost(&node);
+    let runtime = runtime();
+    let mut sinks = Vec::new();
+    for line in told.lines() {
+        let (name, token) = line.split_once(',').expect("name and token");
+        let (stream, _) = authority.connect(&runtime, tls_address(&node), None);
+        let mut request = "ws://localhost/api/v1/uplink".into_client_request().expect("is a request");
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().expect("is a header"));
+        let (socket, _) = runtime.block_on(tokio_tungstenite::client_async(request, stream)).expect("is let in");
+        let (mut sink, mut stream) = socket.split();
+        let hello = json!({
+            "m": "hello", "protocols": [1], "kind": "site", "site": name, "node": NODE, "epoch": EPOCH,
+            "epoch_after": 0, "last": 0, "last_seq": 0, "version": "9.9.9", "wall": "2026-11-22T03:12:00Z",
+        });
+        runtime.block_on(async {
+            sink.send(Message::Binary(codec::encode(&hello).expect("encodes"))).await.expect("is sent");
+            let first = stream.next().await.expect("is answered").expect("is answered");
+            let welcome: Value = codec::decode(&first.into_data()).expect("is a message");
+            assert_eq!(welcome["m"], "welcome", "{welcome}");
+        });
+        runtime.spawn(async move { while let Some(Ok(_)) = stream.next().await {} });
+        sinks.push(sink);
+    }
+    assert_eq!(node.json("/sites?limit=1")["states"]["connected"], many);
+    // A heartbeat of each, spread over the time in which one is due, but thrice as fast: ten seconds in place of thirty.
+    let (_, worked) = cost(&node);
+    let begun = Instant::now();
+    for sink in &mut sinks {
+        runtime.block_on(sink.send(Message::Ping(vec![0; 8].into()))).expect("is sent");
+        std::thread::sleep(Duration::from_secs(10) / u32::try_from(many).expect("is small"));
+    }
+    let (after, worked_after) = cost(&node);
+    let share = (worked_after - worked) as f64 / 100.0 / begun.elapsed().as_secs_f64();
+    let each = after.saturating_sub(before) / many as u64;
+    println!("{many} sites: {} MiB in all, {} KiB each, {:.1} % of a core", after >> 20, each >> 10, share * 100.0);
+    assert!(after < 400 << 20, "{after} bytes");
+    assert!(share < 0.3, "{share} of a core, for heartbeats thrice as often as they are");
 }

@@ -4,6 +4,7 @@ import { Detail } from "./detail.mjs";
 import { Feed, ask, compareRows } from "./feed.mjs";
 import { askedSeverities, parseFilter, withSeverities } from "./filter.mjs";
 import { Grid } from "./grid.mjs";
+import { Sites } from "./sites.mjs";
 import { SEVERITIES, element, fullTime, now, number, shortTime, sign, span } from "./words.mjs";
 
 // Drawing may take a fifth of the time; where there is very much, it is drawn less often.
@@ -271,7 +272,7 @@ aside.addEventListener("click", () => setAside(!showsAside));
 find("keys").addEventListener("click", () => help.showModal());
 
 document.addEventListener("keydown", (event) => {
-  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || help.open) return;
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || help.open || find("sites-list").open) return;
   if (event.target === filterBox) return;
   const acts = {
     "/": () => {
@@ -306,3 +307,4 @@ setInterval(tick, 1_000);
 readAddress();
 drawLink();
 void feed.run();
+void new Sites(find("sites"), find("sites-list")).run();

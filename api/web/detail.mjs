@@ -23,10 +23,13 @@ const HAPPENED = {
   refreshed: "heard from again",
   retired: "retired",
   purged: "purged",
+  realigned: "brought to how its site says it stands",
+  pending: "ordered, on its way to its site",
 };
 const ENDED_BY = {
   report: "by a report",
   operator: "by an operator",
+  realignment: "while its site was not heard; how is not known",
   "ends-at": "at the end it was given",
   lifetime: "at the end of its lifetime",
 };
@@ -93,9 +96,13 @@ export class Detail {
   /** A change was committed. */
   happened(change) {
     if (!this.#id || change.alarm?.id !== this.#id) return;
-    this.#alarm = change.alarm;
-    this.#isForgotten = FORGETTING.has(change.kind);
-    if (!this.#history.some((known) => known.seq === change.seq && known.epoch === change.epoch)) {
+    // What stands in history only says how it was, not how it is.
+    if (!change.past) {
+      this.#alarm = change.alarm;
+      this.#isForgotten = FORGETTING.has(change.kind);
+    }
+    const isIt = (known) => known.seq === change.seq && known.epoch === change.epoch && known.site === change.site;
+    if (!this.#history.some(isIt)) {
       this.#history = [change, ...this.#history].slice(0, HISTORY_ROWS);
     }
     this.#draw();
@@ -114,7 +121,7 @@ export class Detail {
         if (isNewer(answer.alarm, this.#alarm)) this.#alarm = answer.alarm;
         this.#catalogue = answer.catalogue;
         this.#history = answer.history;
-        this.#isForgotten = FORGETTING.has(this.#history[0]?.kind);
+        this.#isForgotten = FORGETTING.has(this.#history.find((change) => !change.past)?.kind);
         this.#problem = this.#alarm ? "" : "This alarm is not known here.";
       } catch (error) {
         if (signal.aborted) return;
@@ -127,7 +134,7 @@ export class Detail {
   /** Its last changes, and what the catalogue knows of its type. What was purged or retired is in history only. */
   async #answer(id, signal) {
     const { changes } = await ask(`/api/v1/history?alarm=${encodeURIComponent(id)}&limit=${HISTORY_ROWS}`, signal);
-    const alarm = changes[0]?.alarm;
+    const alarm = (changes.find((change) => !change.past && change.alarm) ?? changes[0])?.alarm;
     const { catalogued, alarm_type: type } = this.#alarm ?? alarm ?? {};
     const catalogue = catalogued ? await ask(`/api/v1/catalogue/${encodeURIComponent(type)}`, signal) : undefined;
     return { alarm, catalogue, history: changes };
@@ -229,6 +236,7 @@ export class Detail {
       if (before && alarm) words = `${before} → ${alarm.severity}`;
       else if (change.kind === "assigned") words = alarm?.assigned ? `assigned to ${alarm.assigned.to}` : "assigned to nobody";
       else if (change.kind === "raised" && alarm) words = `raised, ${alarm.severity}`;
+      if (change.past) words = `${words}, as became known later`;
       list.append(
         element(
           "li",

@@ -21,6 +21,8 @@ const RESUME_MAX_MS = 60_000;
 const RETRY_WAITS_MS = [500, 1_000, 2_000, 5_000, 10_000];
 // The counts of all are asked for when not all are held, at most so often.
 const COUNT_EVERY_MS = 5_000;
+/** What becomes of a site so that its alarms are stale, or are not any more. */
+const SILENCING = new Set(["silent", "heard", "moved"]);
 /** The kinds of changes after which an alarm is not there any more. */
 export const FORGETTING = new Set(["retired", "purged"]);
 
@@ -231,11 +233,17 @@ export class Feed {
   }
 
   #change(change) {
+    // What stands in history only has changed nothing in the list.
+    if (change.past) {
+      this.#watch.happened(change);
+      return;
+    }
     if (change.alarm) {
       const { alarm } = change;
       const known = this.rows.get(alarm.id)?.alarm.last_change;
       // Later pages of the list may be ahead of the stream, which begins at the first.
-      if (known && known.epoch === alarm.last_change.epoch && known.seq > alarm.last_change.seq) return;
+      const isLater = change.kind !== "realigned";
+      if (isLater && known && known.epoch === alarm.last_change.epoch && known.seq > alarm.last_change.seq) return;
       if (alarm.cleared || FORGETTING.has(change.kind)) this.rows.delete(alarm.id);
       else this.rows.set(alarm.id, new Row(alarm));
       if (this.rows.size > ALARMS_MAX || this.isPartial) this.#recount();
@@ -245,6 +253,8 @@ export class Feed {
         if (alarm.alarm_type === change.alarm_type) this.rows.set(id, new Row({ ...alarm, suppressed }));
       }
     }
+    // All alarms of a site are stale with it, and are not sent each for that.
+    if (SILENCING.has(change.child?.what)) this.#wantsList = true;
     this.#watch.happened(change);
     this.#watch.changed();
   }

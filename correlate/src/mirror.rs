@@ -429,7 +429,8 @@ impl Engine {
 
     /// Whether what is mirrored through another child is kept rather than `new`.
     fn is_better(&self, mirrored: &Alarm, new: &Alarm) -> bool {
-        if mirrored.via == new.via || mirrored.last_change < new.last_change {
+        let is_from_owner = new.via.as_deref() == new.owner.as_deref();
+        if is_from_owner || mirrored.via == new.via || mirrored.last_change < new.last_change {
             return false;
         }
         let via = mirrored.via.as_ref().and_then(|via| self.children.get(via));
@@ -439,6 +440,8 @@ impl Engine {
 
     /// A change of a child goes out as it is; the mirror follows it.
     fn take_change(&mut self, sender: &Sender<'_>, mut change: Change, out: &mut Output) {
+        // What a site hides, it hides from its own people: here it is history.
+        change.past |= matches!(change.subject, Subject::Suppression { .. });
         if let Subject::Alarm { alarm, .. } = &mut change.subject
             && !change.past
         {

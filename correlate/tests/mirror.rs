@@ -433,3 +433,106 @@ fn a_site_speaks_only_for_itself() {
     let (_, disposition) = fleet.send("t", klaxon_schemas::child::RelayContent::Live { after, upto, changes });
     assert!(matches!(disposition, Disposition::NotTaken(klaxon_schemas::child::NotTaken::Foreign { .. })), "{disposition:?}");
 }
+
+/// A report that an agent relays has a place in the agent's journal: it comes in once, and its alarm says through whom.
+#[test]
+fn what_an_agent_relays_comes_in_once() {
+    use klaxon_schemas::child::NotTaken;
+    use klaxon_schemas::event::{AlarmKey, Event, RelayMark, Report};
+    use klaxon_schemas::ids::{Epoch, Position};
+    use klaxon_schemas::severity::Severity;
+
+    let mut fleet = Fleet::new(true);
+    let relayed = |fleet: &mut Fleet, epoch: u64, position: u64, severity: Severity, relay: bool| {
+        let key = AlarmKey {
+            site: harness::site(),
+            resource: "host=h".parse().expect("valid"),
+            alarm_type: "x".parse().expect("valid"),
+            qualifier: "".parse().expect("valid"),
+        };
+        let mut event = Event::new(key, Report::Raise(severity), "".parse().expect("valid"));
+        let child = harness::fleet::child("h");
+        event.origin.relay = relay.then_some(RelayMark { child, epoch: Epoch(epoch), position: Position(position) });
+        let (changes, _, disposition) = fleet.parent.apply(EntryKind::Event(Arc::new(event)));
+        (changes.iter().map(|change| change.kind).collect::<Vec<_>>(), disposition)
+    };
+    let (changes, disposition) = relayed(&mut fleet, 1, 3, Severity::Major, true);
+    assert!(changes.is_empty() && matches!(disposition, Disposition::NotTaken(NotTaken::UnknownChild { .. })));
+    fleet.add("h", ChildKind::Agent);
+    let raised = (vec![ChangeKind::Raised], Disposition::Applied);
+    assert_eq!(relayed(&mut fleet, 1, 3, Severity::Major, true), raised);
+    assert_eq!(relayed(&mut fleet, 1, 3, Severity::Minor, true), (Vec::new(), Disposition::Duplicate));
+    assert_eq!(relayed(&mut fleet, 1, 2, Severity::Minor, true), (Vec::new(), Disposition::Duplicate));
+    let via = |fleet: &Fleet| fleet.parent.alarms.values().next().and_then(|alarm| alarm.via.clone());
+    assert_eq!(via(&fleet).as_deref(), Some("h"));
+    // Somebody else reports it, who is not relayed: that is a change, because it stands in what is kept.
+    let updated = (vec![ChangeKind::Updated], Disposition::Applied);
+    assert_eq!(relayed(&mut fleet, 0, 0, Severity::Major, false), updated);
+    assert_eq!(via(&fleet), None);
+    assert_eq!(relayed(&mut fleet, 1, 9, Severity::Major, true), updated);
+    // Its store was restored: it numbers anew, and what is of before is not taken.
+    assert_eq!(relayed(&mut fleet, 2, 5, Severity::Minor, true).0, vec![ChangeKind::SeverityChanged]);
+    let (_, disposition) = relayed(&mut fleet, 1, 10, Severity::Major, true);
+    assert!(matches!(disposition, Disposition::NotTaken(NotTaken::OtherEpoch { .. })));
+    // With it go the alarms that it was the last to report.
+    fleet.fact("h", klaxon_schemas::child::ChildEvent::Retired);
+    fleet.parent.pass(0, |_, _| {});
+    assert!(fleet.parent.alarms.is_empty() && fleet.record("h").is_none());
+}
+
+/// What a region relays of sites below it is theirs; whom this node hears itself, nobody else is heard about.
+#[test]
+fn a_region_speaks_for_sites_below_it_but_not_for_those_that_are_heard_directly() {
+    use klaxon_schemas::change::Subject;
+    use klaxon_schemas::child::{Below, ChildNote, ChildStep, RelayContent};
+    use klaxon_schemas::ids::Position;
+
+    // S is mirrored at R, whose own engine is that of the node above in this fleet.
+    let mut region = Fleet::new(false);
+    region.parent = harness::Node::at("r".parse().expect("valid"), false);
+    region.add("s", ChildKind::Site);
+    at_site(&mut region, 1, 0);
+    region.align("s", usize::MAX);
+    at_site(&mut region, 2, 0);
+    region.live("s");
+
+    let mut centre = Fleet::new(true);
+    centre.add("r", ChildKind::Region);
+    let send = |centre: &mut Fleet, content| centre.send("r", content);
+    let row = |silent| Below { name: harness::fleet::child("s"), kind: ChildKind::Site, version: None, silent_since: silent };
+    send(&mut centre, RelayContent::Aligned { at: Position(0), after: Position(0), below: vec![row(None)] });
+    let changes = region.parent.changes.clone();
+    let upto = Position(changes.len() as u64);
+    let (came, disposition) = send(&mut centre, RelayContent::Live { after: Position(0), upto, changes: changes.clone() });
+    assert_eq!((came.len(), disposition), (changes.len(), Disposition::Applied));
+    let mirrored: Vec<_> = centre.parent.alarms.values().collect();
+    assert!(mirrored.len() == 2 && mirrored.iter().all(|alarm| alarm.owner.as_deref() == Some("s")));
+    assert!(mirrored.iter().all(|alarm| alarm.via.as_deref() == Some("r")));
+    // It says that S is silent: S's alarms are stale, and R's are not.
+    let said = |what| {
+        let mut change = klaxon_schemas::change::Change::clone(&changes[0]);
+        change.kind = ChangeKind::Child;
+        change.subject = Subject::Child(Arc::new(ChildNote { name: harness::fleet::child("s"), kind: ChildKind::Site, what }));
+        vec![Arc::new(change)]
+    };
+    let (after, upto) = (upto, Position(upto.0 + 1));
+    send(&mut centre, RelayContent::Live { after, upto, changes: said(ChildStep::Silent) });
+    let of = |centre: &Fleet, owner: &str| {
+        centre.record("r").and_then(|child| child.silent_for(Some(&owner.parse().expect("valid")))).is_some()
+    };
+    assert!(of(&centre, "s") && !of(&centre, "r"));
+    send(&mut centre, RelayContent::Live { after: upto, upto: Position(upto.0 + 1), changes: said(ChildStep::Heard) });
+    assert!(!of(&centre, "s"));
+    // S comes to the centre itself: from then on it alone is heard about its alarms.
+    centre.add("s", ChildKind::Site);
+    centre.below.insert("s".to_owned(), region.below.remove("s").expect("is there"));
+    centre.align("s", usize::MAX);
+    let before = centre.parent.alarms.clone();
+    assert!(before.values().all(|alarm| alarm.via.as_deref() == Some("s")) && before.len() == 2);
+    let after = centre.record("r").and_then(|child| child.reached.as_ref()).expect("it stands").position;
+    let (came, disposition) =
+        send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 9), changes: changes[1..].to_vec() });
+    assert_eq!(disposition, Disposition::Applied);
+    assert!(came.iter().all(|change| &*change.site == "r"), "{came:?}");
+    assert_eq!(before, centre.parent.alarms);
+}

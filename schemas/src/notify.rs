@@ -185,8 +185,12 @@ pub struct Told {
     pub raise_seq: u32,
     /// The severity as it was told last.
     pub severity: Severity,
-    /// Changes up to this one are in what was told.
+    /// The number of the alarm's last change in what was told, by its owner.
     pub number: ChangeNumber,
+    /// Changes up to this place of the journal are in what was told; in what was stored before this was kept, those up to
+    /// `number`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Position>,
     /// When the episode began.
     pub raised_at: Timestamp,
     /// A sum over what was said of the condition ([`condition_sum`]), so that a difference is noticed.

@@ -101,6 +101,12 @@ pub(super) fn kind(kind: ChangeKind) -> &'static str {
     }
 }
 
+/// What happened, and whether it was known already what it led to when it came.
+pub(super) fn happened(change: &Change) -> String {
+    let kind = kind(change.kind);
+    if change.past { format!("{kind} (past)") } else { kind.to_owned() }
+}
+
 pub(super) async fn history(output: &Output, client: &Client, args: &HistoryArgs) -> Outcome {
     let mut query = Query::default();
     query.add(
@@ -155,7 +161,7 @@ pub(super) fn table(changes: &[Change], subject: bool) -> Table {
     let mut table = Table::new(&columns);
     for change in changes {
         let told = Told::of(change);
-        let mut row: Vec<Cell> = vec![local(change.at).into(), kind(change.kind).into(), told.severity];
+        let mut row: Vec<Cell> = vec![local(change.at).into(), happened(change).into(), told.severity];
         if subject {
             row.extend([told.id.into(), told.resource.into(), told.alarm_type.into()]);
         }

@@ -301,7 +301,12 @@ webhook = { url = "http://127.0.0.1/hook?key=hush-6", secret = "hush-7", bearer 
         for line in ["klaxon receivers", "klaxon receivers noc", "klaxon receivers resend noc --from 7", "klaxon drill --all"] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
-        for line in ["klaxon sites --state silent", "klaxon site add a --kind agent", "klaxon site add --from a.csv", "klaxon site list"] {
+        for line in [
+            "klaxon sites --state silent",
+            "klaxon site add a --kind agent",
+            "klaxon site add --from a.csv",
+            "klaxon site list",
+        ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
         assert!(Cli::try_parse_from(["klaxon", "site", "add"]).is_err(), "who?");

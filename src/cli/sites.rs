@@ -362,11 +362,13 @@ fn orders(text: &str) -> Result<Vec<Value>, String> {
         let name = ChildName::new(fields[0]).map_err(|error| wrong(format!("name: {error}")))?;
         let mut order = json!({ "name": name });
         if let Some(kind) = fields.get(1).filter(|kind| !kind.is_empty()) {
-            let kind = Kind::from_str(kind, false).map_err(|_| wrong(format!("kind: {kind:?} is none of site, region, agent")))?;
+            let kind =
+                Kind::from_str(kind, false).map_err(|_| wrong(format!("kind: {kind:?} is none of site, region, agent")))?;
             order["kind"] = json!(kind.as_str());
         }
         if let Some(approve) = fields.get(2).filter(|approve| !approve.is_empty()) {
-            let approve: bool = approve.parse().map_err(|_| wrong(format!("approve: {approve:?} is neither true nor false")))?;
+            let approve: bool =
+                approve.parse().map_err(|_| wrong(format!("approve: {approve:?} is neither true nor false")))?;
             order["approve"] = json!(approve);
         }
         orders.push(order);

@@ -271,7 +271,10 @@ pub(super) fn alarms(
     loop {
         let page = state.list(&query);
         let picked = page.items.iter().filter(|alarm| filter.severity.is_none_or(|severity| alarm.severity == severity));
-        alarms.extend(picked.map(|alarm| v1::Alarm::shown(alarm, state.is_suppressed(&alarm.key.alarm_type))));
+        alarms.extend(picked.map(|alarm| v1::Alarm {
+            stale: state.stale(alarm),
+            ..v1::Alarm::shown(alarm, state.is_suppressed(&alarm.key.alarm_type))
+        }));
         query.after = page.next;
         if query.after.is_none() || alarms.len() >= limit {
             alarms.truncate(limit);

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::alarms::{read, short};
 use super::client::{Client, Query};
 use super::failure::{Code, Failure, Outcome};
-use super::history::{Told, kind};
+use super::history::{Told, happened};
 use super::output::{Output, Style, printable, remark};
 use super::table::cut;
 use super::time::local;
@@ -157,7 +157,7 @@ fn tell(output: &Output, event: &Event, args: &WatchArgs) -> Outcome {
 fn line(output: &Output, change: &Change) -> String {
     let told = Told::of(change);
     let actor = change.actor.as_ref().map_or(String::new(), |actor| format!(" by {actor}"));
-    let what = format!("{}{actor}", kind(change.kind));
+    let what = format!("{}{actor}", happened(change));
     let parts = [
         local(change.at),
         format!("{:<9}", told.severity.text()),

@@ -108,8 +108,8 @@ impl SitesSection {
         if self.join_token_lifetime < Span::seconds(60) {
             return Some(("sites.join_token_lifetime", "must be at least 60s".to_owned()));
         }
-        if self.credential_lifetime < Span::hours(2) {
-            return Some(("sites.credential_lifetime", "must be at least 2h".to_owned()));
+        if self.credential_lifetime < Span::seconds(10) {
+            return Some(("sites.credential_lifetime", "must be at least 10s".to_owned()));
         }
         if !(1..=CONNECTIONS_LIMIT).contains(&self.connections_max) {
             return Some(("sites.connections_max", format!("must be between 1 and {CONNECTIONS_LIMIT}")));

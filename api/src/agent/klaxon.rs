@@ -13,9 +13,9 @@ use super::oids::{
     SeverityColumn, SiteColumn,
 };
 use super::set::{self, Placed};
-use super::snapshot::{SiteRow, Snapshot};
+use super::snapshot::Snapshot;
 use super::tree::{Ask, Index, Tree};
-use super::values::{date_and_time, gauge, maybe_time, severity, text};
+use super::values::{gauge, severity, text};
 
 /// The objects of KLAXON-ALARM-MIB.
 pub(super) struct KlaxonMib {
@@ -88,7 +88,7 @@ impl KlaxonMib {
             }
             Object::Site(column) => {
                 let (index, row) = ask.of_slice(&snapshot.sites, |row| row.index)?;
-                Some((index, site(row, column)))
+                Some((index, row.cell(column, now())))
             }
             Object::Alarm(column) => {
                 let (index, _, row) = ask.of(&snapshot.active)?;
@@ -180,24 +180,6 @@ fn counts(snapshot: &Snapshot, number: i32, column: SeverityColumn) -> Value {
         SeverityColumn::Suppressed => gauge(counts.suppressed),
         SeverityColumn::Stale => gauge(counts.stale),
         SeverityColumn::Shown => gauge(counts.shown),
-    }
-}
-
-fn site(row: &SiteRow, column: SiteColumn) -> Value {
-    let of = |severity: Severity| gauge(row.active[severity as usize]);
-    match column {
-        SiteColumn::Index => Value::Gauge32(row.index),
-        SiteColumn::Name => cells::site(&row.name),
-        // Of sites that are not its own a node knows no more than the alarms.
-        SiteColumn::Reachable => Value::Integer(if row.is_own { 1 } else { 3 }),
-        SiteColumn::LastHeardAt if row.is_own => date_and_time(now()),
-        SiteColumn::LastHeardAt => maybe_time(None),
-        SiteColumn::LagSeconds => Value::Gauge32(0),
-        SiteColumn::Critical => of(Severity::Critical),
-        SiteColumn::Major => of(Severity::Major),
-        SiteColumn::Minor => of(Severity::Minor),
-        SiteColumn::Warning => of(Severity::Warning),
-        SiteColumn::Indeterminate => of(Severity::Indeterminate),
     }
 }
 

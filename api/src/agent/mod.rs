@@ -18,6 +18,7 @@ pub mod oids;
 mod receivers;
 pub(crate) mod rfc3877;
 mod set;
+mod sites;
 pub(crate) mod snapshot;
 mod sorted;
 pub(crate) mod starlingx;
@@ -47,6 +48,7 @@ pub use cells::{NAME, Shown, WORDS, empty, event_cell};
 pub use indexes::{INDEXES_FILE, Indexes, IndexesError};
 pub use mib::mib;
 pub use receivers::{ReceiversShown, Resend};
+pub use sites::SitesShown;
 pub use starlingx::{Wrs, WrsProfile};
 pub use wrs::WRS_ALARM_MIB;
 
@@ -94,6 +96,8 @@ pub struct Parts {
     pub address: Option<IpAddr>,
     /// Who is told of alarms.
     pub receivers: Option<ReceiversShown>,
+    /// The nodes below.
+    pub sites: Option<SitesShown>,
     /// Has a receiver sent everything again.
     pub resend: Option<Resend>,
 }
@@ -185,6 +189,7 @@ impl Tables {
             own_site: parts.site.clone(),
             indexes: parts.indexes,
             receivers: parts.receivers,
+            sites: parts.sites,
             engine: Arc::clone(&parts.engine),
         };
         let mut tracker = Tracker::new(follows);
@@ -279,6 +284,7 @@ impl Tables {
                 tracker.gather();
                 if is_standing {
                     tracker.look_at_receivers();
+                    tracker.look_at_sites();
                 }
                 let publishes = is_due && tracker.is_stirred();
                 if publishes {

@@ -8,12 +8,13 @@ use klaxon_schemas::alarm::{Alarm, ChangeNumber};
 use klaxon_schemas::catalogue::{Catalogue, Digest, TypeEntry};
 use klaxon_schemas::change::Change;
 use klaxon_schemas::ids::{Epoch, Position};
-use klaxon_schemas::names::{AlarmType, Site};
+use klaxon_schemas::names::AlarmType;
 use klaxon_schemas::time::Timestamp;
 use klaxon_store::SeverityCounts;
 use sha2::{Digest as _, Sha256};
 
 use super::receivers::ReceiverRow;
+use super::sites::SiteRow;
 use super::sorted::Sorted;
 use super::tree::{Index, Key};
 use super::values::octets_of_time;
@@ -99,17 +100,6 @@ impl Row {
 pub(super) struct Step {
     pub(super) position: Position,
     pub(super) change: Arc<Change>,
-}
-
-/// The row of a site.
-#[derive(Debug, Clone)]
-pub(super) struct SiteRow {
-    pub(super) index: u32,
-    pub(super) name: Site,
-    /// Whether it is the node's own.
-    pub(super) is_own: bool,
-    /// How many alarms are active, in the order of [`klaxon_schemas::severity::Severity::ALL`].
-    pub(super) active: [u64; 5],
 }
 
 /// What is counted since the start, or happened at what sysUpTime; 0 if it has not.

@@ -115,6 +115,7 @@ impl Bench {
             engine: Arc::clone(&engine),
             address: Some([192, 0, 2, 7].into()),
             receivers: receivers.clone(),
+            sites: None,
             resend: Some(Arc::clone(&resend)),
         };
         let (tables, control) = Tables::new(config.clone(), parts(&store), false);

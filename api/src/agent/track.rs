@@ -5,7 +5,7 @@
 //! changes ─▶ gather: ids, steps of the history ─▶ take: their alarms, by one short look at the state ─▶ publish
 //! ```
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +14,15 @@ use klaxon_schemas::alarm::{Alarm, ChangeNumber};
 use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::{AlarmType, Site};
-use klaxon_schemas::severity::Severity;
 use klaxon_snmp::EngineHome;
 use klaxon_store::{Counts, HISTORY_LIMIT_MAX, HistoryQuery, Item, ReadError, STREAM_LIMIT_MAX, StateRead, Store};
 
 use super::TablesConfig;
 use super::indexes::Indexes;
 use super::receivers::{self, ReceiversShown};
-use super::snapshot::{Models, Row, SinceStart, SiteRow, Snapshot, Step, TimeKey, number_of};
+use super::sites::{self, SitesShown};
+use super::snapshot::{Models, Row, SinceStart, Snapshot, Step, TimeKey};
+use crate::uplink::SiteShown;
 
 /// More records than this are not followed but taken from the state at once.
 const BEHIND_MAX: u64 = 200_000;
@@ -35,6 +36,7 @@ pub(super) struct Follows {
     pub(super) own_site: Site,
     pub(super) indexes: Arc<Indexes>,
     pub(super) receivers: Option<ReceiversShown>,
+    pub(super) sites: Option<SitesShown>,
     pub(super) engine: Arc<EngineHome>,
 }
 
@@ -45,6 +47,9 @@ pub(super) struct Tracker {
     own_site: Site,
     pub(super) indexes: Arc<Indexes>,
     receivers: Option<ReceiversShown>,
+    sites: Option<SitesShown>,
+    /// The nodes below, as they were when it was looked last.
+    below: Vec<SiteShown>,
     engine: Arc<EngineHome>,
     published: Arc<ArcSwap<Snapshot>>,
     /// The next snapshot, as far as it is.
@@ -65,7 +70,7 @@ pub(super) struct Tracker {
 impl Tracker {
     /// One with nothing yet.
     pub(super) fn new(follows: Follows) -> Self {
-        let Follows { store, config, own_site, indexes, receivers, engine } = follows;
+        let Follows { store, config, own_site, indexes, receivers, sites, engine } = follows;
         let next = Snapshot::empty(store.epoch());
         Self {
             store,
@@ -73,6 +78,8 @@ impl Tracker {
             own_site,
             indexes,
             receivers,
+            sites,
+            below: Vec::new(),
             engine,
             published: Arc::new(ArcSwap::from_pointee(next.clone())),
             next,
@@ -92,6 +99,7 @@ impl Tracker {
         // What stood before is no change since.
         self.next.since_start = SinceStart::default();
         self.look_at_receivers();
+        self.look_at_sites();
         self.publish();
     }
 
@@ -154,9 +162,11 @@ impl Tracker {
         let stats = &mut self.next.since_start;
         stats.changed = now;
         match &change.subject {
+            // What is known already stands in the history only.
+            _ if change.past => {}
             Subject::Alarm { alarm, .. } => {
                 self.dirty.insert(alarm.id);
-                if matches!(change.kind, ChangeKind::Cleared | ChangeKind::Retired) {
+                if ends(&change, alarm) {
                     stats.last_clear = now;
                 }
             }
@@ -184,7 +194,7 @@ impl Tracker {
             }
         }
         let step = Step { position, change };
-        if self.config.wrs.is_some() && super::wrs::is_event(step.change.kind) {
+        if self.config.wrs.is_some() && !step.change.past && super::wrs::is_event(step.change.kind) {
             keep(&mut self.next.events, &mut self.events, index, step.clone(), rows_max);
         }
         keep(&mut self.next.history, &mut self.history, index, step, rows_max);
@@ -193,7 +203,7 @@ impl Tracker {
     /// The row in the table of ended alarms that a change makes: that of an alarm that was listed.
     fn ended(&self, change: &Change) -> Option<Row> {
         let Subject::Alarm { alarm, .. } = &change.subject else { return None };
-        let ends = matches!(change.kind, ChangeKind::Cleared | ChangeKind::Retired) && self.config.rfc3877;
+        let ends = !change.past && ends(change, alarm) && self.config.rfc3877;
         let index = self.indexes.of(alarm.id);
         let suppressed = self.suppressed.contains(&alarm.key.alarm_type);
         let row = Row { alarm: Arc::clone(alarm), index, suppressed };
@@ -374,20 +384,19 @@ impl Tracker {
             }
         }
         self.next.cleared = counts.cleared;
-        let mut sites = BTreeMap::from([(self.own_site.clone(), [0; 5])]);
-        for (site, counts) in &counts.sites {
-            sites.insert(site.clone(), Severity::ALL.map(|severity| counts.of(severity).total));
-        }
-        let mut taken = HashSet::new();
-        let mut rows: Vec<SiteRow> = sites
-            .into_iter()
-            .map(|(name, active)| {
-                let index = number_of(&name, |number| taken.insert(number));
-                SiteRow { index, is_own: name == self.own_site, name, active }
-            })
-            .collect();
-        rows.sort_by_key(|row| row.index);
+        let rows = sites::rows(&self.own_site, counts, &self.below);
         self.next.sites = Arc::new(rows);
+    }
+
+    /// Takes up how the nodes below are.
+    pub(super) fn look_at_sites(&mut self) {
+        let Some(shown) = &self.sites else { return };
+        self.below = shown();
+        let rows = sites::rows(&self.own_site, &self.store.read().counts(), &self.below);
+        if *self.next.sites != rows {
+            self.next.sites = Arc::new(rows);
+            self.is_stirred = true;
+        }
     }
 
     /// Takes up how the receivers are; says whether that has changed.
@@ -412,6 +421,12 @@ fn look(next: &mut Snapshot, state: &StateRead<'_>) {
     let cursor = state.cursor();
     next.last_change = ChangeNumber { epoch: cursor.epoch, seq: cursor.last_seq };
     next.catalogue = state.catalogue();
+}
+
+/// Whether an alarm is over with a change.
+fn ends(change: &Change, alarm: &Alarm) -> bool {
+    matches!(change.kind, ChangeKind::Cleared | ChangeKind::Retired)
+        || (change.kind == ChangeKind::Realigned && !alarm.is_active())
 }
 
 /// Keeps a step under its number, and of all at most `rows_max`.

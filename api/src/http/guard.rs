@@ -79,7 +79,10 @@ pub(crate) async fn check(State(api): State<Api>, request: Request, next: Next) 
         Some(ConnectInfo(Peer::Tcp { .. })) if is_uplink(&request) => {}
         Some(ConnectInfo(Peer::Tls { .. })) if SERVED_OVER_TLS.contains(&request.uri().path()) => {}
         Some(ConnectInfo(Peer::Tls { .. })) => {
-            return Err(Problem::new(Kind::Forbidden, "over TLS only the uplink of nodes below and the checks of health are served"));
+            return Err(Problem::new(
+                Kind::Forbidden,
+                "over TLS only the uplink of nodes below and the checks of health are served",
+            ));
         }
         Some(ConnectInfo(Peer::Tcp { local, .. })) => {
             let authority = request.uri().authority();

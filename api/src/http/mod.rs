@@ -69,8 +69,8 @@ pub use collectors::CollectorsShown;
 pub use guard::Peer;
 pub use metrics::{MetricKind, MetricsText};
 pub use serve::{ServeError, serve_tcp, serve_tls, serve_unix};
-pub use tls::{Tls, TlsError, TlsFiles};
 pub(crate) use shown::enrich;
+pub use tls::{Tls, TlsError, TlsFiles};
 
 use crate::notify::Receivers;
 use crate::uplink::Uplinks;

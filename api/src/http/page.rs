@@ -29,7 +29,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Where each file is served, as what, and what is in it.
-const FILES: [(&str, &str, &[u8]); 9] = [
+const FILES: [(&str, &str, &[u8]); 10] = [
     ("/", HTML, include_bytes!("../../web/index.html")),
     ("/page/app.css", CSS, include_bytes!("../../web/app.css")),
     ("/page/app.mjs", SCRIPT, include_bytes!("../../web/app.mjs")),
@@ -37,6 +37,7 @@ const FILES: [(&str, &str, &[u8]); 9] = [
     ("/page/feed.mjs", SCRIPT, include_bytes!("../../web/feed.mjs")),
     ("/page/filter.mjs", SCRIPT, include_bytes!("../../web/filter.mjs")),
     ("/page/grid.mjs", SCRIPT, include_bytes!("../../web/grid.mjs")),
+    ("/page/sites.mjs", SCRIPT, include_bytes!("../../web/sites.mjs")),
     ("/page/words.mjs", SCRIPT, include_bytes!("../../web/words.mjs")),
     ("/page/favicon.svg", SVG, include_bytes!("../../web/favicon.svg")),
 ];

@@ -1,16 +1,17 @@
 //! How alarms and changes are shown: with what the catalogue knows of their type, and whether it is suppressed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use klaxon_schemas::alarm::Alarm;
+use klaxon_schemas::alarm::{Alarm, Stale};
 use klaxon_schemas::catalogue::{Catalogue, TypeEntry};
 use klaxon_schemas::change::Change;
+use klaxon_schemas::child::Child;
 use klaxon_schemas::ids::Position;
-use klaxon_schemas::names::AlarmType;
+use klaxon_schemas::names::{AlarmType, ChildName};
 use klaxon_schemas::wire::v1;
 use klaxon_store::StateRead;
 use serde::{Serialize, Serializer};
@@ -23,14 +24,18 @@ use super::problem::Problem;
 pub(crate) struct Lens {
     catalogue: Option<Arc<Catalogue>>,
     suppressed: HashSet<AlarmType>,
+    /// The nodes below that are silent, or have such below them.
+    silent: BTreeMap<ChildName, Arc<Child>>,
 }
 
 impl Lens {
     /// As it is in `state`.
     pub(crate) fn of(state: &StateRead<'_>) -> Self {
+        let silent = state.state().children().iter().filter(|(_, child)| child.is_anything_silent());
         Self {
             catalogue: state.catalogue(),
             suppressed: state.suppressions().map(|(alarm_type, _)| alarm_type.clone()).collect(),
+            silent: silent.map(|(name, child)| (name.clone(), Arc::clone(child))).collect(),
         }
     }
 
@@ -44,6 +49,7 @@ impl Lens {
         let alarm_type = &alarm.key.alarm_type;
         let mut shown = v1::Alarm::shown(alarm, self.suppressed.contains(alarm_type));
         self.enrich(&mut shown);
+        self.stale(&mut shown);
         shown
     }
 
@@ -52,6 +58,9 @@ impl Lens {
         let mut shown = v1::Change::shown(change, |alarm_type| self.suppressed.contains(alarm_type));
         if let v1::ChangeSubject::Alarm { alarm, .. } = &mut shown.subject {
             self.enrich(alarm);
+            if !shown.past {
+                self.stale(alarm);
+            }
         }
         shown
     }
@@ -59,6 +68,16 @@ impl Lens {
     /// A change at its place as it is shown.
     pub(crate) fn placed(&self, position: Position, change: &Change) -> PlacedChange {
         PlacedChange { position, change: self.change(change) }
+    }
+
+    /// Nothing is heard of it, because the node through which it comes is silent, or its owner.
+    fn stale(&self, alarm: &mut v1::Alarm) {
+        if !alarm.cleared
+            && alarm.stale.is_none()
+            && let Some(child) = alarm.via.as_ref().and_then(|via| self.silent.get(via))
+        {
+            alarm.stale = child.silent_for(alarm.owner.as_ref()).map(|since| Stale { since });
+        }
     }
 
     /// What the report did not say and the catalogue does.

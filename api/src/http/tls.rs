@@ -118,7 +118,10 @@ impl Tls {
                 Ok(Err(error)) => {
                     let is_read = matches!(error, TlsError::Read { .. });
                     if !(is_read && is_told) {
-                        tracing::error!(error = &error as &dyn std::error::Error, "the files of TLS cannot be used; the old certificate stays");
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            "the files of TLS cannot be used; the old certificate stays"
+                        );
                     }
                     is_told = is_read;
                 }
@@ -180,7 +183,9 @@ impl Content {
             (Some(path), Some(content)) => {
                 let mut roots = RootCertStore::empty();
                 for certificate in certificates(path, content)? {
-                    roots.add(certificate).map_err(|error| wrong(path, format!("holds a certificate that is no root: {error}")))?;
+                    roots
+                        .add(certificate)
+                        .map_err(|error| wrong(path, format!("holds a certificate that is no root: {error}")))?;
                 }
                 // Who shows none may still have a token.
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);

@@ -8,6 +8,7 @@ use klaxon_schemas::change::{Change, Reason, Timer};
 use klaxon_schemas::entry::{Entry, EntryKind};
 use klaxon_schemas::event::{Event, Report};
 use klaxon_schemas::ids::Position;
+use klaxon_schemas::names::Site;
 use klaxon_schemas::wire::v1;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -89,7 +90,7 @@ pub(crate) async fn why(
         let entries = entries(&api, history.items.iter().map(|(_, change)| change))?;
         let explained = history.items.iter().map(|(position, change)| ExplainedChange {
             change: lens.placed(*position, change),
-            because: change.reasons.iter().map(|reason| because(*reason, change, &entries)).collect(),
+            because: change.reasons.iter().map(|reason| because(*reason, change, api.site(), &entries)).collect(),
         });
         json(&WhyAnswer {
             alarm: lens.alarm(&alarm),
@@ -103,10 +104,14 @@ pub(crate) async fn why(
 /// The entries that the reasons name, as far as they are kept.
 fn entries<'a>(api: &Api, changes: impl Iterator<Item = &'a Change>) -> Result<HashMap<Position, Entry>, Problem> {
     let mut entries = HashMap::new();
-    let named = changes.flat_map(|change| change.reasons.iter()).filter_map(|reason| match reason {
-        Reason::Entry(position) => Some(*position),
-        Reason::Timer(_) | Reason::Action(_) | Reason::Shelf(_) => None,
-    });
+    // A change that came from a site below names entries of that site's journal.
+    let named =
+        changes.filter(|change| change.site == *api.site()).flat_map(|change| change.reasons.iter()).filter_map(|reason| {
+            match reason {
+                Reason::Entry(position) => Some(*position),
+                Reason::Timer(_) | Reason::Action(_) | Reason::Shelf(_) => None,
+            }
+        });
     for position in named.take(ENTRIES_MAX) {
         if entries.contains_key(&position) {
             continue;
@@ -122,10 +127,11 @@ fn entries<'a>(api: &Api, changes: impl Iterator<Item = &'a Change>) -> Result<H
     Ok(entries)
 }
 
-fn because(reason: Reason, change: &Change, entries: &HashMap<Position, Entry>) -> Because {
+fn because(reason: Reason, change: &Change, own: &Site, entries: &HashMap<Position, Entry>) -> Because {
     let (entry, text) = match reason {
-        Reason::Entry(position) => match entries.get(&position) {
+        Reason::Entry(position) => match entries.get(&position).filter(|_| change.site == *own) {
             Some(entry) => (Some(entry), of_entry(entry)),
+            None if change.site != *own => (None, format!("entry {position} of the journal of {}", change.site)),
             None => (None, format!("entry {position} of the journal, which is no longer kept")),
         },
         Reason::Timer(timer) => (None, of_timer(timer).to_owned()),
@@ -193,9 +199,10 @@ mod tests {
         });
         let change: v1::Change = serde_json::from_value(json).expect("is a change");
         let change = Change::try_from(change).expect("is sound");
-        let entry = because(Reason::Entry(Position(9)), &change, &HashMap::new());
+        let entry = because(Reason::Entry(Position(9)), &change, &change.site, &HashMap::new());
         assert!(entry.entry.is_none() && entry.text.contains("no longer kept"));
-        let action = because(Reason::Action(klaxon_schemas::ids::ActionId(uuid::Uuid::nil())), &change, &HashMap::new());
+        let action =
+            because(Reason::Action(klaxon_schemas::ids::ActionId(uuid::Uuid::nil())), &change, &change.site, &HashMap::new());
         assert!(action.text.starts_with("ada ordered it"));
     }
 }

@@ -69,7 +69,7 @@ impl Fold {
     }
 
     fn look_at_alarm(&mut self, rules: &Rules, change: &Change, alarm: &Alarm, passes: bool, is_told: bool) {
-        if change.kind == ChangeKind::Purged {
+        if change.past || matches!(change.kind, ChangeKind::Purged | ChangeKind::Pending) {
             return;
         }
         if change.kind == ChangeKind::Raised {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use klaxon_schemas::names::Follower;
+use klaxon_schemas::names::{Follower, Site};
 use klaxon_schemas::notify::{GapReason, Realign, Told};
 use klaxon_store::Store;
 use klaxon_store::publish::Keep;
@@ -19,12 +19,12 @@ const LOAD_STEP: usize = 1024;
 const FORGET_STEP: usize = 256;
 
 /// The planner and the numbers as they were kept, or new ones; with the old numbers if they are of another epoch.
-pub(super) fn load(config: &ReceiverConfig, store: &Store) -> (Planner, Ledger, Option<Ledger>) {
+pub(super) fn load(config: &ReceiverConfig, site: &Site, store: &Store) -> (Planner, Ledger, Option<Ledger>) {
     let epoch = store.epoch();
     let rules = Rules::from(config);
     let followed = store.read().state().followers().get(&config.name).cloned();
     let Some(delivery) = followed.and_then(|followed| followed.delivery) else {
-        return (new_planner(config, rules, store), Ledger::new(epoch, config.replay_max), None);
+        return (new_planner(config, rules, site, store), Ledger::new(epoch, config.replay_max), None);
     };
     let mut told = BTreeMap::<_, Arc<Told>>::new();
     loop {
@@ -45,7 +45,7 @@ pub(super) fn load(config: &ReceiverConfig, store: &Store) -> (Planner, Ledger, 
         records.extend(piece);
     }
     let reached = Reached { position: delivery.read, seq: delivery.read_seq, realign: delivery.realign };
-    let mut planner = Planner::new(rules, config.fold_after, told, reached, store);
+    let mut planner = Planner::new(rules, (site.clone(), config.fold_after), told, reached, store);
     let ledger = Ledger::load(&delivery, records, config.replay_max);
     if delivery.epoch != epoch {
         planner.gap(store, GapReason::NewEpoch);
@@ -57,10 +57,10 @@ pub(super) fn load(config: &ReceiverConfig, store: &Store) -> (Planner, Ledger, 
     (planner, ledger, None)
 }
 
-fn new_planner(config: &ReceiverConfig, rules: Rules, store: &Store) -> Planner {
+fn new_planner(config: &ReceiverConfig, rules: Rules, site: &Site, store: &Store) -> Planner {
     let position = *store.committed().borrow();
     let reached = Reached { position, seq: Some(store.read().cursor().last_seq), realign: None };
-    let mut planner = Planner::new(rules, config.fold_after, BTreeMap::new(), reached, store);
+    let mut planner = Planner::new(rules, (site.clone(), config.fold_after), BTreeMap::new(), reached, store);
     if config.start == Start::Active {
         planner.realign(store, Realign::Whole);
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use klaxon_schemas::alarm::{Alarm, Clearance, ClearedBy, EngineMarks};
 use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::event::{AlarmKey, Report};
-use klaxon_schemas::ids::AlarmId;
+use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::Text;
 use klaxon_schemas::notify::{How, Realign, Told, condition_sum};
 use klaxon_schemas::time::Timestamp;
@@ -51,17 +51,31 @@ pub(super) enum Verdict {
 
 impl Rules {
     /// What follows from a change of an alarm, given what was told of it.
-    pub(super) fn judge(&self, told: Option<&Told>, change: &Change, alarm: &Alarm, suppressed: bool) -> Verdict {
-        if told.is_some_and(|told| change.number <= told.number) {
+    ///
+    /// Numbers are of the alarm's owner and begin anew; what is known already is told by the place in this node's journal.
+    pub(super) fn judge(
+        &self,
+        told: Option<&Told>,
+        (at, change): (Position, &Change),
+        alarm: &Alarm,
+        suppressed: bool,
+    ) -> Verdict {
+        let is_known = |told: &Told| told.seen.map_or(change.number <= told.number, |seen| at <= seen);
+        if change.past || told.is_some_and(is_known) {
             return Verdict::Silent;
         }
         let ended = |how| if told.is_some() { Verdict::Tell(how) } else { Verdict::Silent };
         match change.kind {
             ChangeKind::Purged if told.is_some() => Verdict::Forget,
-            ChangeKind::Purged => Verdict::Silent,
+            ChangeKind::Purged | ChangeKind::Pending => Verdict::Silent,
             ChangeKind::Retired => ended(How::Retired),
             _ if !alarm.is_active() => ended(How::Cleared),
             kind => match self.stand(told, alarm, suppressed) {
+                Some(How::Changed)
+                    if kind == ChangeKind::Realigned && told.is_some_and(|told| told.severity == alarm.severity) =>
+                {
+                    Verdict::Silent
+                }
                 Some(How::Raised | How::Changed) if is_update(kind) && !self.updates => Verdict::Silent,
                 Some(how) => Verdict::Tell(how),
                 None => Verdict::Silent,
@@ -91,6 +105,7 @@ impl Rules {
         let Subject::Event { event, .. } = &change.subject else { return false };
         let Report::Log(severity) = event.report else { return false };
         self.log_events
+            && !change.past
             && change.kind == ChangeKind::Logged
             && (self.filter.suppressed || !suppressed)
             && self.filter.picks(&event.key, severity)
@@ -98,7 +113,9 @@ impl Rules {
 
     /// Whether what was told of an alarm still says all that the receiver is told.
     fn is_as_told(&self, told: &Told, alarm: &Alarm) -> bool {
-        told.number >= alarm.last_change || (!self.updates && told.said == condition_sum(alarm))
+        // The owner of a mirrored alarm may have gone back in time.
+        let is_same = if alarm.is_mirrored() { told.number == alarm.last_change } else { told.number >= alarm.last_change };
+        is_same || (!self.updates && told.said == condition_sum(alarm))
     }
 
     /// How an active alarm stands for the receiver, if it is a thing to tell.
@@ -127,8 +144,8 @@ pub(super) fn is_update(kind: ChangeKind) -> bool {
     )
 }
 
-/// What is kept of what was told; nothing, if it was the end.
-pub(super) fn told_of(how: How, alarm: &Alarm) -> Option<Arc<Told>> {
+/// What is kept of what was told, as of a place of the journal; nothing, if it was the end.
+pub(super) fn told_of(how: How, alarm: &Alarm, seen: Position) -> Option<Arc<Told>> {
     match how {
         How::Cleared | How::Retired => None,
         How::Raised | How::Changed | How::Left => Some(Arc::new(Told {
@@ -136,6 +153,7 @@ pub(super) fn told_of(how: How, alarm: &Alarm) -> Option<Arc<Told>> {
             raise_seq: alarm.raise_seq,
             severity: alarm.severity,
             number: alarm.last_change,
+            seen: Some(seen),
             raised_at: alarm.raised_at,
             said: condition_sum(alarm),
             left: how == How::Left,

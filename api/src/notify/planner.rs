@@ -8,18 +8,18 @@
 //!   └ a type is (un)suppressed ──▶ scan of that type ──▶ walk
 //! ```
 //!
-//! A scan reads the state in pieces while it moves on. So what it tells carries the number of the alarm's last change, and the
-//! walk leaves out what is in it. What is planned and not yet assigned is planned again after a restart, from what was told.
+//! A scan reads the state in pieces while it moves on. So what it tells carries where the journal was then, and the walk
+//! leaves out what is in it. Numbers do not say that: those of a mirrored alarm are of its owner, who may begin anew. What is planned and not yet assigned is planned again after a restart, from what was told.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klaxon_schemas::alarm::{Alarm, ChangeNumber};
+use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::ids::{AlarmId, Position, Seq};
-use klaxon_schemas::names::AlarmType;
+use klaxon_schemas::names::{AlarmType, Site};
 use klaxon_schemas::notify::{Gap, GapReason, How, OutboxAlarm, OutboxEntry, Realign, Told, condition_sum};
 use klaxon_schemas::time::Timestamp;
 use klaxon_store::{Item, Page, ReadError, StateRead, Store};
@@ -97,10 +97,12 @@ struct Folding {
 #[derive(Debug)]
 pub(super) struct Planner {
     pub(super) rules: Rules,
+    /// This node's: only its own numbers have no gap.
+    site: Site,
     fold_after: Option<Duration>,
     told: BTreeMap<AlarmId, Arc<Told>>,
-    /// Alarms whose end a scan told, by their last change then: the walk has yet to come past it.
-    ended: HashMap<AlarmId, ChangeNumber>,
+    /// Alarms whose end a scan told, by where the journal was then: the walk has yet to come past it.
+    ended: HashMap<AlarmId, Position>,
     suppressed: BTreeSet<AlarmType>,
     reached: Reached,
     pending: VecDeque<Planned>,
@@ -119,7 +121,7 @@ impl Planner {
     /// Goes on where `reached` says, with what was told.
     pub(super) fn new(
         rules: Rules,
-        fold_after: Option<Duration>,
+        (site, fold_after): (Site, Option<Duration>),
         told: BTreeMap<AlarmId, Arc<Told>>,
         reached: Reached,
         store: &Store,
@@ -127,6 +129,7 @@ impl Planner {
         let suppressed = suppressed(&store.read());
         let mut planner = Self {
             rules,
+            site,
             fold_after,
             told,
             ended: HashMap::new(),
@@ -213,8 +216,10 @@ impl Planner {
         let before = self.reached;
         self.folding = None;
         self.realign(store, Realign::Whole);
+        // What came from sites below is numbered by them.
+        let mirrors = store.read().state().children().values().any(|child| child.kind.owns());
         let changes = match (reason, before.seq, self.reached.seq) {
-            (GapReason::Retention | GapReason::Damaged, Some(from), Some(to)) => to.0.checked_sub(from.0),
+            (GapReason::Retention | GapReason::Damaged, Some(from), Some(to)) if !mirrors => to.0.checked_sub(from.0),
             _ => None,
         };
         let to = self.reached.position;
@@ -380,7 +385,11 @@ impl Planner {
             return;
         };
         let before = self.reached;
-        self.reached = Reached { position, seq: Some(change.number.seq), realign: None };
+        let seq = if change.site == self.site { Some(change.number.seq) } else { before.seq };
+        self.reached = Reached { position, seq, realign: None };
+        if change.past {
+            return;
+        }
         match &change.subject {
             Subject::Alarm { alarm, .. } => self.look_at_alarm(position, change, alarm),
             Subject::Event { event, .. } if self.rules.logs(change, self.suppressed.contains(&event.key.alarm_type)) => {
@@ -400,16 +409,22 @@ impl Planner {
     }
 
     fn look_at_alarm(&mut self, position: Position, change: &Arc<Change>, alarm: &Arc<Alarm>) {
-        if self.ended.get(&alarm.id).is_some_and(|number| change.number <= *number) {
+        if self.ended.get(&alarm.id).is_some_and(|seen| position <= *seen) {
             return;
         }
         let suppressed = self.suppressed.contains(&alarm.key.alarm_type);
-        let verdict = self.rules.judge(self.told(alarm.id), change, alarm, suppressed);
-        self.tell(verdict, alarm, Some((position, change)), suppressed);
+        let verdict = self.rules.judge(self.told(alarm.id), (position, change), alarm, suppressed);
+        self.tell(verdict, alarm, (position, Some(change)), suppressed);
     }
 
-    /// Plans what follows for an alarm.
-    fn tell(&mut self, verdict: Verdict, alarm: &Arc<Alarm>, change: Option<(Position, &Arc<Change>)>, suppressed: bool) {
+    /// Plans what follows for an alarm, from a change, or from how it stands where the journal is.
+    fn tell(
+        &mut self,
+        verdict: Verdict,
+        alarm: &Arc<Alarm>,
+        (seen, change): (Position, Option<&Arc<Change>>),
+        suppressed: bool,
+    ) {
         let how = match verdict {
             Verdict::Silent => return,
             Verdict::Forget => {
@@ -419,24 +434,24 @@ impl Planner {
             }
             Verdict::Tell(how) => how,
         };
-        let told = told_of(how, alarm);
+        let told = told_of(how, alarm, seen);
         let before = match &told {
             Some(told) => self.told.insert(alarm.id, Arc::clone(told)),
             None => self.told.remove(&alarm.id),
         };
         let is_end = matches!(how, How::Cleared | How::Retired);
         if is_end && change.is_none() {
-            self.ended.insert(alarm.id, alarm.last_change);
+            self.ended.insert(alarm.id, seen);
         }
         let entry = OutboxEntry::Alarm(OutboxAlarm {
             alarm: alarm.id,
             how,
-            position: change.map(|(position, _)| position),
+            position: change.map(|_| seen),
             number: alarm.last_change,
             suppressed,
             last: before.filter(|_| is_end).map(|told| Box::new((*told).clone())),
         });
-        let change = change.map(|(_, change)| Arc::clone(change));
+        let change = change.map(Arc::clone);
         let what = What::Alarm { how, change, alarm: Arc::clone(alarm), suppressed };
         self.pending.push_back(Planned { tell: Some((what, entry)), told: Some((alarm.id, told)), reached: self.reached });
     }
@@ -457,8 +472,7 @@ impl Planner {
         }
         let state = store.read();
         let standing: Vec<_> = piece.iter().map(|(id, _)| state.alarm(*id).cloned()).collect();
-        let cursor = state.cursor();
-        let seen = ChangeNumber { epoch: cursor.epoch, seq: cursor.last_seq };
+        let seen = state.position();
         drop(state);
         for ((id, told), alarm) in piece.into_iter().zip(standing) {
             if alarm.as_ref().is_some_and(|alarm| alarm.is_active()) {
@@ -467,13 +481,8 @@ impl Planner {
             }
             let suppressed = self.suppressed.contains(&told.key.alarm_type);
             let verdict = self.rules.compare(Some(&told), alarm.as_deref(), suppressed, scan.mode);
-            let is_forgotten = alarm.is_none();
             let alarm = alarm.unwrap_or_else(|| Arc::new(remains(id, &told, now)));
-            self.tell(verdict, &alarm, None, suppressed);
-            if is_forgotten && let Some(ended) = self.ended.get_mut(&id) {
-                // What was told last may be long before its end.
-                *ended = (*ended).max(seen);
-            }
+            self.tell(verdict, &alarm, (seen, None), suppressed);
         }
         self.scan = Some(scan);
     }
@@ -481,6 +490,7 @@ impl Planner {
     fn scan_standing(&mut self, store: &Store, mut scan: Scan) {
         let state = store.read();
         let piece = state.state().alarms_behind(scan.after, SCAN_ALARMS_MAX);
+        let seen = state.position();
         drop(state);
         let Some(last) = piece.last() else {
             self.reached = scan.reached;
@@ -498,7 +508,7 @@ impl Planner {
                 continue;
             }
             let verdict = self.rules.compare(told, Some(&alarm), suppressed, scan.mode);
-            self.tell(verdict, &alarm, None, suppressed);
+            self.tell(verdict, &alarm, (seen, None), suppressed);
         }
         self.scan = Some(scan);
     }
@@ -509,6 +519,9 @@ fn suppressed(state: &StateRead<'_>) -> BTreeSet<AlarmType> {
 }
 
 fn note_suppression(suppressed: &mut BTreeSet<AlarmType>, change: &Change) {
+    if change.past {
+        return;
+    }
     let Subject::Suppression { alarm_type, .. } = &change.subject else { return };
     match change.kind {
         ChangeKind::Suppressed => suppressed.insert(alarm_type.clone()),

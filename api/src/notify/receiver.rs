@@ -173,7 +173,7 @@ impl Receiver {
         let limits = SinkLimits { window: limits.window.max(1), batch_max: limits.batch_max.max(1) };
         let ahead = limits.window.saturating_mul(limits.batch_max).saturating_mul(4).clamp(AHEAD_MIN, AHEAD_MAX);
         let committed = store.committed();
-        let (planner, ledger, old) = load(&config, &store);
+        let (planner, ledger, old) = load(&config, &site, &store);
         let now = Instant::now();
         let mut receiver = Self {
             filter: config.filter.digest(),

@@ -70,7 +70,7 @@ fn in_history(store: &Store, entry: &OutboxAlarm) -> Option<Arc<Alarm>> {
     let mut found = None;
     let mut look = || {
         let Ok(page) = store.history(&query) else { return ControlFlow::Break(()) };
-        found = page.items.iter().find(|(_, change)| change.number == entry.number).and_then(|(_, change)| alarm_of(change));
+        found = page.items.iter().filter_map(|(_, change)| alarm_of(change)).find(|alarm| alarm.last_change == entry.number);
         query.cursor = page.next;
         if found.is_some() || page.next.is_none() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };

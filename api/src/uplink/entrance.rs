@@ -19,6 +19,8 @@ use super::{Uplinks, now, read, token};
 const DENIAL_WAIT: Duration = Duration::from_secs(1);
 /// How much is read at a time: a thousand quiet connections are to cost little.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// The largest message that is read to its end, so that its sender can be told that it is too large.
+const READ_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 /// How much may wait to be written.
 const WRITE_BUFFER_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 
@@ -100,8 +102,8 @@ impl Uplinks {
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
             .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
-            .max_message_size(MESSAGE_BYTES_MAX)
-            .max_frame_size(MESSAGE_BYTES_MAX);
+            .max_message_size(READ_BYTES_MAX)
+            .max_frame_size(READ_BYTES_MAX);
         Ok(upgrade.on_upgrade(move |socket| async move {
             let _counted = token;
             Box::pin(Session::new(uplinks, name, proof, caller.address, socket).run()).await;

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use klaxon_schemas::wire::v1::uplink::Refusal;
 
-use super::shown::SiteState;
 use super::Uplinks;
+use super::shown::SiteState;
 
 /// The refusals with their words, as metrics name them.
 const REFUSALS: [(Refusal, &str); 8] = [

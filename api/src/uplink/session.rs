@@ -54,6 +54,8 @@ const BUSY_RETRY_S: u32 = 10;
 const REFUSED_RETRY_S: u32 = 60;
 /// From this size on a message is unfolded where it holds up nobody else.
 const LARGE_BYTES: usize = 64 * 1024;
+/// How long old credentials hold at least while it is not known whether the new one came to the other side's disk.
+const OFFER_HOLDS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long old credentials hold once the new one is on the other side's disk.
 const OVERLAP: Duration = Duration::from_secs(3600);
 
@@ -287,8 +289,7 @@ impl Session {
         talk.seat.pulse.items.fetch_add(step.count, Ordering::Relaxed);
         let parts = step.items.len().max(1);
         for items in step.items {
-            let submitted =
-                Submitted { items, pending: None, bytes: bytes / parts, newest: step.newest };
+            let submitted = Submitted { items, pending: None, bytes: bytes / parts, newest: step.newest };
             talk.submitted.push_back(submitted);
         }
         self.bring_in(talk).await;
@@ -456,14 +457,15 @@ impl Session {
             return Ok(());
         }
         let since = now();
-        let holding = |child: &Child| child.credentials.iter().filter(|one| one.until.is_none_or(|until| until > since)).count();
+        let holding =
+            |child: &Child| child.credentials.iter().filter(|one| one.until.is_none_or(|until| until > since)).count();
         if self.uplinks.child(&self.name).is_none_or(|child| holding(&child) >= CREDENTIALS_MAX) {
             // One more would take away the oldest, which may be the one in use.
             return Ok(());
         }
         let token = new_token();
         let credential = Credential { hash: token.hash.clone(), since, until: None };
-        let others_until = later(since, self.uplinks.config().credential_lifetime);
+        let others_until = later(since, self.uplinks.config().credential_lifetime.max(OFFER_HOLDS));
         self.tell(ChildEvent::Rotated { credential, others_until }).await?;
         tracing::info!(child = %self.name, "a node below is given a new credential");
         self.send(Some(talk), &Down::Credential { token: token.text.clone() }).await?;

@@ -192,10 +192,7 @@ impl Uplinks {
         let load = |count: fn(&super::table::Pulse) -> &std::sync::atomic::AtomicU64| {
             pulse.map_or(0, |pulse| count(pulse).load(Ordering::Relaxed))
         };
-        let heard = self.table().heard_at(&name).map(|at| {
-            let ago = i64::try_from(at.elapsed().as_micros()).unwrap_or(i64::MAX);
-            now().saturating_add_micros(-ago)
-        });
+        let heard = self.table().heard(&name).map(|heard| heard.wall);
         let missing = child.reached.as_ref().map_or(0, |reached| reached.missing.iter().map(records).sum());
         SiteShown {
             kind: child.kind,

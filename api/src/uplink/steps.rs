@@ -142,7 +142,9 @@ impl Voice<'_> {
             }
             last = at;
             step.newest = Some(placed.received_at);
-            items.push(Item::Event(Arc::new(self.event(placed).map_err(|reason| malformed(format!("event at {at}: {reason}")))?)));
+            items.push(Item::Event(Arc::new(
+                self.event(placed).map_err(|reason| malformed(format!("event at {at}: {reason}")))?,
+            )));
         }
         while !items.is_empty() {
             let rest = items.split_off(items.len().min(SUBMISSION_ENTRIES_MAX));

@@ -36,6 +36,8 @@ pub(super) enum Order {
 pub(super) struct Pulse {
     began: Instant,
     heard_us: AtomicU64,
+    /// The same by the wall clock, in microseconds.
+    heard_wall_us: AtomicI64,
     offset_us: AtomicI64,
     round_trip_us: AtomicU64,
     /// [`mark`] of how far it has come, as it was told.
@@ -53,6 +55,7 @@ impl Pulse {
         Self {
             began: Instant::now(),
             heard_us: AtomicU64::new(0),
+            heard_wall_us: AtomicI64::new(super::now().as_micros()),
             offset_us: AtomicI64::new(UNKNOWN),
             round_trip_us: AtomicU64::new(0),
             told: AtomicU64::new(0),
@@ -67,11 +70,17 @@ impl Pulse {
     pub(super) fn heard(&self) {
         let us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.heard_us.store(us, Ordering::Relaxed);
+        self.heard_wall_us.store(super::now().as_micros(), Ordering::Relaxed);
     }
 
     /// When the other side was heard last.
     pub(super) fn heard_at(&self) -> Instant {
         self.began + Duration::from_micros(self.heard_us.load(Ordering::Relaxed))
+    }
+
+    fn last_heard(&self) -> Heard {
+        let wall = Timestamp::from_micros(self.heard_wall_us.load(Ordering::Relaxed)).unwrap_or_default();
+        Heard { at: self.heard_at(), wall }
     }
 
     /// The other side's clock is this far ahead, as its message says, which took as long as half a round trip.
@@ -152,11 +161,18 @@ pub(super) struct Given {
     pub(super) token: super::NewToken,
 }
 
+/// When somebody was heard.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heard {
+    pub(super) at: Instant,
+    pub(super) wall: Timestamp,
+}
+
 #[derive(Default)]
 struct Content {
     live: BTreeMap<ChildName, Live>,
-    /// When a child was last heard that is not connected, by [`Instant`].
-    gone: BTreeMap<ChildName, Instant>,
+    /// When a child was last heard that is not connected.
+    gone: BTreeMap<ChildName, Heard>,
     asked: BTreeMap<ChildName, Asked>,
     doubled: BTreeMap<ChildName, Instant>,
     given: BTreeMap<String, Given>,
@@ -244,7 +260,7 @@ impl Table {
         if content.live.get(name).is_some_and(|live| live.number == number)
             && let Some(live) = content.live.remove(name)
         {
-            content.gone.insert(name.clone(), live.pulse.heard_at());
+            content.gone.insert(name.clone(), live.pulse.last_heard());
         }
     }
 
@@ -264,9 +280,9 @@ impl Table {
     }
 
     /// When `name` was last heard since the start.
-    pub(super) fn heard_at(&self, name: &ChildName) -> Option<Instant> {
+    pub(super) fn heard(&self, name: &ChildName) -> Option<Heard> {
         let content = self.lock();
-        let live = content.live.get(name).map(|live| live.pulse.heard_at());
+        let live = content.live.get(name).map(|live| live.pulse.last_heard());
         live.or_else(|| content.gone.get(name).copied())
     }
 
@@ -346,6 +362,6 @@ mod tests {
         table.sit(&candidate("b"), 2).ok().expect("there is one more");
         assert!(matches!(table.sit(&candidate("c"), 2), Err(NoSeat::Full)));
         table.leave(&second);
-        assert!(table.live(&second.name).is_none() && table.heard_at(&second.name).is_some());
+        assert!(table.live(&second.name).is_none() && table.heard(&second.name).is_some());
     }
 }

@@ -111,7 +111,7 @@ impl Uplinks {
         }
         let mut facts = Vec::new();
         for (name, child) in &children {
-            let heard = self.table().heard_at(name).unwrap_or(begun).max(begun);
+            let heard = self.table().heard(name).map_or(begun, |heard| heard.at.max(begun));
             let silent_for = heard.elapsed();
             if silent_for >= config.silent_after && may_fall_silent(child) {
                 let ago = i64::try_from(silent_for.as_micros()).unwrap_or(i64::MAX);

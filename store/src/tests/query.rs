@@ -157,3 +157,77 @@ proptest! {
         }
     }
 }
+
+/// Lists and counts of alarms that come through nodes below, of which some are silent, or say that others are.
+#[test]
+fn what_comes_through_a_silent_node_is_stale_and_nothing_of_it_is_written_to_the_alarms() {
+    use klaxon_schemas::alarm::Stale;
+    use klaxon_schemas::child::{Below, Child, ChildKind, Digests};
+    use klaxon_schemas::ids::Position;
+    use klaxon_schemas::names::ChildName;
+
+    let name = |text: &str| ChildName::new(text).expect("valid");
+    let row = |silent: Option<u64>, below: Vec<Below>| {
+        let json = serde_json::json!({"kind": "region", "enrolled_by": "ann", "enrolled_at": at(1)});
+        let child: Child = serde_json::from_value(json).expect("is one");
+        StateRecord::Child(Arc::new(Child { silent_since: silent.map(at), below, ..child }))
+    };
+    let below = |text: &str, silent: Option<u64>| Below {
+        name: name(text),
+        kind: ChildKind::Site,
+        version: None,
+        silent_since: silent.map(at),
+    };
+    let mut state = State::default();
+    let via = |number: u64| [None, Some("r"), Some("s")][(number % 3) as usize];
+    let owner = |number: u64| via(number).map(|via| if number % 2 == 0 { "t" } else { via });
+    for number in 0..60 {
+        let mut alarm = alarm(number);
+        alarm.via = via(number).map(name);
+        alarm.owner = owner(number).map(|owner| Site::new(owner).expect("valid"));
+        alarm.stale = (number % 5 == 0).then(|| Stale { since: at(3) });
+        if number % 4 == 0 {
+            alarm.cleared = Some(Clearance { at: at(9), by: ClearedBy::Report });
+            alarm.stale = None;
+        }
+        state.put_alarm(&Arc::new(alarm), Position(number + 1));
+    }
+    let check = |state: &State, silent: &dyn Fn(&Alarm) -> bool| {
+        let is = |alarm: &Alarm| alarm.stale.is_some() || (alarm.cleared.is_none() && silent(alarm));
+        for sort in [AlarmSort::Severity, AlarmSort::Resource] {
+            let query = AlarmQuery { stale: Some(true), cleared: Cleared::Both, limit: 1000, sort, ..AlarmQuery::default() };
+            let mut listed: Vec<_> = state.list(&query).items.iter().map(|alarm| alarm.id).collect();
+            listed.sort_unstable();
+            let wanted: Vec<_> = state.alarms().filter(|alarm| is(alarm)).map(|alarm| alarm.id).collect();
+            assert_eq!(listed, wanted, "{sort:?}");
+            let query = AlarmQuery { stale: Some(false), ..query };
+            assert_eq!(state.list(&query).items.len(), 60 - wanted.len());
+        }
+        for (site, counts) in &state.counts().sites {
+            let stale = state.alarms().filter(|alarm| alarm.cleared.is_none() && alarm.key.site == *site && is(alarm)).count();
+            assert_eq!(counts.total().stale, stale as u64, "{site}");
+        }
+    };
+    let through = |alarm: &Alarm, via: &str| alarm.via.as_deref() == Some(via);
+    check(&state, &|_| false);
+    state.put_record(StateKey::Child(name("s")), Some(row(Some(5), Vec::new())), Position(100));
+    check(&state, &|alarm| through(alarm, "s"));
+    let rows = vec![below("r2", None), below("t", Some(4))];
+    state.put_record(StateKey::Child(name("r")), Some(row(None, rows)), Position(101));
+    check(&state, &|alarm| through(alarm, "s") || (through(alarm, "r") && alarm.owner.as_deref() == Some("t")));
+    assert_eq!(state.alarms_via(&name("s")).count(), 20);
+    assert_eq!(state.digests_via(&name("s")), Digests::of(state.alarms().filter(|alarm| through(alarm, "s"))));
+    // An alarm that comes another way from then on is counted there.
+    let moved = state.alarms().find(|alarm| through(alarm, "s") && alarm.cleared.is_none()).cloned().expect("there are some");
+    let mut other = Alarm::clone(&moved);
+    other.via = Some(name("q"));
+    state.put_alarm(&Arc::new(other), Position(102));
+    check(&state, &|alarm| through(alarm, "s") || (through(alarm, "r") && alarm.owner.as_deref() == Some("t")));
+    assert_eq!((state.alarms_via_len(&name("s")), state.alarms_via_len(&name("q"))), (19, 1));
+    state.put_record(StateKey::Child(name("s")), None, Position(103));
+    state.put_record(StateKey::Child(name("r")), None, Position(104));
+    check(&state, &|_| false);
+    let (first, last) = klaxon_schemas::child::bucket_bounds(moved.id.0.as_bytes()[0]);
+    assert!(state.alarms_between(first, last).any(|alarm| alarm.id == moved.id));
+    assert_eq!(state.alarms_between(last, first).count(), 0);
+}

@@ -142,8 +142,7 @@ impl Session {
             return Err(End::refused(Refusal::Mismatch, "node: its join token was used by another node"));
         }
         if child.awaits_approval {
-            let asked =
-                Asked { node: hello.node, address: self.address.clone(), version: version(hello), at: now() };
+            let asked = Asked { node: hello.node, address: self.address.clone(), version: version(hello), at: now() };
             self.uplinks.table().ask(self.name.clone(), asked);
             let reason = format!("a person must approve it first: klaxon site approve {}", self.name);
             return Err(End::Refused { code: Refusal::AwaitsApproval, reason, retry_after_s: APPROVAL_RETRY_S });
@@ -159,12 +158,8 @@ impl Session {
 
     /// A seat. A dead connection of the same node gives up its own; a living one keeps it.
     async fn seat(&mut self, hello: &Hello) -> Result<Seat, End> {
-        let candidate = Candidate {
-            name: self.name.clone(),
-            node: hello.node,
-            address: self.address.clone(),
-            proof: self.proof.as_str(),
-        };
+        let candidate =
+            Candidate { name: self.name.clone(), node: hello.node, address: self.address.clone(), proof: self.proof.as_str() };
         let begun = Instant::now();
         let mut probed = None;
         loop {
@@ -213,9 +208,10 @@ impl Session {
         match &self.proof {
             Proof::Join(hash) => {
                 // Used up by another connection since.
-                let is_good = self.uplinks.child(&self.name).is_some_and(|child| {
-                    child.join.as_ref().is_some_and(|join| join.hash == *hash)
-                });
+                let is_good = self
+                    .uplinks
+                    .child(&self.name)
+                    .is_some_and(|child| child.join.as_ref().is_some_and(|join| join.hash == *hash));
                 if !is_good {
                     return Err(End::refused(Refusal::Mismatch, "its join token is used up"));
                 }
