@@ -228,9 +228,9 @@ fn a_second_node_of_the_same_name_is_refused_and_told_of_once() {
     wait_same(&centre, &alpha);
     // Somebody copied its disk, with all that proves it, and started that as well: another store, as a restore makes it.
     let backup = dir.path().join("backup");
-    run_store(&["backup", "--to", &backup.to_string_lossy()], &alpha.setup.data);
+    run_store(&["backup", &backup.to_string_lossy()], &alpha.setup.data);
     let copy = dir.path().join("copy");
-    run_store(&["restore", "--from", &backup.to_string_lossy()], &copy);
+    run_store(&["restore", &backup.to_string_lossy()], &copy);
     std::fs::copy(alpha.data.join("uplink.json"), copy.join("uplink.json")).expect("can be copied");
     let none = token_file(dir.path(), "none", "none");
     let setup = harness::Setup::new(&copy).config(&uplink(&alpha.wan, "site", &none));
@@ -376,7 +376,7 @@ fn a_site_that_was_restored_begins_a_new_epoch_and_both_agree_again() {
     let mut alpha = Below::join(dir.path(), &centre, "alpha", "site", "");
     alpha.report(&[("fan=a", "major"), ("fan=b", "minor")]);
     let backup = dir.path().join("backup");
-    run_store(&["backup", "--to", &backup.to_string_lossy()], &alpha.setup.data);
+    run_store(&["backup", &backup.to_string_lossy()], &alpha.setup.data);
     // What the restored site will not know.
     alpha.report(&[("fan=b", "cleared"), ("fan=lost", "critical"), ("fan=a", "critical")]);
     wait_same(&centre, &alpha);
@@ -386,7 +386,7 @@ fn a_site_that_was_restored_begins_a_new_epoch_and_both_agree_again() {
     alpha.place.kill();
     let credential = std::fs::read(alpha.setup.data.join("uplink.json")).expect("is there");
     std::fs::rename(&alpha.setup.data, dir.path().join("broken")).expect("can be moved");
-    run_store(&["restore", "--from", &backup.to_string_lossy()], &alpha.setup.data);
+    run_store(&["restore", &backup.to_string_lossy()], &alpha.setup.data);
     if !alpha.setup.data.join("uplink.json").exists() {
         std::fs::write(alpha.setup.data.join("uplink.json"), credential).expect("can be written");
     }
@@ -413,12 +413,12 @@ fn a_centre_that_was_restored_is_brought_to_what_the_sites_say() {
     alpha.report(&[("fan=a", "major"), ("fan=b", "minor"), ("fan=c", "minor")]);
     wait_same(&centre, &alpha);
     let backup = dir.path().join("backup");
-    run_store(&["backup", "--to", &backup.to_string_lossy()], &centre.setup.data);
+    run_store(&["backup", &backup.to_string_lossy()], &centre.setup.data);
     alpha.report(&[("fan=b", "cleared"), ("fan=c", "cleared"), ("fan=c", "critical"), ("fan=d", "critical")]);
     wait_same(&centre, &alpha);
     centre.kill();
     std::fs::rename(&centre.setup.data, dir.path().join("broken")).expect("can be moved");
-    run_store(&["restore", "--from", &backup.to_string_lossy()], &centre.setup.data);
+    run_store(&["restore", &backup.to_string_lossy()], &centre.setup.data);
     centre.start_again();
     alpha.lead_to(&centre);
     centre.wait_site("alpha", "connected");

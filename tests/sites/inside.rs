@@ -80,8 +80,8 @@ pub(crate) struct Node {
     door: Door,
     publisher: Publisher,
     stop: CancellationToken,
-    follow: Option<JoinHandle<Result<(), FollowError>>>,
-    runtime: Option<Runtime>,
+    follow: JoinHandle<Result<(), FollowError>>,
+    runtime: Runtime,
 }
 
 fn site(name: &str) -> Site {
@@ -167,14 +167,14 @@ impl Node {
             door: door("test"),
             publisher,
             stop,
-            follow: Some(follow),
-            runtime: Some(runtime),
+            follow,
+            runtime,
             store,
         }
     }
 
     pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
-        self.runtime.as_ref().expect("only closing takes it").block_on(work)
+        self.runtime.block_on(work)
     }
 
     /// Ends in good order.
@@ -187,18 +187,18 @@ impl Node {
     }
 
     /// Ends as if killed: what is not in the journal is lost.
-    pub(crate) fn crash(mut self) {
+    pub(crate) fn crash(self) {
         self.end();
     }
 
-    fn end(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(Duration::from_secs(1));
-        }
-        self.publisher.close();
-        if let Some(follow) = self.follow.take() {
-            follow.join().expect("does not panic").expect("closes");
-        }
+    fn end(self) {
+        let Self { runtime, publisher, follow, door, uplinks, receivers, .. } = self;
+        // What blocks in it reads, and may go on for a moment.
+        runtime.shutdown_timeout(Duration::from_millis(50));
+        publisher.close();
+        // With the last that could bring something in, the loop ends.
+        drop((publisher, door, uplinks, receivers));
+        follow.join().expect("does not panic").expect("closes");
     }
 
     pub(crate) fn publish(&self, items: Vec<Item>) -> Result<Published, PublishError> {

@@ -398,7 +398,7 @@ impl World {
         let before = std::mem::take(&mut site.ledger);
         ledger.maybe.extend(before.sure.into_keys().filter(|step| !ledger.sure.contains_key(step)));
         ledger.maybe.extend(before.maybe);
-        ledger.past.extend(before.past);
+        // What was past may stand again.
         site.ledger = ledger;
         site.restored = true;
         site.open();
@@ -544,21 +544,59 @@ impl World {
                 *any.entry(episode).or_default() += 1;
             }
         }
-        let twice: Vec<_> = raised.iter().filter(|(_, count)| **count > 1).collect();
+        // What a restore brought back is told again.
+        let is_whole = |name: &str| self.sites.iter().any(|site| site.name == name && !site.restored);
+        let twice: Vec<_> = raised.iter().filter(|((name, ..), count)| **count > 1 && is_whole(name)).collect();
         assert!(twice.is_empty(), "told twice: {twice:?}");
         for site in &self.sites {
             let key = |resource: &String, began| (site.name.to_owned(), resource.clone(), began);
             for (resource, began) in &site.ledger.past {
-                assert!(!any.contains_key(&key(resource, *began)), "{}: {resource} was past and is told of", site.name);
+                let is_told = any.contains_key(&key(resource, *began));
+                assert!(!is_told, "{}: {resource} since {began} was past: {}", site.name, self.story(site, resource));
             }
             self.hits.past_episodes += site.ledger.past.len() as u64;
             for (resource, episode) in &site.ledger.stands {
                 let count = any.get(&key(resource, episode.began)).copied().unwrap_or(0);
                 // Where it changed meanwhile, that is told as well; a site that was restored takes some of it back.
                 let is_right = if episode.is_plain && !site.restored { count == 1 } else { count >= 1 };
-                assert!(is_right, "{}: {resource} stands and is told of {count} times", site.name);
+                assert!(is_right, "{}: {resource} is told of {count} times: {}", site.name, self.story(site, resource));
             }
         }
+    }
+
+    /// All that became of an alarm at the centre, for whoever has to find out.
+    fn story(&self, site: &Place, resource: &str) -> String {
+        let mut lines = Vec::new();
+        let of_it = |alarm: &Alarm| {
+            alarm.owner.as_ref().is_some_and(|owner| **owner == *site.name) && alarm.key.resource.as_str() == resource
+        };
+        for change in self.centre().history() {
+            match &change.subject {
+                Subject::Alarm { alarm, .. } if of_it(alarm) => lines.push(format!(
+                    "{} {} {:?} {} {:?} {} episode {} since {:?} cleared {}",
+                    if change.past { "past" } else { "live" },
+                    change.site,
+                    change.number,
+                    change.at,
+                    change.kind,
+                    alarm.severity,
+                    alarm.raise_seq,
+                    alarm.event_time,
+                    alarm.cleared.is_some()
+                )),
+                Subject::Child(note) => lines.push(format!("{note:?}")),
+                _ => {}
+            }
+        }
+        for one in self.told.all() {
+            if let What::Alarm { how, alarm, change, .. } = &one.what
+                && of_it(alarm)
+            {
+                let number = change.as_ref().map(|change| (change.site.clone(), change.number, change.kind));
+                lines.push(format!("told {}: {how:?} {number:?} episode {} since {:?}", one.delivery_seq, alarm.raise_seq, alarm.event_time));
+            }
+        }
+        lines.join("\n")
     }
 
     fn close(mut self) -> Hits {
