@@ -23,6 +23,7 @@ use klaxon_ingest::own::OwnAlarm;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::Change;
 use klaxon_schemas::child::{Child, ChildEvent, ChildFact, ChildKind, Join};
+use klaxon_schemas::ids::Position;
 use klaxon_schemas::names::{ChildName, Site};
 use klaxon_schemas::state::{Settings, StateKey, StateRecord};
 use klaxon_schemas::time::Timestamp;
@@ -225,6 +226,13 @@ impl Node {
 
     pub(crate) fn pending(&self) -> usize {
         self.store.read().records().filter(|(key, _)| matches!(key, StateKey::Pending(..))).count()
+    }
+
+    /// Where the last change stands.
+    pub(crate) fn last_change(&self) -> Position {
+        let query = HistoryQuery { order: Order::Descending, limit: 1, ..HistoryQuery::default() };
+        let page = self.store.history(&query).expect("is read");
+        page.items.first().map_or(Position::default(), |(position, _)| *position)
     }
 
     /// The whole history, as it came in.

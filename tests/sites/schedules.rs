@@ -367,6 +367,12 @@ impl World {
         }
     }
 
+    fn log(&self, what: &str) {
+        if std::env::var_os("KLAXON_SEED").is_some() {
+            eprintln!("{}: {what}", now());
+        }
+    }
+
     fn restart(&mut self, who: u64, is_crash: bool) {
         self.hits.crashes += u64::from(is_crash);
         let at = usize::try_from(who).ok().filter(|at| *at < self.sites.len());
@@ -377,6 +383,7 @@ impl World {
             Some(at) => self.sites[at].open(),
         }
         self.led(at);
+        self.log(&format!("{at:?} is started again, crash {is_crash}"));
     }
 
     fn back_up(&mut self, at: usize) {
@@ -384,6 +391,7 @@ impl World {
         let site = &mut self.sites[at];
         backup::backup(&site.dir, &to, &[]).expect("is backed up");
         site.backup = Some((to, site.ledger.clone()));
+        self.log(&format!("{at} is backed up"));
     }
 
     /// A disk broke; the newest backup is what there is.
@@ -404,6 +412,7 @@ impl World {
         site.open();
         self.led(Some(at));
         self.hits.restores += 1;
+        self.log(&format!("{at} is restored"));
     }
 
     fn restore_centre(&mut self) {
@@ -416,6 +425,7 @@ impl World {
         self.centre = Some(open_centre(&dir, &self.told));
         self.led(None);
         self.hits.centre_restores += 1;
+        self.log("the centre is restored");
     }
 
     fn step(&mut self) {
@@ -463,11 +473,12 @@ impl World {
             site.line.heal();
         }
         self.until("the centre knows what stands", |world| {
-            world.sites.iter().all(|site| {
-                let is_whole = |child: &klaxon_schemas::child::Child| {
-                    child.reached.as_ref().is_some_and(|reached| reached.missing.is_empty())
-                };
-                let is_whole = world.above(site).child(site.name).is_some_and(|child| is_whole(&child));
+            // From below: what a region has of a site it tells as well.
+            world.sites.iter().rev().all(|site| {
+                let last = site.node().last_change();
+                let is_whole = world.above(site).child(site.name).is_some_and(|child| {
+                    child.reached.as_ref().is_some_and(|reached| reached.missing.is_empty() && reached.position >= last)
+                });
                 is_whole && world.centre().pending() == 0 && listed(world.centre(), Some(site.name)) == listed(site.node(), None)
             })
         });
@@ -524,7 +535,15 @@ impl World {
             }
         }
         let missing: Vec<_> = site.ledger.sure.keys().filter(|step| !seen.contains(*step)).collect();
-        assert!(missing.len() as u64 <= lost, "{}: {} records are lost, {missing:#?} are missing", site.name, lost);
+        let ends = (missing.first(), missing.last());
+        assert!(
+            missing.len() as u64 <= lost,
+            "{}: {lost} records are lost, and {} of {} steps are missing, {ends:?}: {:#?}",
+            site.name,
+            missing.len(),
+            site.ledger.sure.len(),
+            self.notes(),
+        );
         self.hits.lost_records += lost;
         self.hits.missing_steps += missing.len() as u64;
     }
@@ -562,6 +581,20 @@ impl World {
                 assert!(is_right, "{}: {resource} is told of {count} times: {}", site.name, self.story(site, resource));
             }
         }
+    }
+
+    /// What each node says of those below it.
+    fn notes(&self) -> Vec<String> {
+        let nodes = self.sites.iter().map(|site| (site.name, site.node())).chain([("centre", self.centre())]);
+        nodes
+            .flat_map(|(name, node)| {
+                let notes = node.history().into_iter().filter_map(|change| match change.subject {
+                    Subject::Child(note) => Some(format!("{name}: {} {}: {} {:?}", change.site, change.at, note.name, note.what)),
+                    _ => None,
+                });
+                notes.collect::<Vec<_>>()
+            })
+            .collect()
     }
 
     /// All that became of an alarm at the centre, for whoever has to find out.
