@@ -566,7 +566,10 @@ impl World {
         // What a restore brought back is told again.
         let is_whole = |name: &str| self.sites.iter().any(|site| site.name == name && !site.restored);
         let twice: Vec<_> = raised.iter().filter(|((name, ..), count)| **count > 1 && is_whole(name)).collect();
-        assert!(twice.is_empty(), "told twice: {twice:?}");
+        if let Some(((name, resource, began), count)) = twice.first() {
+            let site = self.sites.iter().find(|site| site.name == name).expect("is one of them");
+            panic!("{name}: {resource} since {began} is told of as raised {count} times: {}", self.story(site, resource));
+        }
         for site in &self.sites {
             let key = |resource: &String, began| (site.name.to_owned(), resource.clone(), began);
             for (resource, began) in &site.ledger.past {
