@@ -95,7 +95,7 @@ impl Below {
             self.send(node, RelayContent::Alignment { at, from, to, alarms });
         }
         let after = Position(position(node).min(at.0));
-        self.send(node, RelayContent::Aligned { at, after, below: Vec::new() });
+        self.send(node, RelayContent::Aligned { at, after, fingerprint: 0, below: Vec::new() });
     }
 
     fn history(&self, node: &Node) {

@@ -1,447 +1,705 @@
-//! A node below another one, against a node above that the test plays: what goes up, whatever happens to the line.
+//! The parent's side of an uplink, met by a client that speaks the protocol by hand: who may come in, what becomes of what is
+//! sent, what is refused and how.
+
+#![expect(clippy::print_stdout, reason = "a test says what it measured")]
 
 mod harness;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use harness::above::Above;
-use harness::{Chance, Node, Setup, scratch, seeds, wait_until};
-use klaxon_schemas::child::Reached;
-use klaxon_schemas::ids::{ActionId, Epoch, Position};
-use klaxon_schemas::wire::v1::uplink::Down;
+use futures_util::{SinkExt as _, StreamExt as _};
+use harness::{Node, PATIENCE, Setup, Site, scratch, wait_until};
+use klaxon_api::uplink::codec;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// What is said of an uplink to `above` that tries again at once.
-fn uplink(above: &Above, more: &str) -> String {
-    format!("[node]\nsite = \"depot-7\"\n[uplink]\nurl = \"{}\"\nretry_min = \"20ms\"\nretry_max = \"50ms\"\n{more}", above.url())
+const PARENT: &str = "[node]\nsite = \"centre\"";
+const NODE: &str = "00000000-0000-4000-8000-000000000001";
+const OTHER_NODE: &str = "00000000-0000-4000-8000-000000000002";
+/// The numbering that clients claim.
+const EPOCH: u64 = 1_000;
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// A client.
+struct Wire {
+    runtime: Runtime,
+    socket: WebSocketStream<Box<dyn Stream>>,
 }
 
-fn event(n: u64, kind: &str) -> Value {
-    let types = ["disk.full", "memory.low", "host.unreachable", "process.failed", "sensor.temperature"];
-    let pick = usize::try_from(n).expect("small");
-    let mut event = json!({
-        "resource": format!("host=compute-{}.filesystem=/var/lib/volume-{}", n % 97, n),
-        "alarm_type": types[pick % types.len()],
-        "producer": format!("collector-{}", n % 7),
-        "text": format!("{} % of {} GiB used on compute-{}", 80 + n % 20, 10 + n * 37 % 900, n % 97),
-        "attributes": { "used_percent": format!("{}.{}", 80 + n % 20, n % 10), "device": format!("/dev/sd{}", n % 13) },
-    });
-    match kind {
-        "clear" => event["kind"] = json!("clear"),
-        severity => event["severity"] = json!(severity),
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("can be made")
+}
+
+impl Wire {
+    /// A connection with `token`; the status of the answer if there is none.
+    fn open(node: &Node, token: &str) -> Result<Self, u16> {
+        let runtime = runtime();
+        let address = node.base.strip_prefix("http://").expect("is an address").to_owned();
+        let stream = runtime.block_on(TcpStream::connect(address)).expect("connects");
+        Self::over(runtime, Box::new(stream), Some(token))
     }
-    event
-}
 
-fn raise(node: &Node, numbers: std::ops::Range<u64>) {
-    send(node, numbers, "major");
-}
-
-fn send(node: &Node, numbers: std::ops::Range<u64>, kind: &str) {
-    let numbers: Vec<_> = numbers.collect();
-    for some in numbers.chunks(500) {
-        let events: Vec<_> = some.iter().map(|n| event(*n, kind)).collect();
-        node.send(&json!(events));
-    }
-}
-
-fn last_position(node: &Node) -> u64 {
-    node.json("/uplink/state")["position"].as_u64().expect("is told")
-}
-
-/// Waits until all changes have come up; and checks that they are the node's, and what stands there too.
-fn agree(node: &Node, above: &Above) {
-    let history = node.history();
-    let position = history.last().and_then(|change| change["position"].as_u64()).unwrap_or(0);
-    wait_until("all changes have come up", || {
-        assert_eq!(above.came().wrong, Vec::<String>::new());
-        above.has_all(position)
-    });
-    let number = |change: &Value| (change["epoch"].as_u64().expect("is there"), change["seq"].as_u64().expect("is there"));
-    let here: Vec<_> = history.iter().map(number).collect();
-    let there: Vec<_> = above.changes().keys().copied().collect();
-    assert_eq!(here, there, "all changes, each once");
-    let mut here: Vec<_> = node.alarms().iter().map(|alarm| alarm["id"].as_str().expect("has one").to_owned()).collect();
-    here.sort();
-    let there: Vec<_> = above.came().alarms.keys().map(ToString::to_string).collect();
-    assert_eq!(here, there, "the same alarms");
-}
-
-#[test]
-fn a_node_joins_and_all_that_it_has_comes_up() {
-    let scratch = scratch("uplink-");
-    let above = Above::start();
-    let token = scratch.path().join("token");
-    std::fs::write(&token, "join-me\n").expect("is written");
-    let setup = Setup::new(&scratch.path().join("data")).config("[node]\nsite = \"depot-7\"");
-    let node = setup.start();
-    raise(&node, 0..300);
-    send(&node, 0..100, "clear");
-    node.stop();
-    let config = uplink(&above, &format!("join_token_file = {:?}\n", token));
-    let node = Setup::new(&scratch.path().join("data")).config(&config).start();
-    agree(&node, &above);
-    assert_eq!(above.came().tokens[0], "join-me");
-    assert_eq!(above.came().live.len(), 0, "what was is history");
-    raise(&node, 300..301);
-    wait_until("what is new is live", || above.came().live.len() == 1);
-    let kept = scratch.path().join("data/uplink.json");
-    let said: Value = serde_json::from_slice(&std::fs::read(&kept).expect("is kept")).expect("is JSON");
-    assert_eq!((&said["credential"], &said["name"]), (&json!("first-credential"), &json!("depot-7")));
-    assert_eq!(said["join_token"], Value::Null);
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&kept).expect("is there").permissions());
-    assert_eq!(mode & 0o777, 0o600);
-    // The credential is what it comes with, the newer one as soon as there is one.
-    above.send(Down::Credential { token: "second".to_owned() });
-    wait_until("the new credential is on the disk", || above.came().rotated == 1);
-    let compares = above.came().compares;
-    above.cut_now();
-    above.cut_after(usize::MAX);
-    wait_until("it comes again", || above.came().tokens.len() == 2 && above.is_connected());
-    assert_eq!(above.came().tokens[1], "second");
-    raise(&node, 301..302);
-    agree(&node, &above);
-    assert!(above.came().compares <= compares + 1);
-    let shown = node.json("/uplink/state");
-    assert_eq!((&shown["state"], &shown["name"], &shown["parent"]), (&json!("connected"), &json!("depot-7"), &json!("noc")));
-    assert!(node.cli_ok(&["uplink"]).contains("connected"));
-}
-
-#[test]
-fn a_connection_that_is_cut_anywhere_loses_nothing_and_brings_nothing_twice() {
-    for seed in seeds(3, 30) {
-        println!("seed {seed}");
-        let mut chance = Chance::new(seed);
-        let scratch = scratch("uplink-cut-");
-        let above = Above::start();
-        std::fs::write(scratch.path().join("token"), "t").expect("is written");
-        let token = format!("join_token_file = {:?}\n", scratch.path().join("token"));
-        let setup = Setup::new(&scratch.path().join("data")).config(&uplink(&above, &token));
-        let mut node = setup.start();
-        for round in 0..25 {
-            above.cut_after(usize::try_from(chance.below(9)).expect("small"));
-            let (from, count) = (chance.below(200), 1 + chance.below(60));
-            match chance.below(4) {
-                0 => send(&node, from..from + count, "clear"),
-                1 => send(&node, from..from + count, "critical"),
-                _ => raise(&node, from..from + count),
-            }
-            if chance.below(8) == 0 {
-                node.kill();
-                node = setup.start();
-            } else if chance.below(3) == 0 {
-                let before = above.came().tokens.len();
-                wait_until("it comes again", || above.came().tokens.len() > before || above.is_connected());
-            }
-            println!("round {round}: {:?}", above.came().reached.as_ref().map(|reached| reached.missing.len()));
+    fn over(runtime: Runtime, stream: Box<dyn Stream>, token: Option<&str>) -> Result<Self, u16> {
+        let mut request = "ws://localhost/api/v1/uplink".into_client_request().expect("is a request");
+        if let Some(token) = token {
+            request.headers_mut().insert("authorization", format!("Bearer {token}").parse().expect("is a header"));
         }
-        above.cut_after(usize::MAX);
-        agree(&node, &above);
+        match runtime.block_on(tokio_tungstenite::client_async(request, stream)) {
+            Ok((socket, _)) => Ok(Self { runtime, socket }),
+            Err(Error::Http(response)) => Err(response.status().as_u16()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn say(&mut self, up: &Value) {
+        let bytes = codec::encode(up).expect("encodes");
+        self.send(Message::Binary(bytes));
+    }
+
+    fn send(&mut self, message: Message) {
+        let _ = self.runtime.block_on(self.socket.send(message));
+    }
+
+    /// The next message; nothing once the connection has ended.
+    fn hear(&mut self) -> Option<Value> {
+        let next = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Binary(bytes))) => return Some(codec::decode(&bytes).expect("is a message")),
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                    Some(Ok(_)) => {}
+                }
+            }
+        };
+        self.runtime.block_on(async { tokio::time::timeout(PATIENCE, next).await.expect("comes in time") })
+    }
+
+    /// The next message of this kind; others between are passed over.
+    fn expect(&mut self, kind: &str) -> Value {
+        loop {
+            let down = self.hear().unwrap_or_else(|| panic!("the connection ended before {kind}"));
+            if down["m"] == kind {
+                return down;
+            }
+            assert!(down["m"] != "refused", "{down} in place of {kind}");
+        }
+    }
+
+    fn expect_refused(&mut self, code: &str) -> String {
+        loop {
+            let down = self.hear().unwrap_or_else(|| panic!("the connection ended before it was refused"));
+            if down["m"] == "refused" {
+                assert_eq!(down["code"], code, "{down}");
+                return down["reason"].as_str().expect("is a text").to_owned();
+            }
+        }
+    }
+
+    fn hello(&mut self, changed: &Value) {
+        let mut hello = json!({
+            "m": "hello", "protocols": [1], "kind": "site", "site": "cell-1", "node": NODE, "epoch": EPOCH,
+            "epoch_after": 0, "last": 1_000_000, "last_seq": 5, "version": "9.9.9", "wall": "2026-11-22T03:12:00Z",
+        });
+        for (key, value) in changed.as_object().expect("is an object") {
+            hello[key] = value.clone();
+        }
+        self.say(&hello);
+    }
+
+    /// Goes on in the background: it answers pings, and hears nothing more.
+    fn live_on(self) -> Alive {
+        let Self { runtime, socket } = self;
+        let (mut sink, mut stream) = socket.split();
+        runtime.spawn(async move { while let Some(Ok(_)) = stream.next().await {} });
+        runtime.spawn(async move {
+            while sink.send(Message::Ping(vec![0; 8].into())).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
+        Alive { _runtime: runtime }
     }
 }
 
-#[test]
-fn what_is_live_comes_before_history_and_the_bandwidth_holds() {
-    let scratch = scratch("uplink-slow-");
-    let above = Above::start();
-    std::fs::write(scratch.path().join("token"), "t").expect("is written");
-    let setup = Setup::new(&scratch.path().join("data")).config("[node]\nsite = \"depot-7\"");
-    let node = setup.start();
-    // Few alarms, and much that became of them: it is history that there is much of.
-    for severity in ["major", "minor"].repeat(60) {
-        send(&node, 0..100, severity);
+struct Alive {
+    _runtime: Runtime,
+}
+
+fn enrol(node: &Node, args: &[&str]) -> String {
+    node.cli_ok(&[&["site", "add"], args].concat()).trim().to_owned()
+}
+
+/// A connection that was welcome, and with what it comes again.
+fn join(node: &Node, name: &str) -> (Wire, String) {
+    let token = enrol(node, &[name]);
+    let mut wire = Wire::open(node, &token).expect("the token is good");
+    wire.hello(&json!({ "site": name }));
+    let credential = wire.expect("welcome")["credential"].as_str().expect("is given one").to_owned();
+    (wire, credential)
+}
+
+fn again(node: &Node, credential: &str) -> (Wire, Value) {
+    let mut wire = Wire::open(node, credential).expect("the credential is good");
+    wire.hello(&json!({}));
+    let welcome = wire.expect("welcome");
+    (wire, welcome)
+}
+
+fn aligned(wire: &mut Wire, at: u64) -> Value {
+    wire.say(&json!({ "m": "relay", "aligned": { "at": at, "after": at } }));
+    wire.expect("reached")
+}
+
+/// Changes as a node called cell-1 has them, which was told of alarms of these resources.
+fn changes_of(resources: &[&str]) -> Vec<Value> {
+    let cell = Site::start("[node]\nsite = \"cell-1\"");
+    for resource in resources {
+        cell.send(&json!({ "resource": resource, "alarm_type": "fan.failed", "severity": "major" }));
     }
-    node.stop();
-    let token = format!("join_token_file = {:?}\nbandwidth = \"20000B\"\n", scratch.path().join("token"));
-    let node = Setup::new(&scratch.path().join("data")).config(&uplink(&above, &token)).start();
-    wait_until("history has begun", || !above.came().history.is_empty());
-    let (begun, before) = (Instant::now(), node.json("/uplink/state")["sent_bytes"].as_u64().expect("is told"));
-    let raised = Instant::now();
-    raise(&node, 1000..1001);
-    wait_until("it is live", || above.came().live.len() == 1);
-    let latency = raised.elapsed();
-    let missing = above.came().reached.clone().expect("is there").missing;
-    assert!(!missing.is_empty(), "history was still to come");
-    wait_until("some time has passed, or all has come", || {
-        begun.elapsed() > Duration::from_secs(8) || above.came().reached.clone().is_some_and(|it| it.missing.is_empty())
-    });
-    let sent = node.json("/uplink/state")["sent_bytes"].as_u64().expect("is told") - before;
-    let rate = sent as f64 / begun.elapsed().as_secs_f64();
-    println!("live after {latency:?} beside history; {rate:.0} bytes a second of 20000");
-    assert!(latency < Duration::from_secs(5), "{latency:?}");
-    // A burst of two seconds may be saved up.
-    assert!((sent as f64) < 20_000.0 * (begun.elapsed().as_secs_f64() + 3.0), "{rate} bytes a second");
-    agree(&node, &above);
+    let mut changes = cell.history();
+    changes.iter_mut().for_each(|change| drop(change.as_object_mut().expect("is an object").remove("position")));
+    changes
+}
+
+fn live(after: u64, upto: u64, changes: &[Value]) -> Value {
+    json!({ "m": "relay", "live": { "after": after, "upto": upto, "changes": changes } })
+}
+
+fn shown(node: &Node, name: &str) -> Value {
+    node.json(&format!("/sites/{name}"))
+}
+
+fn of_cell(node: &Node) -> Vec<Value> {
+    node.alarms().into_iter().filter(|alarm| alarm["site"] == "cell-1" && alarm["alarm_type"] == "fan.failed").collect()
+}
+
+fn active(node: &Node, alarm_type: &str) -> usize {
+    let alarms = node.json(&format!("/alarms?alarm_type={alarm_type}"));
+    alarms["alarms"].as_array().map_or(0, Vec::len)
 }
 
 #[test]
-fn only_what_differs_is_aligned() {
-    let scratch = scratch("uplink-align-");
-    let above = Above::start();
-    std::fs::write(scratch.path().join("token"), "t").expect("is written");
-    let token = format!("join_token_file = {:?}\n", scratch.path().join("token"));
-    let node = Setup::new(&scratch.path().join("data")).config(&uplink(&above, &token)).start();
-    raise(&node, 0..50);
-    agree(&node, &above);
-    above.cut_now();
-    raise(&node, 50..60);
-    above.differ(Some(vec![3, 4, 200]));
-    let before = above.came().alignments;
-    above.cut_after(usize::MAX);
-    let history = node.history();
-    let position = history.last().and_then(|change| change["position"].as_u64()).expect("is there");
-    wait_until("it has caught up", || above.has_all(position));
-    assert_eq!(above.came().alignments - before, 2, "neighbours go together");
-    // Nothing new: no comparison, however often it comes.
-    let compares = above.came().compares;
-    let connections = above.came().tokens.len();
-    above.cut_now();
-    above.cut_after(usize::MAX);
-    wait_until("it comes again", || above.came().tokens.len() > connections && above.is_connected());
-    raise(&node, 60..61);
-    wait_until("it is live", || above.came().live.iter().any(|change| format!("{change:?}").contains("volume-60")));
-    assert_eq!(above.came().compares, compares);
+fn what_a_site_sends_is_here_once_however_often_it_is_sent() {
+    let node = Site::start(PARENT);
+    let changes = changes_of(&["host=a", "host=b"]);
+    let (mut wire, credential) = join(&node, "cell-1");
+    assert_eq!(aligned(&mut wire, 10)["position"], 10);
+    wire.say(&live(10, 20, &changes[..1]));
+    wire.say(&live(20, 30, &changes[1..]));
+    while wire.expect("reached")["position"] != 30 {}
+    assert_eq!(of_cell(&node).len(), 2);
+    let site = shown(&node, "cell-1");
+    assert_eq!([&site["state"], &site["version"], &site["proof"]], ["connected", "9.9.9", "join-token"]);
+    assert_eq!(site["alarms"]["major"], 2);
+    drop(wire);
+    wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
+    let (mut wire, welcome) = again(&node, &credential);
+    assert_eq!(welcome["reached"]["position"], 30);
+    assert!(welcome.get("credential").is_none());
+    let before = node.history().len();
+    wire.say(&live(10, 20, &changes[..1]));
+    wire.say(&live(20, 30, &changes[1..]));
+    assert_eq!(wire.expect("reached")["position"], 30);
+    let counts = |line: &str| node.get("//metrics").expect("is served").body.contains(line);
+    wait_until("both are counted", || counts("klaxon_door_events_duplicate_total{door=\"uplink\"} 2"));
+    assert_eq!(node.history().len(), before, "what came again has no effect");
+    assert!(counts("klaxon_sites{kind=\"site\",state=\"connected\"} 1"));
 }
 
 #[test]
-fn what_is_kept_no_more_is_told_as_a_gap() {
-    let scratch = scratch("uplink-gap-");
-    let above = Above::start();
-    std::fs::write(scratch.path().join("token"), "t").expect("is written");
-    let small = "[store]\nsegment_bytes = \"1MiB\"\nhistory_max_bytes = \"2MiB\"\n[node]\nsite = \"depot-7\"\n";
-    let node = Setup::new(&scratch.path().join("data")).config(small).start();
-    let long = "x".repeat(3000);
-    for n in 0..1500 {
-        let event = json!({ "resource": "host=a", "alarm_type": "disk.full", "severity": "major", "text": format!("{n} {long}") });
-        node.send(&json!([event]));
+fn a_token_is_good_once_and_a_wrong_one_waits_for_its_answer() {
+    let node = Site::start(PARENT);
+    let token = enrol(&node, &["cell-1"]);
+    let mut wire = Wire::open(&node, &token).expect("is good");
+    wire.hello(&json!({}));
+    let credential = wire.expect("welcome")["credential"].clone();
+    drop(wire);
+    // The answer may not have come to it: the same node may ask again, another may not.
+    wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
+    let mut wire = Wire::open(&node, &token).expect("is good until the credential is used");
+    wire.hello(&json!({}));
+    assert_eq!(wire.expect("welcome")["credential"], credential);
+    drop(wire);
+    let mut wire = Wire::open(&node, &token).expect("is good until the credential is used");
+    wire.hello(&json!({ "node": OTHER_NODE }));
+    wire.expect_refused("mismatch");
+    wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
+    drop(again(&node, credential.as_str().expect("is a text")));
+    for wrong in [&*token, "klaxon_wrong", ""] {
+        let begun = Instant::now();
+        assert_eq!(Wire::open(&node, wrong).err(), Some(401));
+        assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
     }
-    let segments = scratch.path().join("data/journal");
-    wait_until("the beginning is gone", || {
-        let names = std::fs::read_dir(&segments).expect("is there").filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        !names.into_iter().any(|name| name.contains("0000000000000001."))
-    });
-    node.stop();
-    let token = format!("join_token_file = {:?}\n", scratch.path().join("token"));
-    let config = format!("[store]\nsegment_bytes = \"1MiB\"\nhistory_max_bytes = \"2MiB\"\n{}", uplink(&above, &token));
-    let node = Setup::new(&scratch.path().join("data")).config(&config).start();
-    let position = last_position(&node);
-    wait_until("all that is kept has come", || above.came().reached.as_ref().is_some_and(|it| it.missing.is_empty()));
-    let came = above.came();
-    assert!(came.wrong.is_empty(), "{:?}", came.wrong);
-    assert_eq!(came.gaps.len(), 1);
-    assert_eq!(came.gaps[0].after, Position(0));
-    assert!(came.gaps[0].upto.0 > 100 && came.gaps[0].upto.0 < position, "{:?} of {position}", came.gaps);
-    assert!(!came.history.is_empty());
+    let metrics = node.get("//metrics").expect("is served").body;
+    assert!(metrics.contains("klaxon_uplink_denied_total 3"), "{metrics}");
+    // A new token makes the old credential void.
+    let token = node.cli_ok(&["site", "token", "cell-1"]);
+    assert_eq!(Wire::open(&node, credential.as_str().expect("is a text")).err(), Some(401));
+    Wire::open(&node, token.trim()).expect("is good");
 }
 
 #[test]
-fn a_new_numbering_begins_where_another_is_known_above() {
-    let scratch = scratch("uplink-epoch-");
-    let above = Above::start();
-    std::fs::write(scratch.path().join("token"), "t").expect("is written");
-    let token = format!("join_token_file = {:?}\n", scratch.path().join("token"));
-    let setup = Setup::new(&scratch.path().join("data")).config(&uplink(&above, &token));
-    let node = setup.start();
-    raise(&node, 0..5);
-    agree(&node, &above);
-    let first = above.came().hellos.last().expect("came").epoch;
-    // It is told to.
-    above.cut_now();
-    above.instead_of_welcome(Down::BeginEpoch { beyond: Epoch(first.0 + 1_000_000_000) });
-    above.cut_after(usize::MAX);
-    wait_until("a new numbering began", || above.came().hellos.last().is_some_and(|hello| hello.epoch > first));
-    {
-        let came = above.came();
-        let hello = came.hellos.last().expect("came");
-        assert!(hello.epoch.0 > first.0 + 1_000_000_000 && hello.epoch_after.0 > 0, "{hello:?}");
+fn the_second_of_a_name_is_refused_unless_the_first_is_dead() {
+    let node = Site::start(PARENT);
+    let (wire, credential) = join(&node, "cell-1");
+    let first = wire.live_on();
+    for other in [OTHER_NODE, NODE] {
+        let mut second = Wire::open(&node, &credential).expect("is good");
+        second.hello(&json!({ "node": other }));
+        second.expect_refused("doubled");
     }
-    raise(&node, 5..8);
-    wait_until("the new changes come", || above.came().live.len() + above.came().history.len() >= 8);
-    agree(&node, &above);
-    // It finds out itself: the node above knows another change at that place.
-    let second = above.came().hellos.last().expect("came").epoch;
-    above.cut_now();
-    {
-        let mut came = above.came();
-        let reached = came.reached.as_mut().expect("is there");
-        *reached = Reached { fingerprint: 12345, ..reached.clone() };
-    }
-    raise(&node, 8..9);
-    above.cut_after(usize::MAX);
-    wait_until("another one began", || above.came().hellos.last().is_some_and(|hello| hello.epoch > second));
-    let third = above.came().hellos.last().expect("came").epoch;
-    raise(&node, 9..10);
-    wait_until("it is told in that one", || {
-        let came = above.came();
-        came.live.iter().chain(&came.history).any(|change| change.epoch == third && change.seq.0 == 1)
-    });
-    // It stays over a restart, also one by force.
-    node.kill();
-    let node = setup.start();
-    wait_until("it comes again", || above.came().hellos.last().is_some_and(|hello| hello.last.0 > 0 && hello.epoch == third));
-    let numbers: Vec<_> = node.history().iter().map(|change| change["epoch"].as_u64().expect("is there")).collect();
-    assert!(numbers.is_sorted() && numbers.contains(&third.0), "{numbers:?}");
-    assert!(above.came().wrong.is_empty(), "{:?}", above.came().wrong);
+    assert_eq!(active(&node, "klaxon.site.doubled"), 1);
+    drop(first);
+    // One that hears nothing any more, as behind a line that was cut.
+    wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
+    let (_dead, _) = again(&node, &credential);
+    let begun = Instant::now();
+    let (_wire, _) = again(&node, &credential);
+    assert!(begun.elapsed() >= Duration::from_secs(4), "{:?}", begun.elapsed());
+    let told = node.history().into_iter().filter(|change| change["alarm"]["alarm_type"] == "klaxon.site.doubled").count();
+    assert_eq!(told, 1, "it is told once");
 }
 
 #[test]
-fn a_node_goes_to_another_one_and_tells_the_old_one() {
-    let scratch = scratch("uplink-rehome-");
-    let (old, new) = (Above::start(), Above::start());
-    std::fs::write(scratch.path().join("token"), "t").expect("is written");
-    let token = format!("join_token_file = {:?}\n", scratch.path().join("token"));
-    let setup = Setup::new(&scratch.path().join("data")).config(&uplink(&old, &token));
-    let node = setup.start();
-    raise(&node, 0..5);
-    agree(&node, &old);
-    node.cli_ok(&["site", "rehome", &new.url(), "--token", "other"]);
-    wait_until("the old one is told", || old.came().moved.as_deref() == Some(&*new.url()));
-    agree(&node, &new);
-    assert_eq!(new.came().tokens[0], "other");
-    // What was ordered holds as long as the settings do not change.
-    drop(node);
-    let node = setup.start();
-    raise(&node, 5..6);
-    agree(&node, &new);
-    // Another address in the settings is gone to with SIGHUP; the one that is left is told although the line is gone.
-    let third = Above::start();
-    let before = new.came().tokens.len();
-    harness::write_config(&scratch.path().join("data.toml"), &uplink(&third, &token));
-    node.signal(rustix::process::Signal::HUP);
-    agree(&node, &third);
-    wait_until("the second is told as well", || new.came().moved.as_deref() == Some(&*third.url()));
-    assert_eq!(third.came().tokens[0], "t");
-    assert!(new.came().tokens.len() <= before + 1);
-}
-
-#[test]
-fn what_is_ordered_above_is_carried_out_and_said_once_what_it_led_to_has_come() {
-    let scratch = scratch("uplink-act-");
-    let above = Above::start();
-    std::fs::write(scratch.path().join("token"), "t").expect("is written");
-    let token = format!("join_token_file = {:?}\n", scratch.path().join("token"));
-    let node = Setup::new(&scratch.path().join("data")).config(&uplink(&above, &token)).start();
-    raise(&node, 0..3);
-    agree(&node, &above);
-    let alarm = *above.came().alarms.keys().next().expect("there are three");
-    let id = ActionId(uuid::Uuid::from_u128(77));
-    let action = || {
-        let action = json!({ "id": id, "actor": "ann@noc", "action": "acknowledge", "alarms": [{ "id": alarm }] });
-        Down::Action(serde_json::from_value(action).expect("is one"))
+fn what_is_not_understood_or_not_its_own_is_refused_with_a_reason() {
+    let node = Site::start(PARENT);
+    let changes = changes_of(&["host=a"]);
+    let (mut wire, credential) = join(&node, "cell-1");
+    aligned(&mut wire, 10);
+    wire.send(Message::Text("hello".into()));
+    wire.expect_refused("malformed");
+    let refuse = |what: Message, word: &str| {
+        wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
+        let (mut wire, _) = again(&node, &credential);
+        wire.send(what);
+        let reason = wire.expect_refused("malformed");
+        assert!(reason.contains(word), "{reason}");
+        assert!(wire.hear().is_none(), "the connection ends");
     };
-    let live = above.came().live.len();
-    above.send(action());
-    wait_until("it is acted", || !above.came().acted.is_empty());
-    assert_eq!(above.came().acted, [(id, live + 1)], "what it led to came before");
-    let shown = node.json(&format!("/alarms/{alarm}"));
-    assert_eq!(shown["acknowledged"]["by"], "ann@noc", "{shown}");
-    // Again: nothing happens, and it is said again.
-    above.send(action());
-    wait_until("it is said again", || above.came().acted.len() == 2);
-    assert_eq!(above.came().live.len(), live + 1);
+    let message = |up: &Value| Message::Binary(codec::encode(up).expect("encodes"));
+    refuse(message(&json!({ "m": "hello" })), "protocols");
+    refuse(Message::Binary(vec![7; 100].into()), "unfolded");
+    refuse(message(&live(11, 20, &changes)), "has come in up to 10");
+    refuse(message(&live(10, 9, &[])), "is before");
+    refuse(message(&json!({ "m": "compare", "at": 1, "digests": "00" })), "digests");
+    refuse(message(&json!({ "m": "events", "after": 0, "upto": 1, "events": [] })), "events");
+    let mut foreign = changes.clone();
+    foreign[0]["site"] = json!("cell-2");
+    refuse(message(&live(10, 20, &foreign)), "cell-2");
+    let noise: Vec<u8> = (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    refuse(Message::Binary(noise.into()), "at most 2097152 are allowed");
+    assert!(of_cell(&node).is_empty());
+    for (changed, code) in [
+        (json!({ "protocols": [2] }), "protocol"),
+        (json!({ "kind": "agent" }), "mismatch"),
+        (json!({ "site": "cell-2" }), "mismatch"),
+    ] {
+        let mut wire = Wire::open(&node, &credential).expect("is good");
+        wire.hello(&changed);
+        wire.expect_refused(code);
+    }
+    let mut wire = Wire::open(&node, &credential).expect("is good");
+    assert!(wire.expect_refused("malformed").contains("did not say who it is within 10 s"));
+    // What is not known is passed over; a numbering that goes back is begun anew.
+    let mut wire = Wire::open(&node, &credential).expect("is good");
+    wire.hello(&json!({ "last": 9 }));
+    assert_eq!(wire.expect("begin-epoch")["beyond"], EPOCH);
+    wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
+    let (mut wire, _) = again(&node, &credential);
+    wire.say(&json!({ "m": "of-the-future", "x": 1 }));
+    wire.say(&live(10, 20, &changes));
+    assert_eq!(wire.expect("reached")["position"], 20);
+    let metrics = node.get("//metrics").expect("is served").body;
+    assert!(metrics.contains("klaxon_uplink_refused_total{reason=\"malformed\"} 10"), "{metrics}");
 }
 
 #[test]
-fn an_agent_sends_what_is_reported_and_leaves_the_rest_to_the_site() {
-    let scratch = scratch("uplink-agent-");
-    let above = Above::start();
-    std::fs::write(scratch.path().join("token"), "t").expect("is written");
-    let more = format!("join_token_file = {:?}\nkind = \"agent\"\n", scratch.path().join("token"));
-    let small = "[store]\nsegment_bytes = \"1MiB\"\nhistory_max_bytes = \"2MiB\"\n";
-    let setup = Setup::new(&scratch.path().join("data")).config(&format!("{small}{}", uplink(&above, &more)));
-    let node = setup.start();
-    raise(&node, 0..40);
-    let reported = || above.came().events.iter().filter(|placed| !placed.event.resource.as_str().contains("klaxon=node")).count();
-    wait_until("all events have come", || reported() == 40);
-    // Its own list works, and operators are sent to the site.
+fn alarms_are_compared_and_what_differs_is_named() {
+    let node = Site::start(PARENT);
+    let changes = changes_of(&["host=a"]);
+    let (mut wire, _) = join(&node, "cell-1");
+    aligned(&mut wire, 10);
+    wire.say(&live(10, 20, &changes));
+    wire.expect("reached");
+    let id: String = of_cell(&node)[0]["id"].as_str().expect("is a text").to_owned();
+    wire.say(&json!({ "m": "compare", "at": 20, "digests": "0".repeat(256 * 16) }));
+    let bucket = u8::from_str_radix(&id[..2], 16).expect("is hexadecimal");
+    assert_eq!(wire.expect("differ")["buckets"], json!([bucket]));
+    // The site has nothing there: it is gone here too.
+    let edge = |fill: &str| {
+        format!("{bucket:02x}{}-{}-{}-{}-{}", fill.repeat(6), fill.repeat(4), fill.repeat(4), fill.repeat(4), fill.repeat(12))
+    };
+    let part = json!({ "at": 20, "from": edge("0"), "to": edge("f"), "alarms": [] });
+    wire.say(&json!({ "m": "relay", "alignment": part }));
+    aligned(&mut wire, 20);
+    assert!(of_cell(&node).is_empty());
+}
+
+#[test]
+fn silence_is_an_alarm_until_the_site_is_heard_again() {
+    let node = Site::start(&format!("{PARENT}\n[sites]\nheartbeat = \"1s\"\nsilent_after = \"2s\""));
+    let (mut wire, credential) = join(&node, "cell-1");
+    assert_eq!(wire.hear(), None, "a connection over which nothing comes is ended");
+    wait_until("it is silent", || active(&node, "klaxon.site.silent") == 1);
+    assert_eq!(shown(&node, "cell-1")["state"], "silent");
+    let (wire, _) = again(&node, &credential);
+    let alive = wire.live_on();
+    wait_until("it is heard", || active(&node, "klaxon.site.silent") == 0);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(4) {
+        assert_eq!(shown(&node, "cell-1")["state"], "connected");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let site = shown(&node, "cell-1");
+    assert!(site["clock_offset_ms"].is_number() && site["round_trip_ms"].is_number(), "{site}");
+    drop(alive);
+    wait_until("it is silent", || active(&node, "klaxon.site.silent") == 1);
+}
+
+#[test]
+fn an_action_goes_down_and_what_became_of_it_comes_up() {
+    let node = Site::start(PARENT);
+    let changes = changes_of(&["host=a"]);
+    let (mut wire, credential) = join(&node, "cell-1");
+    aligned(&mut wire, 10);
+    wire.say(&live(10, 20, &changes));
+    wire.expect("reached");
+    let id = of_cell(&node)[0]["id"].as_str().expect("is a text").to_owned();
+    node.cli(&["alarms", "ack", &id]);
+    let action = wire.expect("action");
+    assert_eq!([&action["action"], &action["alarms"][0]["id"]], ["acknowledge", &*id]);
+    assert_eq!(shown(&node, "cell-1")["pending"], 1);
+    drop(wire);
+    wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
+    // It is told again as long as nothing came up.
+    let (mut wire, _) = again(&node, &credential);
+    assert_eq!(wire.expect("action")["id"], action["id"]);
+    wire.say(&json!({ "m": "relay", "acted": { "actions": [action["id"]] } }));
+    wire.expect("reached");
+    wait_until("nothing is on its way", || shown(&node, "cell-1")["pending"] == 0);
+}
+
+#[test]
+fn events_of_an_agent_become_alarms_of_this_site_once() {
+    let node = Site::start(PARENT);
+    let token = enrol(&node, &["web-1", "--kind", "agent"]);
+    let mut wire = Wire::open(&node, &token).expect("is good");
+    wire.hello(&json!({ "kind": "agent", "site": "centre" }));
+    wire.expect("welcome");
+    let event = |position: u64, resource: &str| {
+        let event = json!({ "resource": resource, "alarm_type": "fan.failed", "severity": "major" });
+        json!({ "position": position, "received_at": "2026-11-22T03:12:00Z", "event": event })
+    };
+    let events =
+        json!({ "m": "events", "after": 0, "upto": 9, "events": [event(5, "host=web-1.fan=1"), event(9, "host=web-1.fan=2")] });
+    wire.say(&events);
+    assert_eq!(wire.expect("reached")["position"], 9);
+    let before = node.history().len();
+    wire.say(&events);
+    assert_eq!(wire.expect("reached")["position"], 9);
+    assert_eq!(node.history().len(), before);
     let alarms = node.alarms();
-    assert_eq!(alarms.len(), 40);
-    let id = alarms[0]["id"].as_str().expect("has one");
-    let refused = node.cli(&["alarms", "ack", id]);
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("at the site"), "{said}");
-    // Cut off, it keeps all of it; when there is no more room, nothing more is taken.
-    above.cut_now();
-    let long = "x".repeat(3000);
-    let mut kept = 40;
-    wait_until("the journal is full", || {
-        let event = json!({ "resource": format!("host=a-{}", kept % 3), "alarm_type": "disk.full", "severity": "major", "text": format!("{kept} {long}") });
-        let reply = node.post("/events", &json!([event]).to_string()).expect("answers");
-        kept += usize::from(reply.status == 200);
-        if reply.status != 200 {
-            assert_eq!(reply.status, 507, "{}", reply.body);
-            assert!(reply.body.contains("has yet to take"), "{}", reply.body);
-        }
-        reply.status == 507
-    });
-    assert!(kept > 200);
-    let segments = |node: &Node| std::fs::read_dir(node.data.join("journal")).expect("is there").count();
-    assert!(segments(&node) > 1);
-    above.cut_after(usize::MAX);
-    wait_until("all that was taken has come", || reported() == kept);
-    wait_until("there is room again", || {
-        let event = json!({ "resource": "host=b", "alarm_type": "disk.full", "severity": "major", "text": "room" });
-        node.post("/events", &json!([event]).to_string()).is_ok_and(|reply| reply.status == 200)
-    });
-    let came = above.came();
-    assert!(came.wrong.is_empty(), "{:?}", came.wrong);
-    assert!(came.events.is_sorted_by(|one, other| one.position < other.position), "in order, each once");
+    let fans: Vec<_> = alarms.iter().filter(|alarm| alarm["alarm_type"] == "fan.failed").collect();
+    assert_eq!(fans.len(), 2);
+    assert_eq!([&fans[0]["site"], &fans[0]["event_time"]], ["centre", "2026-11-22T03:12:00Z"]);
+    wire.say(&live(0, 1, &[]));
+    wire.expect_refused("malformed");
 }
 
 #[test]
-fn an_idle_uplink_costs_little_and_a_backlog_too() {
-    let scratch = scratch("uplink-bytes-");
-    let above = Above::start();
-    above.set_heartbeat(2);
-    std::fs::write(scratch.path().join("token"), "t").expect("is written");
-    let node = Setup::new(&scratch.path().join("data")).config("[node]\nsite = \"depot-7\"").start();
-    raise(&node, 0..3000);
-    send(&node, 0..3000, "critical");
-    send(&node, 0..1500, "clear");
-    send(&node, 500..1500, "minor");
-    node.stop();
-    let token = format!("join_token_file = {:?}\n", scratch.path().join("token"));
-    let node = Setup::new(&scratch.path().join("data")).config(&uplink(&above, &token)).start();
-    agree(&node, &above);
-    let (changes, bytes, messages) = {
-        let came = above.came();
-        (came.history.len(), came.history_bytes, came.history_messages)
+fn a_person_approves_and_retires() {
+    let node = Site::start(PARENT);
+    let token = enrol(&node, &["cell-1", "--approve"]);
+    let knock = || {
+        let mut wire = Wire::open(&node, &token).expect("is good");
+        wire.hello(&json!({}));
+        wire
     };
-    println!("backlog: {changes} changes in {messages} messages, {} bytes each", bytes / changes);
-    assert!(bytes / changes < 100, "{bytes} bytes of {changes} changes");
-    // What is idle: the heartbeat is shorter here, so that it need not be waited for as long.
-    wait_until("what was kept is settled", || {
-        let sent = || node.json("/uplink/state")["sent_bytes"].as_u64();
-        let before = sent();
-        std::thread::sleep(Duration::from_millis(1500));
-        sent().zip(before).is_some_and(|(now, before)| now - before < 100)
-    });
-    let total = || {
-        let shown = node.json("/uplink/state");
-        shown["sent_bytes"].as_u64().zip(shown["received_bytes"].as_u64()).map(|(sent, received)| sent + received)
-    };
-    let (begun, before) = (Instant::now(), total().expect("is told"));
-    wait_until("ten heartbeats", || begun.elapsed() > Duration::from_secs(20));
-    let beats = begun.elapsed().as_secs_f64() / 2.0;
-    let each = (total().expect("is told") - before) as f64 / beats;
-    println!("idle: {each:.1} bytes a heartbeat, {:.0} a minute at 30 s", each * 2.0);
-    assert!(each * 2.0 < 200.0 && each > 1.0);
+    knock().expect_refused("awaits-approval");
+    let site = shown(&node, "cell-1");
+    assert_eq!([&site["state"], &site["node"], &site["version"]], ["awaiting", NODE, "9.9.9"]);
+    node.cli_ok(&["site", "approve", "cell-1"]);
+    let mut wire = knock();
+    let credential = wire.expect("welcome")["credential"].as_str().expect("is given").to_owned();
+    assert!(node.cli_ok(&["sites"]).contains("connected"));
+    let twice = node.cli(&["site", "add", "cell-1"]);
+    assert!(!twice.status.success() && String::from_utf8_lossy(&twice.stderr).contains("enrolled already"));
+    node.cli_ok(&["site", "retire", "cell-1"]);
+    assert_eq!(wire.hear(), None);
+    assert_eq!(Wire::open(&node, &credential).err(), Some(401));
+    wait_until("it is there no more", || node.get("/sites/cell-1").is_ok_and(|reply| reply.status == 404));
+    assert_eq!(node.post("/sites", r#"{"name":"cell-1"}"#).expect("answers").status, 403, "nobody is known over TCP");
+    let own = node.cli(&["site", "add", "centre"]);
+    assert!(String::from_utf8_lossy(&own.stderr).contains("the site of this node itself"));
 }
 
 #[test]
-fn a_node_above_that_is_out_of_reach_or_mute_is_an_alarm_here() {
-    let scratch = scratch("uplink-down-");
-    let above = Above::start();
-    above.set_heartbeat(1);
-    std::fs::write(scratch.path().join("token"), "t").expect("is written");
-    let more = format!("join_token_file = {:?}\ndown_after = \"1s\"\n", scratch.path().join("token"));
-    let node = Setup::new(&scratch.path().join("data")).config(&uplink(&above, &more)).start();
-    wait_until("it is connected", || node.json("/uplink/state")["state"] == "connected");
-    above.cut_now();
-    let down = || node.alarms().into_iter().find(|alarm| alarm["alarm_type"] == "klaxon.uplink.down");
-    wait_until("it is told", || down().is_some_and(|alarm| alarm["cleared"].is_null()));
-    assert!(node.cli_ok(&["uplink"]).contains("disconnected"));
-    above.cut_after(usize::MAX);
-    wait_until("it is over", || down().is_some_and(|alarm| !alarm["cleared"].is_null()));
-    agree(&node, &above);
+fn many_are_enrolled_from_a_file_and_listed_in_pages() {
+    let node = Site::start(PARENT);
+    let scratch = scratch("sites-");
+    let file = scratch.path().join("sites.csv");
+    let names: String = (0..30).map(|n| format!("cell/{n:02}\n")).collect();
+    std::fs::write(&file, format!("name,kind\n{names}web-1,agent\n")).expect("can be written");
+    let told = node.cli_ok(&["site", "add", "--from", file.to_str().expect("is a path")]);
+    assert_eq!(told.lines().count(), 31);
+    assert!(told.lines().all(|line| line.split_once(",klaxon_").is_some()), "{told}");
+    let first = node.json("/sites?limit=20");
+    assert_eq!((first["total"].as_u64(), first["states"]["enrolled"].as_u64()), (Some(31), Some(31)));
+    let second = node.json(&format!("/sites?limit=20&cursor={}", first["next"].as_str().expect("there are more")));
+    assert_eq!(second["sites"].as_array().map(Vec::len), Some(11));
+    assert!(second.get("next").is_none());
+    assert_eq!(node.json("/sites?kind=agent")["sites"][0]["name"], "web-1");
+    assert_eq!(node.json("/sites/cell%2F07")["name"], "cell/07");
+    assert_eq!(node.json("/sites?state=silent&state=moved")["sites"], json!([]));
+    let list = node.cli_ok(&["site", "list", "--prefix", "cell/0", "--all"]);
+    assert_eq!(list.lines().count(), 11, "{list}");
+    assert!(node.cli_ok(&["site", "show", "cell/07"]).contains("not used yet"));
+}
+
+#[test]
+fn no_more_connect_than_may() {
+    let node = Site::start(&format!("{PARENT}\n[sites]\nconnections_max = 1"));
+    let (_wire, _) = join(&node, "cell-1");
+    let token = enrol(&node, &["cell-2"]);
+    assert_eq!(Wire::open(&node, &token).err(), Some(503));
+}
+
+/// Certificates that trust each other, in files of a folder.
+struct Authority {
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    certificate: rcgen::Certificate,
+    dir: tempfile::TempDir,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).expect("valid");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().expect("can be made");
+        let certificate = params.self_signed(&key).expect("can be made");
+        let authority = Self { issuer: rcgen::Issuer::new(params, key), certificate, dir: scratch("tls-") };
+        authority.write("ca.pem", &authority.certificate.pem());
+        authority
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.dir.path().join(name), text).expect("can be written");
+    }
+
+    fn issue(&self, common: &str, dns: &[&str]) -> (rcgen::Certificate, rcgen::KeyPair) {
+        let mut params = rcgen::CertificateParams::new(dns.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("valid");
+        params.distinguished_name.push(rcgen::DnType::CommonName, common);
+        let key = rcgen::KeyPair::generate().expect("can be made");
+        (params.signed_by(&key, &self.issuer).expect("can be made"), key)
+    }
+
+    /// A certificate for the node; the DER of it.
+    fn serve(&self) -> Vec<u8> {
+        let (certificate, key) = self.issue("centre", &["localhost"]);
+        self.write("key.pem", &key.serialize_pem());
+        self.write("cert.pem", &certificate.pem());
+        certificate.der().to_vec()
+    }
+
+    fn config(&self) -> String {
+        let file = |name: &str| self.dir.path().join(name).display().to_string();
+        format!(
+            "{PARENT}\n[api]\ntls_listen = \"127.0.0.1:0\"\ntls_certificate = \"{}\"\ntls_key = \"{}\"\ntls_client_ca = \"{}\"",
+            file("cert.pem"),
+            file("key.pem"),
+            file("ca.pem")
+        )
+    }
+
+    /// A connection to `address`, and the certificate that it shows.
+    fn connect(&self, runtime: &Runtime, address: SocketAddr, name: Option<(&str, &[&str])>) -> (Box<dyn Stream>, Vec<u8>) {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.certificate.der().clone()).expect("is a root");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.expect("are known").with_root_certificates(roots);
+        let config = match name {
+            None => builder.with_no_client_auth(),
+            Some((common, dns)) => {
+                let (certificate, key) = self.issue(common, dns);
+                let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("is a key");
+                builder.with_client_auth_cert(vec![certificate.der().clone()], key).expect("fits")
+            }
+        };
+        runtime.block_on(async {
+            let stream = TcpStream::connect(address).await.expect("connects");
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+            let stream = connector.connect("localhost".try_into().expect("is a name"), stream).await.expect("is believed");
+            let shown = stream.get_ref().1.peer_certificates().expect("are shown")[0].to_vec();
+            (Box::new(stream) as Box<dyn Stream>, shown)
+        })
+    }
+
+    fn open(&self, node: &Node, name: Option<(&str, &[&str])>, token: Option<&str>) -> Result<Wire, u16> {
+        let runtime = runtime();
+        let (stream, _) = self.connect(&runtime, tls_address(node), name);
+        Wire::over(runtime, stream, token)
+    }
+}
+
+fn tls_address(node: &Node) -> SocketAddr {
+    let log = node.log_text();
+    let line = log.lines().find(|line| line.contains("uplinks are served over TLS")).expect("it is said").to_owned();
+    let (_, rest) = line.split_once("address=").expect("names the address");
+    rest.split_whitespace().next().and_then(|word| word.parse().ok()).expect("is an address")
+}
+
+#[test]
+fn over_tls_a_certificate_proves_a_node_and_nothing_else_is_served() {
+    let authority = Authority::new();
+    authority.serve();
+    let node = Site::start(&authority.config());
+    node.cli_ok(&["site", "add", "cell-1", "--no-token"]);
+    assert_eq!(authority.open(&node, None, None).err(), Some(401));
+    assert_eq!(authority.open(&node, Some(("cell-2", &[])), None).err(), Some(401));
+    for (common, dns) in [("cell-1", &[][..]), ("somebody", &["cell-9", "cell-1"][..])] {
+        let mut wire = authority.open(&node, Some((common, dns)), None).expect("is let in");
+        wire.hello(&json!({}));
+        assert!(wire.expect("welcome").get("credential").is_none());
+        assert_eq!(shown(&node, "cell-1")["proof"], "certificate");
+        drop(wire);
+        wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
+    }
+    let token = enrol(&node, &["cell-3"]);
+    let mut wire = authority.open(&node, None, Some(&token)).expect("a token will do");
+    wire.hello(&json!({ "site": "cell-3" }));
+    wire.expect("welcome");
+    let ask = |path: &str| {
+        let runtime = runtime();
+        let (mut stream, _) = authority.connect(&runtime, tls_address(&node), None);
+        let request = format!("GET {path} HTTP/1.1\r\nHost: centre.example\r\nConnection: close\r\n\r\n");
+        runtime.block_on(async {
+            use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+            stream.write_all(request.as_bytes()).await.expect("is sent");
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await;
+            String::from_utf8_lossy(&answer).split(' ').nth(1).and_then(|status| status.parse::<u16>().ok())
+        })
+    };
+    assert_eq!(
+        [ask("/healthz"), ask("/api/v1/alarms"), ask("/"), ask("/metrics")],
+        [Some(200), Some(403), Some(403), Some(403)]
+    );
+}
+
+#[test]
+fn a_new_certificate_is_taken_up_and_connections_go_on() {
+    let authority = Authority::new();
+    let first = authority.serve();
+    let scratch = scratch("site-");
+    let node = Setup::new(&scratch.path().join("data")).config(&authority.config()).start();
+    let token = enrol(&node, &["cell-1"]);
+    let mut wire = authority.open(&node, None, Some(&token)).expect("is let in");
+    wire.hello(&json!({}));
+    wire.expect("welcome");
+    let runtime = runtime();
+    let presented = || authority.connect(&runtime, tls_address(&node), None).1;
+    assert_eq!(presented(), first);
+    let second = authority.serve();
+    node.signal(rustix::process::Signal::HUP);
+    wait_until("the new one is shown", || presented() == second);
+    authority.write("cert.pem", "nonsense");
+    node.signal(rustix::process::Signal::HUP);
+    wait_until("it is said", || node.log_text().contains("the old certificate stays"));
+    assert_eq!(presented(), second);
+    assert_eq!(aligned(&mut wire, 10)["position"], 10);
+    // Without a signal too, within seconds.
+    let third = authority.serve();
+    wait_until("the third one is shown", || presented() == third);
+}
+
+#[test]
+fn an_old_credential_is_replaced_and_neither_is_void_at_once() {
+    let node = Site::start(&format!("{PARENT}\n[sites]\ncredential_lifetime = \"10s\""));
+    let (mut wire, old) = join(&node, "cell-1");
+    let new = wire.expect("credential")["token"].as_str().expect("is a text").to_owned();
+    drop(wire);
+    // It did not say that it has it: both hold, and it is given another.
+    wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
+    drop(again(&node, &new));
+    wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
+    let (mut wire, _) = again(&node, &old);
+    let newest = wire.expect("credential")["token"].as_str().expect("is a text").to_owned();
+    assert!(newest != new && newest != old);
+    wire.say(&json!({ "m": "rotated" }));
+    aligned(&mut wire, 10);
+    drop(wire);
+    for token in [&old, &newest] {
+        wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
+        drop(again(&node, token));
+    }
+}
+
+/// Bytes of memory that the node holds, and how long it has worked, in hundredths of a second.
+fn cost(node: &Node) -> (u64, u64) {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", node.child.id())).expect("it is there");
+    let status = read("status");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("is there");
+    let kib: u64 = line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("is a number");
+    let stat = read("stat");
+    let fields: Vec<_> = stat.rsplit_once(") ").expect("has a name").1.split(' ').collect();
+    let ticks = |at: usize| fields[at].parse::<u64>().expect("is a number");
+    (kib * 1024, ticks(11) + ticks(12))
+}
+
+#[test]
+fn quiet_sites_cost_little() {
+    let many: usize = if harness::is_long() { 1_000 } else { 60 };
+    let authority = Authority::new();
+    authority.serve();
+    let node = Site::start(&authority.config());
+    let file = authority.dir.path().join("sites.csv");
+    let names: String = (0..many).map(|n| format!("cell-{n}\n")).collect();
+    std::fs::write(&file, names).expect("can be written");
+    let told = node.cli_ok(&["site", "add", "--from", file.to_str().expect("is a path")]);
+    let (before, _) = cost(&node);
+    let runtime = runtime();
+    let mut sinks = Vec::new();
+    for line in told.lines() {
+        let (name, token) = line.split_once(',').expect("name and token");
+        let (stream, _) = authority.connect(&runtime, tls_address(&node), None);
+        let mut request = "ws://localhost/api/v1/uplink".into_client_request().expect("is a request");
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().expect("is a header"));
+        let (socket, _) = runtime.block_on(tokio_tungstenite::client_async(request, stream)).expect("is let in");
+        let (mut sink, mut stream) = socket.split();
+        let hello = json!({
+            "m": "hello", "protocols": [1], "kind": "site", "site": name, "node": NODE, "epoch": EPOCH,
+            "epoch_after": 0, "last": 0, "last_seq": 0, "version": "9.9.9", "wall": "2026-11-22T03:12:00Z",
+        });
+        runtime.block_on(async {
+            sink.send(Message::Binary(codec::encode(&hello).expect("encodes"))).await.expect("is sent");
+            let first = stream.next().await.expect("is answered").expect("is answered");
+            let welcome: Value = codec::decode(&first.into_data()).expect("is a message");
+            assert_eq!(welcome["m"], "welcome", "{welcome}");
+        });
+        runtime.spawn(async move { while let Some(Ok(_)) = stream.next().await {} });
+        sinks.push(sink);
+    }
+    assert_eq!(node.json("/sites?limit=1")["states"]["connected"], many);
+    // A heartbeat of each, spread over the time in which one is due, but thrice as fast: ten seconds in place of thirty.
+    let (_, worked) = cost(&node);
+    let begun = Instant::now();
+    for sink in &mut sinks {
+        runtime.block_on(sink.send(Message::Ping(vec![0; 8].into()))).expect("is sent");
+        std::thread::sleep(Duration::from_secs(10) / u32::try_from(many).expect("is small"));
+    }
+    let (after, worked_after) = cost(&node);
+    let share = (worked_after - worked) as f64 / 100.0 / begun.elapsed().as_secs_f64();
+    let each = after.saturating_sub(before) / many as u64;
+    println!("{many} sites: {} MiB in all, {} KiB each, {:.1} % of a core", after >> 20, each >> 10, share * 100.0);
+    assert!(after < 400 << 20, "{after} bytes");
+    assert!(share < 0.3, "{share} of a core, for heartbeats thrice as often as they are");
 }

@@ -500,7 +500,7 @@ fn a_region_speaks_for_sites_below_it_but_not_for_those_that_are_heard_directly(
     centre.add("r", ChildKind::Region);
     let send = |centre: &mut Fleet, content| centre.send("r", content);
     let row = |silent| Below { name: harness::fleet::child("s"), kind: ChildKind::Site, version: None, silent_since: silent };
-    send(&mut centre, RelayContent::Aligned { at: Position(0), after: Position(0), below: vec![row(None)] });
+    send(&mut centre, RelayContent::Aligned { at: Position(0), after: Position(0), fingerprint: 0, below: vec![row(None)] });
     let changes = region.parent.changes.clone();
     let upto = Position(changes.len() as u64);
     let (came, disposition) = send(&mut centre, RelayContent::Live { after: Position(0), upto, changes: changes.clone() });

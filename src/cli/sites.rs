@@ -12,10 +12,10 @@ use serde_json::{Map, Value, json};
 use super::alarms::{pages, read, rows};
 use super::client::{Answer, Client, Query, percent};
 use super::failure::{Code, Failure, Outcome};
-use super::uplink::JoinArgs;
 use super::output::{Output, Style, printable, remark};
 use super::table::{Cell, Column, Table};
 use super::time::{age, now};
+use super::uplink::JoinArgs;
 
 /// The most nodes on one page of the API.
 const PAGE_LIMIT: usize = 1_000;

@@ -142,17 +142,11 @@ pub(super) async fn uplink(output: &Output, client: &Client) -> Outcome {
 
 fn told(output: &Output, shown: &Shown, now: Timestamp) -> String {
     let Some(url) = &shown.url else { return "No node is above this one; klaxon join sets one.\n".to_owned() };
-    let style = if shown.state == "connected" {
-        Style::Good
-    } else {
-        Style::Severity(klaxon_schemas::severity::Severity::Major)
-    };
+    let style =
+        if shown.state == "connected" { Style::Good } else { Style::Severity(klaxon_schemas::severity::Severity::Major) };
     let since = shown.since.map(|since| format!(" for {}", age(since, now))).unwrap_or_default();
-    let mut text = format!(
-        "{}  {}{since}\n",
-        output.paint(Style::Bold, &printable(url)),
-        output.paint(style, &printable(&shown.state))
-    );
+    let mut text =
+        format!("{}  {}{since}\n", output.paint(Style::Bold, &printable(url)), output.paint(style, &printable(&shown.state)));
     let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<14}{}\n", printable(&value)));
     if let Some(parent) = &shown.parent {
         let version = shown.parent_version.as_ref().map(|version| format!(", version {version}")).unwrap_or_default();
@@ -169,7 +163,10 @@ fn told(output: &Output, shown: &Shown, now: Timestamp) -> String {
         line("history", format!("missing over {missing} records"));
     }
     line("sent", format!("{} live, {} as history", shown.changes_sent, shown.history_sent));
-    line("bytes", format!("{} sent, {} received, in {} connections", shown.sent_bytes, shown.received_bytes, shown.connections));
+    line(
+        "bytes",
+        format!("{} sent, {} received, in {} connections", shown.sent_bytes, shown.received_bytes, shown.connections),
+    );
     if let Some(offset) = shown.clock_offset_ms {
         let round_trip = shown.round_trip_ms.map(|ms| format!(", round trip {ms} ms")).unwrap_or_default();
         line("its clock", format!("{offset:+} ms against this one{round_trip}"));

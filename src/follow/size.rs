@@ -103,11 +103,7 @@ pub(super) fn chunks(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
 pub(super) fn no_room(room: Room) -> Option<PublishError> {
     match room {
         Room::Ok => None,
-        Room::Low { free_bytes, watermark_bytes } => {
-            Some(PublishError::DiskFull { free_bytes, needed_bytes: watermark_bytes })
-        }
-        Room::Unread { journal_bytes, history_max_bytes } => {
-            Some(PublishError::Unread { journal_bytes, history_max_bytes })
-        }
+        Room::Low { free_bytes, watermark_bytes } => Some(PublishError::DiskFull { free_bytes, needed_bytes: watermark_bytes }),
+        Room::Unread { journal_bytes, history_max_bytes } => Some(PublishError::Unread { journal_bytes, history_max_bytes }),
     }
 }

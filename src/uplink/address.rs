@@ -105,7 +105,16 @@ mod tests {
         assert_eq!(read("https://noc.example"), Ok("https://noc.example:443".to_owned()));
         assert_eq!(read("https://NOC.example:7443/"), Ok("https://noc.example:7443".to_owned()));
         assert_eq!(read("http://[::1]:80"), Ok("http://[::1]:80".to_owned()));
-        for wrong in ["noc", "ftp://noc", "https://", "https://noc/path", "https://u@noc", "https://noc:0", "https://[::1", "https://a b"] {
+        for wrong in [
+            "noc",
+            "ftp://noc",
+            "https://",
+            "https://noc/path",
+            "https://u@noc",
+            "https://noc:0",
+            "https://[::1",
+            "https://a b",
+        ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

@@ -36,7 +36,8 @@ pub(super) fn judge(mine: &Mine, reached: Option<&Reached>, known: impl FnOnce(P
     }
     if reached.epoch < mine.epoch {
         // What was numbered twice before a numbering began for that reason is better never sent than sent as something else.
-        let after = if mine.new_epoch == NewEpoch::Diverged { mine.epoch_after } else { mine.epoch_after.min(reached.position) };
+        let after =
+            if mine.new_epoch == NewEpoch::Diverged { mine.epoch_after } else { mine.epoch_after.min(reached.position) };
         return Lineage::Anew(after);
     }
     if reached.position > mine.last {
@@ -93,6 +94,10 @@ mod tests {
         assert_eq!(judge(&mine, &reached(4, 70), 7), Lineage::Anew(Position(40)), "behind the backup");
         let diverged = Mine { new_epoch: NewEpoch::Diverged, ..mine };
         assert_eq!(judge(&diverged, &reached(4, 30), 7), Lineage::Anew(Position(40)));
-        assert_eq!(super::judge(&diverged, Some(&reached(5, 60)), |_| None), Lineage::Behind(Position(60)), "not kept any more");
+        assert_eq!(
+            super::judge(&diverged, Some(&reached(5, 60)), |_| None),
+            Lineage::Behind(Position(60)),
+            "not kept any more"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! A connection to the node above: TCP, TLS where the address says so, a WebSocket, and messages over it.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -142,13 +142,13 @@ impl Link {
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("Klaxon/", env!("CARGO_PKG_VERSION"))));
         if let Some(token) = proof.token {
             let bearer = HeaderValue::from_str(&format!("Bearer {}", token.0));
-            let mut bearer = bearer.map_err(|_| LinkError::File("the token has characters that no header may have".to_owned()))?;
+            let mut bearer =
+                bearer.map_err(|_| LinkError::File("the token has characters that no header may have".to_owned()))?;
             bearer.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, bearer);
         }
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(MESSAGE_BYTES_MAX))
-            .max_frame_size(Some(MESSAGE_BYTES_MAX));
+        let config =
+            WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX)).max_frame_size(Some(MESSAGE_BYTES_MAX));
         match tokio_tungstenite::client_async_with_config(request, line, Some(config)).await {
             Ok((socket, _)) => Ok(socket),
             Err(WsError::Http(answer)) => {
@@ -252,7 +252,9 @@ impl TlsFiles {
             None => {
                 let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
                 if added == 0 {
-                    return Err("this system has no certificates of authorities; install them, or set uplink.ca_file".to_owned());
+                    return Err(
+                        "this system has no certificates of authorities; install them, or set uplink.ca_file".to_owned()
+                    );
                 }
             }
         }
@@ -286,7 +288,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// The token that stands in a file.
-pub(super) fn token_in(path: &PathBuf) -> Result<Token, String> {
+pub(super) fn token_in(path: &Path) -> Result<Token, String> {
     let text = String::from_utf8(read(path)?).map_err(|_| format!("{} holds no text", path.display()))?;
     let token = text.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {

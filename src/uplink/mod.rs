@@ -341,14 +341,11 @@ impl UplinkControl {
     /// As the front end takes it.
     pub(crate) fn parts(&self) -> UplinkParts {
         let (shown, ordered) = (self.clone(), self.clone());
-        UplinkParts {
-            shown: Box::new(move || shown.shown()),
-            order: Box::new(move |order| ordered.order(order)),
-        }
+        UplinkParts { shown: Box::new(move || shown.shown()), order: Box::new(move |order| ordered.order(&order)) }
     }
 
     /// Joins a node, or goes to another one. Blocks.
-    fn order(&self, order: UplinkOrder) -> Result<(), String> {
+    fn order(&self, order: &UplinkOrder) -> Result<(), String> {
         let url = order.url.parse()?;
         let token = order.token.trim();
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {

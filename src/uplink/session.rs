@@ -217,10 +217,12 @@ impl<'a> Session<'a> {
         let (reached, of) = (welcome.reached.clone(), mine.clone());
         let lineage = tokio::task::spawn_blocking(move || {
             let mut failed = None;
-            let known = |position| fingerprint_at(&store, position).unwrap_or_else(|error| {
-                failed = Some(error);
-                None
-            });
+            let known = |position| {
+                fingerprint_at(&store, position).unwrap_or_else(|error| {
+                    failed = Some(error);
+                    None
+                })
+            };
             let lineage = judge(&of, reached.as_ref(), known);
             let is_new = match lineage {
                 Lineage::Behind(position) => batch::has_changes(&store, position)?,
@@ -331,7 +333,11 @@ impl<'a> Session<'a> {
     async fn send(&mut self, bytes: bytes::Bytes, is_history: bool) -> Result<(), End> {
         let len = bytes.len();
         self.link.send_bytes(bytes).await?;
-        if is_history { self.budget.take_history(len) } else { self.budget.take(len) }
+        if is_history {
+            self.budget.take_history(len);
+        } else {
+            self.budget.take(len);
+        }
         self.last_sent = Instant::now();
         Ok(())
     }
@@ -591,7 +597,9 @@ async fn acting(acting: &mut Option<Acting>) -> (Vec<Arc<Action>>, Result<Positi
 fn below(store: &Store) -> Vec<Below> {
     let read = store.read();
     let children = read.records().filter_map(|(key, record)| match (key, record) {
-        (StateKey::Child(name), StateRecord::Child(child)) if child.kind.owns() && child.retired.is_none() => Some((name, child)),
+        (StateKey::Child(name), StateRecord::Child(child)) if child.kind.owns() && child.retired.is_none() => {
+            Some((name, child))
+        }
         _ => None,
     });
     children

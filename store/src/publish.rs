@@ -186,7 +186,9 @@ pub enum PublishError {
         needed_bytes: u64,
     },
     /// As much of the journal as may be is kept for the node above, which has yet to have it.
-    #[error("the journal is full of what the node above has yet to take: it has {journal_bytes} bytes, {history_max_bytes} are allowed")]
+    #[error(
+        "the journal is full of what the node above has yet to take: it has {journal_bytes} bytes, {history_max_bytes} are allowed"
+    )]
     Unread {
         /// How large it is.
         journal_bytes: u64,

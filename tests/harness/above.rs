@@ -166,6 +166,7 @@ impl Above {
 impl Inner {
     fn serve(&self, stream: TcpStream) {
         let mut token = String::new();
+        #[expect(clippy::result_large_err, reason = "it is the library's")]
         let look = |request: &Request, response: Response| {
             assert_eq!(request.uri().path(), "/api/v1/uplink");
             let said = request.headers().get("authorization").map(|value| value.to_str().expect("is text").to_owned());
@@ -255,14 +256,7 @@ impl Inner {
         true
     }
 
-    fn relay(
-        &self,
-        socket: &mut WebSocket<TcpStream>,
-        came: &mut Came,
-        content: v1::RelayContent,
-        epoch: Epoch,
-        len: usize,
-    ) {
+    fn relay(&self, socket: &mut WebSocket<TcpStream>, came: &mut Came, content: v1::RelayContent, epoch: Epoch, len: usize) {
         let reached = came.reached.clone();
         match content {
             v1::RelayContent::Alignment { from, to, alarms, .. } => {

@@ -251,7 +251,8 @@ impl Node {
         let (publisher, intake) = publish::queue();
         let (control, asked) = mpsc::channel();
         let status = Arc::<FollowStatus>::default();
-        let parts = Parts { site: site(), store: store.clone(), writer, report, intake, control: asked, status };
+        let parts =
+            Parts { site: site(), is_agent: false, store: store.clone(), writer, report, intake, control: asked, status };
         let follow = Follow::start(parts, Settings::default(), Arc::new(Catalogue::built_in())).expect("starts");
         let follow = std::thread::spawn(move || follow.run());
         let door = |name: &str| Door::new(name.parse().expect("a word"), publisher.clone(), store.clone());

@@ -146,6 +146,9 @@ impl Uplinks {
         }
         found.or_else(|| {
             let given = self.table().given(hash)?;
+            // Void, if it was enrolled anew since.
+            let child = self.child(&given.child)?;
+            child.credentials.iter().find(|credential| credential.hash == given.token.hash)?;
             Some((given.child.clone(), Proof::Given(given)))
         })
     }

@@ -397,7 +397,7 @@ impl Session {
         talk.untold = 0;
         let Some(reached) = self.uplinks.child(&self.name).and_then(|child| child.reached.clone()) else { return Ok(()) };
         let now = mark(&reached);
-        if now == talk.told && talk.submitted.len() > 0 {
+        if now == talk.told && !talk.submitted.is_empty() {
             return Ok(());
         }
         talk.told = now;

@@ -8,7 +8,6 @@ use klaxon_schemas::child::{Below, Child, ChildKind, Moved, Reached, Span};
 use klaxon_schemas::names::{Actor, ChildName};
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
-use klaxon_store::SeverityCounts;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -172,14 +171,13 @@ impl Uplinks {
     fn read(&self) -> Read {
         let pending = read::pending(self.store()).into_iter().map(|(name, count)| (name, count as u64));
         let counts = self.store().read().counts();
-        let of = |counts: &SeverityCounts| counts.total;
         let alarms = counts.sites.iter().map(|(site, counts)| {
             let alarms = SeverityAlarms {
-                critical: of(&counts.of(Severity::Critical)),
-                major: of(&counts.of(Severity::Major)),
-                minor: of(&counts.of(Severity::Minor)),
-                warning: of(&counts.of(Severity::Warning)),
-                indeterminate: of(&counts.of(Severity::Indeterminate)),
+                critical: counts.of(Severity::Critical).total,
+                major: counts.of(Severity::Major).total,
+                minor: counts.of(Severity::Minor).total,
+                warning: counts.of(Severity::Warning).total,
+                indeterminate: counts.of(Severity::Indeterminate).total,
             };
             (site.as_str().to_owned(), alarms)
         });

@@ -3,6 +3,8 @@
 //! A child speaks only for itself. What the engine checks again is checked here too where a mistake would otherwise only be
 //! told by silence: that what is sent goes on where the last left off.
 
+use std::sync::Arc;
+
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::{Change, Subject};
 use klaxon_schemas::child::{Relay, RelayContent, site_of};
@@ -14,7 +16,6 @@ use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1;
 use klaxon_schemas::wire::v1::uplink::PlacedEvent;
 use klaxon_store::publish::{Item, SUBMISSION_ENTRIES_MAX};
-use std::sync::Arc;
 use uuid::Uuid;
 
 /// About how large a part of an alignment is that is cut out of a larger one.
@@ -180,4 +181,71 @@ fn parts(at: Position, from: AlarmId, to: AlarmId, alarms: Vec<Arc<Alarm>>) -> V
     }
     parts.push(RelayContent::Alignment { at, from: first, to, alarms: part });
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn alarm(id: u128, text: &str) -> Arc<Alarm> {
+        let form = json!({
+            "id": Uuid::from_u128(id), "site": "cell-1", "resource": "host=a", "alarm_type": "fan.failed", "catalogued": true,
+            "severity": "major", "cleared": false, "text": text, "raise_seq": 1, "first_raised_at": "2026-11-22T03:12:00Z",
+            "raised_at": "2026-11-22T03:12:00Z", "changed_at": "2026-11-22T03:12:00Z",
+            "last_change": { "epoch": 1, "seq": 1 }, "count": 1, "last_reported_at": "2026-11-22T03:12:00Z",
+            "acknowledged": null, "assigned": null, "shelved": null, "stale": null, "notes": [],
+        });
+        let form: v1::Alarm = serde_json::from_value(form).expect("is an alarm");
+        Arc::new(form.try_into().expect("is an alarm"))
+    }
+
+    fn relay(form: v1::RelayContent, live_at: Option<Position>) -> Result<Step, Malformed> {
+        let (child, here) = (ChildName::new("cell-1").expect("valid"), Site::new("centre").expect("valid"));
+        let is_other = |name: &str| name == "cell-2";
+        let voice = Voice { child: &child, epoch: Epoch(7), is_region: false, here: &here, is_other: &is_other };
+        voice.relay(form, live_at)
+    }
+
+    #[test]
+    fn a_large_alignment_is_cut_into_parts_that_leave_no_id_out() {
+        let alarms: Vec<_> = (1..400_u128).map(|n| alarm(n << 64, &"x".repeat(4_000))).collect();
+        let (first, last) = (AlarmId(Uuid::from_u128(0)), AlarmId(Uuid::from_u128(u128::MAX >> 8)));
+        let content = RelayContent::Alignment { at: Position(9), from: first, to: last, alarms: alarms.clone() };
+        let step = relay(v1::RelayContent::from(&content), None).expect("is sound");
+        assert_eq!((step.count, step.live_at), (399, None));
+        let mut next = first.0.as_u128();
+        let mut seen = 0;
+        for items in &step.items {
+            let [Item::Relay(relay)] = &items[..] else { panic!("one relay each") };
+            let RelayContent::Alignment { at, from, to, alarms } = &relay.content else { panic!("an alignment") };
+            assert_eq!((*at, from.0.as_u128()), (Position(9), next));
+            assert!(serde_json::to_vec(&v1::Relay::from(&**relay)).expect("serializes").len() < RELAY_BYTES_MAX);
+            assert!(alarms.iter().all(|alarm| (*from..=*to).contains(&alarm.id)));
+            seen += alarms.len();
+            next = to.0.as_u128() + 1;
+        }
+        assert_eq!((seen, next), (399, (u128::MAX >> 8) + 1));
+        assert!(step.items.len() > 4, "{}", step.items.len());
+    }
+
+    #[test]
+    fn what_is_out_of_order_or_out_of_place_is_named() {
+        let (one, other) = (alarm(1, "a"), alarm(2, "b"));
+        let edge = |id: u128| AlarmId(Uuid::from_u128(id));
+        let part = |alarms: &[&Arc<Alarm>], to: u128| {
+            let alarms = alarms.iter().map(|alarm| Arc::clone(alarm)).collect();
+            v1::RelayContent::from(&RelayContent::Alignment { at: Position(9), from: edge(0), to: edge(to), alarms })
+        };
+        assert!(relay(part(&[&one, &other], 2), None).is_ok());
+        for wrong in [part(&[&other, &one], 2), part(&[&one, &other], 1), part(&[&one, &one], 2)] {
+            assert!(relay(wrong, None).is_err_and(|error| error.0.starts_with("alarms: ")));
+        }
+        let live = |after, upto| v1::RelayContent::Live { after: Position(after), upto: Position(upto), changes: Vec::new() };
+        assert!(relay(live(5, 9), None).is_err(), "nothing is live before it is aligned");
+        assert_eq!(relay(live(5, 9), Some(Position(7))).map(|step| step.live_at), Ok(Some(Position(9))));
+        assert_eq!(relay(live(1, 2), Some(Position(7))).map(|step| step.live_at), Ok(Some(Position(7))));
+        assert!(relay(live(8, 9), Some(Position(7))).is_err_and(|error| error.0.contains("has come in up to 7")));
+    }
 }

@@ -286,6 +286,11 @@ impl Table {
         live.or_else(|| content.gone.get(name).copied())
     }
 
+    /// It wants to come in: it is not silent, whether there is room for it or not.
+    pub(super) fn knocked(&self, name: &ChildName) {
+        self.lock().gone.insert(name.clone(), Heard { at: Instant::now(), wall: super::now() });
+    }
+
     /// Keeps only what is about `names`.
     pub(super) fn keep(&self, is_kept: impl Fn(&ChildName) -> bool) {
         let mut content = self.lock();

@@ -166,7 +166,7 @@ impl Fleet {
             let newer = below.epochs.iter().filter(|(epoch, _)| *epoch > known.epoch).map(|(_, after)| *after);
             newer.chain([known.position.0]).min().unwrap_or_default()
         });
-        let aligned = RelayContent::Aligned { at, after: Position(after), below: Vec::new() };
+        let aligned = RelayContent::Aligned { at, after: Position(after), fingerprint: 0, below: Vec::new() };
         let mut changes = Vec::new();
         for content in parts.into_iter().chain([aligned]).take(gone) {
             let (more, disposition) = self.send(name, content);

@@ -32,6 +32,7 @@ impl Session {
         let hello = self.hello().await?;
         let child = present(self.uplinks.child(&self.name))?;
         self.check(&hello, &child)?;
+        self.uplinks.table().knocked(&self.name);
         let seat = self.seat(&hello).await?;
         match self.welcome(&hello, &seat).await {
             Ok(child) => {

@@ -54,7 +54,8 @@ pub enum Up {
         /// [`crate::child::Digests`] in hexadecimal digits.
         digests: String,
     },
-    /// A step of what a site sends.
+    /// A step of what a site sends. It becomes one entry of the journal above, of at most [`crate::entry::RELAY_BYTES_MAX`] bytes; only an
+    /// alignment may be larger, because it can be cut.
     Relay(RelayContent),
     /// Events of an agent's journal.
     Events {
