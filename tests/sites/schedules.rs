@@ -273,15 +273,10 @@ impl World {
         self.dir.path().join(format!("{what}-{}", self.folders))
     }
 
-    /// Whether nothing of the site can be known at the centre now.
-    fn is_cut(&self, at: usize) -> bool {
-        let site = &self.sites[at];
-        site.line.is_cut() || site.above.is_some_and(|above| self.is_cut(above))
-    }
-
     /// One request of a reporter to a site.
     fn report(&mut self, at: usize, count: u64) {
-        let cut = self.is_cut(at).then_some(self.cuts);
+        // What is beyond the line above may be away as well, but then what happens is only late there.
+        let cut = self.sites[at].line.is_cut().then_some(self.cuts);
         let mut items = Vec::new();
         let mut steps = Vec::new();
         for _ in 0..count {
