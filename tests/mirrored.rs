@@ -171,7 +171,7 @@ fn an_owner_that_numbers_anew_is_heard_also_where_its_numbers_are_lower() {
     node.apply([receiver("all")]);
     let (mut below, mut nonce) = (Below::new(), 0);
     enrol(&node);
-    below.begin(Epoch(9_000));
+    below.begin(Epoch(9_000_000_000_000));
     for severity in [Severity::Minor, Severity::Major, Severity::Minor, Severity::Major] {
         below.raise("host=a", severity);
     }
@@ -188,7 +188,7 @@ fn an_owner_that_numbers_anew_is_heard_also_where_its_numbers_are_lower() {
         })
         .expect("it was raised");
     assert!(before.severity == Severity::Minor);
-    below.epoch = Epoch(9_001);
+    below.epoch = Epoch(9_000_000_000_001);
     let at = Position(below.last());
     let (from, to) = bucket_bounds(id.0.as_bytes()[0]);
     below.send(&node, RelayContent::Alignment { at, from, to, alarms: vec![before] });

@@ -1,8 +1,6 @@
 //! The parent's side of an uplink, met by a client that speaks the protocol by hand: who may come in, what becomes of what is
 //! sent, what is refused and how.
 
-#![expect(clippy::print_stdout, reason = "a test says what it measured")]
-
 mod harness;
 
 use std::net::SocketAddr;

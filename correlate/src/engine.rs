@@ -305,6 +305,11 @@ impl Engine {
         if let Some(Due::Unanswered(child, id)) = due {
             return self.drop_pending(&child, id, out);
         }
+        let is_due = |at: JournalTime, count: usize| count > self.settings.cleared_max || at + self.purge_after() <= moment.now;
+        let own_is_due = self.cleared.first().is_some_and(|(at, _)| is_due(*at, self.cleared.len()));
+        if due.is_none() && !own_is_due && self.mirror.first_cleared().is_some() {
+            return self.keep_first_cleared(moment, out);
+        }
         let first_cleared = self.cleared.first().map(|(_, id)| *id);
         let ((Some(Due::End(id) | Due::Lease(id) | Due::Unshelve(id)), _) | (None, Some(id))) = (&due, &first_cleared) else {
             return;

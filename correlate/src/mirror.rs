@@ -223,6 +223,15 @@ impl Engine {
         true
     }
 
+    /// The engine broke on forgetting the mirrored alarm that was cleared first: it is kept as if it were cleared now.
+    pub(crate) fn keep_first_cleared(&mut self, moment: &Moment<'_>, out: &mut Output) {
+        let Some(alarm) = self.mirror.first_cleared().and_then(|(_, id, _)| self.mirror.get(id)) else { return };
+        let mut alarm = Alarm::clone(alarm);
+        alarm.engine.cleared_at = Some(moment.now);
+        out.touch(alarm.id);
+        self.mirror.put(Arc::new(alarm));
+    }
+
     /// It stands here as there.
     fn aligned(
         &mut self,

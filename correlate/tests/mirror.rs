@@ -381,6 +381,10 @@ proptest! {
                 }
                 Op::Acted => drop(fleet.send("s", klaxon_schemas::child::RelayContent::Acted { actions: Vec::new() })),
             }
+            if fleet.position("s") == Some(fleet.below["s"].last()) {
+                let (here, there) = fleet.both("s");
+                prop_assert_eq!(here, there, "all has come in");
+            }
         }
         fleet.align("s", usize::MAX);
         while fleet.history("s", 7).is_some() {}

@@ -16,6 +16,8 @@ use super::collect::Mistake;
 use super::snmp::{SnmpConfig, read};
 use super::units::Size;
 
+/// What travels in one piece over Ethernet: 1500 less the headers of IPv4 and UDP.
+const IN_ONE_PIECE_BYTES: usize = 1472;
 /// The most communities.
 const COMMUNITIES_MAX: usize = 64;
 /// The longest community.
@@ -44,8 +46,9 @@ pub struct AgentSection {
     pub users: BTreeMap<String, UserAccess>,
     /// Parts of the tree by name.
     pub views: BTreeMap<String, ViewSection>,
-    /// The largest response.
-    pub message_bytes_max: Size,
+    /// The largest response. If this is not set: what travels in one piece, which on loopback is all that a datagram holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_bytes_max: Option<Size>,
     /// What the kernel is asked for.
     pub receive_buffer: Size,
     /// sysContact.
@@ -138,7 +141,7 @@ impl Default for AgentSection {
             communities: None,
             users: BTreeMap::new(),
             views: BTreeMap::new(),
-            message_bytes_max: Size(1472),
+            message_bytes_max: None,
             receive_buffer: Size::mib(4),
             contact: String::new(),
             name: String::new(),
@@ -172,11 +175,20 @@ impl AgentSection {
         let config = AgentConfig {
             listen: self.listen,
             receive_buffer_bytes: usize::try_from(self.receive_buffer.0).unwrap_or(usize::MAX),
-            message_bytes_max: usize::try_from(self.message_bytes_max.0).unwrap_or(usize::MAX),
+            message_bytes_max: self.message_bytes_max(),
             system: self.system(&snmp.root_oid, site),
             access: people.into_iter().filter_map(access).collect(),
         };
         Ok(Some(AgentPlan { config, fingerprint }))
+    }
+
+    /// The most bytes that travel in one piece to whoever can ask, unless something else is set.
+    fn message_bytes_max(&self) -> usize {
+        match &self.message_bytes_max {
+            Some(size) => usize::try_from(size.0).unwrap_or(usize::MAX),
+            None if is_loopback(self.listen) => MESSAGE_BYTES_MAX,
+            None => IN_ONE_PIECE_BYTES,
+        }
     }
 
     /// Who may ask, and for what; or the setting that is wrong, and why. `levels` are those of the users there are.
@@ -185,7 +197,7 @@ impl AgentSection {
         if !(Size(64 << 10)..=Size::mib(1023)).contains(&self.receive_buffer) {
             return wrong("receive_buffer", "must be between 64KiB and 1023MiB".to_owned());
         }
-        if !(MESSAGE_BYTES_MIN as u64..=MESSAGE_BYTES_MAX as u64).contains(&self.message_bytes_max.0) {
+        if !(MESSAGE_BYTES_MIN..=MESSAGE_BYTES_MAX).contains(&self.message_bytes_max()) {
             return wrong("message_bytes_max", format!("must be between {MESSAGE_BYTES_MIN}B and {MESSAGE_BYTES_MAX}B"));
         }
         let texts = [("contact", &self.contact), ("name", &self.name), ("location", &self.location)];
@@ -448,6 +460,9 @@ mod tests {
         assert_eq!(small, "k.toml:2: snmp.agent.receive_buffer: must be between 64KiB and 1023MiB");
         let long = error(&format!("[snmp.agent]\nlocation = \"{}\"\n", "x".repeat(256)));
         assert_eq!(long, "k.toml:2: snmp.agent.location: has more than 255 bytes");
+        let sized = |lines: &str| plan(&format!("[snmp.agent]\n{lines}")).config.message_bytes_max;
+        assert_eq!((sized(""), sized("message_bytes_max = \"2KiB\"\n")), (65507, 2048));
+        assert_eq!(sized("listen = \"0.0.0.0:1161\"\ncommunities = [{ community = \"c\" }]\n"), 1472);
         let off = Config::parse("[snmp.agent]\nenabled = false\n", Path::new("k.toml")).expect("is right");
         assert!(off.agent(&BTreeMap::new()).expect("is right").is_none());
         let system = plan("[node]\nsite = \"depot-7\"\n[snmp.agent]\nname = \"n\"\n").config.system;

@@ -10,9 +10,19 @@ use crate::harness::{Node, wait_until};
 
 /// CPU time of a process so far, from `/proc`.
 pub(crate) fn cpu_of(pid: u32) -> Duration {
+    ticks_of(pid, 11)
+}
+
+/// That of all programs that the benchmark has run and waited for.
+pub(crate) fn children_cpu() -> Duration {
+    ticks_of(std::process::id(), 13)
+}
+
+/// Two fields of `/proc/<pid>/stat`, counted behind the name: time in the program and in the kernel.
+fn ticks_of(pid: u32, field: usize) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
     let fields: Vec<&str> = stat.rsplit_once(')').expect("has a name").1.split_whitespace().collect();
-    let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+    let ticks: u64 = fields[field..field + 2].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
     Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 

@@ -93,7 +93,11 @@ class Node:
         return found[0]
 
     def act(self, *arguments):
-        """An action, over the Unix socket by the command line."""
-        command = [self.binary, "alarms", *arguments, "--node", f"{self.folder}/data/klaxon.sock"]
+        """An action on alarms."""
+        self.command("alarms", *arguments)
+
+    def command(self, *arguments):
+        """Something that only the Unix socket allows, by the command line."""
+        command = [self.binary, *arguments, "--node", f"{self.folder}/data/klaxon.sock"]
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
         assert done.returncode == 0, done.stderr

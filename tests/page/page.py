@@ -342,6 +342,24 @@ def check_text_of_others_stays_text(node, show):
     shown.end()
 
 
+def check_the_nodes_below_are_a_button_and_a_table(node, show):
+    shown = show().until_live()
+    button, table = shown.page.locator("#sites"), shown.page.locator("#sites-list")
+    expect(button).to_be_hidden()
+    node.command("site", "add", "cell-2", "--approve")
+    node.command("site", "add", "cell-1")
+    # It looks every ten seconds.
+    expect(button).to_have_text("2 sites, 1 awaiting")
+    button.click()
+    expect(table.locator("tbody tr")).to_have_count(2)
+    expect(table.locator("tbody tr").first).to_contain_text("cell-2")
+    expect(table).to_contain_text("1 awaiting, 1 enrolled.")
+    shown.page.screenshot(path=f"{PICTURES}/sites.png")
+    shown.page.keyboard.press("Escape")
+    expect(table).to_be_hidden()
+    shown.end()
+
+
 def check_the_page_is_held_to_what_it_may_do(node, show):
     shown = show().until_live()
     assert shown.policy.startswith("default-src 'none'; script-src 'self'; ") and "unsafe" not in shown.policy, shown.policy

@@ -31,32 +31,37 @@ pub struct Shown<'a> {
     pub alarm: &'a Alarm,
     /// Whether its type is suppressed.
     pub suppressed: bool,
-    /// What the catalogue knows of its type.
-    pub entry: Option<&'a TypeEntry>,
+    /// What knows its type.
+    catalogue: Option<&'a Catalogue>,
 }
 
 impl<'a> Shown<'a> {
     /// The alarm as `catalogue` knows its type.
     pub fn new(alarm: &'a Alarm, suppressed: bool, catalogue: Option<&'a Catalogue>) -> Self {
-        Self { alarm, suppressed, entry: catalogue.and_then(|catalogue| catalogue.get(&alarm.key.alarm_type)) }
+        Self { alarm, suppressed, catalogue }
+    }
+
+    /// What the catalogue knows of its type. It is looked up here, because most columns do not ask for it.
+    pub(crate) fn entry(&self) -> Option<&'a TypeEntry> {
+        self.catalogue?.get(&self.alarm.key.alarm_type)
     }
 
     pub(super) fn event_type(&self) -> Option<EventType> {
-        self.alarm.details.event_type.or(self.entry.map(|entry| entry.event_type))
+        self.alarm.details.event_type.or_else(|| Some(self.entry()?.event_type))
     }
 
     pub(super) fn probable_cause(&self) -> Option<&'a ProbableCause> {
-        self.alarm.details.probable_cause.as_ref().or(self.entry.map(|entry| &entry.probable_cause))
+        self.alarm.details.probable_cause.as_ref().or_else(|| Some(&self.entry()?.probable_cause))
     }
 
     pub(super) fn repair_action(&self) -> Option<&'a Text> {
-        self.alarm.details.repair_action.as_ref().or(self.entry.map(|entry| &entry.repair_action))
+        self.alarm.details.repair_action.as_ref().or_else(|| Some(&self.entry()?.repair_action))
     }
 
     /// The variable in `column`. For the index, which has none, it is the number zero.
     pub fn cell(&self, column: AlarmColumn) -> Value {
         use AlarmColumn as C;
-        let Self { alarm, suppressed, entry } = *self;
+        let Self { alarm, suppressed, .. } = *self;
         let (acknowledged, assigned) = (alarm.acknowledged.as_ref(), alarm.assigned.as_ref());
         let (shelved, stale) = (alarm.shelved.as_ref(), alarm.stale.as_ref());
         match column {
@@ -72,7 +77,7 @@ impl<'a> Shown<'a> {
             C::ProbableCauseNumber => cause_number(self.probable_cause()),
             C::Text => text(&alarm.text, WORDS),
             C::RepairAction => maybe_text(self.repair_action().map(Text::as_str), WORDS),
-            C::Runbook => runbook(entry),
+            C::Runbook => runbook(self.entry()),
             C::ServiceAffecting => maybe_truth(alarm.details.service_affecting),
             C::FirstRaisedAt => date_and_time(alarm.first_raised_at),
             C::RaisedAt => date_and_time(alarm.raised_at),

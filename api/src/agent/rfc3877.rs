@@ -52,7 +52,7 @@ pub(crate) fn active_instance(alarm: &Alarm, index: u32) -> Vec<u32> {
 
 /// The row of alarmModelTable that an alarm of the type has with this severity, or when it is over.
 pub(crate) fn model_row(models: &Models, shown: &Shown<'_>, severity: Option<Severity>) -> Oid {
-    model(models.number(shown.entry), severity)
+    model(models.number(shown.entry()), severity)
 }
 
 fn model(number: u32, severity: Option<Severity>) -> Oid {

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::receivers::ReceiverRow;
 use super::sites::SiteRow;
 use super::sorted::Sorted;
-use super::tree::{Index, Key};
+use super::tree::Key;
 use super::values::octets_of_time;
 
 /// What the tables show.
@@ -135,11 +135,10 @@ impl TimeKey {
 }
 
 impl Key for TimeKey {
-    fn index(&self) -> Index {
-        let mut index = Index::new(&[0, u32::try_from(self.octets.len()).expect("is small")]);
-        self.octets.iter().for_each(|octet| index.extend(&[u32::from(*octet)]));
-        index.extend(&[self.index]);
-        index
+    fn arcs(&self) -> impl Iterator<Item = u32> {
+        let len = u32::try_from(self.octets.len()).expect("is small");
+        let time = self.octets.iter().map(|octet| u32::from(*octet));
+        [0, len].into_iter().chain(time).chain([self.index])
     }
 }
 

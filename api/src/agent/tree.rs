@@ -3,6 +3,8 @@
 //! Every object is taken for a column; a scalar is one whose only row is `0`. An object answers by its rows in order, so the next
 //! variable is found by two binary searches: for the object, and for the row.
 
+use std::cmp::Ordering;
+
 use klaxon_snmp::{Found, Oid, Value};
 
 use super::sorted::Sorted;
@@ -38,13 +40,25 @@ impl Index {
 
 /// What rows are sorted by: its order is that of its arcs.
 pub(super) trait Key: Ord + Copy {
-    /// As it stands in identifiers.
-    fn index(&self) -> Index;
+    /// Its arcs, as they stand in identifiers; [`INDEX_ARCS_MAX`] of them at most.
+    fn arcs(&self) -> impl Iterator<Item = u32>;
+
+    /// All of them.
+    fn index(&self) -> Index {
+        let mut index = Index::new(&[]);
+        self.arcs().for_each(|arc| index.extend(&[arc]));
+        index
+    }
+
+    /// Where it stands beside others: what a search asks of one row after the other, so nothing is made for it.
+    fn compare(&self, arcs: &[u32]) -> Ordering {
+        self.arcs().cmp(arcs.iter().copied())
+    }
 }
 
 impl Key for u32 {
-    fn index(&self) -> Index {
-        Index::new(&[*self])
+    fn arcs(&self) -> impl Iterator<Item = u32> {
+        std::iter::once(*self)
     }
 }
 
@@ -63,8 +77,8 @@ impl Ask<'_> {
     /// The row of a map.
     pub(super) fn of<'m, K: Key, V: Clone>(&self, rows: &'m Sorted<K, V>) -> Option<(Index, K, &'m V)> {
         let (key, value) = match self {
-            Ask::At(arcs) => rows.first_not(|key| key.index().arcs() < *arcs),
-            Ask::After(arcs) => rows.first_not(|key| key.index().arcs() <= *arcs),
+            Ask::At(arcs) => rows.first_not(|key| key.compare(arcs).is_lt()),
+            Ask::After(arcs) => rows.first_not(|key| key.compare(arcs).is_le()),
             Ask::First => rows.first_not(|_| false),
         }?;
         self.checked(key.index()).map(|index| (index, *key, value))
@@ -73,8 +87,8 @@ impl Ask<'_> {
     /// The row of a slice that is sorted by what `key` gives.
     pub(super) fn of_slice<'m, K: Key, V>(&self, rows: &'m [V], key: impl Fn(&V) -> K) -> Option<(Index, &'m V)> {
         let at = match self {
-            Ask::At(arcs) => rows.partition_point(|row| key(row).index().arcs() < *arcs),
-            Ask::After(arcs) => rows.partition_point(|row| key(row).index().arcs() <= *arcs),
+            Ask::At(arcs) => rows.partition_point(|row| key(row).compare(arcs).is_lt()),
+            Ask::After(arcs) => rows.partition_point(|row| key(row).compare(arcs).is_le()),
             Ask::First => 0,
         };
         let row = rows.get(at)?;

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A scan reads the state in pieces while it moves on. So what it tells carries where the journal was then, and the walk
-//! leaves out what is in it. Numbers do not say that: those of a mirrored alarm are of its owner, who may begin anew. What is planned and not yet assigned is planned again after a restart, from what was told.
+//! leaves out what is in it. Numbers do not say that: those of a mirrored alarm are of its owner, who may begin anew. What is
+//! planned and not yet assigned is planned again after a restart, from what was told.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;

@@ -107,7 +107,7 @@ impl Fleet {
     }
 
     /// How far what the site sent has come in, in the numbering it has now.
-    fn position(&self, name: &str) -> Option<u64> {
+    pub(crate) fn position(&self, name: &str) -> Option<u64> {
         let reached = self.record(name)?.reached.as_ref()?;
         (reached.epoch == self.below[name].epoch).then_some(reached.position.0)
     }

@@ -49,13 +49,16 @@ impl Children {
     }
 }
 
+/// Of each site and severity: how many alarms there are, and how many of them are stale by themselves.
+type BySite = BTreeMap<Site, [(u64, u64); 5]>;
+
 /// The alarms that come through one node.
 #[derive(Debug, Default)]
 pub(super) struct ViaIndex {
     ids: BTreeSet<AlarmId>,
     /// Those that are not cleared, by whose they are (nobody: this node's own) and by the site they are about: of each severity
     /// how many there are, and how many of them their owner says are stale.
-    active: BTreeMap<Option<Site>, BTreeMap<Site, [(u64, u64); 5]>>,
+    active: BTreeMap<Option<Site>, BySite>,
 }
 
 impl ViaIndex {

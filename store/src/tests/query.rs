@@ -180,7 +180,7 @@ fn what_comes_through_a_silent_node_is_stale_and_nothing_of_it_is_written_to_the
     };
     let mut state = State::default();
     let via = |number: u64| [None, Some("r"), Some("s")][(number % 3) as usize];
-    let owner = |number: u64| via(number).map(|via| if number % 2 == 0 { "t" } else { via });
+    let owner = |number: u64| via(number).map(|via| if number.is_multiple_of(2) { "t" } else { via });
     for number in 0..60 {
         let mut alarm = alarm(number);
         alarm.via = via(number).map(name);

@@ -1,7 +1,7 @@
 //! All objects as one handler of the library: each question goes to the one part that it concerns, and what the asker does not see
 //! is passed in one step. The library would go through it instance by instance, and give up after a thousand.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,7 +23,7 @@ pub(super) struct Tree {
     /// With their roots, in order.
     parts: Vec<(Oid, Arc<dyn Objects>)>,
     /// What is seen by the name of a view.
-    views: HashMap<Bytes, Seen>,
+    views: BTreeMap<Bytes, Seen>,
     counts: Arc<AgentCounts>,
     /// The set request that is looked at. The library brings its variables one by one, and one request after the other.
     sets: Mutex<Option<Arc<Pending>>>,
