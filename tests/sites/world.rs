@@ -166,6 +166,9 @@ impl Below {
     pub(crate) fn join(dir: &Path, above: &Place, name: &str, kind: &str, config: &str) -> Self {
         let below = Self::start(dir, above, name, kind, config);
         above.wait_site(name, "connected");
+        // An agent has something to compare when it has reported something.
+        let is_whole = |site: Value| kind == "agent" || (!site["reached"].is_null() && site["missing"] == 0);
+        wait_until("all that was before has come", || above.site(name).is_some_and(is_whole));
         below
     }
 
@@ -256,8 +259,11 @@ pub(crate) fn wait_whole_history(above: &Place, site: &Place) {
 /// What a hook was told of alarms on `resource`: how, and in which episode.
 pub(crate) fn told_of(hook: &Hook, resource: &str) -> Vec<(String, u64)> {
     let told = hook.told();
-    let of_it = told.iter().filter(|one| one["what"] == "alarm" && one["alarm"]["resource"] == resource && one["resent"] == false);
-    of_it
+    // A number that comes again means the same: whoever was killed does not know that it was confirmed.
+    let mut seen = std::collections::BTreeSet::new();
+    let first = told.iter().filter(|one| seen.insert((one["epoch"].as_u64(), one["delivery_seq"].as_u64())));
+    first
+        .filter(|one| one["what"] == "alarm" && one["alarm"]["resource"] == resource)
         .map(|one| {
             let episode = one["alarm"]["raise_seq"].as_u64().expect("is a number");
             (one["how"].as_str().expect("is a word").to_owned(), episode)
