@@ -209,7 +209,7 @@ pub(super) fn table(output: &Output, alarms: &[Alarm], wide: bool) -> Outcome {
         return Ok(());
     }
     let now = now();
-    let sites = wide || alarms.iter().any(|alarm| alarm.site != alarms[0].site);
+    let sites = wide || alarms.iter().any(|alarm| alarm.site != alarms[0].site || alarm.owner.is_some());
     let mut columns = vec![Column::left("ID"), Column::left("SEVERITY"), Column::right("AGE"), Column::right("COUNT")];
     columns.extend(sites.then_some(Column::left("SITE")));
     columns.extend([Column::text("RESOURCE"), Column::text("TYPE"), Column::text("STATE")]);
