@@ -121,9 +121,11 @@ fn what_happened_while_cut_comes_in_order_once_and_pages_nobody_for_the_past() {
     harness::oracle::check_numbers(&centre.changes_of("centre"));
 }
 
-/// Acknowledges the alarm on `resource` at `place`: what is answered.
-fn acknowledge(place: &Place, resource: &str, body: &Value) -> harness::Reply {
-    place.act("POST", &format!("/alarms/{}/acknowledge", place.id_of(resource)), body)
+/// Acknowledges the alarm on `resource` at `place`, as it is seen there: what is answered.
+fn acknowledge(place: &Place, resource: &str) -> harness::Reply {
+    let alarm = place.alarm(resource).expect("is listed");
+    let seen = json!({ "id": alarm["id"], "raise_seq": alarm["raise_seq"] });
+    place.act("POST", "/actions", &json!({ "action": "acknowledge", "alarms": [seen], "note": "seen" }))
 }
 
 #[test]
@@ -133,7 +135,7 @@ fn an_acknowledgement_at_the_centre_reaches_the_owner_or_is_refused_if_it_was_ra
     let alpha = Below::join(dir.path(), &centre, "alpha", "site", "");
     alpha.report(&[("fan=a", "major"), ("fan=b", "major"), ("fan=c", "major")]);
     wait_same(&centre, &alpha);
-    let reply = acknowledge(&centre, "fan=a", &json!({ "note": "seen" }));
+    let reply = acknowledge(&centre, "fan=a");
     assert_eq!(reply.status, 200, "{}", reply.body);
     // Today it is answered when the order is on its way, and should be when its owner has done it.
     wait_until("its owner has done it", || centre.site("alpha").is_some_and(|site| site["pending"] == 0));
@@ -144,7 +146,7 @@ fn an_acknowledgement_at_the_centre_reaches_the_owner_or_is_refused_if_it_was_ra
     alpha.wan.set(Weather::Cut);
     wait_until("it is away", || !centre.site_is("alpha", "connected"));
     for resource in ["fan=b", "fan=c"] {
-        let reply = acknowledge(&centre, resource, &Value::Null);
+        let reply = acknowledge(&centre, resource);
         // Today 200; it should be 202, as nobody knows yet what becomes of it.
         assert!([200, 202].contains(&reply.status), "{}", reply.body);
     }
@@ -280,7 +282,7 @@ fn what_an_agent_sees_comes_up_through_site_and_region_to_the_centre() {
     assert_eq!(at(&host).expect("is listed")["severity"], "major");
 
     // An order goes all the way down to its owner.
-    let reply = acknowledge(&centre, "host=web-1.disk=0", &Value::Null);
+    let reply = acknowledge(&centre, "host=web-1.disk=0");
     assert!([200, 202].contains(&reply.status), "{}", reply.body);
     wait_until("its owner has seen it", || !at(&alpha).expect("is listed")["acknowledged"].is_null());
     wait_until("that comes up", || !at(&centre).expect("is listed")["acknowledged"].is_null());

@@ -559,7 +559,11 @@ impl World {
         let mut raised: BTreeMap<(String, String, Timestamp), u64> = BTreeMap::new();
         let mut any = raised.clone();
         for one in self.told.all() {
-            let What::Alarm { how, alarm, .. } = &one.what else { continue };
+            let What::Alarm { how, alarm, change, .. } = &one.what else { continue };
+            // That somebody has seen it is another thing.
+            if change.as_ref().is_some_and(|change| change.kind == ChangeKind::Acknowledged) {
+                continue;
+            }
             let (Some(owner), Some(began)) = (&alarm.owner, alarm.event_time) else { continue };
             let episode = (owner.as_str().to_owned(), alarm.key.resource.as_str().to_owned(), began);
             if *how == How::Raised {
