@@ -8,6 +8,8 @@ mod harness;
 mod inside;
 #[path = "sites/line.rs"]
 mod line;
+#[path = "sites/lives.rs"]
+mod lives;
 #[path = "sites/schedules.rs"]
 mod schedules;
 #[path = "harness/wan.rs"]
@@ -568,4 +570,19 @@ fn in_the_end_the_centre_knows_what_happened_once_whatever_happened() {
         let led_to = [new_epochs, caught_up, past_changes, past_episodes, lost_records, realigned];
         assert!(led_to.iter().all(|count| *count > 0), "{all:?}");
     }
+}
+
+#[test]
+fn nodes_that_are_killed_cut_off_full_and_set_wrong_agree_in_the_end() {
+    let mut all = lives::Hits::default();
+    let begun = Instant::now();
+    let seeds = harness::seeds(4, 48);
+    for seed in &seeds {
+        println!("seed {seed}");
+        all.add(&lives::run(*seed));
+    }
+    println!("{} schedules in {:?}: {all:?}", seeds.len(), begun.elapsed());
+    let lives::Hits { reports, kills, cuts, torn, past, told, .. } = all;
+    let hit = [reports, kills, cuts, torn as u64, past, told];
+    assert!(seeds.len() < 4 || hit.iter().all(|count| *count > 0), "{all:?}");
 }

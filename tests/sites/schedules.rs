@@ -18,7 +18,7 @@ use klaxon_schemas::names::{AlarmType, Site, Text};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
-use klaxon_store::backup;
+use klaxon_store::{ReadError, backup};
 use klaxon_store::publish::{Answer, Item};
 
 use super::inside::{Design, Node, Told, now};
@@ -384,6 +384,17 @@ impl World {
         self.log(&format!("{at:?} is started again, crash {is_crash}"));
     }
 
+    /// So much happens at a site that is cut off that its history gives way, where little is kept.
+    fn overflow(&mut self, at: usize) {
+        let reached = self.above(&self.sites[at]).child(self.sites[at].name).and_then(|child| child.reached.clone());
+        let Some(reached) = reached.filter(|_| self.sites[at].history_max_bytes == LITTLE) else { return };
+        self.cut(at);
+        (0..8).for_each(|_| self.report(at, 300));
+        self.until("history has given way", |world| {
+            matches!(world.sites[at].node().store.changes_after(reached.needed_after(), 1), Err(ReadError::Gap { .. }))
+        });
+    }
+
     fn back_up(&mut self, at: usize) {
         let to = self.folder("backup");
         let site = &mut self.sites[at];
@@ -433,7 +444,6 @@ impl World {
                 let count = 1 + self.dice.roll(12);
                 self.report(at, count);
             }
-            // So many that history gives way where little is kept.
             46..48 => (0..6).for_each(|_| self.report(at, 100)),
             48..54 => self.acknowledge(),
             54..64 => self.cut(at),
@@ -728,8 +738,11 @@ fn believed(told: &Told) -> BTreeMap<AlarmId, Severity> {
 /// One schedule.
 pub(crate) fn run(seed: u64) -> Hits {
     let mut world = World::new(seed);
-    for _ in 0..STEPS {
+    for step in 0..STEPS {
         world.step();
+        if step == STEPS / 2 {
+            world.overflow(0);
+        }
     }
     world.calm();
     world.check();
