@@ -22,9 +22,9 @@ use std::time::{Duration, Instant};
 
 use harness::hook::Hook;
 use harness::{klaxon, scratch, wait_until};
-use serde_json::{Value, json};
+use serde_json::json;
 use wan::Weather;
-use world::{Below, Place, centre, numbered, standing, told_of, token_file, uplink, wait_same, wait_whole_history};
+use world::{Below, Place, centre, numbered, standing, token_file, told_of, uplink, wait_same, wait_whole_history};
 
 #[test]
 fn a_site_joins_with_a_token_and_its_alarms_are_at_the_centre_within_a_second() {
@@ -66,7 +66,11 @@ fn a_site_joins_with_a_token_and_its_alarms_are_at_the_centre_within_a_second() 
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(alpha.data.join("uplink.json")).expect("is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let impostor = Place::start_as("impostor", "alpha", harness::Setup::new(&dir.path().join("impostor")).config(&uplink(&wan, "site", &file)));
+    let impostor = Place::start_as(
+        "impostor",
+        "alpha",
+        harness::Setup::new(&dir.path().join("impostor")).config(&uplink(&wan, "site", &file)),
+    );
     wait_until("the token is refused", || {
         let error = impostor.json("/uplink/state")["last_error"].as_str().unwrap_or("").to_owned();
         error.contains("does not let this node in") || error.contains("its join token was used by another node")
@@ -246,7 +250,8 @@ fn a_second_node_of_the_same_name_is_refused_and_told_of_once() {
         double.json("/uplink/state")["last_error"].as_str().is_some_and(|error| error.contains("connected"))
     });
     double.report(&[("fan=false", "major")]);
-    let doubled = || centre.alarms().into_iter().filter(|alarm| alarm["alarm_type"] == "klaxon.site.doubled").collect::<Vec<_>>();
+    let doubled =
+        || centre.alarms().into_iter().filter(|alarm| alarm["alarm_type"] == "klaxon.site.doubled").collect::<Vec<_>>();
     wait_until("it is an alarm", || doubled().len() == 1);
     assert!(centre.site_is("alpha", "connected"));
     // The first goes on, undisturbed.
@@ -300,7 +305,8 @@ fn what_an_agent_sees_comes_up_through_site_and_region_to_the_centre() {
         below.wan.set(Weather::Fair);
     }
     wait_until("all is at the centre", || {
-        let there: Vec<_> = ["host=web-1.disk=1", "fan=a", "fan=n"].iter().filter_map(|resource| centre.alarm(resource)).collect();
+        let there: Vec<_> =
+            ["host=web-1.disk=1", "fan=a", "fan=n"].iter().filter_map(|resource| centre.alarm(resource)).collect();
         there.len() == 3 && at(&centre).is_none_or(|alarm| alarm["cleared"] == true)
     });
     wait_same(&north, &alpha);
@@ -482,7 +488,9 @@ fn a_line_that_breaks_in_the_middle_of_messages_brings_everything_once() {
     // Each time a little further.
     let mut bytes = 700;
     let mut cuts = 0;
-    while centre.site("alpha").is_some_and(|site| site["missing"] != 0 || site["reached"].is_null() || site["state"] != "connected")
+    while centre
+        .site("alpha")
+        .is_some_and(|site| site["missing"] != 0 || site["reached"].is_null() || site["state"] != "connected")
         || cuts < 8
     {
         alpha.wan.cut_after(bytes);

@@ -102,7 +102,10 @@ impl Client {
             reasons: Vec::new(),
             actor: None,
             note: None,
-            subject: v1::ChangeSubject::Alarm { alarm: Box::new(self.alarm(seq % ALARMS, seq, severity)), previous_severity: None },
+            subject: v1::ChangeSubject::Alarm {
+                alarm: Box::new(self.alarm(seq % ALARMS, seq, severity)),
+                previous_severity: None,
+            },
         }
     }
 
@@ -214,7 +217,10 @@ impl Client {
     /// Says that it is there, as long as it is to.
     async fn idle(mut self, heartbeat: Duration, stop: tokio::sync::watch::Receiver<bool>) -> Self {
         let mut stop = stop;
-        let mut beats = tokio::time::interval_at(tokio::time::Instant::now() + heartbeat.mul_f64(f64::from(self.node.as_bytes()[0]) / 256.0), heartbeat);
+        let mut beats = tokio::time::interval_at(
+            tokio::time::Instant::now() + heartbeat.mul_f64(f64::from(self.node.as_bytes()[0]) / 256.0),
+            heartbeat,
+        );
         loop {
             let line = self.line.as_mut().expect("is connected");
             tokio::select! {

@@ -102,17 +102,23 @@ impl Node {
         let (publisher, intake) = publish::queue();
         let (control, asked) = mpsc::channel();
         let status = Arc::<FollowStatus>::default();
-        let parts = Parts { site: site(design.site), store: store.clone(), writer, report, intake, control: asked, status, is_agent: false };
+        let parts = Parts {
+            site: site(design.site),
+            store: store.clone(),
+            writer,
+            report,
+            intake,
+            control: asked,
+            status,
+            is_agent: false,
+        };
         let follow = Follow::start(parts, Settings::default(), Arc::new(Catalogue::built_in())).expect("starts");
         let follow = std::thread::spawn(move || follow.run());
         let door = |name: &str| Door::new(name.parse().expect("a word"), publisher.clone(), store.clone());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("builds");
         let stop = CancellationToken::new();
-        let sites = SitesConfig {
-            heartbeat: Duration::from_secs(1),
-            silent_after: Duration::from_secs(2),
-            ..SitesConfig::default()
-        };
+        let sites =
+            SitesConfig { heartbeat: Duration::from_secs(1), silent_after: Duration::from_secs(2), ..SitesConfig::default() };
         let uplinks = Uplinks::new(sites, door("uplink"), site(design.site), stop.clone());
         let receivers = design.told.map(|told| receivers(door("node"), design.site, told));
         let parts = ApiParts {
@@ -142,7 +148,9 @@ impl Node {
             let url: klaxon::uplink::Address = format!("http://{above}").parse().expect("is an address");
             // As `klaxon join` leaves it.
             if Kept::read(design.dir).expect("is read").is_none() {
-                Kept::joining(url.clone(), Some(url.clone()), Some(Token(token.to_owned()))).write(design.dir).expect("is written");
+                Kept::joining(url.clone(), Some(url.clone()), Some(Token(token.to_owned())))
+                    .write(design.dir)
+                    .expect("is written");
             }
             let plan = Plan {
                 configured: Some(url),
@@ -161,17 +169,7 @@ impl Node {
             let (uplink, _) = Uplink::new(plan, needs).expect("is built");
             runtime.spawn(uplink.run(OwnAlarm::new(door("node"), site(design.site), "klaxon.uplink.down")));
         }
-        Self {
-            address,
-            uplinks,
-            receivers,
-            door: door("test"),
-            publisher,
-            stop,
-            follow,
-            runtime,
-            store,
-        }
+        Self { address, uplinks, receivers, door: door("test"), publisher, stop, follow, runtime, store }
     }
 
     pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {

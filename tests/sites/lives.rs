@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::harness::load::{Reporter, SEVERITIES};
 use super::harness::{Chance, Setup, agent, scratch, wait_until};
 use super::world::{Below, Place, wait_same};
-use super::{harness::hook::Hook, wan::Weather, wan::Wan, world};
+use super::{harness::hook::Hook, wan::Wan, wan::Weather, world};
 
 const STEPS: usize = 36;
 
@@ -144,7 +144,8 @@ pub(crate) fn run(seed: u64) -> Hits {
     }
     // Whoever is told believes that what stands stands, and nothing else.
     let stands = || -> BTreeMap<String, Value> {
-        let alarms = centre.alarms().into_iter().filter(|alarm| alarm["cleared"] == false && alarm["alarm_type"] == "test.load");
+        let alarms =
+            centre.alarms().into_iter().filter(|alarm| alarm["cleared"] == false && alarm["alarm_type"] == "test.load");
         alarms.map(|alarm| (alarm["id"].to_string(), alarm["severity"].clone())).collect()
     };
     wait_until("all is told", || believed(&hook.told()) == stands());

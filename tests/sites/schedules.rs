@@ -18,8 +18,8 @@ use klaxon_schemas::names::{AlarmType, Site, Text};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
-use klaxon_store::{ReadError, backup};
 use klaxon_store::publish::{Answer, Item};
+use klaxon_store::{ReadError, backup};
 
 use super::inside::{Design, Node, Told, now};
 use super::line::{Line, Manners};
@@ -187,14 +187,8 @@ struct World {
 }
 
 fn open_centre(dir: &Path, told: &Told) -> Node {
-    let design = Design {
-        dir,
-        site: "centre",
-        kind: ChildKind::Site,
-        above: None,
-        told: Some(told),
-        history_max_bytes: 1 << 30,
-    };
+    let design =
+        Design { dir, site: "centre", kind: ChildKind::Site, above: None, told: Some(told), history_max_bytes: 1 << 30 };
     Node::open(&design)
 }
 
@@ -260,10 +254,10 @@ impl World {
         while !holds(self) {
             if Instant::now() > until {
                 for site in &self.sites {
-                    eprintln!("{}: {:#?}", site.name, self.above(site).child(site.name));
-                    eprintln!("  ledger {:?}", facts(&site.ledger.stands));
-                    eprintln!("  below  {:?}", listed(site.node(), None));
-                    eprintln!("  centre {:?}", listed(self.centre(), Some(site.name)));
+                    println!("{}: {:#?}", site.name, self.above(site).child(site.name));
+                    println!("  ledger {:?}", facts(&site.ledger.stands));
+                    println!("  below  {:?}", listed(site.node(), None));
+                    println!("  centre {:?}", listed(self.centre(), Some(site.name)));
                 }
                 panic!("waited too long: {what}");
             }
@@ -335,14 +329,18 @@ impl World {
     fn acknowledge(&mut self) {
         let alarms: Vec<(AlarmId, u32)> = {
             let read = self.centre().store.read();
-            read.alarms().filter(|alarm| alarm.owner.is_some() && alarm.is_active()).map(|alarm| (alarm.id, alarm.raise_seq)).collect()
+            read.alarms()
+                .filter(|alarm| alarm.owner.is_some() && alarm.is_active())
+                .map(|alarm| (alarm.id, alarm.raise_seq))
+                .collect()
         };
         if alarms.is_empty() {
             return;
         }
         let (id, raise_seq) = alarms[self.dice.roll(alarms.len() as u64) as usize];
         self.actions += 1;
-        let action: ActionId = serde_json::from_str(&format!("\"00000000-0000-4000-8000-{:012x}\"", self.actions)).expect("is one");
+        let action: ActionId =
+            serde_json::from_str(&format!("\"00000000-0000-4000-8000-{:012x}\"", self.actions)).expect("is one");
         let verb = Verb::OnAlarms(vec![Target { id, raise_seq: Some(raise_seq) }], AlarmVerb::Acknowledge { note: None });
         let action = Action { id: action, actor: "op".parse().expect("valid"), ordered_at: None, expires_at: None, verb };
         self.centre().publish(vec![Item::Action(Arc::new(action))]).expect("is taken");
@@ -367,7 +365,7 @@ impl World {
 
     fn log(&self, what: &str) {
         if std::env::var_os("KLAXON_SEED").is_some() {
-            eprintln!("{}: {what}", now());
+            println!("{}: {what}", now());
         }
     }
 
@@ -375,7 +373,11 @@ impl World {
         self.hits.crashes += u64::from(is_crash);
         let at = usize::try_from(who).ok().filter(|at| *at < self.sites.len());
         let node = at.map_or(&mut self.centre, |at| &mut self.sites[at].node).take().expect("is open");
-        if is_crash { node.crash() } else { node.close() }
+        if is_crash {
+            node.crash();
+        } else {
+            node.close();
+        }
         match at {
             None => self.centre = Some(open_centre(&self.dir.path().join("centre"), &self.told)),
             Some(at) => self.sites[at].open(),
@@ -390,9 +392,16 @@ impl World {
         let Some(reached) = reached.filter(|_| self.sites[at].history_max_bytes == LITTLE) else { return };
         self.cut(at);
         (0..8).for_each(|_| self.report(at, 300));
-        self.until("history has given way", |world| {
+        let begun = Instant::now();
+        let is_gone = |world: &Self| {
             matches!(world.sites[at].node().store.changes_after(reached.needed_after(), 1), Err(ReadError::Gap { .. }))
-        });
+        };
+        while !is_gone(self) {
+            assert!(begun.elapsed() < PATIENCE, "history does not give way");
+            // What stands is carried forward with what is written next.
+            self.report(at, 20);
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn back_up(&mut self, at: usize) {
@@ -487,7 +496,9 @@ impl World {
                 let is_whole = world.above(site).child(site.name).is_some_and(|child| {
                     child.reached.as_ref().is_some_and(|reached| reached.missing.is_empty() && reached.position >= last)
                 });
-                is_whole && world.centre().pending() == 0 && listed(world.centre(), Some(site.name)) == listed(site.node(), None)
+                is_whole
+                    && world.centre().pending() == 0
+                    && listed(world.centre(), Some(site.name)) == listed(site.node(), None)
             })
         });
         self.until("whoever is told knows it as well", |world| believed(&world.told) == stands(world.centre()));
@@ -528,6 +539,14 @@ impl World {
         let mut seen = BTreeMap::new();
         for change in history {
             match &change.subject {
+                // What a region loses may be of those below it.
+                Subject::Child(note)
+                    if *note.name != *site.name && site.above.is_some_and(|above| *note.name == *self.sites[above].name) =>
+                {
+                    if let ChildStep::CaughtUp(meanwhile) = note.what {
+                        lost += meanwhile.lost;
+                    }
+                }
                 Subject::Child(note) if *note.name == *site.name => match note.what {
                     ChildStep::CaughtUp(meanwhile) => {
                         self.hits.caught_up += 1;
@@ -612,7 +631,9 @@ impl World {
         nodes
             .flat_map(|(name, node)| {
                 let notes = node.history().into_iter().filter_map(|change| match change.subject {
-                    Subject::Child(note) => Some(format!("{name}: {} {}: {} {:?}", change.site, change.at, note.name, note.what)),
+                    Subject::Child(note) => {
+                        Some(format!("{name}: {} {}: {} {:?}", change.site, change.at, note.name, note.what))
+                    }
                     _ => None,
                 });
                 notes.collect::<Vec<_>>()
@@ -649,7 +670,10 @@ impl World {
                 && of_it(alarm)
             {
                 let number = change.as_ref().map(|change| (change.site.clone(), change.number, change.kind));
-                lines.push(format!("told {}: {how:?} {number:?} episode {} since {:?}", one.delivery_seq, alarm.raise_seq, alarm.event_time));
+                lines.push(format!(
+                    "told {}: {how:?} {number:?} episode {} since {:?}",
+                    one.delivery_seq, alarm.raise_seq, alarm.event_time
+                ));
             }
         }
         lines.join("\n")
@@ -691,7 +715,7 @@ fn facts(stands: &BTreeMap<String, Episode>) -> Facts {
 }
 
 fn is_of(alarm: &Alarm, owner: Option<&str>) -> bool {
-    alarm.is_active() && *alarm.key.alarm_type == *TYPE && alarm.owner.as_ref().map(|site| site.as_str()) == owner
+    alarm.is_active() && *alarm.key.alarm_type == *TYPE && alarm.owner.as_deref() == owner
 }
 
 /// What stands of the schedule's alarms, of this node itself or of another site.

@@ -54,12 +54,6 @@ impl Place {
         }
     }
 
-    pub(crate) fn stop(&mut self) {
-        if let Some(node) = self.node.take() {
-            assert!(node.stop().success());
-        }
-    }
-
     pub(crate) fn start_again(&mut self) {
         assert!(self.node.is_none(), "it runs");
         self.node = Some(self.setup.start());
@@ -197,8 +191,19 @@ pub(crate) fn centre(dir: &Path, hook: &Hook, config: &str) -> Place {
 /// What must be the same of an alarm wherever it is listed.
 fn face(alarm: &Value) -> Value {
     let keys = [
-        "id", "site", "resource", "alarm_type", "severity", "cleared", "text", "raise_seq", "raised_at", "first_raised_at",
-        "acknowledged", "assigned", "shelved",
+        "id",
+        "site",
+        "resource",
+        "alarm_type",
+        "severity",
+        "cleared",
+        "text",
+        "raise_seq",
+        "raised_at",
+        "first_raised_at",
+        "acknowledged",
+        "assigned",
+        "shelved",
     ];
     keys.iter().map(|key| ((*key).to_owned(), alarm[*key].clone())).collect::<serde_json::Map<_, _>>().into()
 }
@@ -239,7 +244,13 @@ pub(crate) fn numbered(changes: &[Value]) -> BTreeMap<(u64, u64), Value> {
         let number = |field: &str| change[field].as_u64().unwrap_or_else(|| panic!("no {field} in {change}"));
         let alarm = &change["alarm"];
         let said = json!([
-            change["at"], change["kind"], change["actor"], alarm["id"], alarm["severity"], alarm["raise_seq"], alarm["raised_at"]
+            change["at"],
+            change["kind"],
+            change["actor"],
+            alarm["id"],
+            alarm["severity"],
+            alarm["raise_seq"],
+            alarm["raised_at"]
         ]);
         let before = all.insert((number("epoch"), number("seq")), said);
         assert!(before.is_none(), "twice in history: {change}");
