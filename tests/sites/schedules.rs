@@ -259,6 +259,8 @@ impl World {
                     println!("  below  {:?}", listed(site.node(), None));
                     println!("  centre {:?}", listed(self.centre(), Some(site.name)));
                 }
+                println!("told   {:?}", believed(&self.told));
+                println!("stands {:?}", stands(self.centre()));
                 panic!("waited too long: {what}");
             }
             std::thread::sleep(Duration::from_millis(2));
