@@ -118,25 +118,29 @@ impl Default for Plan {
 }
 
 /// The uplink, before it runs.
-pub(crate) struct Uplink(Arc<Part>);
+pub struct Uplink(Arc<Part>);
 
 /// What is asked of the uplink while it runs. Cloning shares it.
 #[derive(Clone)]
-pub(crate) struct UplinkControl(Arc<Part>);
+pub struct UplinkControl(Arc<Part>);
 
 /// What the uplink is made of.
-pub(crate) struct UplinkNeeds {
-    pub(crate) door: Door,
-    pub(crate) site: Site,
-    pub(crate) control: mpsc::Sender<Control>,
+pub struct UplinkNeeds {
+    /// By which actions come in.
+    pub door: Door,
+    /// The site that the node is, or is part of.
+    pub site: Site,
+    /// Where a new numbering is asked for.
+    pub control: mpsc::Sender<Control>,
     /// The store's folder.
-    pub(crate) dir: PathBuf,
-    pub(crate) stop: CancellationToken,
+    pub dir: PathBuf,
+    /// Cancelled when the node is to stop.
+    pub stop: CancellationToken,
 }
 
 impl Uplink {
     /// The uplink as it is planned and kept.
-    pub(crate) fn new(plan: Plan, needs: UplinkNeeds) -> Result<(Self, UplinkControl), KeptError> {
+    pub fn new(plan: Plan, needs: UplinkNeeds) -> Result<(Self, UplinkControl), KeptError> {
         let UplinkNeeds { door, site, control, dir, stop } = needs;
         let part = Arc::new(Part {
             door,
@@ -152,7 +156,7 @@ impl Uplink {
     }
 
     /// Connects, and again when it must, until the node stops.
-    pub(crate) async fn run(self, alarm: OwnAlarm) {
+    pub async fn run(self, alarm: OwnAlarm) {
         let part = &*self.0;
         // A connection that lives says how far it has come, and that it ends: that is the one that is waited for.
         tokio::select! {

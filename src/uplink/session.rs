@@ -501,8 +501,9 @@ impl<'a> Session<'a> {
         };
         match message {
             Down::Differ { buckets } => {
-                if let Phase::Comparing(snapshot, after) = std::mem::replace(&mut self.phase, Phase::Live) {
-                    let mut snapshot = snapshot;
+                // Said again while what differs is being sent, it is no news.
+                if let Phase::Comparing(snapshot, after) = &mut self.phase {
+                    let (mut snapshot, after) = (std::mem::replace(snapshot, Snapshot::empty()), *after);
                     snapshot.want(buckets);
                     self.phase = Phase::Aligning(snapshot, after);
                 }

@@ -32,10 +32,13 @@ struct Shared {
     up: AtomicU64,
     down: AtomicU64,
     connections: AtomicUsize,
+    /// How often a piece was cut in two.
+    torn: AtomicUsize,
     open: Mutex<Vec<TcpStream>>,
     ends: std::sync::atomic::AtomicBool,
 }
 
+#[allow(dead_code, reason = "each test uses its part")]
 impl Wan {
     /// A proxy to `target`.
     pub(crate) fn to(target: SocketAddr) -> Self {
@@ -50,6 +53,7 @@ impl Wan {
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
+            torn: AtomicUsize::new(0),
             open: Mutex::default(),
             ends: std::sync::atomic::AtomicBool::new(false),
         });
@@ -88,6 +92,16 @@ impl Wan {
     /// All connections end after so many more bytes, whatever message that is the middle of.
     pub(crate) fn cut_after(&self, bytes: u64) {
         self.0.left.store(bytes as i64, Ordering::Relaxed);
+    }
+
+    /// No such end is set any more.
+    pub(crate) fn no_cut(&self) {
+        self.0.left.store(-1, Ordering::Relaxed);
+    }
+
+    /// How often a piece was cut in two: its first part came through, the rest did not.
+    pub(crate) fn torn(&self) -> usize {
+        self.0.torn.load(Ordering::Relaxed)
     }
 
     /// Each piece is held up so long.
@@ -177,6 +191,7 @@ impl Shared {
             let count = if way == Way::Up { &self.up } else { &self.down };
             count.fetch_add(pass as u64, Ordering::Relaxed);
             if pass < bytes {
+                self.torn.fetch_add(usize::from(pass > 0), Ordering::Relaxed);
                 self.left.store(-1, Ordering::Relaxed);
                 self.end_all();
                 break;

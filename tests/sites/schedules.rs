@@ -1,0 +1,776 @@
+//! Random schedules in one process: what happens at the sites, and what happens to lines, nodes and disks, in any order. In the end
+//! the centre knows all of it, once. Who says so is neither side: it is a ledger of what each site acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use klaxon_api::notify::{How, What};
+use klaxon_schemas::action::{Action, AlarmVerb, Target, Verb};
+use klaxon_schemas::alarm::Alarm;
+use klaxon_schemas::change::{Change, ChangeKind, Subject};
+use klaxon_schemas::child::{ChildKind, ChildStep};
+use klaxon_schemas::event::{AlarmKey, Event, Report};
+use klaxon_schemas::ids::{ActionId, AlarmId};
+use klaxon_schemas::names::{AlarmType, Site, Text};
+use klaxon_schemas::resource::Resource;
+use klaxon_schemas::severity::Severity;
+use klaxon_schemas::time::Timestamp;
+use klaxon_store::publish::{Answer, Item};
+use klaxon_store::{ReadError, backup};
+
+use super::inside::{Design, Node, Told, now};
+use super::line::{Line, Manners};
+use super::mix;
+
+/// How long it may take until all is quiet.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The alarm type of all that the schedule reports.
+const TYPE: &str = "test.schedule";
+const KEYS: u64 = 8;
+const STEPS: usize = 70;
+/// What is kept of history, where a site is to lose some.
+const LITTLE: u64 = 128 * 1024;
+const CREDENTIAL: &str = "uplink.json";
+
+/// Numbers without a pattern.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = mix(self.0);
+        self.0 % sides
+    }
+}
+
+/// What a run hit: one in which nothing went wrong shows nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Hits {
+    pub(crate) reports: u64,
+    pub(crate) cuts: u64,
+    pub(crate) torn: u64,
+    pub(crate) doubled: u64,
+    pub(crate) lost: u64,
+    pub(crate) crashes: u64,
+    pub(crate) restores: u64,
+    pub(crate) centre_restores: u64,
+    pub(crate) new_epochs: u64,
+    pub(crate) caught_up: u64,
+    pub(crate) past_changes: u64,
+    pub(crate) past_episodes: u64,
+    pub(crate) lost_records: u64,
+    pub(crate) missing_steps: u64,
+    pub(crate) realigned: u64,
+    pub(crate) silences: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) twice: u64,
+}
+
+impl std::ops::AddAssign for Hits {
+    fn add_assign(&mut self, other: Self) {
+        let mine = [
+            &mut self.reports,
+            &mut self.cuts,
+            &mut self.torn,
+            &mut self.doubled,
+            &mut self.lost,
+            &mut self.crashes,
+            &mut self.restores,
+            &mut self.centre_restores,
+            &mut self.new_epochs,
+            &mut self.caught_up,
+            &mut self.past_changes,
+            &mut self.past_episodes,
+            &mut self.lost_records,
+            &mut self.missing_steps,
+            &mut self.realigned,
+            &mut self.silences,
+            &mut self.acknowledged,
+            &mut self.twice,
+        ];
+        let theirs = [
+            other.reports,
+            other.cuts,
+            other.torn,
+            other.doubled,
+            other.lost,
+            other.crashes,
+            other.restores,
+            other.centre_restores,
+            other.new_epochs,
+            other.caught_up,
+            other.past_changes,
+            other.past_episodes,
+            other.lost_records,
+            other.missing_steps,
+            other.realigned,
+            other.silences,
+            other.acknowledged,
+            other.twice,
+        ];
+        for (mine, theirs) in mine.into_iter().zip(theirs) {
+            *mine += theirs;
+        }
+    }
+}
+
+/// A transition that a site acknowledged: of which resource, what, and when its reporter says it was.
+type Step = (String, ChangeKind, Timestamp);
+
+/// One alarm as the ledger has it.
+#[derive(Debug, Clone, Copy)]
+struct Episode {
+    severity: Severity,
+    began: Timestamp,
+    /// In which cut it began, if in one.
+    cut: Option<u64>,
+    /// Whether its severity ever changed.
+    is_plain: bool,
+}
+
+/// What a site acknowledged.
+#[derive(Debug, Clone, Default)]
+struct Ledger {
+    stands: BTreeMap<String, Episode>,
+    /// Each with the wall clock before and after it was acknowledged.
+    sure: BTreeMap<Step, (Timestamp, Timestamp)>,
+    /// Acknowledged by a store that is no more, behind what its backup holds: it may be known above, or not.
+    maybe: BTreeSet<Step>,
+    /// Episodes that were over before anybody above could know of them.
+    past: BTreeSet<(String, Timestamp)>,
+}
+
+/// A site, the line above it, and its ledger.
+struct Place {
+    name: &'static str,
+    kind: ChildKind,
+    dir: PathBuf,
+    token: String,
+    line: Line,
+    node: Option<Node>,
+    ledger: Ledger,
+    backup: Option<(PathBuf, Ledger)>,
+    /// Below which other site it is, if not below the centre.
+    above: Option<usize>,
+    history_max_bytes: u64,
+    restored: bool,
+}
+
+impl Place {
+    fn open(&mut self) {
+        let above = Some((self.line.address(), self.token.as_str()));
+        let (dir, site, kind, history_max_bytes) = (self.dir.as_path(), self.name, self.kind, self.history_max_bytes);
+        self.node = Some(Node::open(&Design { dir, site, kind, above, told: None, history_max_bytes }));
+    }
+
+    fn node(&self) -> &Node {
+        self.node.as_ref().expect("is open")
+    }
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    dice: Dice,
+    centre: Option<Node>,
+    centre_backup: Option<PathBuf>,
+    told: Told,
+    sites: Vec<Place>,
+    /// What time it is for reporters: it leaps where hours are to have passed.
+    claimed: Timestamp,
+    /// How often a line was cut.
+    cuts: u64,
+    folders: u64,
+    actions: u64,
+    hits: Hits,
+}
+
+fn open_centre(dir: &Path, told: &Told) -> Node {
+    let design =
+        Design { dir, site: "centre", kind: ChildKind::Site, above: None, told: Some(told), history_max_bytes: 1 << 30 };
+    Node::open(&design)
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let dir = tempfile::tempdir().expect("can be made");
+        let told = Told::default();
+        let centre = open_centre(&dir.path().join("centre"), &told);
+        let mut world = Self {
+            dir,
+            dice: Dice(seed),
+            centre: Some(centre),
+            centre_backup: None,
+            told,
+            sites: Vec::new(),
+            claimed: now().saturating_add_micros(-300 * 3_600_000_000),
+            cuts: 0,
+            folders: 0,
+            actions: 0,
+            hits: Hits::default(),
+        };
+        let is_chain = seed.is_multiple_of(3);
+        let keeps_little = seed % 5 == 1;
+        world.add("alpha", if is_chain { ChildKind::Region } else { ChildKind::Site }, None, keeps_little);
+        world.add("beta", ChildKind::Site, is_chain.then_some(0), false);
+        world.until("all have joined", |world| {
+            world.sites.iter().all(|site| world.above(site).child(site.name).is_some_and(|child| child.reached.is_some()))
+        });
+        world
+    }
+
+    fn add(&mut self, name: &'static str, kind: ChildKind, above: Option<usize>, keeps_little: bool) {
+        let node = above.map_or_else(|| self.centre.as_ref().expect("is open"), |above| self.sites[above].node());
+        let token = node.enrol(name, kind);
+        let line = Line::to(node.address, self.dice.roll(u64::MAX));
+        let mut place = Place {
+            name,
+            kind,
+            dir: self.dir.path().join(name),
+            token,
+            line,
+            node: None,
+            ledger: Ledger::default(),
+            backup: None,
+            above,
+            history_max_bytes: if keeps_little { LITTLE } else { 1 << 30 },
+            restored: false,
+        };
+        place.open();
+        self.sites.push(place);
+    }
+
+    fn centre(&self) -> &Node {
+        self.centre.as_ref().expect("is open")
+    }
+
+    fn above(&self, site: &Place) -> &Node {
+        site.above.map_or_else(|| self.centre(), |above| self.sites[above].node())
+    }
+
+    fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !holds(self) {
+            if Instant::now() > until {
+                for site in &self.sites {
+                    println!("{}: {:#?}", site.name, self.above(site).child(site.name));
+                    println!("  ledger {:?}", facts(&site.ledger.stands));
+                    println!("  below  {:?}", listed(site.node(), None));
+                    println!("  centre {:?}", listed(self.centre(), Some(site.name)));
+                }
+                println!("told   {:?}", believed(&self.told));
+                println!("stands {:?}", stands(self.centre()));
+                panic!("waited too long: {what}");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn folder(&mut self, what: &str) -> PathBuf {
+        self.folders += 1;
+        self.dir.path().join(format!("{what}-{}", self.folders))
+    }
+
+    /// One request of a reporter to a site.
+    fn report(&mut self, at: usize, count: u64) {
+        // What is beyond the line above may be away as well, but then what happens is only late there.
+        let cut = self.sites[at].line.is_cut().then_some(self.cuts);
+        let mut items = Vec::new();
+        let mut steps = Vec::new();
+        for _ in 0..count {
+            self.claimed = self.claimed.saturating_add_micros(1_000 + self.dice.roll(900_000) as i64);
+            let resource = format!("unit={}", self.dice.roll(KEYS));
+            let severity = match self.dice.roll(8) {
+                roll @ 0..5 => Some(Severity::ALL[roll as usize]),
+                _ => None,
+            };
+            let ledger = &mut self.sites[at].ledger;
+            let began = self.claimed;
+            let kind = match (ledger.stands.get_mut(&resource), severity) {
+                (None, None) => None,
+                (None, Some(severity)) => {
+                    ledger.stands.insert(resource.clone(), Episode { severity, began, cut, is_plain: true });
+                    Some(ChangeKind::Raised)
+                }
+                (Some(_), None) => {
+                    let episode = ledger.stands.remove(&resource).expect("stands");
+                    if cut.is_some() && episode.cut == cut {
+                        ledger.past.insert((resource.clone(), episode.began));
+                    }
+                    Some(ChangeKind::Cleared)
+                }
+                (Some(episode), Some(severity)) if episode.severity != severity => {
+                    (episode.severity, episode.is_plain) = (severity, false);
+                    Some(ChangeKind::SeverityChanged)
+                }
+                _ => None,
+            };
+            steps.extend(kind.map(|kind| (resource.clone(), kind, self.claimed)));
+            let report = severity.map_or(Report::Clear, Report::Raise);
+            let key = AlarmKey {
+                site: Site::new(self.sites[at].name).expect("valid"),
+                resource: Resource::new(&resource).expect("valid"),
+                alarm_type: AlarmType::new(TYPE).expect("valid"),
+                qualifier: "".parse().expect("valid"),
+            };
+            let mut event = Event::new(key, report, Text::new("as it is").expect("valid"));
+            event.event_time = Some(self.claimed);
+            items.push(Item::Event(Arc::new(event)));
+        }
+        let site = &mut self.sites[at];
+        let before = now();
+        let published = site.node.as_ref().expect("is open").publish(items).expect("is taken");
+        let after = now();
+        assert!(published.answers.iter().all(|answer| matches!(answer, Answer::Accepted { .. })), "{published:?}");
+        site.ledger.sure.extend(steps.into_iter().map(|step| (step, (before, after))));
+        self.hits.reports += count;
+    }
+
+    /// Somebody at the centre has seen an alarm of a site.
+    fn acknowledge(&mut self) {
+        let alarms: Vec<(AlarmId, u32)> = {
+            let read = self.centre().store.read();
+            read.alarms()
+                .filter(|alarm| alarm.owner.is_some() && alarm.is_active())
+                .map(|alarm| (alarm.id, alarm.raise_seq))
+                .collect()
+        };
+        if alarms.is_empty() {
+            return;
+        }
+        let (id, raise_seq) = alarms[self.dice.roll(alarms.len() as u64) as usize];
+        self.actions += 1;
+        let action: ActionId =
+            serde_json::from_str(&format!("\"00000000-0000-4000-8000-{:012x}\"", self.actions)).expect("is one");
+        let verb = Verb::OnAlarms(vec![Target { id, raise_seq: Some(raise_seq) }], AlarmVerb::Acknowledge { note: None });
+        let action = Action { id: action, actor: "op".parse().expect("valid"), ordered_at: None, expires_at: None, verb };
+        self.centre().publish(vec![Item::Action(Arc::new(action))]).expect("is taken");
+        self.hits.acknowledged += 1;
+    }
+
+    fn cut(&mut self, at: usize) {
+        self.sites[at].line.cut();
+        self.cuts += 1;
+        self.hits.cuts += 1;
+        // Up to three days.
+        self.claimed = self.claimed.saturating_add_micros(self.dice.roll(72 * 3_600_000_000) as i64 / 16);
+    }
+
+    /// Lines to the nodes below one that has another address now.
+    fn led(&self, above: Option<usize>) {
+        let address = above.map_or_else(|| self.centre(), |above| self.sites[above].node()).address;
+        for site in self.sites.iter().filter(|site| site.above == above) {
+            site.line.lead_to(address);
+        }
+    }
+
+    fn log(&self, what: &str) {
+        if std::env::var_os("KLAXON_SEED").is_some() {
+            println!("{}: {what}", now());
+        }
+    }
+
+    fn restart(&mut self, who: u64, is_crash: bool) {
+        self.hits.crashes += u64::from(is_crash);
+        let at = usize::try_from(who).ok().filter(|at| *at < self.sites.len());
+        let node = at.map_or(&mut self.centre, |at| &mut self.sites[at].node).take().expect("is open");
+        if is_crash {
+            node.crash();
+        } else {
+            node.close();
+        }
+        match at {
+            None => self.centre = Some(open_centre(&self.dir.path().join("centre"), &self.told)),
+            Some(at) => self.sites[at].open(),
+        }
+        self.led(at);
+        self.log(&format!("{at:?} is started again, crash {is_crash}"));
+    }
+
+    /// So much happens at a site that is cut off that its history gives way, where little is kept.
+    fn overflow(&mut self, at: usize) {
+        let reached = self.above(&self.sites[at]).child(self.sites[at].name).and_then(|child| child.reached.clone());
+        let Some(reached) = reached.filter(|_| self.sites[at].history_max_bytes == LITTLE) else { return };
+        self.cut(at);
+        (0..8).for_each(|_| self.report(at, 300));
+        let begun = Instant::now();
+        let is_gone = |world: &Self| {
+            matches!(world.sites[at].node().store.changes_after(reached.needed_after(), 1), Err(ReadError::Gap { .. }))
+        };
+        while !is_gone(self) {
+            assert!(begun.elapsed() < PATIENCE, "history does not give way");
+            // What stands is carried forward with what is written next.
+            self.report(at, 20);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn back_up(&mut self, at: usize) {
+        let to = self.folder("backup");
+        let site = &mut self.sites[at];
+        backup::backup(&site.dir, &to, &[]).expect("is backed up");
+        site.backup = Some((to, site.ledger.clone()));
+        self.log(&format!("{at} is backed up"));
+    }
+
+    /// A disk broke; the newest backup is what there is.
+    fn restore(&mut self, at: usize) {
+        let to = self.folder("restored");
+        let site = &mut self.sites[at];
+        let Some((from, mut ledger)) = site.backup.take() else { return };
+        site.node.take().expect("is open").crash();
+        backup::restore(&from, &to, &[]).expect("is restored");
+        std::fs::copy(site.dir.join(CREDENTIAL), to.join(CREDENTIAL)).expect("is there");
+        site.dir = to;
+        let before = std::mem::take(&mut site.ledger);
+        ledger.maybe.extend(before.sure.into_keys().filter(|step| !ledger.sure.contains_key(step)));
+        ledger.maybe.extend(before.maybe);
+        // What was past may stand again.
+        site.ledger = ledger;
+        site.restored = true;
+        site.open();
+        self.led(Some(at));
+        self.hits.restores += 1;
+        self.log(&format!("{at} is restored"));
+    }
+
+    fn restore_centre(&mut self) {
+        let Some(from) = self.centre_backup.take() else { return };
+        self.centre.take().expect("is open").crash();
+        let dir = self.dir.path().join("centre");
+        let broken = self.folder("broken");
+        std::fs::rename(&dir, broken).expect("can be moved");
+        backup::restore(&from, &dir, &[]).expect("is restored");
+        self.centre = Some(open_centre(&dir, &self.told));
+        self.led(None);
+        self.hits.centre_restores += 1;
+        self.log("the centre is restored");
+    }
+
+    fn step(&mut self) {
+        let at = self.dice.roll(self.sites.len() as u64) as usize;
+        match self.dice.roll(100) {
+            0..46 => {
+                let count = 1 + self.dice.roll(12);
+                self.report(at, count);
+            }
+            46..48 => (0..6).for_each(|_| self.report(at, 100)),
+            48..54 => self.acknowledge(),
+            54..64 => self.cut(at),
+            64..76 => self.sites[at].line.heal(),
+            76..84 => {
+                let some = |dice: &mut Dice| if dice.roll(2) == 0 { 0 } else { dice.roll(150) };
+                let manners =
+                    Manners { tears: some(&mut self.dice), doubles: some(&mut self.dice), loses: some(&mut self.dice) };
+                self.sites[at].line.behave(manners);
+            }
+            84..88 => {
+                let who = self.dice.roll(3);
+                self.restart(who, true);
+            }
+            88 => {
+                let who = self.dice.roll(3);
+                self.restart(who, false);
+            }
+            89..91 => self.back_up(at),
+            91..93 => self.restore(at),
+            93 => {
+                let to = self.folder("backup");
+                backup::backup(&self.dir.path().join("centre"), &to, &[]).expect("is backed up");
+                self.centre_backup = Some(to);
+            }
+            94 => self.restore_centre(),
+            _ => std::thread::sleep(Duration::from_millis(self.dice.roll(12))),
+        }
+    }
+
+    /// The weather is fair; all that is to come comes.
+    fn calm(&mut self) {
+        for site in &self.sites {
+            site.line.behave(Manners::default());
+            site.line.heal();
+        }
+        self.until("the centre knows what stands", |world| {
+            // From below: what a region has of a site it tells as well.
+            world.sites.iter().rev().all(|site| {
+                let last = site.node().last_change();
+                let is_whole = world.above(site).child(site.name).is_some_and(|child| {
+                    child.reached.as_ref().is_some_and(|reached| reached.missing.is_empty() && reached.position >= last)
+                });
+                is_whole
+                    && world.centre().pending() == 0
+                    && listed(world.centre(), Some(site.name)) == listed(site.node(), None)
+            })
+        });
+        self.until("whoever is told knows it as well", |world| believed(&world.told) == stands(world.centre()));
+    }
+
+    fn check(&mut self) {
+        let history = self.centre().history();
+        let mut numbers = BTreeMap::new();
+        for change in &history {
+            if let Some(first) = numbers.insert((change.site.clone(), change.number), change.clone()) {
+                // Today a region that was restored tells again what it was told again by those below it. It should be known by
+                // its number here. It is the same, and notifies nobody.
+                let is_told_again = self.sites[0].restored && *change.site != *self.sites[0].name && change.past;
+                let is_same = first.at == change.at && first.kind == change.kind;
+                assert!(is_told_again && is_same, "twice in history: {change:?}");
+                self.hits.twice += 1;
+            }
+            self.hits.past_changes += u64::from(change.past);
+            self.hits.realigned += u64::from(change.kind == ChangeKind::Realigned);
+            self.hits.silences += u64::from(matches!(&change.subject, Subject::Child(note) if note.what == ChildStep::Silent));
+        }
+        for at in 0..self.sites.len() {
+            let site = &self.sites[at];
+            // What stands at the site is what it acknowledged: else nothing of this is worth anything.
+            let ledger = facts(&site.ledger.stands);
+            assert_eq!(facts_of(site.node(), None), ledger, "{}", site.name);
+            assert_eq!(facts_of(self.centre(), Some(site.name)), ledger, "{} at the centre", site.name);
+            self.check_history(at, &history);
+        }
+        if self.hits.centre_restores == 0 {
+            self.check_told();
+        }
+    }
+
+    fn check_history(&mut self, at: usize, history: &[Change]) {
+        let site = &self.sites[at];
+        let mut lost = 0;
+        let mut seen = BTreeMap::new();
+        for change in history {
+            match &change.subject {
+                // What a region loses may be of those below it.
+                Subject::Child(note)
+                    if *note.name != *site.name && site.above.is_some_and(|above| *note.name == *self.sites[above].name) =>
+                {
+                    if let ChildStep::CaughtUp(meanwhile) = note.what {
+                        lost += meanwhile.lost;
+                    }
+                }
+                Subject::Child(note) if *note.name == *site.name => match note.what {
+                    ChildStep::CaughtUp(meanwhile) => {
+                        self.hits.caught_up += 1;
+                        lost += meanwhile.lost;
+                    }
+                    ChildStep::NewEpoch => self.hits.new_epochs += 1,
+                    _ => {}
+                },
+                Subject::Alarm { alarm, .. } if *change.site == *site.name => {
+                    let Some(step) = step_of(change, alarm) else { continue };
+                    let span = site.ledger.sure.get(&step);
+                    assert!(span.is_some() || site.ledger.maybe.contains(&step), "nobody reported {step:?}: {change:?}");
+                    if let Some((before, after)) = span {
+                        let at = change.at;
+                        assert!(*before <= at && at <= *after, "{at} is not when it happened, {before} to {after}: {change:?}");
+                    }
+                    let is_new = seen.insert(step, change.number).is_none_or(|before| before == change.number);
+                    assert!(is_new, "the same under two numbers: {change:?}");
+                }
+                _ => {}
+            }
+        }
+        let missing: Vec<_> = site.ledger.sure.keys().filter(|step| !seen.contains_key(*step)).collect();
+        let ends = (missing.first(), missing.last());
+        assert!(
+            missing.len() as u64 <= lost,
+            "{}: {lost} records are lost, and {} of {} steps are missing, {ends:?}: {:#?}",
+            site.name,
+            missing.len(),
+            site.ledger.sure.len(),
+            self.notes(),
+        );
+        self.hits.lost_records += lost;
+        self.hits.missing_steps += missing.len() as u64;
+    }
+
+    /// Nobody is told what is past, and of what stands exactly once.
+    fn check_told(&mut self) {
+        let mut raised: BTreeMap<(String, String, Timestamp), u64> = BTreeMap::new();
+        let mut any = raised.clone();
+        for one in self.told.all() {
+            let What::Alarm { how, alarm, change, .. } = &one.what else { continue };
+            // That somebody has seen it is another thing.
+            if change.as_ref().is_some_and(|change| change.kind == ChangeKind::Acknowledged) {
+                continue;
+            }
+            let (Some(owner), Some(began)) = (&alarm.owner, alarm.event_time) else { continue };
+            let episode = (owner.as_str().to_owned(), alarm.key.resource.as_str().to_owned(), began);
+            if *how == How::Raised {
+                *raised.entry(episode.clone()).or_default() += 1;
+            }
+            if matches!(how, How::Raised | How::Changed) {
+                *any.entry(episode).or_default() += 1;
+            }
+        }
+        // What a restore brought back is told again.
+        let is_whole = |name: &str| self.sites.iter().any(|site| site.name == name && !site.restored);
+        let twice: Vec<_> = raised.iter().filter(|((name, ..), count)| **count > 1 && is_whole(name)).collect();
+        if let Some(((name, resource, began), count)) = twice.first() {
+            let site = self.sites.iter().find(|site| site.name == name).expect("is one of them");
+            panic!("{name}: {resource} since {began} is told of as raised {count} times: {}", self.story(site, resource));
+        }
+        for site in &self.sites {
+            let key = |resource: &String, began| (site.name.to_owned(), resource.clone(), began);
+            for (resource, began) in &site.ledger.past {
+                let is_told = any.contains_key(&key(resource, *began));
+                assert!(!is_told, "{}: {resource} since {began} was past: {}", site.name, self.story(site, resource));
+            }
+            self.hits.past_episodes += site.ledger.past.len() as u64;
+            for (resource, episode) in &site.ledger.stands {
+                let count = any.get(&key(resource, episode.began)).copied().unwrap_or(0);
+                // Where it changed meanwhile, that is told as well; a site that was restored takes some of it back.
+                let is_right = if episode.is_plain && !site.restored { count == 1 } else { count >= 1 };
+                assert!(is_right, "{}: {resource} is told of {count} times: {}", site.name, self.story(site, resource));
+            }
+        }
+    }
+
+    /// What each node says of those below it.
+    fn notes(&self) -> Vec<String> {
+        let nodes = self.sites.iter().map(|site| (site.name, site.node())).chain([("centre", self.centre())]);
+        nodes
+            .flat_map(|(name, node)| {
+                let notes = node.history().into_iter().filter_map(|change| match change.subject {
+                    Subject::Child(note) => {
+                        Some(format!("{name}: {} {}: {} {:?}", change.site, change.at, note.name, note.what))
+                    }
+                    _ => None,
+                });
+                notes.collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// All that became of an alarm at the centre, for whoever has to find out.
+    fn story(&self, site: &Place, resource: &str) -> String {
+        let mut lines = Vec::new();
+        let of_it = |alarm: &Alarm| {
+            alarm.owner.as_ref().is_some_and(|owner| **owner == *site.name) && alarm.key.resource.as_str() == resource
+        };
+        for change in self.centre().history() {
+            match &change.subject {
+                Subject::Alarm { alarm, .. } if of_it(alarm) => lines.push(format!(
+                    "{} {} {:?} {} {:?} {} episode {} since {:?} cleared {}",
+                    if change.past { "past" } else { "live" },
+                    change.site,
+                    change.number,
+                    change.at,
+                    change.kind,
+                    alarm.severity,
+                    alarm.raise_seq,
+                    alarm.event_time,
+                    alarm.cleared.is_some()
+                )),
+                Subject::Child(note) => lines.push(format!("{note:?}")),
+                _ => {}
+            }
+        }
+        for one in self.told.all() {
+            if let What::Alarm { how, alarm, change, .. } = &one.what
+                && of_it(alarm)
+            {
+                let number = change.as_ref().map(|change| (change.site.clone(), change.number, change.kind));
+                lines.push(format!(
+                    "told {}: {how:?} {number:?} episode {} since {:?}",
+                    one.delivery_seq, alarm.raise_seq, alarm.event_time
+                ));
+            }
+        }
+        lines.join("\n")
+    }
+
+    fn close(mut self) -> Hits {
+        for site in &mut self.sites {
+            let done = site.line.done();
+            self.hits.torn += done.torn.load(Ordering::Relaxed);
+            self.hits.doubled += done.doubled.load(Ordering::Relaxed);
+            self.hits.lost += done.lost.load(Ordering::Relaxed);
+            if let Some(node) = site.node.take() {
+                node.crash();
+            }
+        }
+        if let Some(node) = self.centre.take() {
+            node.crash();
+        }
+        self.hits
+    }
+}
+
+fn step_of(change: &Change, alarm: &Alarm) -> Option<Step> {
+    if *alarm.key.alarm_type != *TYPE {
+        return None;
+    }
+    let at = match change.kind {
+        ChangeKind::Raised => alarm.event_time,
+        ChangeKind::Cleared | ChangeKind::SeverityChanged => alarm.last_event_time,
+        _ => return None,
+    };
+    Some((alarm.key.resource.as_str().to_owned(), change.kind, at.expect("is claimed")))
+}
+
+type Facts = BTreeMap<String, (Severity, Timestamp)>;
+
+fn facts(stands: &BTreeMap<String, Episode>) -> Facts {
+    stands.iter().map(|(resource, episode)| (resource.clone(), (episode.severity, episode.began))).collect()
+}
+
+fn is_of(alarm: &Alarm, owner: Option<&str>) -> bool {
+    alarm.is_active() && *alarm.key.alarm_type == *TYPE && alarm.owner.as_deref() == owner
+}
+
+/// What stands of the schedule's alarms, of this node itself or of another site.
+fn facts_of(node: &Node, owner: Option<&str>) -> Facts {
+    let read = node.store.read();
+    let alarms = read.alarms().filter(|alarm| is_of(alarm, owner));
+    let fact = |alarm: &Arc<Alarm>| (alarm.severity, alarm.event_time.expect("is claimed"));
+    alarms.map(|alarm| (alarm.key.resource.as_str().to_owned(), fact(alarm))).collect()
+}
+
+/// The same with what operators did, by id.
+fn listed(node: &Node, owner: Option<&str>) -> BTreeMap<AlarmId, (String, Severity, u32, bool)> {
+    let read = node.store.read();
+    let alarms = read.alarms().filter(|alarm| is_of(alarm, owner));
+    let row = |alarm: &Arc<Alarm>| {
+        (alarm.key.resource.as_str().to_owned(), alarm.severity, alarm.raise_seq, alarm.acknowledged.is_some())
+    };
+    alarms.map(|alarm| (alarm.id, row(alarm))).collect()
+}
+
+/// What stands of the sites at the centre, as who is told should see it.
+fn stands(centre: &Node) -> BTreeMap<AlarmId, Severity> {
+    let read = centre.store.read();
+    let alarms = read.alarms().filter(|alarm| alarm.is_active() && *alarm.key.alarm_type == *TYPE);
+    alarms.map(|alarm| (alarm.id, alarm.severity)).collect()
+}
+
+/// What stands as far as was told.
+fn believed(told: &Told) -> BTreeMap<AlarmId, Severity> {
+    let mut stands = BTreeMap::new();
+    for one in told.all() {
+        if let What::Alarm { how, alarm, .. } = &one.what
+            && *alarm.key.alarm_type == *TYPE
+        {
+            match how {
+                How::Raised | How::Changed => drop(stands.insert(alarm.id, alarm.severity)),
+                How::Left | How::Cleared | How::Retired => drop(stands.remove(&alarm.id)),
+            }
+        }
+    }
+    stands
+}
+
+/// One schedule.
+pub(crate) fn run(seed: u64) -> Hits {
+    let mut world = World::new(seed);
+    for step in 0..STEPS {
+        world.step();
+        if step == STEPS / 2 {
+            world.overflow(0);
+        }
+    }
+    world.calm();
+    world.check();
+    world.close()
+}
