@@ -8,7 +8,8 @@ use std::sync::Arc;
 use klaxon_schemas::alarm::{Alarm, ClearedBy};
 use klaxon_schemas::change::{ChangeKind, Subject};
 use klaxon_schemas::child::{
-    CREDENTIALS_MAX, Child, ChildEvent, ChildFact, ChildKind, ChildNote, ChildStep, Meanwhile, Moved, NotTaken, Reached, site_of,
+    CREDENTIALS_MAX, Child, ChildEvent, ChildFact, ChildKind, ChildNote, ChildStep, Meanwhile, Moved, NotTaken, Reached,
+    site_of,
 };
 use klaxon_schemas::event::{AlarmKey, Event, RelayMark, Report};
 use klaxon_schemas::ids::{AlarmId, Position};
@@ -143,7 +144,9 @@ impl Engine {
         let enrolled_by = fact.actor.clone().unwrap_or_else(|| Actor::new(NOBODY).expect("is a name"));
         let child = match known {
             // What it owns, or reports, cannot become another's; and what it relays would be nobody's.
-            Some(known) if known.kind != *kind && (known.kind, *kind) != (ChildKind::Site, ChildKind::Region) => return Err(NotTaken::OtherKind { child: name.clone() }),
+            Some(known) if known.kind != *kind && (known.kind, *kind) != (ChildKind::Site, ChildKind::Region) => {
+                return Err(NotTaken::OtherKind { child: name.clone() });
+            }
             Some(known) => Child {
                 kind: *kind,
                 enrolled_by,

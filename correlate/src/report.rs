@@ -21,7 +21,9 @@
 
 use std::sync::Arc;
 
-use klaxon_schemas::alarm::{Alarm, Clearance, ClearedBy, EndMark, EngineMarks, LeaseMark, ORDER_MARKS_MAX, OrderMark, Ordered, Stale};
+use klaxon_schemas::alarm::{
+    Alarm, Clearance, ClearedBy, EndMark, EngineMarks, LeaseMark, ORDER_MARKS_MAX, OrderMark, Ordered, Stale,
+};
 use klaxon_schemas::change::{ChangeKind, Reason, Subject, Timer, WithoutEffect};
 use klaxon_schemas::event::{AlarmKey, Details, Event, Report};
 use klaxon_schemas::ids::AlarmId;

@@ -349,7 +349,15 @@ mod tests {
     #[test]
     fn a_region_that_names_a_site_which_is_enrolled_here_too_is_heard() {
         let (child, here) = (ChildName::new("region").expect("valid"), Site::new("centre").expect("valid"));
-        let voice = |is_region| Voice { child: &child, epoch: Epoch(7), is_region, here: &here, is_other: &|_| true };
+        let mirrored = |_, _| Vec::new();
+        let voice = |is_region| Voice {
+            child: &child,
+            epoch: Epoch(7),
+            is_region,
+            here: &here,
+            is_other: &|_| true,
+            mirrored: &mirrored,
+        };
         let mut of_another = Alarm::clone(&alarm(1, "a"));
         of_another.owner = Some(Site::new("cell-2").expect("valid"));
         let (from, to) = (of_another.id, of_another.id);
