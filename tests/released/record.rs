@@ -130,6 +130,9 @@ pub(crate) fn record(to: &Path) {
         cell.send(&json!([{ "resource": "host=c-wordy", "alarm_type": "fan.failed", "severity": "minor", "text": format!("{n} {long}") }]));
         first() != began
     });
+    // What was taken away is in memory until it ends.
+    cell.stop();
+    let cell = cell_setup.start();
     let tap = Tap::to(&north.base, "cell-1", &said);
     join(&cell, &north, &tap, &["cell-1"]);
     settled(&cell);
