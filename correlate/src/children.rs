@@ -132,7 +132,9 @@ impl Engine {
         let enrolled_by = fact.actor.clone().unwrap_or_else(|| Actor::new(NOBODY).expect("is a name"));
         let child = match known {
             // What it owns, or reports, cannot become another's; and what it relays would be nobody's.
-            Some(known) if known.kind != *kind && (known.kind, *kind) != (ChildKind::Site, ChildKind::Region) => return Err(NotTaken::OtherKind { child: name.clone() }),
+            Some(known) if known.kind != *kind && (known.kind, *kind) != (ChildKind::Site, ChildKind::Region) => {
+                return Err(NotTaken::OtherKind { child: name.clone() });
+            }
             Some(known) => Child {
                 kind: *kind,
                 enrolled_by,

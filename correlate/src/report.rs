@@ -21,7 +21,9 @@
 
 use std::sync::Arc;
 
-use klaxon_schemas::alarm::{Alarm, Clearance, ClearedBy, EndMark, EngineMarks, LeaseMark, ORDER_MARKS_MAX, OrderMark, Ordered, Stale};
+use klaxon_schemas::alarm::{
+    Alarm, Clearance, ClearedBy, EndMark, EngineMarks, LeaseMark, ORDER_MARKS_MAX, OrderMark, Ordered, Stale,
+};
 use klaxon_schemas::change::{ChangeKind, Reason, Subject, Timer, WithoutEffect};
 use klaxon_schemas::event::{AlarmKey, Details, Event, Report};
 use klaxon_schemas::ids::AlarmId;
@@ -172,7 +174,7 @@ impl Engine {
         alarm.cleared = None;
         alarm.engine.cleared_at = None;
         alarm.acknowledged = None;
-        alarm.engine.ordered = alarm.engine.ordered.take().and_then(outliving);
+        alarm.engine.ordered = alarm.engine.ordered.as_deref().and_then(outliving);
         alarm.catalogued = self.catalogue.get(&alarm.key.alarm_type).is_some();
         self.begin_episode(moment, alarm, event, severity, out);
     }
@@ -334,7 +336,7 @@ pub(crate) fn set_cleared(moment: &Moment<'_>, alarm: &mut Alarm, by: ClearedBy)
 }
 
 /// What was ordered of what outlives an episode.
-fn outliving(ordered: Box<Ordered>) -> Option<Box<Ordered>> {
+fn outliving(ordered: &Ordered) -> Option<Box<Ordered>> {
     let ordered = Ordered { acknowledge: None, clear: None, ..*ordered };
     (ordered != Ordered::default()).then(|| Box::new(ordered))
 }

@@ -707,16 +707,19 @@ fn a_region_speaks_for_sites_below_it_but_not_for_those_that_are_heard_directly(
     centre.fact("s", klaxon_schemas::child::ChildEvent::Silent { since: centre.parent.wall() });
     let before = centre.parent.alarms.clone();
     let after = Position(after.0 + 9);
-    let (_, disposition) = send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 1), changes: changes[1..].to_vec() });
+    let (_, disposition) =
+        send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 1), changes: changes[1..].to_vec() });
     assert_eq!((disposition, &before), (Disposition::Applied, &centre.parent.alarms));
     centre.below.get_mut("s").expect("is there").node.now_us += 1;
     at_site(&mut centre, 2, 4);
     let acknowledged = centre.below["s"].node.changes.last().cloned().expect("was acknowledged");
     assert_eq!(acknowledged.kind, ChangeKind::Acknowledged);
     let after = Position(after.0 + 1);
-    let (came, _) = send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 1), changes: vec![owned_by_s(&acknowledged)] });
+    let (came, _) =
+        send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 1), changes: vec![owned_by_s(&acknowledged)] });
     assert_eq!(came.iter().map(|change| change.kind).collect::<Vec<_>>(), [ChangeKind::Acknowledged]);
-    let via = |centre: &Fleet, via: &str| centre.parent.alarms.values().filter(|alarm| alarm.via.as_deref() == Some(via)).count();
+    let via =
+        |centre: &Fleet, via: &str| centre.parent.alarms.values().filter(|alarm| alarm.via.as_deref() == Some(via)).count();
     assert_eq!((via(&centre, "s"), via(&centre, "r")), (1, 1));
     // When it is back, it is heard itself.
     centre.fact("s", klaxon_schemas::child::ChildEvent::Connected { node: uuid::Uuid::from_u128(7), version: "1".into() });
@@ -745,7 +748,8 @@ fn what_a_region_had_not_heard_of_ends_when_its_site_is_heard_itself() {
     centre.add("s", ChildKind::Site);
     centre.below.insert("s".to_owned(), below);
     centre.align("s", usize::MAX);
-    let alarms: Vec<_> = centre.parent.alarms.values().map(|alarm| (alarm.key.resource.as_str(), alarm.via.as_deref())).collect();
+    let alarms: Vec<_> =
+        centre.parent.alarms.values().map(|alarm| (alarm.key.resource.as_str(), alarm.via.as_deref())).collect();
     assert_eq!(alarms, [("host=h2", Some("s"))]);
 }
 
@@ -757,4 +761,3 @@ fn owned_by_s(change: &klaxon_schemas::change::Change) -> Arc<klaxon_schemas::ch
     }
     Arc::new(change)
 }
-

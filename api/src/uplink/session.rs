@@ -272,7 +272,9 @@ impl Session {
         let store = self.uplinks.store();
         let is_other = |name: &str| {
             name != self.name.as_str()
-                && ChildName::new(name).is_ok_and(|name| read::child(store, &name).is_some_and(|child| child.kind.owns() && child.retired.is_none()))
+                && ChildName::new(name).is_ok_and(|name| {
+                    read::child(store, &name).is_some_and(|child| child.kind.owns() && child.retired.is_none())
+                })
         };
         let voice = Voice {
             child: &self.name,
