@@ -298,6 +298,14 @@ impl Engine {
         }
     }
 
+    /// The engine broke on forgetting what a retired child left behind: it is kept as one that is silent, and can be retired anew.
+    pub(crate) fn keep_retired(&mut self, moment: &Moment<'_>, out: &mut Output) {
+        let retired = self.children.iter().find(|(_, child)| child.retired.is_some());
+        let Some((name, child)) = retired.map(|(name, child)| (name.clone(), Child::clone(child))) else { return };
+        let silent_since = child.silent_since.or(Some(moment.wall));
+        self.put_child(&name, Child { retired: None, silent_since, ..child }, out);
+    }
+
     /// At most `limit` of this node's own alarms that an agent was the last to report, in a fixed order.
     fn reported_via(&self, agent: &ChildName, limit: usize) -> Vec<AlarmId> {
         let via = self.alarms.values().filter(|alarm| alarm.via.as_ref() == Some(agent));

@@ -280,6 +280,7 @@ impl Engine {
         match &entry.kind {
             EntryKind::Started(started) => self.start(&moment, started),
             EntryKind::Deadline => self.disarm(&moment, out),
+            EntryKind::Relay(relay) => self.pass_over(&moment, relay, out),
             _ => {}
         }
         let key = StateKey::Quarantine(entry.position);
@@ -310,8 +311,12 @@ impl Engine {
         }
         let is_due = |at: JournalTime, count: usize| count > self.settings.cleared_max || at + self.purge_after() <= moment.now;
         let own_is_due = self.cleared.first().is_some_and(|(at, _)| is_due(*at, self.cleared.len()));
-        if due.is_none() && !own_is_due && self.mirror.first_cleared().is_some() {
-            return self.keep_first_cleared(moment, out);
+        let mirrored_is_due = self.mirror.first_cleared().is_some_and(|(at, _, count)| is_due(at, count));
+        match due {
+            None if own_is_due => {}
+            None if mirrored_is_due => return self.keep_first_cleared(moment, out),
+            None if self.has_retired() => return self.keep_retired(moment, out),
+            _ => {}
         }
         let first_cleared = self.cleared.first().map(|(_, id)| *id);
         let ((Some(Due::End(id) | Due::Lease(id) | Due::Unshelve(id)), _) | (None, Some(id))) = (&due, &first_cleared) else {

@@ -398,10 +398,7 @@ impl Engine {
         let adopted = self.adopt_all(sender, changes.map_or(&[], Vec::as_slice))?;
         let mut child = Child::clone(&sender.child);
         let mut reached = reached.clone();
-        match reached.missing.first_mut() {
-            Some(oldest) if span.upto < oldest.upto => oldest.after = span.upto,
-            _ => drop(reached.missing.remove(0)),
-        }
+        shorten(&mut reached.missing, span.upto);
         child.reached = Some(reached);
         if changes.is_none() {
             child.lose_records(moment, span.upto.0 - span.after.0);
@@ -414,6 +411,30 @@ impl Engine {
         }
         self.settle(moment, sender.name, child, out);
         Ok(Disposition::Applied)
+    }
+
+    /// The engine broke on a step: it is passed over and counted as lost, or the child would send it for ever.
+    pub(crate) fn pass_over(&mut self, moment: &Moment<'_>, relay: &Relay, out: &mut Output) {
+        let known = self.children.get(&relay.child).filter(|child| child.retired.is_none() && child.kind.owns());
+        let Some(mut child) = known.map(|child| Child::clone(child)) else { return };
+        let Some(reached) = child.reached.as_mut().filter(|reached| reached.epoch == relay.epoch) else { return };
+        let lost = match &relay.content {
+            RelayContent::Live { after, upto, changes } if *after == reached.position && upto > after => {
+                reached.position = *upto;
+                reached.fingerprint = changes.last().map_or(reached.fingerprint, |last| fingerprint(last));
+                upto.0 - after.0
+            }
+            RelayContent::History { after, upto, .. } | RelayContent::Gap { after, upto } if upto > after => {
+                if reached.missing.first().is_none_or(|oldest| oldest.after != *after || oldest.upto < *upto) {
+                    return;
+                }
+                shorten(&mut reached.missing, *upto);
+                upto.0 - after.0
+            }
+            _ => return,
+        };
+        child.lose_records(moment, lost);
+        self.settle(moment, &relay.child, child, out);
     }
 
     /// Keeps a child as it is after a step; if nothing is missing any more, tells what came meanwhile.
@@ -567,6 +588,15 @@ fn cut_behind(missing: &mut Vec<Span>, end: Position) -> u64 {
         span.after < span.upto
     });
     lost
+}
+
+/// Of the oldest stretch that is missing, what goes up to `upto` is not any more.
+fn shorten(missing: &mut Vec<Span>, upto: Position) {
+    match missing.first_mut() {
+        Some(oldest) if upto < oldest.upto => oldest.after = upto,
+        Some(_) => drop(missing.remove(0)),
+        None => {}
+    }
 }
 
 /// A region says what became of a node below it.

@@ -177,7 +177,7 @@ impl Engine {
         alarm.cleared = None;
         alarm.engine.cleared_at = None;
         alarm.acknowledged = None;
-        alarm.engine.ordered = alarm.engine.ordered.take().and_then(outliving);
+        alarm.engine.ordered = alarm.engine.ordered.as_deref().and_then(outliving);
         alarm.catalogued = self.catalogue.get(&alarm.key.alarm_type).is_some();
         self.begin_episode(moment, alarm, event, severity, out);
     }
@@ -339,7 +339,7 @@ pub(crate) fn set_cleared(moment: &Moment<'_>, alarm: &mut Alarm, by: ClearedBy)
 }
 
 /// What was ordered of what outlives an episode.
-fn outliving(ordered: Box<Ordered>) -> Option<Box<Ordered>> {
+fn outliving(ordered: &Ordered) -> Option<Box<Ordered>> {
     let ordered = Ordered { acknowledge: None, clear: None, ..*ordered };
     (ordered != Ordered::default()).then(|| Box::new(ordered))
 }

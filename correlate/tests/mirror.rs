@@ -377,6 +377,35 @@ fn an_alarm_that_has_the_id_of_another_takes_its_place_when_that_has_ended() {
 }
 
 #[test]
+fn a_step_on_which_the_engine_breaks_is_lost_and_what_comes_behind_it_is_not() {
+    use klaxon_schemas::child::{Relay, RelayContent};
+    use klaxon_schemas::ids::{Epoch, Position};
+
+    let mut fleet = Fleet::new(true);
+    fleet.add("s", ChildKind::Site);
+    for resource in 0..3 {
+        at_site(&mut fleet, resource, 0);
+    }
+    fleet.align("s", usize::MAX);
+    let breaks = |fleet: &mut Fleet, content| {
+        let relay = Relay { child: harness::fleet::child("s"), epoch: Epoch(1), content };
+        fleet.parent.quarantine(EntryKind::Relay(Arc::new(relay)));
+    };
+    breaks(&mut fleet, RelayContent::History { after: Position(0), upto: Position(2), changes: Vec::new() });
+    at_site(&mut fleet, 3, 0);
+    breaks(&mut fleet, RelayContent::Live { after: Position(3), upto: Position(4), changes: Vec::new() });
+    at_site(&mut fleet, 4, 0);
+    assert!(fleet.live("s").is_some_and(|(changes, disposition)| changes.len() == 1 && disposition == Disposition::Applied));
+    let (changes, _) = fleet.history("s", u64::MAX).expect("one is missing");
+    let Some(Subject::Child(note)) = changes.last().map(|change| &change.subject) else { panic!("{changes:?}") };
+    assert!(matches!(note.what, ChildStep::CaughtUp(meanwhile) if (meanwhile.changes, meanwhile.lost) == (1, 3)), "{note:?}");
+    // What is left of one that is retired cannot be forgotten: that is not tried for ever.
+    fleet.fact("s", klaxon_schemas::child::ChildEvent::Retired);
+    fleet.parent.quarantine(EntryKind::Deadline);
+    assert!(fleet.record("s").is_some_and(|child| child.retired.is_none() && child.silent_since.is_some()));
+}
+
+#[test]
 fn when_too_many_stretches_are_missing_the_rest_is_lost_and_the_site_is_heard_all_the_same() {
     use klaxon_schemas::child::MISSING_SPANS_MAX;
 
