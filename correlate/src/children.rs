@@ -8,7 +8,8 @@ use std::sync::Arc;
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::{ChangeKind, Subject};
 use klaxon_schemas::child::{
-    CREDENTIALS_MAX, Child, ChildEvent, ChildFact, ChildKind, ChildNote, ChildStep, Meanwhile, Moved, NotTaken, Reached, site_of,
+    CREDENTIALS_MAX, Child, ChildEvent, ChildFact, ChildKind, ChildNote, ChildStep, Meanwhile, Moved, NotTaken, Reached,
+    site_of,
 };
 use klaxon_schemas::event::{AlarmKey, Event, RelayMark, Report};
 use klaxon_schemas::ids::{AlarmId, Position};

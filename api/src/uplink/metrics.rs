@@ -119,7 +119,11 @@ impl Uplinks {
             ("klaxon_uplink_changes_total", "Changes and alarms that sites sent.", &counts.changes),
             ("klaxon_uplink_events_total", "Events that agents sent.", &counts.events),
             ("klaxon_sites_events_rejected_total", "Events of agents that cannot be taken.", &counts.events_rejected),
-            ("klaxon_sites_lost_records_total", "Records that agents kept no longer when they were to come.", &counts.events_lost),
+            (
+                "klaxon_sites_lost_records_total",
+                "Records that agents kept no longer when they were to come.",
+                &counts.events_lost,
+            ),
             ("klaxon_uplink_epochs_begun_total", "Nodes that were told to begin a new numbering.", &counts.new_epochs),
             ("klaxon_uplink_denied_total", "Requests that proved nothing.", &counts.denied),
         ];
