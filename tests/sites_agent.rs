@@ -31,7 +31,7 @@ fn has(site: &Node, host: &str, n: u64) -> bool {
 }
 
 fn metric(node: &Node, name: &str) -> u64 {
-    let text = node.get("/metrics").expect("answers").body;
+    let text = node.get("//metrics").expect("answers").body;
     let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
 }
