@@ -459,6 +459,8 @@ impl Config {
             ("engine.active_alarms_max", engine.active_alarms_max),
             ("engine.producers_max", engine.producers_max),
             ("engine.heartbeats_max", engine.heartbeats_max),
+            ("engine.children_max", engine.children_max),
+            ("engine.pending_actions_max", engine.pending_actions_max),
         ];
         if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return Some((key, "must be at least 1".to_owned()));

@@ -300,8 +300,8 @@ impl Engine {
 
     /// The engine broke on forgetting what a retired child left behind: it is kept as one that is silent, and can be retired anew.
     pub(crate) fn keep_retired(&mut self, moment: &Moment<'_>, out: &mut Output) {
-        let retired = self.children.iter().find(|(_, child)| child.retired.is_some());
-        let Some((name, child)) = retired.map(|(name, child)| (name.clone(), Child::clone(child))) else { return };
+        let Some(name) = self.retired.first().cloned() else { return };
+        let Some(child) = self.children.get(&name).map(|child| Child::clone(child)) else { return };
         let silent_since = child.silent_since.or(Some(moment.wall));
         self.put_child(&name, Child { retired: None, silent_since, ..child }, out);
     }

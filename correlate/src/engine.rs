@@ -315,7 +315,7 @@ impl Engine {
         match due {
             None if own_is_due => {}
             None if mirrored_is_due => return self.keep_first_cleared(moment, out),
-            None if self.has_retired() => return self.keep_retired(moment, out),
+            None if !self.retired.is_empty() => return self.keep_retired(moment, out),
             _ => {}
         }
         let first_cleared = self.cleared.first().map(|(_, id)| *id);

@@ -31,6 +31,10 @@ pub struct EngineConfig {
     pub suppressions_max: usize,
     /// How many promises to be heard from.
     pub heartbeats_max: usize,
+    /// How many nodes below.
+    pub children_max: usize,
+    /// How many actions on their way to one of them.
+    pub pending_actions_max: usize,
 }
 
 impl Default for EngineConfig {
@@ -47,6 +51,8 @@ impl Default for EngineConfig {
             shelves_max: 256,
             suppressions_max: 1_000,
             heartbeats_max: 10_000,
+            children_max: 10_000,
+            pending_actions_max: 1_000,
         }
     }
 }
@@ -66,7 +72,8 @@ impl EngineConfig {
             shelves_max: self.shelves_max,
             suppressions_max: self.suppressions_max,
             heartbeats_max: self.heartbeats_max,
-            ..Settings::default()
+            children_max: self.children_max,
+            pending_actions_max: self.pending_actions_max,
         }
     }
 }
