@@ -89,20 +89,18 @@ impl State {
         let in_order = query.sort == AlarmSort::Severity;
         // Following the order looks at about limit * all / set alarms until the page is full.
         let cheap = |set: usize| !in_order || set <= CANDIDATES_FEW || set <= limit.saturating_mul(all) / set;
-        let marks = [
-            (query.acknowledged, &self.indexes.acknowledged),
-            (query.shelved, &self.indexes.shelved),
-            (query.stale, &self.indexes.stale),
-        ];
+        let marks = [(query.acknowledged, &self.indexes.acknowledged), (query.shelved, &self.indexes.shelved)];
         let marked = marks.into_iter().filter(|(asked, _)| *asked == Some(true)).map(|(_, ids)| ids);
-        let silent = if query.stale == Some(true) { self.maybe_silent().count() } else { 0 };
-        if silent > 0 {
-            // What is stale for a node's silence is not marked so.
-            if cheap(silent + self.indexes.stale.len()) {
-                let ids: BTreeSet<_> = self.indexes.stale.iter().copied().chain(self.maybe_silent()).collect();
-                return Some(self.by_ids(ids.into_iter()));
-            }
-        } else if let Some(ids) = marked.min_by_key(|ids| ids.len()).filter(|ids| cheap(ids.len())) {
+        let smallest = marked.min_by_key(|ids| ids.len());
+        let is_stale = query.stale == Some(true);
+        let silent = if is_stale { self.maybe_silent_len() } else { 0 };
+        // What is stale for a node's silence is not marked so.
+        let stale = silent + self.indexes.stale.len();
+        if is_stale && cheap(stale) && smallest.is_none_or(|ids| stale < ids.len()) {
+            let ids: BTreeSet<_> = self.indexes.stale.iter().copied().chain(self.maybe_silent()).collect();
+            return Some(self.by_ids(ids.into_iter()));
+        }
+        if let Some(ids) = smallest.filter(|ids| cheap(ids.len())) {
             return Some(self.by_ids(ids.iter().copied()));
         }
         let of_type = query.alarm_type.as_ref().map(|alarm_type| self.indexes.types.get(alarm_type));
