@@ -204,6 +204,12 @@ impl State {
         silent.filter_map(|(name, _)| self.indexes.via.get(name)).flat_map(|index| index.ids.iter().copied())
     }
 
+    /// How many those are at most, without a look at them.
+    pub(super) fn maybe_silent_len(&self) -> usize {
+        let silent = self.children.by_name.iter().filter(|(_, child)| child.is_anything_silent());
+        silent.map(|(name, _)| self.alarms_via_len(name)).sum()
+    }
+
     /// Counts as stale what is so for the silence of a node below.
     pub(super) fn count_silent(&self, counts: &mut BTreeMap<Site, SiteCounts>) {
         for (name, child) in self.children.by_name.iter().filter(|(_, child)| child.is_anything_silent()) {
