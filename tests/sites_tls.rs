@@ -99,7 +99,7 @@ fn a_site_joins_over_tls_and_files_are_exchanged_while_it_is_connected() {
     wait_connected(&site);
     send(&site, "host=c");
     wait_mirrored(&centre, "host=c");
-    assert_eq!(centre.json("/sites/depot-7")["proof"], "credential");
+    assert_eq!(centre.json("/sites/depot-7")["proof"], "token");
 }
 
 #[test]
