@@ -176,7 +176,7 @@ impl Engine {
                 silent_since: None,
                 moved: None,
                 retired: None,
-                below: Vec::new(),
+                below: Arc::default(),
             },
         };
         self.put_child(name, child, out);
@@ -292,7 +292,9 @@ impl Engine {
             }
             if left > 0 {
                 self.retired.remove(&name);
-                self.children.remove(&name);
+                if self.children.remove(&name).is_some_and(|child| !child.below.is_empty()) {
+                    out.delete(StateKey::Below(name.clone()));
+                }
                 out.delete(StateKey::Child(name));
             }
         }

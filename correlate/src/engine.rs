@@ -7,7 +7,7 @@ use std::time::Duration;
 use klaxon_schemas::alarm::{Alarm, ChangeNumber, OrderMark};
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::{Change, ChangeKind, Reason, RefusalReason, Subject, Timer};
-use klaxon_schemas::child::{Child, PendingAction};
+use klaxon_schemas::child::{Below, Child, PendingAction};
 use klaxon_schemas::entry::{Entry, EntryKind, Started};
 use klaxon_schemas::event::{AlarmKey, Event, Report};
 use klaxon_schemas::ids::{ActionId, AlarmId, Epoch, Position, Seq};
@@ -116,8 +116,14 @@ impl Engine {
             interner: Interner::default(),
             cursor,
         };
+        let mut below = BTreeMap::new();
         for (key, record) in records {
-            engine.load_record(key, record);
+            engine.load_record(key, record, &mut below);
+        }
+        for (name, below) in below {
+            if let Some(child) = engine.children.get_mut(&name) {
+                Arc::make_mut(child).below = below;
+            }
         }
         for alarm in alarms {
             if alarm.is_mirrored() {
@@ -131,7 +137,7 @@ impl Engine {
         engine
     }
 
-    fn load_record(&mut self, key: StateKey, record: StateRecord) {
+    fn load_record(&mut self, key: StateKey, record: StateRecord, below: &mut BTreeMap<ChildName, Arc<Vec<Below>>>) {
         match (key, record) {
             (StateKey::Tombstone(key), StateRecord::Tombstone(tombstone)) => {
                 self.tombstones_by_age.note(StateKey::Tombstone(key.clone()), tombstone.at);
@@ -157,6 +163,9 @@ impl Engine {
             }
             (StateKey::Child(name), StateRecord::Child(child)) => {
                 self.note_record(&name, child);
+            }
+            (StateKey::Below(name), StateRecord::Below(rows)) => {
+                below.insert(name, rows);
             }
             (StateKey::Pending(child, id), StateRecord::Pending(pending)) => {
                 let key = (child, id);

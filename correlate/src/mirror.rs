@@ -18,7 +18,7 @@ use std::sync::Arc;
 use klaxon_schemas::alarm::{Alarm, Clearance, ClearedBy};
 use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject, Timer};
 use klaxon_schemas::child::{
-    ALIGNMENT_LOST_MAX, Below, Child, ChildKind, ChildStep, MISSING_SPANS_MAX, Meanwhile, NotTaken, Reached, Relay,
+    ALIGNMENT_LOST_MAX, BELOW_MAX, Below, Child, ChildKind, ChildStep, MISSING_SPANS_MAX, Meanwhile, NotTaken, Reached, Relay,
     RelayContent, Span, fingerprint, site_of,
 };
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
@@ -317,7 +317,7 @@ impl Engine {
         if child.kind == ChildKind::Region {
             let below = below.iter().filter(|below| below.name != *sender.name);
             let below: BTreeMap<_, _> = below.map(|below| (below.name.clone(), below.clone())).collect();
-            child.below = below.into_values().collect();
+            child.below = Arc::new(below.into_values().take(BELOW_MAX).collect());
         }
         for id in self.ghosts(sender.name) {
             self.lose(moment, id, out);
@@ -448,9 +448,17 @@ impl Engine {
     }
 
     pub(crate) fn put_child(&mut self, name: &ChildName, child: Child, out: &mut Output) {
-        let child = Arc::new(child);
-        out.put(StateKey::Child(name.clone()), StateRecord::Child(Arc::clone(&child)));
-        self.note_record(name, child);
+        let below = self.children.get(name).map(|before| Arc::clone(&before.below)).unwrap_or_default();
+        if below != child.below {
+            let key = StateKey::Below(name.clone());
+            match child.below.is_empty() {
+                true => out.delete(key),
+                false => out.put(key, StateRecord::Below(Arc::clone(&child.below))),
+            }
+        }
+        let kept = Child { below: Arc::default(), ..child.clone() };
+        out.put(StateKey::Child(name.clone()), StateRecord::Child(Arc::new(kept)));
+        self.note_record(name, Arc::new(child));
     }
 
     fn adopt_all(&self, sender: &Sender<'_>, changes: &[Arc<Change>]) -> Result<Vec<Adopted>, NotTaken> {
@@ -608,16 +616,20 @@ fn note_below(child: &mut Child, change: &Change) {
     let place = child.below.binary_search_by(|below| below.name.cmp(&note.name));
     if note.what == ChildStep::Retired {
         if let Ok(place) = place {
-            child.below.remove(place);
+            Arc::make_mut(&mut child.below).remove(place);
         }
         return;
     }
+    if place.is_err() && child.below.len() >= BELOW_MAX {
+        return;
+    }
+    let rows = Arc::make_mut(&mut child.below);
     let place = place.unwrap_or_else(|place| {
         let below = Below { name: note.name.clone(), kind: note.kind, version: None, silent_since: None };
-        child.below.insert(place, below);
+        rows.insert(place, below);
         place
     });
-    let below = &mut child.below[place];
+    let below = &mut rows[place];
     match note.what {
         ChildStep::Silent | ChildStep::Moved => below.silent_since = below.silent_since.or(Some(change.at)),
         ChildStep::Heard => below.silent_since = None,

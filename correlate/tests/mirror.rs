@@ -610,6 +610,29 @@ fn an_alignment_that_would_lose_too_much_is_not_taken() {
     assert_eq!(lost, 2 * (ALIGNMENT_LOST_MAX + 1));
 }
 
+/// What a region says of nodes below it has a record of its own, is there again after a restart and goes with the region.
+#[test]
+fn the_nodes_below_a_region_are_kept_apart() {
+    use klaxon_schemas::child::{Below, ChildEvent, RelayContent};
+    use klaxon_schemas::ids::Position;
+    use klaxon_schemas::state::StateKey;
+    let mut fleet = Fleet::new(true);
+    fleet.add("r", ChildKind::Region);
+    let name = harness::fleet::child("x");
+    let below = vec![Below { name, kind: ChildKind::Site, version: None, silent_since: None }];
+    let aligned = |at| RelayContent::Aligned { at: Position(at), after: Position(at), fingerprint: 0, below: below.clone() };
+    let rows = |fleet: &Fleet| fleet.parent.records.contains_key(&StateKey::Below(harness::fleet::child("r")));
+    fleet.send("r", aligned(1));
+    assert!(rows(&fleet));
+    assert!(fleet.record("r").expect("is there").below.is_empty(), "its own record has none");
+    // Were they lost when the engine is built anew, the next step would drop the record.
+    fleet.send("r", RelayContent::Live { after: Position(1), upto: Position(2), changes: Vec::new() });
+    assert!(rows(&fleet));
+    fleet.fact("r", ChildEvent::Retired);
+    fleet.parent.apply(klaxon_schemas::entry::EntryKind::Deadline);
+    assert!(!rows(&fleet));
+}
+
 /// A report that an agent relays has a place in the agent's journal: it comes in once, and its alarm says through whom.
 #[test]
 fn what_an_agent_relays_comes_in_once() {
@@ -710,7 +733,12 @@ fn a_region_speaks_for_sites_below_it_but_not_for_those_that_are_heard_directly(
     let (after, upto) = (upto, Position(upto.0 + 1));
     send(&mut centre, RelayContent::Live { after, upto, changes: said(ChildStep::Silent) });
     let of = |centre: &Fleet, owner: &str| {
-        centre.record("r").and_then(|child| child.silent_for(Some(&owner.parse().expect("valid")))).is_some()
+        use klaxon_schemas::state::{StateKey, StateRecord};
+        let mut child = centre.record("r").cloned().expect("is there");
+        if let Some(StateRecord::Below(below)) = centre.parent.records.get(&StateKey::Below(harness::fleet::child("r"))) {
+            child.below = Arc::clone(below);
+        }
+        child.silent_for(Some(&owner.parse().expect("valid"))).is_some()
     };
     assert!(of(&centre, "s") && !of(&centre, "r"));
     send(&mut centre, RelayContent::Live { after: upto, upto: Position(upto.0 + 1), changes: said(ChildStep::Heard) });

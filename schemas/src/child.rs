@@ -20,6 +20,8 @@ use crate::time::{JournalTime, Timestamp};
 /// The most stretches of history that may be missing from one child at a time; with as many, what is missing beyond them is
 /// counted as lost.
 pub const MISSING_SPANS_MAX: usize = 64;
+/// The most nodes further below that one child may name; what it says of more is not kept.
+pub const BELOW_MAX: usize = 2048;
 /// The most credentials of one child that hold at a time: the one in use, the one that replaces it, and as many again of which it
 /// is not known whether they came to its disk.
 pub const CREDENTIALS_MAX: usize = 4;
@@ -90,9 +92,11 @@ pub struct Child {
     /// Since when it is there no more, while its alarms are forgotten step by step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired: Option<Timestamp>,
-    /// The nodes further below that it relays, as it says, in the order of their names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub below: Vec<Below>,
+    /// The nodes further below that it relays, as it says, in the order of their names, at most [`BELOW_MAX`]. They are kept in
+    /// a record of their own ([`StateKey::Below`](crate::state::StateKey::Below)), because the rest of this changes with every
+    /// step of the child.
+    #[serde(skip)]
+    pub below: Arc<Vec<Below>>,
 }
 
 impl Child {

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::action::ShelfOrder;
 use crate::alarm::OrderMark;
 use crate::catalogue::{Catalogue, Digest};
-use crate::child::{Child, PendingAction};
+use crate::child::{Below, Child, PendingAction};
 use crate::entry::Boot;
 use crate::event::{AlarmKey, Details, Lease};
 use crate::ids::{ActionId, AlarmId, Epoch, Position, Seq};
@@ -50,6 +50,8 @@ pub enum StateKey {
     Heartbeat(AlarmKey),
     /// [`Child`]: a node whose uplink ends here.
     Child(ChildName),
+    /// [`Below`]: the nodes further below that node, as it says.
+    Below(ChildName),
     /// [`PendingAction`]: ordered here for alarms of that node, which has not yet said what became of it.
     Pending(ChildName, ActionId),
 }
@@ -83,6 +85,8 @@ pub enum StateRecord {
     Heartbeat(Arc<Heartbeat>),
     /// A node whose uplink ends here.
     Child(Arc<Child>),
+    /// The nodes further below one.
+    Below(Arc<Vec<Below>>),
     /// An action on its way down.
     Pending(Arc<PendingAction>),
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use klaxon_schemas::action::Action;
 use klaxon_schemas::child::{Below, ChildKind, Digests, MISSING_SPANS_MAX, Reached, Span};
 use klaxon_schemas::ids::{ActionId, Epoch, Position};
-use klaxon_schemas::state::{StateKey, StateRecord};
+use klaxon_schemas::state::StateKey;
 use klaxon_schemas::wire::v1;
 use klaxon_schemas::wire::v1::uplink::{Down, Hello, PROTOCOL, Refusal, Up, Welcome};
 use klaxon_store::Store;
@@ -629,12 +629,7 @@ async fn acting(acting: &mut Option<Acting>) -> (Vec<Arc<Action>>, Result<Positi
 /// The nodes below this one, and those below them.
 fn below(store: &Store) -> Vec<Below> {
     let read = store.read();
-    let children = read.records().filter_map(|(key, record)| match (key, record) {
-        (StateKey::Child(name), StateRecord::Child(child)) if child.kind.owns() && child.retired.is_none() => {
-            Some((name, child))
-        }
-        _ => None,
-    });
+    let children = read.state().children().iter().filter(|(_, child)| child.kind.owns() && child.retired.is_none());
     children
         .flat_map(|(name, child)| {
             let own = Below {

@@ -216,7 +216,7 @@ impl Uplinks {
             missing,
             pending: read.pending.get(&name).copied().unwrap_or(0),
             alarms: child.kind.owns().then(|| read.alarms.get(name.as_str()).copied().unwrap_or_default()),
-            below: child.below.clone(),
+            below: child.below.to_vec(),
             name,
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::{Change, Subject};
-use klaxon_schemas::child::{ALIGNMENT_LOST_MAX, ChildEvent, ChildFact, Relay, RelayContent, site_of};
+use klaxon_schemas::child::{ALIGNMENT_LOST_MAX, BELOW_MAX, ChildEvent, ChildFact, Relay, RelayContent, site_of};
 use klaxon_schemas::entry::RELAY_BYTES_MAX;
 use klaxon_schemas::event::{Event, RelayMark};
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
@@ -24,8 +24,6 @@ const PART_BYTES: usize = RELAY_BYTES_MAX / 4;
 const PART_LOST_MAX: usize = ALIGNMENT_LOST_MAX / 2;
 /// About how much is journalled of what is lost with a part: each alarm twice, as it ended and as it is forgotten.
 const PART_LOST_BYTES: usize = 1024 * 1024;
-/// The most nodes further below that a child may name.
-const BELOW_MAX: usize = 2048;
 
 /// A message that cannot be used: why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -241,7 +241,9 @@ impl State {
             (StateKey::Heartbeat(key), _) => {
                 self.heartbeats.remove(key);
             }
-            (StateKey::Child(_) | StateKey::Pending(..), record) => self.children.note(&key, record.as_ref()),
+            (StateKey::Child(_) | StateKey::Below(_) | StateKey::Pending(..), record) => {
+                self.children.note(&key, record.as_ref())
+            }
             _ => self.followers.note(&key, record.as_ref()),
         }
         match record {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use klaxon_schemas::action::Verb;
 use klaxon_schemas::alarm::{Alarm, Stale};
-use klaxon_schemas::child::{Child, Digests, PendingAction};
+use klaxon_schemas::child::{Below, Child, Digests, PendingAction};
 use klaxon_schemas::ids::{ActionId, AlarmId};
 use klaxon_schemas::names::{ChildName, Site};
 use klaxon_schemas::severity::Severity;
@@ -21,6 +21,8 @@ use super::indexes::SiteCounts;
 #[derive(Debug, Default)]
 pub(super) struct Children {
     by_name: BTreeMap<ChildName, Arc<Child>>,
+    /// What they say of nodes further below, which their records do not hold.
+    below: BTreeMap<ChildName, Arc<Vec<Below>>>,
     pending: BTreeMap<ChildName, BTreeMap<ActionId, Arc<PendingAction>>>,
     /// The same by alarm, in the order in which they came.
     pending_on: HashMap<AlarmId, Vec<ActionId>>,
@@ -31,10 +33,25 @@ impl Children {
     pub(super) fn note(&mut self, key: &StateKey, record: Option<&StateRecord>) {
         match (key, record) {
             (StateKey::Child(name), Some(StateRecord::Child(child))) => {
-                self.by_name.insert(name.clone(), Arc::clone(child));
+                let below = self.below.get(name).cloned().unwrap_or_default();
+                self.by_name.insert(name.clone(), Arc::new(Child { below, ..Child::clone(child) }));
             }
             (StateKey::Child(name), _) => {
                 self.by_name.remove(name);
+            }
+            (StateKey::Below(name), record) => {
+                let below = match record {
+                    Some(StateRecord::Below(below)) => Arc::clone(below),
+                    _ => Arc::default(),
+                };
+                if let Some(child) = self.by_name.get_mut(name) {
+                    Arc::make_mut(child).below = Arc::clone(&below);
+                }
+                if below.is_empty() {
+                    self.below.remove(name);
+                } else {
+                    self.below.insert(name.clone(), below);
+                }
             }
             (StateKey::Pending(name, id), Some(StateRecord::Pending(pending))) => {
                 let before = self.pending.entry(name.clone()).or_default().insert(*id, Arc::clone(pending));

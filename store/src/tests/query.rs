@@ -167,10 +167,10 @@ fn what_comes_through_a_silent_node_is_stale_and_nothing_of_it_is_written_to_the
     use klaxon_schemas::names::ChildName;
 
     let name = |text: &str| ChildName::new(text).expect("valid");
-    let row = |silent: Option<u64>, below: Vec<Below>| {
+    let row = |silent: Option<u64>| {
         let json = serde_json::json!({"kind": "region", "enrolled_by": "ann", "enrolled_at": at(1)});
         let child: Child = serde_json::from_value(json).expect("is one");
-        StateRecord::Child(Arc::new(Child { silent_since: silent.map(at), below, ..child }))
+        StateRecord::Child(Arc::new(Child { silent_since: silent.map(at), ..child }))
     };
     let below = |text: &str, silent: Option<u64>| Below {
         name: name(text),
@@ -210,10 +210,11 @@ fn what_comes_through_a_silent_node_is_stale_and_nothing_of_it_is_written_to_the
     };
     let through = |alarm: &Alarm, via: &str| alarm.via.as_deref() == Some(via);
     check(&state, &|_| false);
-    state.put_record(StateKey::Child(name("s")), Some(row(Some(5), Vec::new())), Position(100));
+    state.put_record(StateKey::Child(name("s")), Some(row(Some(5))), Position(100));
     check(&state, &|alarm| through(alarm, "s"));
     let rows = vec![below("r2", None), below("t", Some(4))];
-    state.put_record(StateKey::Child(name("r")), Some(row(None, rows)), Position(101));
+    state.put_record(StateKey::Child(name("r")), Some(row(None)), Position(101));
+    state.put_record(StateKey::Below(name("r")), Some(StateRecord::Below(Arc::new(rows))), Position(101));
     check(&state, &|alarm| through(alarm, "s") || (through(alarm, "r") && alarm.owner.as_deref() == Some("t")));
     assert_eq!(state.alarms_via(&name("s")).count(), 20);
     assert_eq!(state.digests_via(&name("s")), Digests::of(state.alarms().filter(|alarm| through(alarm, "s"))));
@@ -228,6 +229,7 @@ fn what_comes_through_a_silent_node_is_stale_and_nothing_of_it_is_written_to_the
     assert_eq!((state.alarms_via_len(&name("s")), state.alarms_via_len(&name("q"))), (19, 1));
     state.put_record(StateKey::Child(name("s")), None, Position(103));
     state.put_record(StateKey::Child(name("r")), None, Position(104));
+    state.put_record(StateKey::Below(name("r")), None, Position(104));
     check(&state, &|_| false);
     let (first, last) = klaxon_schemas::child::bucket_bounds(moved.id.0.as_bytes()[0]);
     assert!(state.alarms_between(first, last).any(|alarm| alarm.id == moved.id));

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::{Action, FormError};
 use crate::alarm::EngineMarks;
 use crate::catalogue::{Catalogue, CatalogueFile, Digest};
-use crate::child::{Child, PendingAction};
+use crate::child::{Below, Child, PendingAction};
 use crate::event::AlarmKey;
 use crate::ids::{ActionId, AlarmId, Position};
 use crate::names::{AlarmType, ChildName, EventId, Follower, Producer, Qualifier, Site};
@@ -76,6 +76,7 @@ pub fn state_key_text(key: &StateKey) -> String {
         StateKey::Told(follower, alarm) => join("told", &[follower, &alarm.to_string()]),
         StateKey::Outbox(follower, first) => join("outbox", &[follower, &first.to_string()]),
         StateKey::Child(child) => join("child", &[child]),
+        StateKey::Below(child) => join("below", &[child]),
         StateKey::Pending(child, action) => join("pending", &[child, &action.to_string()]),
         StateKey::Quarantine(position) => join("quarantine", &[&position.to_string()]),
     }
@@ -120,6 +121,7 @@ pub fn state_key(text: &str) -> Result<StateKey, FormError> {
             StateKey::Outbox(Follower::new(follower).map_err(|_| broken())?, first.parse().map_err(|_| broken())?)
         }
         ["child", child] => StateKey::Child(ChildName::new(child).map_err(|_| broken())?),
+        ["below", child] => StateKey::Below(ChildName::new(child).map_err(|_| broken())?),
         ["pending", child, action] => StateKey::Pending(ChildName::new(child).map_err(|_| broken())?, id(action)?),
         ["quarantine", position] => StateKey::Quarantine(position.parse().map(Position).map_err(|_| broken())?),
         _ => return Err(broken()),
@@ -142,6 +144,7 @@ impl StatePut {
             StateRecord::Outbox(outbox) => serde_json::to_value(&**outbox),
             StateRecord::Heartbeat(heartbeat) => serde_json::to_value(&**heartbeat),
             StateRecord::Child(child) => serde_json::to_value(&**child),
+            StateRecord::Below(below) => serde_json::to_value(&**below),
             StateRecord::Pending(pending) => serde_json::to_value(PendingForm::from(&**pending)),
             StateRecord::Quarantine(quarantined) => serde_json::to_value(quarantined),
         };
@@ -170,6 +173,7 @@ impl StatePut {
             StateKey::Outbox(..) => StateRecord::Outbox(Arc::new(serde_json::from_value::<Outbox>(value)?)),
             StateKey::Heartbeat(_) => StateRecord::Heartbeat(Arc::new(serde_json::from_value::<Heartbeat>(value)?)),
             StateKey::Child(_) => StateRecord::Child(Arc::new(serde_json::from_value::<Child>(value)?)),
+            StateKey::Below(_) => StateRecord::Below(Arc::new(serde_json::from_value::<Vec<Below>>(value)?)),
             StateKey::Pending(..) => StateRecord::Pending(Arc::new(serde_json::from_value::<PendingForm>(value)?.try_into()?)),
             StateKey::Quarantine(_) => StateRecord::Quarantine(serde_json::from_value::<Quarantined>(value)?),
         };
@@ -227,6 +231,7 @@ mod tests {
             StateKey::Bundle(Digest::of(b"x")),
             StateKey::Quarantine(Position(9)),
             StateKey::Child(ChildName::new("tower-17").expect("valid")),
+            StateKey::Below(ChildName::new("tower-17").expect("valid")),
             StateKey::Pending(ChildName::new("tower-17").expect("valid"), id),
             StateKey::Settings,
             StateKey::Follower(Follower::new("noc-1").expect("valid")),
