@@ -242,7 +242,7 @@ impl State {
                 self.heartbeats.remove(key);
             }
             (StateKey::Child(_) | StateKey::Below(_) | StateKey::Pending(..), record) => {
-                self.children.note(&key, record.as_ref())
+                self.children.note(&key, record.as_ref());
             }
             _ => self.followers.note(&key, record.as_ref()),
         }
