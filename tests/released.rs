@@ -439,7 +439,9 @@ fn replay(recorded: &Recorded, newer: bool) {
         wait_until("it is away", || node.json(&format!("/sites/{name}"))["state"] != "connected");
     }
     let is_cell = |alarm: &Value| alarm["site"] == "cell-1";
-    let expected: Vec<_> = by_id(recorded.list("alarms.json")).into_iter().filter(is_cell).collect();
+    let mut expected: Vec<_> = by_id(recorded.list("alarms.json")).into_iter().filter(is_cell).collect();
+    // What was ordered there is not on its way from here.
+    expected.iter_mut().filter_map(Value::as_object_mut).for_each(|alarm| drop(alarm.remove("pending")));
     assert!(expected.len() > 4);
     assert_eq!(by_id(node.alarms()).into_iter().filter(is_cell).collect::<Vec<_>>(), expected);
     let of_agent = node.alarms().into_iter().filter(|alarm| alarm["resource"] == "host=agent-1").count();
