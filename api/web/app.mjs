@@ -34,7 +34,7 @@ const feed = new Feed({
   told: drawLink,
   happened: (change) => {
     if (isEmpty) emptySince = undefined;
-    detail.happened(change);
+    detail.happened(change, feed.rows.get(change.alarm?.id));
   },
   reloaded: () => {
     emptySince = undefined;
@@ -307,4 +307,4 @@ setInterval(tick, 1_000);
 readAddress();
 drawLink();
 void feed.run();
-void new Sites(find("sites"), find("sites-list")).run();
+void new Sites(find("sites"), find("sites-list"), (site) => setFilter(`site=${/\s/.test(site) ? `"${site}"` : site}`)).run();
