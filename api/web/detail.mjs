@@ -117,6 +117,7 @@ export class Detail {
     if (!change.past && change.alarm) {
       this.#alarm = row?.alarm ?? change.alarm;
       this.#isForgotten = FORGETTING.has(change.kind);
+      if (this.#lacksPending()) this.#ask(0);
     }
     const isIt = (known) => known.seq === change.seq && known.epoch === change.epoch && known.site === change.site;
     if (!this.#history.some(isIt)) {
@@ -198,7 +199,7 @@ export class Detail {
   /** What was ordered here and waits for the site that owns the alarm. */
   #onTheWay({ pending = [], via }) {
     if (pending.length === 0) return undefined;
-    const list = element("ol", { class: "pending" });
+    const list = element("ol", { class: "waiting" });
     for (const id of pending) {
       const found = this.#pending.find(({ action }) => action === id);
       const { verb = "an action", actor, child = via, since, expires_at: until } = found ?? {};
