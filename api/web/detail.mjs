@@ -196,9 +196,15 @@ export class Detail {
     );
   }
 
-  /** What was ordered here and waits for the site that owns the alarm. */
+  /** What was ordered here and waits for the site that owns the alarm; or that it was refused, if nothing happened since. */
   #onTheWay({ pending = [], via }) {
-    if (pending.length === 0) return undefined;
+    const last = this.#history.find((change) => !change.past);
+    const { refusal, actor } = last ?? {};
+    if (pending.length === 0) {
+      if (!refusal) return undefined;
+      const said = element("p", { class: "refused" }, REFUSED[refusal.reason] ?? refusal.reason);
+      return element("section", {}, element("h3", {}, "Refused"), said, element("p", { class: "quiet" }, `what ${actor ?? "somebody"} ordered; ${shortTime(last.at)}`));
+    }
     const list = element("ol", { class: "waiting" });
     for (const id of pending) {
       const found = this.#pending.find(({ action }) => action === id);

@@ -125,7 +125,7 @@ function row(site) {
     {},
     element("th", { scope: "row" }, element("button", { type: "button", "data-site": name, title: `The alarms of ${name}` }, name)),
     element("td", { class: `is-${state}`, title: since }, state),
-    element("td", { class: "counts" }, ...(counts.length > 0 ? counts : [site.alarms ? "none" : NONE])),
+    element("td", { class: "counts" }, ...(counts.length > 0 ? counts : [site.alarms && site.node ? "none" : NONE])),
     cell("heard", heard && fullTime(heard), heard ? span(now() - Date.parse(heard)) : NONE),
     cell("lag", "How old the newest change was when it was on the disk here", site.lag_ms === undefined ? NONE : offset(site.lag_ms)),
     cell("clock", "How far its clock is ahead of this node's", site.clock_offset_ms === undefined ? NONE : offset(site.clock_offset_ms)),

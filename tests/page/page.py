@@ -414,7 +414,8 @@ def check_what_is_ordered_for_a_silent_site_is_seen_until_it_is_done_or_refused(
             expect(page.page.locator("#grid .mark.pending, #grid .mark.stale")).to_have_count(0)
             expect(page.page.locator("#detail .waiting")).to_have_count(0)
         mast.click()
-        expect(facts.locator(".history .refused")).to_contain_text("refused: the alarm was raised again since it was seen")
+        expect(facts.locator("section > .refused")).to_have_text("the alarm was raised again since it was seen")
+        expect(facts.locator(".history .refused")).to_contain_text("refused: the alarm was raised again since it was seen by ")
         shown.page.screenshot(path=f"{PICTURES}/refused.png")
         faint = shown.page.evaluate(CONTRAST)
         assert not faint, faint
