@@ -163,7 +163,7 @@ fn the_command_line_says_whose_an_alarm_is_who_is_silent_and_what_waits() {
     const UPLINK: &str = "[uplink]\nretry_min = \"20ms\"\nretry_max = \"100ms\"\n";
     const QUICK: &str = "[sites]\nheartbeat = \"1s\"\nsilent_after = \"3s\"\n";
     let centre = start("noc", QUICK);
-    let region = start("north", &format!("{UPLINK}{QUICK}"));
+    let region = start("north", &format!("{UPLINK}kind = \"region\"\n{QUICK}"));
     let tower = start("tower-1", UPLINK);
     let join = |below: &Node, above: &Node, name: &str, kind: &str| {
         let token = above.cli_ok(&["site", "add", name, "--kind", kind]);

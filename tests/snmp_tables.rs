@@ -338,7 +338,11 @@ fn the_table_of_sites_says_what_the_api_says() {
     let shown = || {
         let mut answer = centre.json("/sites");
         let rows = answer["sites"].take();
-        rows.as_array().expect("is a list").iter().map(|row| (row["name"].as_str().expect("has one").to_owned(), row.clone())).collect()
+        rows.as_array()
+            .expect("is a list")
+            .iter()
+            .map(|row| (row["name"].as_str().expect("has one").to_owned(), row.clone()))
+            .collect()
     };
     let states = |expected: &[&str]| {
         wait_until(&format!("the sites are {expected:?}"), || {

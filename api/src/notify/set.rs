@@ -380,13 +380,7 @@ fn last(store: &klaxon_store::Store) -> Last {
     Last { epoch: store.epoch(), seq, mirrored }
 }
 
-fn shown(
-    name: &Follower,
-    config: &ReceiverConfig,
-    status: &StatusNow,
-    last: Last,
-    now: Timestamp,
-) -> ReceiverShown {
+fn shown(name: &Follower, config: &ReceiverConfig, status: &StatusNow, last: Last, now: Timestamp) -> ReceiverShown {
     // Changes of other sites are not numbered here.
     let of_others = || last.mirrored.saturating_sub(status.read_mirrored);
     let is_same = status.epoch == last.epoch;
