@@ -6,7 +6,8 @@ import { SEVERITIES, element, fullTime, now, number, sign, span } from "./words.
 
 const LOOK_EVERY_MS = 10_000;
 const ROWS_MAX = 100;
-const TYPED_MS = 200;
+// Letters come quickly one after the other, and so do sites that are connected anew together.
+const SETTLED_MS = 200;
 // Who needs a person stands above the others.
 const ORDER = ["silent", "awaiting", "away", "moved", "enrolled", "connected"];
 const NONE = "–";
@@ -19,6 +20,7 @@ export class Sites {
   #hint;
   #prefix;
   #looked = 0;
+  #soon = 0;
 
   /** `picked(name)` is called when somebody wants the alarms of a site. */
   constructor(button, dialog, picked) {
@@ -28,11 +30,7 @@ export class Sites {
     this.#told = dialog.querySelector(".told");
     this.#hint = dialog.querySelector(".hint");
     this.#prefix = dialog.querySelector("input");
-    let typed = 0;
-    this.#prefix.addEventListener("input", () => {
-      clearTimeout(typed);
-      typed = setTimeout(() => void this.#look(), TYPED_MS);
-    });
+    this.#prefix.addEventListener("input", () => this.soon());
     this.#rows.addEventListener("click", (event) => {
       const name = event.target.closest("button")?.dataset.site;
       if (!name) return;
@@ -52,6 +50,12 @@ export class Sites {
       if (!document.hidden) await this.#look();
       await new Promise((done) => setTimeout(done, LOOK_EVERY_MS));
     }
+  }
+
+  /** Looks when nothing more came for a moment. */
+  soon() {
+    clearTimeout(this.#soon);
+    this.#soon = setTimeout(() => void this.#look(), SETTLED_MS);
   }
 
   async #look() {

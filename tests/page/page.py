@@ -389,7 +389,8 @@ def check_what_is_ordered_for_a_silent_site_is_seen_until_it_is_done_or_refused(
         expect(bts.locator(".mark.stale")).to_have_attribute("title", re.compile("^tower-1 is not heard from since "))
         expect(facts).to_contain_text("tower-1 is not heard from since")
         expect(shown.row("host=core").locator(".mark")).to_have_count(0)
-        expect(shown.page.locator("#sites")).to_have_text("1 site, 1 silent")
+        # At once, and not only when it looks the next time.
+        expect(shown.page.locator("#sites")).to_have_text("1 site, 1 silent", timeout=3_000)
         # What is ordered meanwhile waits, seen by whoever looks, also after the page is loaded anew.
         centre.act("ack", centre.id("host=bts"), "-m", "on it")
         centre.act("ack", centre.id("host=mast"))
