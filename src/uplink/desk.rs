@@ -505,7 +505,12 @@ impl Part {
         UplinkShown {
             state,
             kind: plan.kind,
-            url: kept.as_ref().map(|kept| &kept.url).or(plan.configured.as_ref()).filter(|_| has_target).map(ToString::to_string),
+            url: kept
+                .as_ref()
+                .map(|kept| &kept.url)
+                .or(plan.configured.as_ref())
+                .filter(|_| has_target)
+                .map(ToString::to_string),
             name: kept.as_ref().and_then(|kept| kept.name.clone()),
             parent: board.parent.clone(),
             parent_version: board.parent_version.clone(),
@@ -601,7 +606,11 @@ mod tests {
         let both = Target { previous: Some(token("c")), ..to(&one, Some(token("t2"))) };
         assert_eq!(desk.target().expect("is known"), Some(both.clone()));
         desk.not_taken(both).await.expect("is written");
-        assert_eq!(desk.target().expect("is known"), Some(to(&one, Some(token("c")))), "a token that is not taken is forgotten");
+        assert_eq!(
+            desk.target().expect("is known"),
+            Some(to(&one, Some(token("c")))),
+            "a token that is not taken is forgotten"
+        );
         // A rotation that the node above forgot.
         desk.rotated(one.clone(), token("c2")).await.expect("is written");
         let both = Target { previous: Some(token("c")), ..to(&one, Some(token("c2"))) };
