@@ -10,6 +10,7 @@
 //! What is worth keeping goes to the journal as [`ChildFact`]s; what is true only as long as a connection lives stands in the
 //! live table (`table.rs`), which the API, metrics and SNMP read.
 
+mod bulk;
 pub mod codec;
 mod entrance;
 mod metrics;
@@ -40,6 +41,7 @@ pub use metrics::UplinkMetric;
 pub use shown::{SeverityAlarms, SiteShown, SiteState};
 pub use token::{NewToken, new_token};
 
+use bulk::Bulk;
 pub(crate) use entrance::Caller;
 use metrics::Counts;
 use table::Table;
@@ -90,6 +92,7 @@ struct Inner {
     table: Table,
     counts: Counts,
     denials: Semaphore,
+    bulk: Bulk,
     sessions: TaskTracker,
     stop: CancellationToken,
 }
@@ -104,6 +107,7 @@ impl Uplinks {
             table: Table::default(),
             counts: Counts::default(),
             denials: Semaphore::new(DENIALS_AT_ONCE),
+            bulk: Bulk::default(),
             sessions: TaskTracker::new(),
             stop,
         }))
@@ -138,6 +142,10 @@ impl Uplinks {
 
     fn counts(&self) -> &Counts {
         &self.0.counts
+    }
+
+    fn bulk(&self) -> &Bulk {
+        &self.0.bulk
     }
 
     fn stop(&self) -> &CancellationToken {

@@ -8,11 +8,14 @@
 //!    └──────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! While as many steps are on their way as may be, nothing is read: the other side waits as TCP makes it wait.
+//! While as many steps are on their way as may be, nothing is read: the other side waits as TCP makes it wait. A large message,
+//! which is backlog, waits folded until the large ones of all nodes below leave room for it ([`super::bulk`]).
 
 mod begin;
 
 use std::collections::{HashSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -27,6 +30,7 @@ use klaxon_schemas::wire::v1;
 use klaxon_schemas::wire::v1::uplink::{Down, Refusal, Up};
 use klaxon_store::door::Tally;
 use klaxon_store::publish::{Answer, Item, Lane, Pending, PublishError, Published, Rejection};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
 use super::entrance::Proof;
@@ -102,6 +106,15 @@ struct Submitted {
     pending: Option<Pending>,
     bytes: usize,
     newest: Option<Timestamp>,
+    /// Its share in what all large messages may hold at one time, if it is the last of one.
+    room: Option<OwnedSemaphorePermit>,
+}
+
+/// A large message that waits for its share.
+struct Held {
+    message: Bytes,
+    /// It keeps its turn however often the session has something else to do.
+    room: Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + Sync>>,
 }
 
 /// What a session knows once it has begun.
@@ -111,6 +124,8 @@ struct Talk {
     epoch: Epoch,
     lane: Lane,
     submitted: VecDeque<Submitted>,
+    /// What is read on with, before anything else of the connection.
+    held: Option<Held>,
     /// When what the journal refused is brought in again, and since when it refuses.
     again: Option<(Instant, Instant)>,
     /// The last that was said of how far it has come.
@@ -131,6 +146,7 @@ struct Talk {
 /// What happens next.
 enum Next {
     Message(Option<Result<Message, axum::Error>>),
+    Room(Option<OwnedSemaphorePermit>),
     Settled(Result<Published, PublishError>),
     Order(Option<Order>),
     Again,
@@ -168,6 +184,7 @@ impl Session {
                 Next::Settled(outcome) => self.settled(talk, outcome).await,
                 Next::Again => self.submit_again(talk).await,
                 Next::Message(message) => self.received(talk, message).await,
+                Next::Room(room) => self.go_on(talk, room).await,
             };
             if let Err(end) = done {
                 return end;
@@ -178,7 +195,7 @@ impl Session {
     async fn next(&mut self, talk: &mut Talk) -> Next {
         let bytes: usize = talk.submitted.iter().map(|submitted| submitted.bytes).sum();
         let has_room = talk.submitted.len() < STEPS_MAX && bytes < STEPS_BYTES_MAX;
-        let reads = has_room && talk.again.is_none() && talk.compare.is_none();
+        let reads = has_room && talk.again.is_none() && talk.compare.is_none() && talk.held.is_none();
         let again = talk.again.map(|(at, _)| at);
         let front = talk.submitted.front_mut().and_then(|submitted| submitted.pending.as_mut());
         let (is_settling, is_again) = (front.is_some(), again.is_some());
@@ -189,6 +206,13 @@ impl Session {
             }
         };
         let due = tokio::time::sleep_until(again.unwrap_or_else(Instant::now));
+        let is_held = talk.held.is_some();
+        let room = async {
+            match &mut talk.held {
+                Some(held) => held.room.as_mut().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = self.uplinks.stop().cancelled() => Next::Stop,
@@ -196,6 +220,7 @@ impl Session {
             outcome = settled, if is_settling => Next::Settled(outcome),
             order = talk.seat.orders.recv() => Next::Order(order),
             () = due, if is_again && !is_settling => Next::Again,
+            room = room, if is_held => Next::Room(room),
             message = self.socket.recv(), if reads => Next::Message(message),
         }
     }
@@ -210,9 +235,13 @@ impl Session {
         match message {
             Message::Binary(bytes) => {
                 self.count_in(talk, bytes.len());
-                let size = bytes.len();
-                let up = decode(bytes).await.map_err(|reason| End::refused(Refusal::Malformed, reason))?;
-                self.understood(talk, up, size).await
+                match self.uplinks.bulk().share(&bytes) {
+                    None => self.unfold(talk, bytes, None).await,
+                    Some(room) => {
+                        talk.held = Some(Held { message: bytes, room: Box::pin(room) });
+                        Ok(())
+                    }
+                }
             }
             Message::Ping(payload) => {
                 self.count_in(talk, payload.len());
@@ -233,7 +262,25 @@ impl Session {
         }
     }
 
-    async fn understood(&mut self, talk: &mut Talk, up: Up, bytes: usize) -> Result<(), End> {
+    /// There is room for the large message that waits.
+    async fn go_on(&mut self, talk: &mut Talk, room: Option<OwnedSemaphorePermit>) -> Result<(), End> {
+        let Some(held) = talk.held.take() else { return Ok(()) };
+        self.unfold(talk, held.message, room).await
+    }
+
+    async fn unfold(&mut self, talk: &mut Talk, message: Bytes, room: Option<OwnedSemaphorePermit>) -> Result<(), End> {
+        let size = message.len();
+        let up = decode(message).await.map_err(|reason| End::refused(Refusal::Malformed, reason))?;
+        self.understood(talk, up, size, room).await
+    }
+
+    async fn understood(
+        &mut self,
+        talk: &mut Talk,
+        up: Up,
+        bytes: usize,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), End> {
         let only = |is_so: bool, what: &str| {
             if is_so { Ok(()) } else { Err(End::refused(Refusal::Malformed, format!("{what} of a node of this kind"))) }
         };
@@ -250,7 +297,7 @@ impl Session {
                 only(talk.kind.owns(), "a relay")?;
                 let step = self.voice(talk, |voice| voice.relay(form, talk.live_at))?;
                 self.uplinks.counts().changes(step.count);
-                self.submit(talk, step, bytes).await
+                self.submit(talk, step, bytes, room).await
             }
             Up::Events { events, upto, lost, .. } => {
                 only(talk.kind == ChildKind::Agent, "events")?;
@@ -261,7 +308,7 @@ impl Session {
                 self.uplinks.counts().events(step.count);
                 self.uplinks.counts().events_rejected(step.rejected);
                 self.uplinks.counts().events_lost(lost);
-                self.submit(talk, step, bytes).await
+                self.submit(talk, step, bytes, room).await
             }
             Up::Moved { to } => {
                 let to = Text::lossy(&to).map_err(|error| End::refused(Refusal::Malformed, format!("to: {error}")))?;
@@ -292,13 +339,22 @@ impl Session {
         Ok(speak(voice)?)
     }
 
-    async fn submit(&mut self, talk: &mut Talk, step: Step, bytes: usize) -> Result<(), End> {
+    async fn submit(
+        &mut self,
+        talk: &mut Talk,
+        step: Step,
+        bytes: usize,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), End> {
         talk.live_at = step.live_at.or(talk.live_at);
         talk.seat.pulse.items.fetch_add(step.count, Ordering::Relaxed);
         let parts = step.items.len().max(1);
         for items in step.items {
-            let submitted = Submitted { items, pending: None, bytes: bytes / parts, newest: step.newest };
+            let submitted = Submitted { items, pending: None, bytes: bytes / parts, newest: step.newest, room: None };
             talk.submitted.push_back(submitted);
+        }
+        if let Some(last) = talk.submitted.back_mut().filter(|_| room.is_some()) {
+            last.room = room;
         }
         self.bring_in(talk).await;
         Ok(())
@@ -392,7 +448,7 @@ impl Session {
         }
         let Some(position) = last else { return Ok(()) };
         let passed = self.voice(talk, |voice| Ok(voice.passed(position, 0)))?;
-        talk.submitted.push_back(Submitted { items: vec![passed], pending: None, bytes: 0, newest: None });
+        talk.submitted.push_back(Submitted { items: vec![passed], pending: None, bytes: 0, newest: None, room: None });
         self.bring_in(talk).await;
         Ok(())
     }
@@ -455,7 +511,13 @@ impl Session {
                 let now = child.and_then(|child| child.reached.as_ref().map(mark)).unwrap_or(0);
                 if now != talk.told { self.tell_reached(talk).await } else { Ok(()) }
             }
-            Order::Ping => self.ping(talk).await,
+            Order::Ping => {
+                if talk.held.is_some() {
+                    // It is not read, and so is not silent.
+                    talk.seat.pulse.heard();
+                }
+                self.ping(talk).await
+            }
             Order::Rotate => self.rotate(talk).await,
         }
     }

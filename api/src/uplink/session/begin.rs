@@ -46,6 +46,7 @@ impl Session {
                     epoch: hello.epoch,
                     lane: Lane::default(),
                     submitted: VecDeque::new(),
+                    held: None,
                     again: None,
                     told: child.reached.as_ref().map_or(0, mark),
                     untold: 0,
