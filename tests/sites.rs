@@ -565,12 +565,14 @@ fn in_the_end_the_centre_knows_what_happened_once_whatever_happened() {
         assert!(done.success(), "{done}");
         return;
     }
-    let count = if harness::is_long() { 1000 } else { 20 };
+    let count = std::env::var("KLAXON_COUNT")
+        .map_or(if harness::is_long() { 1000 } else { 20 }, |count| count.parse().expect("is a number"));
     let seeds = match std::env::var("KLAXON_SEED") {
         Ok(seed) => vec![seed.parse().expect("KLAXON_SEED is a number")],
         Err(_) => (0..count).collect::<Vec<u64>>(),
     };
     let (all, next) = (std::sync::Mutex::new(hits::Hits::default()), std::sync::atomic::AtomicUsize::new(0));
+    let failed = std::sync::Mutex::new(Vec::new());
     let begun = Instant::now();
     std::thread::scope(|scope| {
         // Most of the time a schedule waits.
@@ -579,9 +581,9 @@ fn in_the_end_the_centre_knows_what_happened_once_whatever_happened() {
                 while let Some(seed) = seeds.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
                     match std::panic::catch_unwind(|| schedules::run(*seed)) {
                         Ok(hits) => *all.lock().expect("nobody panics with it") += hits,
-                        Err(panic) => {
+                        Err(_) => {
                             println!("KLAXON_SEED={seed}");
-                            std::panic::resume_unwind(panic);
+                            failed.lock().expect("nobody panics with it").push(*seed);
                         }
                     }
                 }
@@ -590,6 +592,8 @@ fn in_the_end_the_centre_knows_what_happened_once_whatever_happened() {
     });
     let all = all.into_inner().expect("nobody panicked");
     println!("{} schedules in {:?}: {all:?}", seeds.len(), begun.elapsed());
+    let failed = failed.into_inner().expect("nobody panicked");
+    assert!(failed.is_empty(), "of {} schedules {} failed: {failed:?}", seeds.len(), failed.len());
     if seeds.len() >= 20 {
         let hits::Hits { torn, doubled, lost, crashes, restores, centre_restores, .. } = all;
         assert!([torn, doubled, lost, crashes, restores, centre_restores].iter().all(|count| *count > 0), "{all:?}");

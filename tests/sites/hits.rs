@@ -28,6 +28,7 @@ pub(crate) struct Hits {
     pub(crate) clock_back: u64,
     pub(crate) centre_clock: u64,
     pub(crate) after_restore: u64,
+    pub(crate) told_again: u64,
 }
 
 impl std::ops::AddAssign for Hits {
@@ -58,6 +59,7 @@ impl std::ops::AddAssign for Hits {
             &mut self.clock_back,
             &mut self.centre_clock,
             &mut self.after_restore,
+            &mut self.told_again,
         ];
         let theirs = [
             other.reports,
@@ -85,6 +87,7 @@ impl std::ops::AddAssign for Hits {
             other.clock_back,
             other.centre_clock,
             other.after_restore,
+            other.told_again,
         ];
         for (mine, theirs) in mine.into_iter().zip(theirs) {
             *mine += theirs;

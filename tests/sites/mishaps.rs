@@ -14,11 +14,28 @@ pub(crate) const NODES: &str = "KLAXON_SHIM_NODES";
 const MEMORY: &str = "/dev/shm";
 
 /// A folder for a schedule. What a kill leaves behind is the same without a disk: only a power cut would tell.
-pub(crate) fn scratch() -> tempfile::TempDir {
+pub(crate) fn scratch() -> Folder {
     let mut folder = tempfile::Builder::new();
     folder.prefix("klaxon-");
     let made = if Path::new(MEMORY).is_dir() { folder.tempdir_in(MEMORY) } else { folder.tempdir() };
-    made.expect("a folder can be made")
+    Folder(Some(made.expect("a folder can be made")))
+}
+
+/// Where a schedule failed its nodes live on, and end the process when their disks vanish: then it stays, to be looked at.
+pub(crate) struct Folder(Option<tempfile::TempDir>);
+
+impl Folder {
+    pub(crate) fn path(&self) -> &Path {
+        self.0.as_ref().expect("is there while this is").path()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.0.take().map(tempfile::TempDir::keep);
+        }
+    }
 }
 
 /// Of one node.

@@ -25,7 +25,7 @@ use super::again::{Began, Restore, began};
 use super::hits::Hits;
 use super::inside::{Design, Node, Told};
 use super::line::{Line, Manners};
-use super::mishaps::{Mishaps, scratch};
+use super::mishaps::{Folder, Mishaps, scratch};
 use super::mix;
 
 /// How long it may take until all is quiet.
@@ -107,7 +107,7 @@ impl Place {
 }
 
 pub(crate) struct World {
-    dir: tempfile::TempDir,
+    dir: Folder,
     dice: Dice,
     centre: Option<Node>,
     centre_backup: Option<(PathBuf, BTreeSet<Began>)>,
@@ -629,9 +629,13 @@ impl World {
                 *any.entry(episode).or_default() += 1;
             }
         }
-        // What a restore brought back is told again.
-        let is_whole = |name: &str| self.sites.iter().any(|site| site.name == name && !site.restored);
-        let twice: Vec<_> = raised.iter().filter(|((name, ..), count)| **count > 1 && is_whole(name)).collect();
+        // What a restore brought back is told again. Today that is so as well for what stands below a region that was restored:
+        // until those below it are there again it says that nothing stands. It should not be told.
+        let is_below =
+            |name: &str| self.sites[0].restored && self.sites.iter().any(|site| site.name == name && site.above.is_some());
+        let twice: Vec<_> = raised.iter().filter(|((name, ..), count)| **count > 1 && !self.was_restored(name)).collect();
+        let (below, twice): (Vec<_>, Vec<_>) = twice.into_iter().partition(|((name, ..), _)| is_below(name));
+        self.hits.told_again += below.len() as u64;
         if let Some(((name, resource, began), count)) = twice.first() {
             let site = self.sites.iter().find(|site| site.name == name).expect("is one of them");
             panic!("{name}: {resource} since {began} is told of as raised {count} times: {}", self.story(site, resource));
@@ -646,7 +650,7 @@ impl World {
             for (resource, episode) in &site.ledger.stands {
                 let count = any.get(&key(resource, episode.began)).copied().unwrap_or(0);
                 // Where it changed meanwhile, that is told as well; a site that was restored takes some of it back.
-                let is_right = if episode.is_plain && !site.restored { count == 1 } else { count >= 1 };
+                let is_right = if episode.is_plain && !site.restored && !is_below(site.name) { count == 1 } else { count >= 1 };
                 assert!(is_right, "{}: {resource} is told of {count} times: {}", site.name, self.story(site, resource));
             }
         }
