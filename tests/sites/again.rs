@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use klaxon_api::notify::{How, What};
 use klaxon_schemas::change::{Change, ChangeKind, Subject};
+use klaxon_schemas::ids::AlarmId;
+use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
 
-use super::schedules::World;
+use super::inside::Told;
+use super::schedules::{TYPE, World, facts_of};
 
 /// An episode: whose, of which resource, since when.
 pub(crate) type Began = (String, String, Timestamp);
@@ -39,7 +42,13 @@ impl World {
             let raised = ledger.sure.keys().filter(|(_, kind, _)| *kind == ChangeKind::Raised);
             let over =
                 raised.filter(|(resource, _, began)| ledger.stands.get(resource).is_none_or(|episode| episode.began != *began));
-            over.map(|(resource, _, began)| (name.to_owned(), resource.clone(), *began)).collect::<Vec<_>>()
+            let mut over: Vec<_> = over.map(|(resource, _, began)| (name.to_owned(), resource.clone(), *began)).collect();
+            // Below a region it is over for the centre when the region knows.
+            if let Some(region) = self.region(at) {
+                let (known, stands) = (began(&region.history()), facts_of(region, Some(name)));
+                over.retain(|one| known.contains(one) && stands.get(&one.1).is_none_or(|(_, since)| *since != one.2));
+            }
+            over
         };
         (0..self.count()).flat_map(of_site).filter(|episode| !known.contains(episode)).collect()
     }
@@ -80,4 +89,20 @@ impl World {
         }
         self.hits.after_restore += self.restores.iter().map(|restore| restore.is_over.len() as u64).sum::<u64>();
     }
+}
+
+/// What stands as far as was told, and where in what was told.
+pub(crate) fn believed(told: &Told) -> BTreeMap<AlarmId, (Severity, usize)> {
+    let mut stands = BTreeMap::new();
+    for (at, one) in told.all().iter().enumerate() {
+        if let What::Alarm { how, alarm, .. } = &one.what
+            && *alarm.key.alarm_type == *TYPE
+        {
+            match how {
+                How::Raised | How::Changed => drop(stands.insert(alarm.id, (alarm.severity, at))),
+                How::Left | How::Cleared | How::Retired => drop(stands.remove(&alarm.id)),
+            }
+        }
+    }
+    stands
 }

@@ -21,7 +21,7 @@ use klaxon_schemas::time::Timestamp;
 use klaxon_store::publish::{Answer, Item, PublishError};
 use klaxon_store::{ReadError, backup};
 
-use super::again::{Began, Restore, began};
+use super::again::{Began, Restore, began, believed};
 use super::hits::Hits;
 use super::inside::{Design, Node, Told};
 use super::line::{Line, Manners};
@@ -31,7 +31,7 @@ use super::mix;
 /// How long it may take until all is quiet.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The alarm type of all that the schedule reports.
-const TYPE: &str = "test.schedule";
+pub(crate) const TYPE: &str = "test.schedule";
 const KEYS: u64 = 8;
 const STEPS: usize = 70;
 /// What is kept of history, where a site is to lose some.
@@ -204,6 +204,11 @@ impl World {
         self.sites.iter().any(|site| site.name == name && site.restored)
     }
 
+    /// The region that `at` is below, if it is below one.
+    pub(crate) fn region(&self, at: usize) -> Option<&Node> {
+        self.sites[at].above.map(|above| self.sites[above].node())
+    }
+
     fn centre(&self) -> &Node {
         self.centre.as_ref().expect("is open")
     }
@@ -370,15 +375,16 @@ impl World {
         let Some(reached) = reached.filter(|_| self.sites[at].history_max_bytes == LITTLE) else { return };
         self.cut(at);
         self.sites[at].mishaps.make_room();
-        (0..8).for_each(|_| self.report(at, 300));
+        (0..3).for_each(|_| self.report(at, 300));
         let begun = Instant::now();
         let is_gone = |world: &Self| {
             matches!(world.sites[at].node().store.changes_after(reached.needed_after(), 1), Err(ReadError::Gap { .. }))
         };
         while !is_gone(self) {
-            assert!(begun.elapsed() < PATIENCE, "history does not give way");
+            // A segment goes in a second, on a machine that is not busy.
+            assert!(begun.elapsed() < 3 * PATIENCE, "history does not give way");
             // What stands is carried forward with what is written next.
-            self.report(at, 20);
+            self.report(at, 4);
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -739,7 +745,7 @@ fn step_of(change: &Change, alarm: &Alarm) -> Option<Step> {
     Some((alarm.key.resource.as_str().to_owned(), change.kind, at.expect("is claimed")))
 }
 
-type Facts = BTreeMap<String, (Severity, Timestamp)>;
+pub(crate) type Facts = BTreeMap<String, (Severity, Timestamp)>;
 
 fn facts(stands: &BTreeMap<String, Episode>) -> Facts {
     stands.iter().map(|(resource, episode)| (resource.clone(), (episode.severity, episode.began))).collect()
@@ -750,7 +756,7 @@ fn is_of(alarm: &Alarm, owner: Option<&str>) -> bool {
 }
 
 /// What stands of the schedule's alarms, of this node itself or of another site.
-fn facts_of(node: &Node, owner: Option<&str>) -> Facts {
+pub(crate) fn facts_of(node: &Node, owner: Option<&str>) -> Facts {
     let read = node.store.read();
     let alarms = read.alarms().filter(|alarm| is_of(alarm, owner));
     let fact = |alarm: &Arc<Alarm>| (alarm.severity, alarm.event_time.expect("is claimed"));
@@ -772,22 +778,6 @@ fn stands(centre: &Node) -> BTreeMap<AlarmId, Severity> {
     let read = centre.store.read();
     let alarms = read.alarms().filter(|alarm| alarm.is_active() && *alarm.key.alarm_type == *TYPE);
     alarms.map(|alarm| (alarm.id, alarm.severity)).collect()
-}
-
-/// What stands as far as was told, and where in what was told.
-fn believed(told: &Told) -> BTreeMap<AlarmId, (Severity, usize)> {
-    let mut stands = BTreeMap::new();
-    for (at, one) in told.all().iter().enumerate() {
-        if let What::Alarm { how, alarm, .. } = &one.what
-            && *alarm.key.alarm_type == *TYPE
-        {
-            match how {
-                How::Raised | How::Changed => drop(stands.insert(alarm.id, (alarm.severity, at))),
-                How::Left | How::Cleared | How::Retired => drop(stands.remove(&alarm.id)),
-            }
-        }
-    }
-    stands
 }
 
 /// One schedule.
