@@ -375,7 +375,7 @@ impl World {
         let Some(reached) = reached.filter(|_| self.sites[at].history_max_bytes == LITTLE) else { return };
         self.cut(at);
         self.sites[at].mishaps.make_room();
-        (0..3).for_each(|_| self.report(at, 300));
+        (0..8).for_each(|_| self.report(at, 300));
         let begun = Instant::now();
         let is_gone = |world: &Self| {
             matches!(world.sites[at].node().store.changes_after(reached.needed_after(), 1), Err(ReadError::Gap { .. }))
@@ -384,7 +384,7 @@ impl World {
             // A segment goes in a second, on a machine that is not busy.
             assert!(begun.elapsed() < 3 * PATIENCE, "history does not give way");
             // What stands is carried forward with what is written next.
-            self.report(at, 4);
+            self.report(at, 20);
             std::thread::sleep(Duration::from_millis(20));
         }
     }
