@@ -18,7 +18,7 @@ use std::sync::Arc;
 use klaxon_schemas::alarm::{Alarm, Clearance, ClearedBy};
 use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject, Timer};
 use klaxon_schemas::child::{
-    ALIGNMENT_LOST_MAX, BELOW_MAX, Below, Child, ChildKind, ChildStep, MISSING_SPANS_MAX, Meanwhile, NotTaken, Reached, Relay,
+    ALIGNMENT_LOST_MAX, Below, Child, ChildKind, ChildStep, MISSING_SPANS_MAX, Meanwhile, NotTaken, Reached, Relay,
     RelayContent, Span, fingerprint, site_of,
 };
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
@@ -26,6 +26,7 @@ use klaxon_schemas::names::{ChildName, Site};
 use klaxon_schemas::state::{StateKey, StateRecord};
 use klaxon_schemas::time::JournalTime;
 
+use crate::below::{note_below, rows_below};
 use crate::engine::{Cause, Engine, Moment};
 use crate::output::{Disposition, Output};
 
@@ -315,9 +316,7 @@ impl Engine {
         }
         child.reached = Some(Reached { epoch: sender.epoch, position: span.upto, fingerprint, missing });
         if child.kind == ChildKind::Region {
-            let below = below.iter().filter(|below| below.name != *sender.name);
-            let below: BTreeMap<_, _> = below.map(|below| (below.name.clone(), below.clone())).collect();
-            child.below = Arc::new(below.into_values().take(BELOW_MAX).collect());
+            child.below = Arc::new(rows_below(sender.name, below));
         }
         for id in self.ghosts(sender.name) {
             self.lose(moment, id, out);
@@ -365,7 +364,7 @@ impl Engine {
         }
         for Adopted { change, standing } in adopted {
             if standing.is_current() {
-                note_below(&mut child, &change);
+                note_below(&mut child, sender.name, &change);
                 self.take_change(moment, change, out);
             }
         }
@@ -604,36 +603,6 @@ fn shorten(missing: &mut Vec<Span>, upto: Position) {
         Some(oldest) if upto < oldest.upto => oldest.after = upto,
         Some(_) => drop(missing.remove(0)),
         None => {}
-    }
-}
-
-/// A region says what became of a node below it.
-fn note_below(child: &mut Child, change: &Change) {
-    let Subject::Child(note) = &change.subject else { return };
-    if change.past || child.kind != ChildKind::Region || !note.kind.owns() {
-        return;
-    }
-    let place = child.below.binary_search_by(|below| below.name.cmp(&note.name));
-    if note.what == ChildStep::Retired {
-        if let Ok(place) = place {
-            Arc::make_mut(&mut child.below).remove(place);
-        }
-        return;
-    }
-    if place.is_err() && child.below.len() >= BELOW_MAX {
-        return;
-    }
-    let rows = Arc::make_mut(&mut child.below);
-    let place = place.unwrap_or_else(|place| {
-        let below = Below { name: note.name.clone(), kind: note.kind, version: None, silent_since: None };
-        rows.insert(place, below);
-        place
-    });
-    let below = &mut rows[place];
-    match note.what {
-        ChildStep::Silent | ChildStep::Moved => below.silent_since = below.silent_since.or(Some(change.at)),
-        ChildStep::Heard => below.silent_since = None,
-        _ => {}
     }
 }
 

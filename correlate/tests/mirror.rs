@@ -5,7 +5,7 @@ mod harness;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use harness::fleet::{Fleet, check_fleet};
+use harness::fleet::{Fleet, at_site, check_fleet};
 use klaxon_correlate::Disposition;
 use klaxon_schemas::change::{ChangeKind, Subject};
 use klaxon_schemas::child::{ChildKind, ChildStep};
@@ -471,20 +471,6 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 1..120)
 }
 
-fn at_site(fleet: &mut Fleet, resource: usize, what: u8) {
-    let command = match what {
-        0 | 1 => format!("raise host=h{resource} x major"),
-        2 => format!("raise host=h{resource} x minor"),
-        3 => format!("clear host=h{resource} x"),
-        4 => format!("ack host=h{resource} x by:bob"),
-        _ => format!("purge host=h{resource} x by:bob"),
-    };
-    let node = &mut fleet.below.get_mut("s").expect("is there").node;
-    node.now_us += 1;
-    let kind = harness::parse(node, &command).expect("is a step");
-    node.apply(kind);
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if std::env::var_os("KLAXON_LONG").is_some() { 20_000 } else { 200 }))]
 
@@ -610,29 +596,6 @@ fn an_alignment_that_would_lose_too_much_is_not_taken() {
     assert_eq!(lost, 2 * (ALIGNMENT_LOST_MAX + 1));
 }
 
-/// What a region says of nodes below it has a record of its own, is there again after a restart and goes with the region.
-#[test]
-fn the_nodes_below_a_region_are_kept_apart() {
-    use klaxon_schemas::child::{Below, ChildEvent, RelayContent};
-    use klaxon_schemas::ids::Position;
-    use klaxon_schemas::state::StateKey;
-    let mut fleet = Fleet::new(true);
-    fleet.add("r", ChildKind::Region);
-    let name = harness::fleet::child("x");
-    let below = vec![Below { name, kind: ChildKind::Site, version: None, silent_since: None }];
-    let aligned = |at| RelayContent::Aligned { at: Position(at), after: Position(at), fingerprint: 0, below: below.clone() };
-    let rows = |fleet: &Fleet| fleet.parent.records.contains_key(&StateKey::Below(harness::fleet::child("r")));
-    fleet.send("r", aligned(1));
-    assert!(rows(&fleet));
-    assert!(fleet.record("r").expect("is there").below.is_empty(), "its own record has none");
-    // Were they lost when the engine is built anew, the next step would drop the record.
-    fleet.send("r", RelayContent::Live { after: Position(1), upto: Position(2), changes: Vec::new() });
-    assert!(rows(&fleet));
-    fleet.fact("r", ChildEvent::Retired);
-    fleet.parent.apply(klaxon_schemas::entry::EntryKind::Deadline);
-    assert!(!rows(&fleet));
-}
-
 /// A report that an agent relays has a place in the agent's journal: it comes in once, and its alarm says through whom.
 #[test]
 fn what_an_agent_relays_comes_in_once() {
@@ -694,122 +657,4 @@ fn what_an_agent_relays_comes_in_once() {
     fleet.parent.pass(0, |_, _| {});
     assert!(fleet.parent.alarms.values().all(|alarm| alarm.key.alarm_type.as_str() == "klaxon.agent.silent"));
     assert!(fleet.record("h").is_none());
-}
-
-/// What a region relays of sites below it is theirs; whom this node hears itself, nobody else is heard about.
-#[test]
-fn a_region_speaks_for_sites_below_it_but_not_for_those_that_are_heard_directly() {
-    use klaxon_schemas::child::{Below, ChildNote, RelayContent};
-    use klaxon_schemas::ids::Position;
-
-    // S is mirrored at R, whose own engine is that of the node above in this fleet.
-    let mut region = Fleet::new(false);
-    region.parent = harness::Node::at("r".parse().expect("valid"), false);
-    region.add("s", ChildKind::Site);
-    at_site(&mut region, 1, 0);
-    region.align("s", usize::MAX);
-    at_site(&mut region, 2, 0);
-    region.live("s");
-
-    let mut centre = Fleet::new(true);
-    centre.add("r", ChildKind::Region);
-    let send = |centre: &mut Fleet, content| centre.send("r", content);
-    let row = |silent| Below { name: harness::fleet::child("s"), kind: ChildKind::Site, version: None, silent_since: silent };
-    send(&mut centre, RelayContent::Aligned { at: Position(0), after: Position(0), fingerprint: 0, below: vec![row(None)] });
-    let changes = region.parent.changes.clone();
-    let upto = Position(changes.len() as u64);
-    let (came, disposition) = send(&mut centre, RelayContent::Live { after: Position(0), upto, changes: changes.clone() });
-    assert_eq!((came.len(), disposition), (changes.len(), Disposition::Applied));
-    let mirrored: Vec<_> = centre.parent.alarms.values().collect();
-    assert!(mirrored.len() == 2 && mirrored.iter().all(|alarm| alarm.owner.as_deref() == Some("s")));
-    assert!(mirrored.iter().all(|alarm| alarm.via.as_deref() == Some("r")));
-    // It says that S is silent: S's alarms are stale, and R's are not.
-    let said = |what| {
-        let mut change = klaxon_schemas::change::Change::clone(&changes[0]);
-        change.kind = ChangeKind::Child;
-        change.subject = Subject::Child(Arc::new(ChildNote { name: harness::fleet::child("s"), kind: ChildKind::Site, what }));
-        vec![Arc::new(change)]
-    };
-    let (after, upto) = (upto, Position(upto.0 + 1));
-    send(&mut centre, RelayContent::Live { after, upto, changes: said(ChildStep::Silent) });
-    let of = |centre: &Fleet, owner: &str| {
-        use klaxon_schemas::state::{StateKey, StateRecord};
-        let mut child = centre.record("r").cloned().expect("is there");
-        if let Some(StateRecord::Below(below)) = centre.parent.records.get(&StateKey::Below(harness::fleet::child("r"))) {
-            child.below = Arc::clone(below);
-        }
-        child.silent_for(Some(&owner.parse().expect("valid"))).is_some()
-    };
-    assert!(of(&centre, "s") && !of(&centre, "r"));
-    send(&mut centre, RelayContent::Live { after: upto, upto: Position(upto.0 + 1), changes: said(ChildStep::Heard) });
-    assert!(!of(&centre, "s"));
-    // S comes to the centre itself: from then on it alone is heard about its alarms.
-    centre.add("s", ChildKind::Site);
-    centre.below.insert("s".to_owned(), region.below.remove("s").expect("is there"));
-    centre.align("s", usize::MAX);
-    let before = centre.parent.alarms.clone();
-    assert!(before.values().all(|alarm| alarm.via.as_deref() == Some("s")) && before.len() == 2);
-    let after = centre.record("r").and_then(|child| child.reached.as_ref()).expect("it stands").position;
-    let (came, disposition) =
-        send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 9), changes: changes[1..].to_vec() });
-    assert_eq!(disposition, Disposition::Applied);
-    assert!(came.iter().all(|change| &*change.site == "r"), "{came:?}");
-    assert_eq!(before, centre.parent.alarms);
-    // While it is silent, R is heard about it again: what is news comes through R, what is not stays as it is.
-    centre.fact("s", klaxon_schemas::child::ChildEvent::Silent { since: centre.parent.wall() });
-    let before = centre.parent.alarms.clone();
-    let after = Position(after.0 + 9);
-    let (_, disposition) =
-        send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 1), changes: changes[1..].to_vec() });
-    assert_eq!((disposition, &before), (Disposition::Applied, &centre.parent.alarms));
-    centre.below.get_mut("s").expect("is there").node.now_us += 1;
-    at_site(&mut centre, 2, 4);
-    let acknowledged = centre.below["s"].node.changes.last().cloned().expect("was acknowledged");
-    assert_eq!(acknowledged.kind, ChangeKind::Acknowledged);
-    let after = Position(after.0 + 1);
-    let (came, _) =
-        send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 1), changes: vec![owned_by_s(&acknowledged)] });
-    assert_eq!(came.iter().map(|change| change.kind).collect::<Vec<_>>(), [ChangeKind::Acknowledged]);
-    let via =
-        |centre: &Fleet, via: &str| centre.parent.alarms.values().filter(|alarm| alarm.via.as_deref() == Some(via)).count();
-    assert_eq!((via(&centre, "s"), via(&centre, "r")), (1, 1));
-    // When it is back, it is heard itself.
-    centre.fact("s", klaxon_schemas::child::ChildEvent::Connected { node: uuid::Uuid::from_u128(7), version: "1".into() });
-    centre.align("s", usize::MAX);
-    assert_eq!((via(&centre, "s"), via(&centre, "r")), (2, 0));
-}
-
-#[test]
-fn what_a_region_had_not_heard_of_ends_when_its_site_is_heard_itself() {
-    use klaxon_schemas::child::RelayContent;
-    use klaxon_schemas::ids::Position;
-
-    let mut centre = Fleet::new(true);
-    centre.add("r", ChildKind::Region);
-    centre.below.insert("s".to_owned(), harness::fleet::Below::new("s"));
-    for resource in [1, 2] {
-        at_site(&mut centre, resource, 0);
-    }
-    let changes: Vec<_> = centre.below["s"].node.changes.iter().map(|change| owned_by_s(change)).collect();
-    centre.send("r", RelayContent::Aligned { at: Position(0), after: Position(0), fingerprint: 0, below: Vec::new() });
-    centre.send("r", RelayContent::Live { after: Position(0), upto: Position(2), changes });
-    assert_eq!(centre.parent.alarms.len(), 2);
-    at_site(&mut centre, 1, 3);
-    at_site(&mut centre, 1, 5);
-    let below = centre.below.remove("s").expect("is there");
-    centre.add("s", ChildKind::Site);
-    centre.below.insert("s".to_owned(), below);
-    centre.align("s", usize::MAX);
-    let alarms: Vec<_> =
-        centre.parent.alarms.values().map(|alarm| (alarm.key.resource.as_str(), alarm.via.as_deref())).collect();
-    assert_eq!(alarms, [("host=h2", Some("s"))]);
-}
-
-/// A change of S as R relays it.
-fn owned_by_s(change: &klaxon_schemas::change::Change) -> Arc<klaxon_schemas::change::Change> {
-    let mut change = change.clone();
-    if let Subject::Alarm { alarm, .. } = &mut change.subject {
-        Arc::make_mut(alarm).owner = Some("s".parse().expect("valid"));
-    }
-    Arc::new(change)
 }

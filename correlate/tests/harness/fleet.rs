@@ -200,6 +200,21 @@ impl Fleet {
     }
 }
 
+/// A report about a host of the site `s`, or an order for its alarm.
+pub(crate) fn at_site(fleet: &mut Fleet, resource: usize, what: u8) {
+    let command = match what {
+        0 | 1 => format!("raise host=h{resource} x major"),
+        2 => format!("raise host=h{resource} x minor"),
+        3 => format!("clear host=h{resource} x"),
+        4 => format!("ack host=h{resource} x by:bob"),
+        _ => format!("purge host=h{resource} x by:bob"),
+    };
+    let node = &mut fleet.below.get_mut("s").expect("is there").node;
+    node.now_us += 1;
+    let kind = parse(node, &command).expect("is a step");
+    node.apply(kind);
+}
+
 /// Plays a timeline over a fleet and compares what comes of it; then once more with the engine above built anew after every entry.
 ///
 /// `in SITE COMMAND` is a step at a site, of which nothing is told; `up SITE align|live|history|gap|again|acted …` is what it
