@@ -230,3 +230,31 @@ fn a_receiver_that_was_away_is_told_what_stands_and_its_end_whoever_numbers_it()
     assert!(node.store.read().alarms().all(|alarm| alarm.owner.is_none()));
     node.close();
 }
+
+#[test]
+fn what_is_told_while_its_site_is_silent_is_told_as_stale() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let world = World::default();
+    let node = Node::open(dir.path(), &world);
+    let (mut below, mut nonce) = (Below::new(), 0);
+    enrol(&node);
+    below.raise("host=a", Severity::Major);
+    below.raise("host=b", Severity::Minor);
+    below.align(&node);
+    node.apply([receiver("all")]);
+    settle(&node, &world, &mut nonce);
+    fact(&node, ChildEvent::Silent { since: Timestamp::from_micros(1_700_000_000_000_000).expect("in range") });
+    // That alone tells nobody anything of the alarms.
+    assert_eq!(settle(&node, &world, &mut nonce).len(), 3);
+    node.apply([receiver("all"), receiver("late")]);
+    let stale = |name: &str| {
+        let alarms = world.arrived(name).into_iter().filter_map(|one| match one.what {
+            klaxon_api::notify::What::Alarm { alarm, .. } if alarm.owner.is_some() => Some(alarm.stale.is_some()),
+            _ => None,
+        });
+        alarms.collect::<Vec<_>>()
+    };
+    node.wait("the late one is told", || stale("late").len() == 2);
+    assert_eq!((stale("all"), stale("late")), (vec![false, false], vec![true, true]));
+    node.close();
+}
