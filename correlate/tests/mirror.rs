@@ -311,6 +311,74 @@ fn actions_on_alarms_of_a_site_go_down_and_what_comes_of_them_comes_up() {
 }
 
 #[test]
+fn a_clock_that_was_wrong_neither_ends_an_order_nor_brings_an_old_one_back() {
+    check_fleet(
+        "0s child s site
+         => child s enrolled here by ann
+         0s child s connected
+         0s in s raise host=a x major
+         1s up s align
+         => realigned host=a x major here
+         1s up s history
+         => raised host=a x major s past
+         => child s caught-up 1 changes 1 raised 0 cleared 0 lost here
+         # The site's clock is an hour ahead when somebody there acts.
+         2s in s clock 1h
+         3s in s ack host=a x by:bob
+         4s in s clock -1h
+         5s up s live
+         => acknowledged host=a x major s by bob
+         6s unack host=a x by:ann id:one
+         => pending host=a x major here by ann
+         7s down s one
+         8s up s live
+         => unacknowledged host=a x major s by ann
+         8s up s acted one
+         # It is an hour behind, and what was ordered before is no later for that.
+         9s in s clock -1h
+         10s assign host=a x by:ann to:ann id:two
+         => pending host=a x major here by ann
+         11s in s assign host=a x by:bob to:bob
+         12s in s clock 1h
+         13s down s two
+         14s up s live
+         => assigned host=a x major s by bob
+         => refused Superseded s by ann
+         14s up s acted two
+         # What is not answered is given up before anybody could forget that it was done.
+         15s ack host=a x by:ann id:three expires:20d
+         => pending host=a x major here by ann
+         86415s deadline
+         => refused Unanswered here by ann
+         # Nobody at the site remembers whether that was done.
+         86420s in s ack host=a x by:ann id:three expires:20d ordered:15s
+         86421s up s live
+         => refused Expired s by ann",
+    );
+}
+
+#[test]
+fn what_is_ordered_first_goes_down_first_also_within_one_moment() {
+    use klaxon_schemas::state::{StateKey, StateRecord};
+    let mut fleet = Fleet::new(true);
+    fleet.add("s", ChildKind::Site);
+    let words =
+        ["shelf by:ann site:s until:3600s id:one", "unshelf one by:ann id:two", "shelf by:ann site:s until:3600s id:three"];
+    for command in words {
+        let kind = harness::parse(&mut fleet.parent, command).expect("is an order");
+        fleet.parent.apply(kind);
+    }
+    let by = |id: &str| {
+        let key = StateKey::Pending(harness::fleet::child("s"), harness::action_id(id));
+        let Some(StateRecord::Pending(pending)) = fleet.parent.records.get(&key) else { panic!("{id} is pending") };
+        (pending.ordered_at, pending.ordered_by)
+    };
+    let [one, two, three] = ["one", "two", "three"].map(by);
+    assert!(one.0 == two.0 && two.0 == three.0);
+    assert!(one.1 < two.1 && two.1 < three.1);
+}
+
+#[test]
 fn a_new_numbering_is_noted_and_the_old_one_is_not_taken() {
     check_fleet(
         "0s child s site

@@ -570,6 +570,8 @@ pub struct PendingAction {
     pub action: Arc<Action>,
     /// When it was ordered.
     pub ordered_at: Timestamp,
+    /// The entry of this node's journal that ordered it: what was ordered first goes down first, whatever the clock says.
+    pub ordered_by: Position,
     /// When it is given up here, in journal time.
     pub expires: Option<JournalTime>,
 }
