@@ -412,28 +412,28 @@ impl Engine {
         Ok(Disposition::Applied)
     }
 
-    /// The engine broke on a step: it is passed over and counted as lost, or the child would send it for ever.
-    pub(crate) fn pass_over(&mut self, moment: &Moment<'_>, relay: &Relay, out: &mut Output) {
+    /// The engine broke on a step. One that was live is as if it had not come, and the child is to come again: it says then how its
+    /// alarms stand, and sends what was in the step as history. History that breaks the engine is counted as lost, or it would
+    /// come for ever.
+    pub(crate) fn pass_over(&mut self, moment: &Moment<'_>, relay: &Relay, out: &mut Output) -> Option<NotTaken> {
         let known = self.children.get(&relay.child).filter(|child| child.retired.is_none() && child.kind.owns());
-        let Some(mut child) = known.map(|child| Child::clone(child)) else { return };
-        let Some(reached) = child.reached.as_mut().filter(|reached| reached.epoch == relay.epoch) else { return };
-        let lost = match &relay.content {
-            RelayContent::Live { after, upto, changes } if *after == reached.position && upto > after => {
-                reached.position = *upto;
-                reached.fingerprint = changes.last().map_or(reached.fingerprint, |last| fingerprint(last));
-                upto.0 - after.0
+        let mut child = known.map(|child| Child::clone(child))?;
+        let reached = child.reached.as_mut().filter(|reached| reached.epoch == relay.epoch)?;
+        match &relay.content {
+            RelayContent::Live { after, upto, .. } if *after == reached.position && upto > after => {
+                return Some(NotTaken::Broke { child: relay.child.clone() });
             }
             RelayContent::History { after, upto, .. } | RelayContent::Gap { after, upto } if upto > after => {
-                if reached.missing.first().is_none_or(|oldest| oldest.after != *after || oldest.upto < *upto) {
-                    return;
+                let oldest = reached.missing.first()?;
+                if oldest.after == *after && oldest.upto >= *upto {
+                    shorten(&mut reached.missing, *upto);
+                    child.lose_records(moment, upto.0 - after.0);
+                    self.settle(moment, &relay.child, child, out);
                 }
-                shorten(&mut reached.missing, *upto);
-                upto.0 - after.0
             }
-            _ => return,
-        };
-        child.lose_records(moment, lost);
-        self.settle(moment, &relay.child, child, out);
+            _ => {}
+        }
+        None
     }
 
     /// Keeps a child as it is after a step; if nothing is missing any more, tells what came meanwhile.

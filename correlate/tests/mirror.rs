@@ -445,8 +445,8 @@ fn an_alarm_that_has_the_id_of_another_takes_its_place_when_that_has_ended() {
 }
 
 #[test]
-fn a_step_on_which_the_engine_breaks_is_lost_and_what_comes_behind_it_is_not() {
-    use klaxon_schemas::child::{Relay, RelayContent};
+fn after_a_step_on_which_the_engine_breaks_a_site_is_compared_anew_and_history_that_breaks_it_is_lost() {
+    use klaxon_schemas::child::{NotTaken, Relay, RelayContent};
     use klaxon_schemas::ids::{Epoch, Position};
 
     let mut fleet = Fleet::new(true);
@@ -457,16 +457,25 @@ fn a_step_on_which_the_engine_breaks_is_lost_and_what_comes_behind_it_is_not() {
     fleet.align("s", usize::MAX);
     let breaks = |fleet: &mut Fleet, content| {
         let relay = Relay { child: harness::fleet::child("s"), epoch: Epoch(1), content };
-        fleet.parent.quarantine(EntryKind::Relay(Arc::new(relay)));
+        fleet.parent.quarantine(EntryKind::Relay(Arc::new(relay)))
     };
-    breaks(&mut fleet, RelayContent::History { after: Position(0), upto: Position(2), changes: Vec::new() });
+    assert_eq!(breaks(&mut fleet, RelayContent::History { after: Position(0), upto: Position(2), changes: Vec::new() }), None);
     at_site(&mut fleet, 3, 0);
-    breaks(&mut fleet, RelayContent::Live { after: Position(3), upto: Position(4), changes: Vec::new() });
+    let live = RelayContent::Live { after: Position(3), upto: Position(4), changes: Vec::new() };
+    let broke = breaks(&mut fleet, live);
+    assert_eq!(broke, Some(NotTaken::Broke { child: harness::fleet::child("s") }));
+    // It comes again, and says how its alarms stand; what was in that step is history.
     at_site(&mut fleet, 4, 0);
-    assert!(fleet.live("s").is_some_and(|(changes, disposition)| changes.len() == 1 && disposition == Disposition::Applied));
+    let after = Position(4);
+    let (_, disposition) = fleet.send("s", RelayContent::Live { after, upto: Position(5), changes: Vec::new() });
+    assert_eq!(disposition, Disposition::NotTaken(NotTaken::OutOfPlace { after, reached: Position(3) }));
+    fleet.align("s", usize::MAX);
+    let (here, there) = fleet.both("s");
+    assert_eq!((here.len(), here), (5, there));
+    assert_eq!(breaks(&mut fleet, RelayContent::History { after: Position(2), upto: Position(4), changes: Vec::new() }), None);
     let (changes, _) = fleet.history("s", u64::MAX).expect("one is missing");
     let Some(Subject::Child(note)) = changes.last().map(|change| &change.subject) else { panic!("{changes:?}") };
-    assert!(matches!(note.what, ChildStep::CaughtUp(meanwhile) if (meanwhile.changes, meanwhile.lost) == (1, 3)), "{note:?}");
+    assert!(matches!(note.what, ChildStep::CaughtUp(meanwhile) if (meanwhile.changes, meanwhile.lost) == (1, 4)), "{note:?}");
     // What is left of one that is retired cannot be forgotten: that is not tried for ever.
     fleet.fact("s", klaxon_schemas::child::ChildEvent::Retired);
     fleet.parent.quarantine(EntryKind::Deadline);

@@ -549,6 +549,12 @@ pub enum NotTaken {
         /// How many, as far as they were counted.
         lost: usize,
     },
+    /// The engine broke on it and put it aside: the child is to come again, so that its alarms are compared.
+    #[error("this node broke on what {child} sent, and put it aside; its alarms are to be compared anew")]
+    Broke {
+        /// Who sent it.
+        child: ChildName,
+    },
     /// A child cannot have the name of this site.
     #[error("{child} is the name of this site")]
     OwnName {
