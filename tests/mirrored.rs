@@ -81,7 +81,7 @@ impl Below {
     fn live(&self, node: &Node) {
         let after = position(node);
         let changes = self.changes[after as usize..].to_vec();
-        self.send(node, RelayContent::Live { after: Position(after), upto: Position(self.last()), changes });
+        self.send(node, RelayContent::Live { after: Position(after), upto: Position(self.last()), changes, unread: 0 });
     }
 
     fn align(&self, node: &Node) {
@@ -102,7 +102,7 @@ impl Below {
         let reached = node.store.read().state().children()[&child()].reached.clone().expect("it stands");
         for span in reached.missing {
             let changes = self.changes[span.after.0 as usize..span.upto.0 as usize].to_vec();
-            self.send(node, RelayContent::History { after: span.after, upto: span.upto, changes });
+            self.send(node, RelayContent::History { after: span.after, upto: span.upto, changes, unread: 0 });
         }
     }
 }

@@ -149,11 +149,11 @@ impl Engine {
             RelayContent::Aligned { at, after, fingerprint, below } => {
                 self.aligned(moment, &sender, Span { after: *after, upto: *at }, (*fingerprint, below), out)
             }
-            RelayContent::Live { after, upto, changes } => {
-                self.live(moment, &sender, Span { after: *after, upto: *upto }, changes, out)
+            RelayContent::Live { after, upto, changes, unread } => {
+                self.live(moment, &sender, Span { after: *after, upto: *upto }, (changes, *unread), out)
             }
-            RelayContent::History { after, upto, changes } => {
-                self.history(moment, &sender, Span { after: *after, upto: *upto }, Some(changes), out)
+            RelayContent::History { after, upto, changes, unread } => {
+                self.history(moment, &sender, Span { after: *after, upto: *upto }, Some((changes, *unread)), out)
             }
             RelayContent::Gap { after, upto } => self.history(moment, &sender, Span { after: *after, upto: *upto }, None, out),
             RelayContent::Acted { actions } => Ok(self.acted(name, actions, out)),
@@ -344,7 +344,7 @@ impl Engine {
         moment: &Moment<'_>,
         sender: &Sender<'_>,
         span: Span,
-        changes: &[Arc<Change>],
+        (changes, unread): (&[Arc<Change>], u64),
         out: &mut Output,
     ) -> Result<Disposition, NotTaken> {
         span.check()?;
@@ -369,8 +369,13 @@ impl Engine {
             }
         }
         child.reached = Some(reached);
-        child.last_heard_at = Some(moment.wall);
-        self.put_child(sender.name, child, out);
+        child.lose_records(moment, unread);
+        if unread > 0 {
+            self.settle(moment, sender.name, child, out);
+        } else {
+            child.last_heard_at = Some(moment.wall);
+            self.put_child(sender.name, child, out);
+        }
         Ok(Disposition::Applied)
     }
 
@@ -380,7 +385,7 @@ impl Engine {
         moment: &Moment<'_>,
         sender: &Sender<'_>,
         span: Span,
-        changes: Option<&Vec<Arc<Change>>>,
+        changes: Option<(&[Arc<Change>], u64)>,
         out: &mut Output,
     ) -> Result<Disposition, NotTaken> {
         span.check()?;
@@ -394,14 +399,12 @@ impl Engine {
         if span.after != oldest.after || span.upto > oldest.upto {
             return Err(NotTaken::OutOfPlace { after: span.after, reached: oldest.after });
         }
-        let adopted = self.adopt_all(sender, changes.map_or(&[], Vec::as_slice))?;
+        let adopted = self.adopt_all(sender, changes.map_or(&[], |(changes, _)| changes))?;
         let mut child = Child::clone(&sender.child);
         let mut reached = reached.clone();
         shorten(&mut reached.missing, span.upto);
         child.reached = Some(reached);
-        if changes.is_none() {
-            child.lose_records(moment, span.upto.0 - span.after.0);
-        }
+        child.lose_records(moment, changes.map_or(span.upto.0 - span.after.0, |(_, unread)| unread));
         for Adopted { change, standing } in adopted {
             if !standing.is_elsewhere {
                 child.count(&change);

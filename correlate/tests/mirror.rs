@@ -379,6 +379,28 @@ fn what_is_ordered_first_goes_down_first_also_within_one_moment() {
 }
 
 #[test]
+fn a_change_of_a_newer_release_is_counted_as_lost_and_the_mirror_goes_on() {
+    use klaxon_schemas::child::RelayContent;
+    use klaxon_schemas::ids::Position;
+
+    let mut fleet = Fleet::new(true);
+    fleet.add("s", ChildKind::Site);
+    at_site(&mut fleet, 0, 0);
+    fleet.align("s", usize::MAX);
+    let (after, upto) = (Position(1), Position(3));
+    let live = RelayContent::Live { after, upto, changes: Vec::new(), unread: 2 };
+    let (changes, disposition) = fleet.send("s", live);
+    assert_eq!((changes.len(), disposition), (0, Disposition::Applied), "it is told when nothing is missing any more");
+    let history = RelayContent::History { after: Position(0), upto: Position(1), changes: Vec::new(), unread: 1 };
+    let (changes, disposition) = fleet.send("s", history);
+    assert_eq!(disposition, Disposition::Applied);
+    let [change] = &changes[..] else { panic!("{changes:?}") };
+    let Subject::Child(note) = &change.subject else { panic!("{change:?}") };
+    assert!(matches!(note.what, ChildStep::CaughtUp(meanwhile) if (meanwhile.changes, meanwhile.lost) == (0, 3)), "{note:?}");
+    assert_eq!(fleet.position("s"), Some(3));
+}
+
+#[test]
 fn a_new_numbering_is_noted_and_the_old_one_is_not_taken() {
     check_fleet(
         "0s child s site
@@ -459,20 +481,26 @@ fn after_a_step_on_which_the_engine_breaks_a_site_is_compared_anew_and_history_t
         let relay = Relay { child: harness::fleet::child("s"), epoch: Epoch(1), content };
         fleet.parent.quarantine(EntryKind::Relay(Arc::new(relay)))
     };
-    assert_eq!(breaks(&mut fleet, RelayContent::History { after: Position(0), upto: Position(2), changes: Vec::new() }), None);
+    assert_eq!(
+        breaks(&mut fleet, RelayContent::History { after: Position(0), upto: Position(2), changes: Vec::new(), unread: 0 }),
+        None
+    );
     at_site(&mut fleet, 3, 0);
-    let live = RelayContent::Live { after: Position(3), upto: Position(4), changes: Vec::new() };
+    let live = RelayContent::Live { after: Position(3), upto: Position(4), changes: Vec::new(), unread: 0 };
     let broke = breaks(&mut fleet, live);
     assert_eq!(broke, Some(NotTaken::Broke { child: harness::fleet::child("s") }));
     // It comes again, and says how its alarms stand; what was in that step is history.
     at_site(&mut fleet, 4, 0);
     let after = Position(4);
-    let (_, disposition) = fleet.send("s", RelayContent::Live { after, upto: Position(5), changes: Vec::new() });
+    let (_, disposition) = fleet.send("s", RelayContent::Live { after, upto: Position(5), changes: Vec::new(), unread: 0 });
     assert_eq!(disposition, Disposition::NotTaken(NotTaken::OutOfPlace { after, reached: Position(3) }));
     fleet.align("s", usize::MAX);
     let (here, there) = fleet.both("s");
     assert_eq!((here.len(), here), (5, there));
-    assert_eq!(breaks(&mut fleet, RelayContent::History { after: Position(2), upto: Position(4), changes: Vec::new() }), None);
+    assert_eq!(
+        breaks(&mut fleet, RelayContent::History { after: Position(2), upto: Position(4), changes: Vec::new(), unread: 0 }),
+        None
+    );
     let (changes, _) = fleet.history("s", u64::MAX).expect("one is missing");
     let Some(Subject::Child(note)) = changes.last().map(|change| &change.subject) else { panic!("{changes:?}") };
     assert!(matches!(note.what, ChildStep::CaughtUp(meanwhile) if (meanwhile.changes, meanwhile.lost) == (1, 4)), "{note:?}");
@@ -645,7 +673,7 @@ fn a_site_speaks_only_for_itself() {
     let changes: Vec<Arc<_>> = fleet.below["s"].node.changes.clone();
     let upto = klaxon_schemas::ids::Position(9);
     let after = fleet.record("t").and_then(|child| child.reached.as_ref()).expect("it stands").position;
-    let (_, disposition) = fleet.send("t", klaxon_schemas::child::RelayContent::Live { after, upto, changes });
+    let (_, disposition) = fleet.send("t", klaxon_schemas::child::RelayContent::Live { after, upto, changes, unread: 0 });
     assert!(matches!(disposition, Disposition::NotTaken(klaxon_schemas::child::NotTaken::Foreign { .. })), "{disposition:?}");
 }
 

@@ -24,7 +24,7 @@ fn the_nodes_below_a_region_are_kept_apart() {
     assert!(rows(&fleet));
     assert!(fleet.record("r").expect("is there").below.is_empty(), "its own record has none");
     // Were they lost when the engine is built anew, the next step would drop the record.
-    fleet.send("r", RelayContent::Live { after: Position(1), upto: Position(2), changes: Vec::new() });
+    fleet.send("r", RelayContent::Live { after: Position(1), upto: Position(2), changes: Vec::new(), unread: 0 });
     assert!(rows(&fleet));
     fleet.fact("r", ChildEvent::Retired);
     fleet.parent.apply(klaxon_schemas::entry::EntryKind::Deadline);
@@ -36,7 +36,7 @@ fn relay_up(below: &Fleet, above: &mut Fleet, name: &str) {
     let after = above.record(name).and_then(|child| child.reached.as_ref()).expect("it stands").position;
     let changes = below.parent.changes[after.0 as usize..].to_vec();
     let upto = Position(below.parent.changes.len() as u64);
-    let (_, disposition) = above.send(name, RelayContent::Live { after, upto, changes });
+    let (_, disposition) = above.send(name, RelayContent::Live { after, upto, changes, unread: 0 });
     assert_eq!(disposition, Disposition::Applied);
 }
 
@@ -150,7 +150,8 @@ fn a_region_speaks_for_sites_below_it_but_not_for_those_that_are_heard_directly(
     send(&mut centre, RelayContent::Aligned { at: Position(0), after: Position(0), fingerprint: 0, below: vec![row(None)] });
     let changes = region.parent.changes.clone();
     let upto = Position(changes.len() as u64);
-    let (came, disposition) = send(&mut centre, RelayContent::Live { after: Position(0), upto, changes: changes.clone() });
+    let (came, disposition) =
+        send(&mut centre, RelayContent::Live { after: Position(0), upto, changes: changes.clone(), unread: 0 });
     assert_eq!((came.len(), disposition), (changes.len(), Disposition::Applied));
     let mirrored: Vec<_> = centre.parent.alarms.values().collect();
     assert!(mirrored.len() == 2 && mirrored.iter().all(|alarm| alarm.owner.as_deref() == Some("s")));
@@ -163,10 +164,13 @@ fn a_region_speaks_for_sites_below_it_but_not_for_those_that_are_heard_directly(
         vec![Arc::new(change)]
     };
     let (after, upto) = (upto, Position(upto.0 + 1));
-    send(&mut centre, RelayContent::Live { after, upto, changes: said(ChildStep::Silent) });
+    send(&mut centre, RelayContent::Live { after, upto, changes: said(ChildStep::Silent), unread: 0 });
     let of = |centre: &Fleet, owner: &str| is_silent(centre, "r", owner);
     assert!(of(&centre, "s") && !of(&centre, "r"));
-    send(&mut centre, RelayContent::Live { after: upto, upto: Position(upto.0 + 1), changes: said(ChildStep::Heard) });
+    send(
+        &mut centre,
+        RelayContent::Live { after: upto, upto: Position(upto.0 + 1), changes: said(ChildStep::Heard), unread: 0 },
+    );
     assert!(!of(&centre, "s"));
     // S comes to the centre itself: from then on it alone is heard about its alarms.
     centre.add("s", ChildKind::Site);
@@ -176,7 +180,7 @@ fn a_region_speaks_for_sites_below_it_but_not_for_those_that_are_heard_directly(
     assert!(before.values().all(|alarm| alarm.via.as_deref() == Some("s")) && before.len() == 2);
     let after = centre.record("r").and_then(|child| child.reached.as_ref()).expect("it stands").position;
     let (came, disposition) =
-        send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 9), changes: changes[1..].to_vec() });
+        send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 9), changes: changes[1..].to_vec(), unread: 0 });
     assert_eq!(disposition, Disposition::Applied);
     assert!(came.iter().all(|change| &*change.site == "r"), "{came:?}");
     assert_eq!(before, centre.parent.alarms);
@@ -185,15 +189,17 @@ fn a_region_speaks_for_sites_below_it_but_not_for_those_that_are_heard_directly(
     let before = centre.parent.alarms.clone();
     let after = Position(after.0 + 9);
     let (_, disposition) =
-        send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 1), changes: changes[1..].to_vec() });
+        send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 1), changes: changes[1..].to_vec(), unread: 0 });
     assert_eq!((disposition, &before), (Disposition::Applied, &centre.parent.alarms));
     centre.below.get_mut("s").expect("is there").node.now_us += 1;
     at_site(&mut centre, 2, 4);
     let acknowledged = centre.below["s"].node.changes.last().cloned().expect("was acknowledged");
     assert_eq!(acknowledged.kind, ChangeKind::Acknowledged);
     let after = Position(after.0 + 1);
-    let (came, _) =
-        send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 1), changes: vec![owned_by_s(&acknowledged)] });
+    let (came, _) = send(
+        &mut centre,
+        RelayContent::Live { after, upto: Position(after.0 + 1), changes: vec![owned_by_s(&acknowledged)], unread: 0 },
+    );
     assert_eq!(came.iter().map(|change| change.kind).collect::<Vec<_>>(), [ChangeKind::Acknowledged]);
     let via =
         |centre: &Fleet, via: &str| centre.parent.alarms.values().filter(|alarm| alarm.via.as_deref() == Some(via)).count();
@@ -214,7 +220,7 @@ fn what_a_region_had_not_heard_of_ends_when_its_site_is_heard_itself() {
     }
     let changes: Vec<_> = centre.below["s"].node.changes.iter().map(|change| owned_by_s(change)).collect();
     centre.send("r", RelayContent::Aligned { at: Position(0), after: Position(0), fingerprint: 0, below: Vec::new() });
-    centre.send("r", RelayContent::Live { after: Position(0), upto: Position(2), changes });
+    centre.send("r", RelayContent::Live { after: Position(0), upto: Position(2), changes, unread: 0 });
     assert_eq!(centre.parent.alarms.len(), 2);
     at_site(&mut centre, 1, 3);
     at_site(&mut centre, 1, 5);

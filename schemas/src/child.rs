@@ -452,6 +452,8 @@ pub enum RelayContent {
         upto: Position,
         /// The changes.
         changes: Vec<Arc<Change>>,
+        /// How many more there are, which are of a newer release and are not understood here.
+        unread: u64,
     },
     /// Changes of the oldest stretch that is missing.
     History {
@@ -461,6 +463,8 @@ pub enum RelayContent {
         upto: Position,
         /// The changes.
         changes: Vec<Arc<Change>>,
+        /// How many more there are, which are of a newer release and are not understood here.
+        unread: u64,
     },
     /// It keeps the beginning of the oldest stretch that is missing no longer.
     Gap {
