@@ -620,12 +620,12 @@ impl Follow {
                 self.status.quarantined.fetch_add(1, Ordering::Relaxed);
                 self.reload();
                 let mut out = Output::default();
-                self.engine.quarantine(entry, failure.clone(), &mut out);
+                let broke = self.engine.quarantine(entry, failure.clone(), &mut out);
                 let changes = out.changes().to_vec();
                 self.submit(Vec::new(), Some(out), |_| {});
                 let text = format!("Entry {} broke the engine: {failure}", entry.position);
                 self.untold.push(own::raise(&self.site, OwnAlarm::Quarantine, &text));
-                Answer::Accepted { position: entry.position, changes }
+                broke.map_or(Answer::Accepted { position: entry.position, changes }, |why| Answer::Rejected(why.into()))
             }
         }
     }

@@ -81,7 +81,7 @@ impl Below {
     fn live(&self, node: &Node) {
         let after = position(node);
         let changes = self.changes[after as usize..].to_vec();
-        self.send(node, RelayContent::Live { after: Position(after), upto: Position(self.last()), changes });
+        self.send(node, RelayContent::Live { after: Position(after), upto: Position(self.last()), changes, unread: 0 });
     }
 
     fn align(&self, node: &Node) {
@@ -102,7 +102,7 @@ impl Below {
         let reached = node.store.read().state().children()[&child()].reached.clone().expect("it stands");
         for span in reached.missing {
             let changes = self.changes[span.after.0 as usize..span.upto.0 as usize].to_vec();
-            self.send(node, RelayContent::History { after: span.after, upto: span.upto, changes });
+            self.send(node, RelayContent::History { after: span.after, upto: span.upto, changes, unread: 0 });
         }
     }
 }
@@ -259,5 +259,32 @@ fn what_a_receiver_has_yet_to_hear_of_a_site_is_its_lag() {
     node.wait("it is still", || node.shown("all").lag_changes == MISSED);
     world.set("all", Mode::Up);
     node.quiet("all");
+}
+
+#[test]
+fn what_is_told_while_its_site_is_silent_is_told_as_stale() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let world = World::default();
+    let node = Node::open(dir.path(), &world);
+    let (mut below, mut nonce) = (Below::new(), 0);
+    enrol(&node);
+    below.raise("host=a", Severity::Major);
+    below.raise("host=b", Severity::Minor);
+    below.align(&node);
+    node.apply([receiver("all")]);
+    settle(&node, &world, &mut nonce);
+    fact(&node, ChildEvent::Silent { since: Timestamp::from_micros(1_700_000_000_000_000).expect("in range") });
+    // That alone tells nobody anything of the alarms.
+    assert_eq!(settle(&node, &world, &mut nonce).len(), 3);
+    node.apply([receiver("all"), receiver("late")]);
+    let stale = |name: &str| {
+        let alarms = world.arrived(name).into_iter().filter_map(|one| match one.what {
+            klaxon_api::notify::What::Alarm { alarm, .. } if alarm.owner.is_some() => Some(alarm.stale.is_some()),
+            _ => None,
+        });
+        alarms.collect::<Vec<_>>()
+    };
+    node.wait("the late one is told", || stale("late").len() == 2);
+    assert_eq!((stale("all"), stale("late")), (vec![false, false], vec![true, true]));
     node.close();
 }

@@ -211,6 +211,8 @@ fn a_silent_site_is_one_alarm_and_a_stale_list_until_it_is_heard_from() {
     };
     assert_eq!(stale(&centre, "alpha"), [true, true]);
     assert_eq!(stale(&centre, "beta"), [false, false]);
+    let past = centre.changes_of("alpha");
+    assert!(!past.is_empty() && past.iter().all(|change| change["alarm"]["stale"].is_null()), "it was not when that happened");
     assert_eq!(centre.site("alpha").expect("is there")["state"], "silent");
     alpha.report(&[("fan=b", "cleared"), ("fan=c", "major")]);
     // A restart is no news of it.

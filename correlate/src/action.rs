@@ -22,7 +22,7 @@ impl Engine {
             return Disposition::Duplicate;
         }
         self.admission.note_id(seen, moment.now, out);
-        if action.expires_at.is_some_and(|expires_at| expires_at < moment.wall) {
+        if self.is_too_late(moment, action) {
             self.refuse(moment, action, None, RefusalReason::Expired, out);
             return Disposition::Applied;
         }
@@ -70,7 +70,7 @@ impl Engine {
             return Err(RefusalReason::RaisedAgain);
         }
         let mut alarm = Alarm::clone(alarm);
-        if is_superseded(&mut alarm, verb, action.ordered_at, moment.wall) {
+        if is_superseded(moment, &mut alarm, verb, action.ordered_at) {
             return Err(RefusalReason::Superseded);
         }
         let ordered = alarm.engine.ordered.clone();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use klaxon_schemas::alarm::{Alarm, ChangeNumber, OrderMark};
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::{Change, ChangeKind, Reason, RefusalReason, Subject, Timer};
-use klaxon_schemas::child::{Below, Child, PendingAction};
+use klaxon_schemas::child::{Below, Child, NotTaken, PendingAction};
 use klaxon_schemas::entry::{Entry, EntryKind, Started};
 use klaxon_schemas::event::{AlarmKey, Event, Report};
 use klaxon_schemas::ids::{ActionId, AlarmId, Epoch, Position, Seq};
@@ -283,13 +283,15 @@ impl Engine {
         }
     }
 
-    /// Passes over an entry that breaks the engine, and keeps that it did.
-    pub fn quarantine(&mut self, entry: &Entry, failure: Text, out: &mut Output) {
+    /// Passes over an entry that breaks the engine, and keeps that it did. Tells what is to be said to the node below that sent it,
+    /// if that is to come again.
+    pub fn quarantine(&mut self, entry: &Entry, failure: Text, out: &mut Output) -> Option<NotTaken> {
         let moment = self.moment(entry);
+        let mut broke = None;
         match &entry.kind {
             EntryKind::Started(started) => self.start(&moment, started),
             EntryKind::Deadline => self.disarm(&moment, out),
-            EntryKind::Relay(relay) => self.pass_over(&moment, relay, out),
+            EntryKind::Relay(relay) => broke = self.pass_over(&moment, relay, out),
             _ => {}
         }
         let key = StateKey::Quarantine(entry.position);
@@ -302,6 +304,7 @@ impl Engine {
         let cause = Cause::new(ChangeKind::Quarantined, &[moment.reason()]);
         self.emit(&moment, cause, Subject::Quarantine { entry: entry.position, failure }, out);
         self.advance(entry);
+        broke
     }
 
     fn moment<'a>(&self, entry: &'a Entry) -> Moment<'a> {

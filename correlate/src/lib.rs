@@ -10,6 +10,7 @@
 //!       ─▶ shelves  what a standing shelf does to many alarms, in steps
 //!       ─▶ pending  what operators do to alarms of other sites, on its way to them
 //!       ─▶ mirror   what sites below send of their alarms    ─▶ their changes, as they are
+//!       ─▶ below    what regions say of nodes further below
 //!       ─▶ screen   what of that has come before, or is not taken, before it is journalled
 //!       ─▶ children what becomes of the nodes below
 //! ```
@@ -20,6 +21,7 @@
 mod action;
 mod admit;
 mod aging;
+mod below;
 mod children;
 mod engine;
 mod heartbeats;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use klaxon_schemas::alarm::{Alarm, Clearance, ClearedBy};
 use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject, Timer};
 use klaxon_schemas::child::{
-    ALIGNMENT_LOST_MAX, BELOW_MAX, Below, Child, ChildKind, ChildStep, MISSING_SPANS_MAX, Meanwhile, NotTaken, Reached, Relay,
+    ALIGNMENT_LOST_MAX, Below, Child, ChildKind, ChildStep, MISSING_SPANS_MAX, Meanwhile, NotTaken, Reached, Relay,
     RelayContent, Span, fingerprint, site_of,
 };
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
@@ -26,6 +26,7 @@ use klaxon_schemas::names::{ChildName, Site};
 use klaxon_schemas::state::{StateKey, StateRecord};
 use klaxon_schemas::time::JournalTime;
 
+use crate::below::{note_below, rows_below};
 use crate::engine::{Cause, Engine, Moment};
 use crate::output::{Disposition, Output};
 
@@ -148,11 +149,11 @@ impl Engine {
             RelayContent::Aligned { at, after, fingerprint, below } => {
                 self.aligned(moment, &sender, Span { after: *after, upto: *at }, (*fingerprint, below), out)
             }
-            RelayContent::Live { after, upto, changes } => {
-                self.live(moment, &sender, Span { after: *after, upto: *upto }, changes, out)
+            RelayContent::Live { after, upto, changes, unread } => {
+                self.live(moment, &sender, Span { after: *after, upto: *upto }, (changes, *unread), out)
             }
-            RelayContent::History { after, upto, changes } => {
-                self.history(moment, &sender, Span { after: *after, upto: *upto }, Some(changes), out)
+            RelayContent::History { after, upto, changes, unread } => {
+                self.history(moment, &sender, Span { after: *after, upto: *upto }, Some((changes, *unread)), out)
             }
             RelayContent::Gap { after, upto } => self.history(moment, &sender, Span { after: *after, upto: *upto }, None, out),
             RelayContent::Acted { actions } => Ok(self.acted(name, actions, out)),
@@ -315,9 +316,7 @@ impl Engine {
         }
         child.reached = Some(Reached { epoch: sender.epoch, position: span.upto, fingerprint, missing });
         if child.kind == ChildKind::Region {
-            let below = below.iter().filter(|below| below.name != *sender.name);
-            let below: BTreeMap<_, _> = below.map(|below| (below.name.clone(), below.clone())).collect();
-            child.below = Arc::new(below.into_values().take(BELOW_MAX).collect());
+            child.below = Arc::new(rows_below(sender.name, below));
         }
         for id in self.ghosts(sender.name) {
             self.lose(moment, id, out);
@@ -345,7 +344,7 @@ impl Engine {
         moment: &Moment<'_>,
         sender: &Sender<'_>,
         span: Span,
-        changes: &[Arc<Change>],
+        (changes, unread): (&[Arc<Change>], u64),
         out: &mut Output,
     ) -> Result<Disposition, NotTaken> {
         span.check()?;
@@ -365,13 +364,18 @@ impl Engine {
         }
         for Adopted { change, standing } in adopted {
             if standing.is_current() {
-                note_below(&mut child, &change);
+                note_below(&mut child, sender.name, &change);
                 self.take_change(moment, change, out);
             }
         }
         child.reached = Some(reached);
-        child.last_heard_at = Some(moment.wall);
-        self.put_child(sender.name, child, out);
+        child.lose_records(moment, unread);
+        if unread > 0 {
+            self.settle(moment, sender.name, child, out);
+        } else {
+            child.last_heard_at = Some(moment.wall);
+            self.put_child(sender.name, child, out);
+        }
         Ok(Disposition::Applied)
     }
 
@@ -381,7 +385,7 @@ impl Engine {
         moment: &Moment<'_>,
         sender: &Sender<'_>,
         span: Span,
-        changes: Option<&Vec<Arc<Change>>>,
+        changes: Option<(&[Arc<Change>], u64)>,
         out: &mut Output,
     ) -> Result<Disposition, NotTaken> {
         span.check()?;
@@ -395,14 +399,12 @@ impl Engine {
         if span.after != oldest.after || span.upto > oldest.upto {
             return Err(NotTaken::OutOfPlace { after: span.after, reached: oldest.after });
         }
-        let adopted = self.adopt_all(sender, changes.map_or(&[], Vec::as_slice))?;
+        let adopted = self.adopt_all(sender, changes.map_or(&[], |(changes, _)| changes))?;
         let mut child = Child::clone(&sender.child);
         let mut reached = reached.clone();
         shorten(&mut reached.missing, span.upto);
         child.reached = Some(reached);
-        if changes.is_none() {
-            child.lose_records(moment, span.upto.0 - span.after.0);
-        }
+        child.lose_records(moment, changes.map_or(span.upto.0 - span.after.0, |(_, unread)| unread));
         for Adopted { change, standing } in adopted {
             if !standing.is_elsewhere {
                 child.count(&change);
@@ -414,28 +416,28 @@ impl Engine {
         Ok(Disposition::Applied)
     }
 
-    /// The engine broke on a step: it is passed over and counted as lost, or the child would send it for ever.
-    pub(crate) fn pass_over(&mut self, moment: &Moment<'_>, relay: &Relay, out: &mut Output) {
+    /// The engine broke on a step. One that was live is as if it had not come, and the child is to come again: it says then how its
+    /// alarms stand, and sends what was in the step as history. History that breaks the engine is counted as lost, or it would
+    /// come for ever.
+    pub(crate) fn pass_over(&mut self, moment: &Moment<'_>, relay: &Relay, out: &mut Output) -> Option<NotTaken> {
         let known = self.children.get(&relay.child).filter(|child| child.retired.is_none() && child.kind.owns());
-        let Some(mut child) = known.map(|child| Child::clone(child)) else { return };
-        let Some(reached) = child.reached.as_mut().filter(|reached| reached.epoch == relay.epoch) else { return };
-        let lost = match &relay.content {
-            RelayContent::Live { after, upto, changes } if *after == reached.position && upto > after => {
-                reached.position = *upto;
-                reached.fingerprint = changes.last().map_or(reached.fingerprint, |last| fingerprint(last));
-                upto.0 - after.0
+        let mut child = known.map(|child| Child::clone(child))?;
+        let reached = child.reached.as_mut().filter(|reached| reached.epoch == relay.epoch)?;
+        match &relay.content {
+            RelayContent::Live { after, upto, .. } if *after == reached.position && upto > after => {
+                return Some(NotTaken::Broke { child: relay.child.clone() });
             }
             RelayContent::History { after, upto, .. } | RelayContent::Gap { after, upto } if upto > after => {
-                if reached.missing.first().is_none_or(|oldest| oldest.after != *after || oldest.upto < *upto) {
-                    return;
+                let oldest = reached.missing.first()?;
+                if oldest.after == *after && oldest.upto >= *upto {
+                    shorten(&mut reached.missing, *upto);
+                    child.lose_records(moment, upto.0 - after.0);
+                    self.settle(moment, &relay.child, child, out);
                 }
-                shorten(&mut reached.missing, *upto);
-                upto.0 - after.0
             }
-            _ => return,
-        };
-        child.lose_records(moment, lost);
-        self.settle(moment, &relay.child, child, out);
+            _ => {}
+        }
+        None
     }
 
     /// Keeps a child as it is after a step; if nothing is missing any more, tells what came meanwhile.
@@ -606,36 +608,6 @@ fn shorten(missing: &mut Vec<Span>, upto: Position) {
         Some(oldest) if upto < oldest.upto => oldest.after = upto,
         Some(_) => drop(missing.remove(0)),
         None => {}
-    }
-}
-
-/// A region says what became of a node below it.
-fn note_below(child: &mut Child, change: &Change) {
-    let Subject::Child(note) = &change.subject else { return };
-    if change.past || child.kind != ChildKind::Region || !note.kind.owns() {
-        return;
-    }
-    let place = child.below.binary_search_by(|below| below.name.cmp(&note.name));
-    if note.what == ChildStep::Retired {
-        if let Ok(place) = place {
-            Arc::make_mut(&mut child.below).remove(place);
-        }
-        return;
-    }
-    if place.is_err() && child.below.len() >= BELOW_MAX {
-        return;
-    }
-    let rows = Arc::make_mut(&mut child.below);
-    let place = place.unwrap_or_else(|place| {
-        let below = Below { name: note.name.clone(), kind: note.kind, version: None, silent_since: None };
-        rows.insert(place, below);
-        place
-    });
-    let below = &mut rows[place];
-    match note.what {
-        ChildStep::Silent | ChildStep::Moved => below.silent_since = below.silent_since.or(Some(change.at)),
-        ChildStep::Heard => below.silent_since = None,
-        _ => {}
     }
 }
 

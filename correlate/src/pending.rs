@@ -22,7 +22,7 @@ use klaxon_schemas::child::PendingAction;
 use klaxon_schemas::ids::ActionId;
 use klaxon_schemas::names::ChildName;
 use klaxon_schemas::state::{Shelf, ShelfPhase, StateKey, StateRecord};
-use klaxon_schemas::time::Timestamp;
+use klaxon_schemas::time::{JournalTime, Timestamp};
 
 use crate::action::cause;
 use crate::engine::{Engine, Moment};
@@ -114,6 +114,8 @@ impl Engine {
         let within = i64::try_from(ANSWER_WITHIN.as_micros()).unwrap_or(i64::MAX);
         // The owner must not do it behind the time at which it is given up here.
         let expires_at = action.expires_at.unwrap_or_else(|| moment.wall.saturating_add_micros(within));
+        // Whoever has done it remembers its id for so long: sent again later, it would be done twice.
+        let expires_at = expires_at.min(moment.wall.saturating_add_micros(self.ids_kept_micros()));
         let expires = moment.journal_time(expires_at);
         let action = Action {
             id: action.id,
@@ -123,10 +125,23 @@ impl Engine {
             verb,
         };
         let key = (child.clone(), action.id);
-        let pending = Arc::new(PendingAction { action: Arc::new(action), ordered_at, expires: Some(expires) });
+        let ordered_by = moment.position();
+        let pending = Arc::new(PendingAction { action: Arc::new(action), ordered_at, ordered_by, expires: Some(expires) });
         self.timers.add_pending(&key, &pending);
         out.put(StateKey::Pending(key.0.clone(), key.1), StateRecord::Pending(Arc::clone(&pending)));
         self.pending.entry(key.0).or_default().insert(key.1, pending);
+    }
+
+    /// For how long it is remembered here which actions were done.
+    fn ids_kept_micros(&self) -> i64 {
+        i64::try_from(self.settings.event_id_lifetime_s).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+    }
+
+    /// Whether it is too late for an action: by what it says itself, or because one that was ordered elsewhere may have been done
+    /// so long ago that nobody here remembers it.
+    pub(crate) fn is_too_late(&self, moment: &Moment<'_>, action: &Action) -> bool {
+        let is_forgotten = |ordered_at: Timestamp| moment.wall.micros_since(ordered_at) > self.ids_kept_micros();
+        action.expires_at.is_some_and(|expires_at| expires_at < moment.wall) || action.ordered_at.is_some_and(is_forgotten)
     }
 
     /// The child whose site's alarms a shelf is over, if there is one: it goes down whole. Refused if there is no way to it now.
@@ -256,7 +271,7 @@ impl Engine {
 }
 
 /// The axis of an alarm on which `verb` acts, if on one.
-fn axis<'a>(verb: &AlarmVerb, ordered: &'a mut Ordered) -> Option<&'a mut Option<Timestamp>> {
+fn axis<'a>(verb: &AlarmVerb, ordered: &'a mut Ordered) -> Option<&'a mut Option<JournalTime>> {
     match verb {
         AlarmVerb::Acknowledge { .. } | AlarmVerb::Unacknowledge => Some(&mut ordered.acknowledge),
         AlarmVerb::Assign { .. } => Some(&mut ordered.assign),
@@ -267,15 +282,19 @@ fn axis<'a>(verb: &AlarmVerb, ordered: &'a mut Ordered) -> Option<&'a mut Option
 }
 
 /// Notes on the alarm when `verb` was ordered, if elsewhere: at `ordered_at`; whether the like was ordered later, and this has no
-/// effect. What is ordered here is the latest by that, whatever a clock that was set back says.
-pub(crate) fn is_superseded(alarm: &mut Alarm, verb: &AlarmVerb, ordered_at: Option<Timestamp>, wall: Timestamp) -> bool {
+/// effect. What is ordered here is the latest by that.
+///
+/// All of it is in journal time: a wall clock that was wrong when somebody here did something, and is set since, neither kills an
+/// order that came behind it nor lets one win that came before.
+pub(crate) fn is_superseded(moment: &Moment<'_>, alarm: &mut Alarm, verb: &AlarmVerb, ordered_at: Option<Timestamp>) -> bool {
     let mut ordered = alarm.engine.ordered.as_deref().copied().unwrap_or_default();
     let Some(last) = axis(verb, &mut ordered) else { return false };
-    if ordered_at.is_some_and(|at| last.is_some_and(|last| last > at)) {
+    // Whose clock is fast cannot claim what is yet to come.
+    let at = ordered_at.map(|at| moment.now.saturating_add_micros(at.micros_since(moment.wall).min(0)));
+    if at.is_some_and(|at| last.is_some_and(|last| last > at)) {
         return true;
     }
-    // Whose clock is fast cannot claim what is yet to come.
-    *last = ordered_at.map_or(Some(wall), |at| (*last).max(Some(at.min(wall))));
+    *last = Some(at.unwrap_or(moment.now));
     alarm.engine.ordered = Some(Box::new(ordered));
     false
 }

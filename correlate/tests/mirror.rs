@@ -5,7 +5,7 @@ mod harness;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use harness::fleet::{Fleet, check_fleet};
+use harness::fleet::{Fleet, at_site, check_fleet};
 use klaxon_correlate::Disposition;
 use klaxon_schemas::change::{ChangeKind, Subject};
 use klaxon_schemas::child::{ChildKind, ChildStep};
@@ -311,6 +311,96 @@ fn actions_on_alarms_of_a_site_go_down_and_what_comes_of_them_comes_up() {
 }
 
 #[test]
+fn a_clock_that_was_wrong_neither_ends_an_order_nor_brings_an_old_one_back() {
+    check_fleet(
+        "0s child s site
+         => child s enrolled here by ann
+         0s child s connected
+         0s in s raise host=a x major
+         1s up s align
+         => realigned host=a x major here
+         1s up s history
+         => raised host=a x major s past
+         => child s caught-up 1 changes 1 raised 0 cleared 0 lost here
+         # The site's clock is an hour ahead when somebody there acts.
+         2s in s clock 1h
+         3s in s ack host=a x by:bob
+         4s in s clock -1h
+         5s up s live
+         => acknowledged host=a x major s by bob
+         6s unack host=a x by:ann id:one
+         => pending host=a x major here by ann
+         7s down s one
+         8s up s live
+         => unacknowledged host=a x major s by ann
+         8s up s acted one
+         # It is an hour behind, and what was ordered before is no later for that.
+         9s in s clock -1h
+         10s assign host=a x by:ann to:ann id:two
+         => pending host=a x major here by ann
+         11s in s assign host=a x by:bob to:bob
+         12s in s clock 1h
+         13s down s two
+         14s up s live
+         => assigned host=a x major s by bob
+         => refused Superseded s by ann
+         14s up s acted two
+         # What is not answered is given up before anybody could forget that it was done.
+         15s ack host=a x by:ann id:three expires:20d
+         => pending host=a x major here by ann
+         86415s deadline
+         => refused Unanswered here by ann
+         # Nobody at the site remembers whether that was done.
+         86420s in s ack host=a x by:ann id:three expires:20d ordered:15s
+         86421s up s live
+         => refused Expired s by ann",
+    );
+}
+
+#[test]
+fn what_is_ordered_first_goes_down_first_also_within_one_moment() {
+    use klaxon_schemas::state::{StateKey, StateRecord};
+    let mut fleet = Fleet::new(true);
+    fleet.add("s", ChildKind::Site);
+    let words =
+        ["shelf by:ann site:s until:3600s id:one", "unshelf one by:ann id:two", "shelf by:ann site:s until:3600s id:three"];
+    for command in words {
+        let kind = harness::parse(&mut fleet.parent, command).expect("is an order");
+        fleet.parent.apply(kind);
+    }
+    let by = |id: &str| {
+        let key = StateKey::Pending(harness::fleet::child("s"), harness::action_id(id));
+        let Some(StateRecord::Pending(pending)) = fleet.parent.records.get(&key) else { panic!("{id} is pending") };
+        (pending.ordered_at, pending.ordered_by)
+    };
+    let [one, two, three] = ["one", "two", "three"].map(by);
+    assert!(one.0 == two.0 && two.0 == three.0);
+    assert!(one.1 < two.1 && two.1 < three.1);
+}
+
+#[test]
+fn a_change_of_a_newer_release_is_counted_as_lost_and_the_mirror_goes_on() {
+    use klaxon_schemas::child::RelayContent;
+    use klaxon_schemas::ids::Position;
+
+    let mut fleet = Fleet::new(true);
+    fleet.add("s", ChildKind::Site);
+    at_site(&mut fleet, 0, 0);
+    fleet.align("s", usize::MAX);
+    let (after, upto) = (Position(1), Position(3));
+    let live = RelayContent::Live { after, upto, changes: Vec::new(), unread: 2 };
+    let (changes, disposition) = fleet.send("s", live);
+    assert_eq!((changes.len(), disposition), (0, Disposition::Applied), "it is told when nothing is missing any more");
+    let history = RelayContent::History { after: Position(0), upto: Position(1), changes: Vec::new(), unread: 1 };
+    let (changes, disposition) = fleet.send("s", history);
+    assert_eq!(disposition, Disposition::Applied);
+    let [change] = &changes[..] else { panic!("{changes:?}") };
+    let Subject::Child(note) = &change.subject else { panic!("{change:?}") };
+    assert!(matches!(note.what, ChildStep::CaughtUp(meanwhile) if (meanwhile.changes, meanwhile.lost) == (0, 3)), "{note:?}");
+    assert_eq!(fleet.position("s"), Some(3));
+}
+
+#[test]
 fn a_new_numbering_is_noted_and_the_old_one_is_not_taken() {
     check_fleet(
         "0s child s site
@@ -377,8 +467,8 @@ fn an_alarm_that_has_the_id_of_another_takes_its_place_when_that_has_ended() {
 }
 
 #[test]
-fn a_step_on_which_the_engine_breaks_is_lost_and_what_comes_behind_it_is_not() {
-    use klaxon_schemas::child::{Relay, RelayContent};
+fn after_a_step_on_which_the_engine_breaks_a_site_is_compared_anew_and_history_that_breaks_it_is_lost() {
+    use klaxon_schemas::child::{NotTaken, Relay, RelayContent};
     use klaxon_schemas::ids::{Epoch, Position};
 
     let mut fleet = Fleet::new(true);
@@ -389,16 +479,31 @@ fn a_step_on_which_the_engine_breaks_is_lost_and_what_comes_behind_it_is_not() {
     fleet.align("s", usize::MAX);
     let breaks = |fleet: &mut Fleet, content| {
         let relay = Relay { child: harness::fleet::child("s"), epoch: Epoch(1), content };
-        fleet.parent.quarantine(EntryKind::Relay(Arc::new(relay)));
+        fleet.parent.quarantine(EntryKind::Relay(Arc::new(relay)))
     };
-    breaks(&mut fleet, RelayContent::History { after: Position(0), upto: Position(2), changes: Vec::new() });
+    assert_eq!(
+        breaks(&mut fleet, RelayContent::History { after: Position(0), upto: Position(2), changes: Vec::new(), unread: 0 }),
+        None
+    );
     at_site(&mut fleet, 3, 0);
-    breaks(&mut fleet, RelayContent::Live { after: Position(3), upto: Position(4), changes: Vec::new() });
+    let live = RelayContent::Live { after: Position(3), upto: Position(4), changes: Vec::new(), unread: 0 };
+    let broke = breaks(&mut fleet, live);
+    assert_eq!(broke, Some(NotTaken::Broke { child: harness::fleet::child("s") }));
+    // It comes again, and says how its alarms stand; what was in that step is history.
     at_site(&mut fleet, 4, 0);
-    assert!(fleet.live("s").is_some_and(|(changes, disposition)| changes.len() == 1 && disposition == Disposition::Applied));
+    let after = Position(4);
+    let (_, disposition) = fleet.send("s", RelayContent::Live { after, upto: Position(5), changes: Vec::new(), unread: 0 });
+    assert_eq!(disposition, Disposition::NotTaken(NotTaken::OutOfPlace { after, reached: Position(3) }));
+    fleet.align("s", usize::MAX);
+    let (here, there) = fleet.both("s");
+    assert_eq!((here.len(), here), (5, there));
+    assert_eq!(
+        breaks(&mut fleet, RelayContent::History { after: Position(2), upto: Position(4), changes: Vec::new(), unread: 0 }),
+        None
+    );
     let (changes, _) = fleet.history("s", u64::MAX).expect("one is missing");
     let Some(Subject::Child(note)) = changes.last().map(|change| &change.subject) else { panic!("{changes:?}") };
-    assert!(matches!(note.what, ChildStep::CaughtUp(meanwhile) if (meanwhile.changes, meanwhile.lost) == (1, 3)), "{note:?}");
+    assert!(matches!(note.what, ChildStep::CaughtUp(meanwhile) if (meanwhile.changes, meanwhile.lost) == (1, 4)), "{note:?}");
     // What is left of one that is retired cannot be forgotten: that is not tried for ever.
     fleet.fact("s", klaxon_schemas::child::ChildEvent::Retired);
     fleet.parent.quarantine(EntryKind::Deadline);
@@ -469,20 +574,6 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Op::Acted),
     ];
     prop::collection::vec(op, 1..120)
-}
-
-fn at_site(fleet: &mut Fleet, resource: usize, what: u8) {
-    let command = match what {
-        0 | 1 => format!("raise host=h{resource} x major"),
-        2 => format!("raise host=h{resource} x minor"),
-        3 => format!("clear host=h{resource} x"),
-        4 => format!("ack host=h{resource} x by:bob"),
-        _ => format!("purge host=h{resource} x by:bob"),
-    };
-    let node = &mut fleet.below.get_mut("s").expect("is there").node;
-    node.now_us += 1;
-    let kind = harness::parse(node, &command).expect("is a step");
-    node.apply(kind);
 }
 
 proptest! {
@@ -582,7 +673,7 @@ fn a_site_speaks_only_for_itself() {
     let changes: Vec<Arc<_>> = fleet.below["s"].node.changes.clone();
     let upto = klaxon_schemas::ids::Position(9);
     let after = fleet.record("t").and_then(|child| child.reached.as_ref()).expect("it stands").position;
-    let (_, disposition) = fleet.send("t", klaxon_schemas::child::RelayContent::Live { after, upto, changes });
+    let (_, disposition) = fleet.send("t", klaxon_schemas::child::RelayContent::Live { after, upto, changes, unread: 0 });
     assert!(matches!(disposition, Disposition::NotTaken(klaxon_schemas::child::NotTaken::Foreign { .. })), "{disposition:?}");
 }
 
@@ -608,29 +699,6 @@ fn an_alignment_that_would_lose_too_much_is_not_taken() {
     let lost: usize =
         [part(0, u128::MAX / 2), part(u128::MAX / 2 + 1, u128::MAX)].iter().map(|(changes, _)| changes.len()).sum();
     assert_eq!(lost, 2 * (ALIGNMENT_LOST_MAX + 1));
-}
-
-/// What a region says of nodes below it has a record of its own, is there again after a restart and goes with the region.
-#[test]
-fn the_nodes_below_a_region_are_kept_apart() {
-    use klaxon_schemas::child::{Below, ChildEvent, RelayContent};
-    use klaxon_schemas::ids::Position;
-    use klaxon_schemas::state::StateKey;
-    let mut fleet = Fleet::new(true);
-    fleet.add("r", ChildKind::Region);
-    let name = harness::fleet::child("x");
-    let below = vec![Below { name, kind: ChildKind::Site, version: None, silent_since: None }];
-    let aligned = |at| RelayContent::Aligned { at: Position(at), after: Position(at), fingerprint: 0, below: below.clone() };
-    let rows = |fleet: &Fleet| fleet.parent.records.contains_key(&StateKey::Below(harness::fleet::child("r")));
-    fleet.send("r", aligned(1));
-    assert!(rows(&fleet));
-    assert!(fleet.record("r").expect("is there").below.is_empty(), "its own record has none");
-    // Were they lost when the engine is built anew, the next step would drop the record.
-    fleet.send("r", RelayContent::Live { after: Position(1), upto: Position(2), changes: Vec::new() });
-    assert!(rows(&fleet));
-    fleet.fact("r", ChildEvent::Retired);
-    fleet.parent.apply(klaxon_schemas::entry::EntryKind::Deadline);
-    assert!(!rows(&fleet));
 }
 
 /// A report that an agent relays has a place in the agent's journal: it comes in once, and its alarm says through whom.
@@ -694,122 +762,4 @@ fn what_an_agent_relays_comes_in_once() {
     fleet.parent.pass(0, |_, _| {});
     assert!(fleet.parent.alarms.values().all(|alarm| alarm.key.alarm_type.as_str() == "klaxon.agent.silent"));
     assert!(fleet.record("h").is_none());
-}
-
-/// What a region relays of sites below it is theirs; whom this node hears itself, nobody else is heard about.
-#[test]
-fn a_region_speaks_for_sites_below_it_but_not_for_those_that_are_heard_directly() {
-    use klaxon_schemas::child::{Below, ChildNote, RelayContent};
-    use klaxon_schemas::ids::Position;
-
-    // S is mirrored at R, whose own engine is that of the node above in this fleet.
-    let mut region = Fleet::new(false);
-    region.parent = harness::Node::at("r".parse().expect("valid"), false);
-    region.add("s", ChildKind::Site);
-    at_site(&mut region, 1, 0);
-    region.align("s", usize::MAX);
-    at_site(&mut region, 2, 0);
-    region.live("s");
-
-    let mut centre = Fleet::new(true);
-    centre.add("r", ChildKind::Region);
-    let send = |centre: &mut Fleet, content| centre.send("r", content);
-    let row = |silent| Below { name: harness::fleet::child("s"), kind: ChildKind::Site, version: None, silent_since: silent };
-    send(&mut centre, RelayContent::Aligned { at: Position(0), after: Position(0), fingerprint: 0, below: vec![row(None)] });
-    let changes = region.parent.changes.clone();
-    let upto = Position(changes.len() as u64);
-    let (came, disposition) = send(&mut centre, RelayContent::Live { after: Position(0), upto, changes: changes.clone() });
-    assert_eq!((came.len(), disposition), (changes.len(), Disposition::Applied));
-    let mirrored: Vec<_> = centre.parent.alarms.values().collect();
-    assert!(mirrored.len() == 2 && mirrored.iter().all(|alarm| alarm.owner.as_deref() == Some("s")));
-    assert!(mirrored.iter().all(|alarm| alarm.via.as_deref() == Some("r")));
-    // It says that S is silent: S's alarms are stale, and R's are not.
-    let said = |what| {
-        let mut change = klaxon_schemas::change::Change::clone(&changes[0]);
-        change.kind = ChangeKind::Child;
-        change.subject = Subject::Child(Arc::new(ChildNote { name: harness::fleet::child("s"), kind: ChildKind::Site, what }));
-        vec![Arc::new(change)]
-    };
-    let (after, upto) = (upto, Position(upto.0 + 1));
-    send(&mut centre, RelayContent::Live { after, upto, changes: said(ChildStep::Silent) });
-    let of = |centre: &Fleet, owner: &str| {
-        use klaxon_schemas::state::{StateKey, StateRecord};
-        let mut child = centre.record("r").cloned().expect("is there");
-        if let Some(StateRecord::Below(below)) = centre.parent.records.get(&StateKey::Below(harness::fleet::child("r"))) {
-            child.below = Arc::clone(below);
-        }
-        child.silent_for(Some(&owner.parse().expect("valid"))).is_some()
-    };
-    assert!(of(&centre, "s") && !of(&centre, "r"));
-    send(&mut centre, RelayContent::Live { after: upto, upto: Position(upto.0 + 1), changes: said(ChildStep::Heard) });
-    assert!(!of(&centre, "s"));
-    // S comes to the centre itself: from then on it alone is heard about its alarms.
-    centre.add("s", ChildKind::Site);
-    centre.below.insert("s".to_owned(), region.below.remove("s").expect("is there"));
-    centre.align("s", usize::MAX);
-    let before = centre.parent.alarms.clone();
-    assert!(before.values().all(|alarm| alarm.via.as_deref() == Some("s")) && before.len() == 2);
-    let after = centre.record("r").and_then(|child| child.reached.as_ref()).expect("it stands").position;
-    let (came, disposition) =
-        send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 9), changes: changes[1..].to_vec() });
-    assert_eq!(disposition, Disposition::Applied);
-    assert!(came.iter().all(|change| &*change.site == "r"), "{came:?}");
-    assert_eq!(before, centre.parent.alarms);
-    // While it is silent, R is heard about it again: what is news comes through R, what is not stays as it is.
-    centre.fact("s", klaxon_schemas::child::ChildEvent::Silent { since: centre.parent.wall() });
-    let before = centre.parent.alarms.clone();
-    let after = Position(after.0 + 9);
-    let (_, disposition) =
-        send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 1), changes: changes[1..].to_vec() });
-    assert_eq!((disposition, &before), (Disposition::Applied, &centre.parent.alarms));
-    centre.below.get_mut("s").expect("is there").node.now_us += 1;
-    at_site(&mut centre, 2, 4);
-    let acknowledged = centre.below["s"].node.changes.last().cloned().expect("was acknowledged");
-    assert_eq!(acknowledged.kind, ChangeKind::Acknowledged);
-    let after = Position(after.0 + 1);
-    let (came, _) =
-        send(&mut centre, RelayContent::Live { after, upto: Position(after.0 + 1), changes: vec![owned_by_s(&acknowledged)] });
-    assert_eq!(came.iter().map(|change| change.kind).collect::<Vec<_>>(), [ChangeKind::Acknowledged]);
-    let via =
-        |centre: &Fleet, via: &str| centre.parent.alarms.values().filter(|alarm| alarm.via.as_deref() == Some(via)).count();
-    assert_eq!((via(&centre, "s"), via(&centre, "r")), (1, 1));
-    // When it is back, it is heard itself.
-    centre.fact("s", klaxon_schemas::child::ChildEvent::Connected { node: uuid::Uuid::from_u128(7), version: "1".into() });
-    centre.align("s", usize::MAX);
-    assert_eq!((via(&centre, "s"), via(&centre, "r")), (2, 0));
-}
-
-#[test]
-fn what_a_region_had_not_heard_of_ends_when_its_site_is_heard_itself() {
-    use klaxon_schemas::child::RelayContent;
-    use klaxon_schemas::ids::Position;
-
-    let mut centre = Fleet::new(true);
-    centre.add("r", ChildKind::Region);
-    centre.below.insert("s".to_owned(), harness::fleet::Below::new("s"));
-    for resource in [1, 2] {
-        at_site(&mut centre, resource, 0);
-    }
-    let changes: Vec<_> = centre.below["s"].node.changes.iter().map(|change| owned_by_s(change)).collect();
-    centre.send("r", RelayContent::Aligned { at: Position(0), after: Position(0), fingerprint: 0, below: Vec::new() });
-    centre.send("r", RelayContent::Live { after: Position(0), upto: Position(2), changes });
-    assert_eq!(centre.parent.alarms.len(), 2);
-    at_site(&mut centre, 1, 3);
-    at_site(&mut centre, 1, 5);
-    let below = centre.below.remove("s").expect("is there");
-    centre.add("s", ChildKind::Site);
-    centre.below.insert("s".to_owned(), below);
-    centre.align("s", usize::MAX);
-    let alarms: Vec<_> =
-        centre.parent.alarms.values().map(|alarm| (alarm.key.resource.as_str(), alarm.via.as_deref())).collect();
-    assert_eq!(alarms, [("host=h2", Some("s"))]);
-}
-
-/// A change of S as R relays it.
-fn owned_by_s(change: &klaxon_schemas::change::Change) -> Arc<klaxon_schemas::change::Change> {
-    let mut change = change.clone();
-    if let Subject::Alarm { alarm, .. } = &mut change.subject {
-        Arc::make_mut(alarm).owner = Some("s".parse().expect("valid"));
-    }
-    Arc::new(change)
 }

@@ -197,21 +197,21 @@ pub struct EngineMarks {
     pub ordered: Option<Box<Ordered>>,
 }
 
-/// When the last action on each axis of an alarm was ordered, by the wall clock of where that was.
+/// When the last action on each axis of an alarm was ordered, in this node's journal time, which no clock that is set moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Ordered {
     /// That somebody has seen it, or nobody.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub acknowledge: Option<Timestamp>,
+    #[serde(default, rename = "acknowledge_at", skip_serializing_if = "Option::is_none")]
+    pub acknowledge: Option<JournalTime>,
     /// Whose it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub assign: Option<Timestamp>,
+    #[serde(default, rename = "assign_at", skip_serializing_if = "Option::is_none")]
+    pub assign: Option<JournalTime>,
     /// That it is set aside, or not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shelve: Option<Timestamp>,
+    #[serde(default, rename = "shelve_at", skip_serializing_if = "Option::is_none")]
+    pub shelve: Option<JournalTime>,
     /// That it is over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clear: Option<Timestamp>,
+    #[serde(default, rename = "clear_at", skip_serializing_if = "Option::is_none")]
+    pub clear: Option<JournalTime>,
 }
 
 /// The newest numbered report of one producer about one alarm.

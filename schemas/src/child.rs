@@ -22,6 +22,8 @@ use crate::time::{JournalTime, Timestamp};
 pub const MISSING_SPANS_MAX: usize = 64;
 /// The most nodes further below that one child may name; what it says of more is not kept.
 pub const BELOW_MAX: usize = 2048;
+/// How many regions deep it is looked whether one is silent; nobody builds as many on top of each other.
+pub const DEPTH_MAX: usize = 16;
 /// The most credentials of one child that hold at a time: the one in use, the one that replaces it, and as many again of which it
 /// is not known whether they came to its disk.
 pub const CREDENTIALS_MAX: usize = 4;
@@ -103,12 +105,7 @@ impl Child {
     /// Since when nothing is heard of alarms of `owner` (nobody: of this node's own) that come through it: because it is silent,
     /// or because it says that the owner is.
     pub fn silent_for(&self, owner: Option<&Site>) -> Option<Timestamp> {
-        let below = || {
-            let owner: &str = owner?;
-            let place = self.below.binary_search_by(|below| below.name.as_str().cmp(owner)).ok()?;
-            self.below[place].silent_since
-        };
-        self.silent_since.or_else(below)
+        self.silent_since.or_else(|| silent_among(&self.below, owner?))
     }
 
     /// Whether it is silent, or one below it is.
@@ -130,6 +127,31 @@ pub struct Below {
     /// Since when it is silent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent_since: Option<Timestamp>,
+    /// The node among these through which it is heard of; nothing if it is below the child itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<ChildName>,
+}
+
+impl Below {
+    /// A node as the one above `via` says it: through whom it is heard of there, if `via` has not said.
+    pub fn through(&self, via: &ChildName) -> Self {
+        Self { via: self.via.clone().or_else(|| Some(via.clone())), ..self.clone() }
+    }
+}
+
+/// Since when nothing is heard of the node `name` among those `below` a child, in the order of their names: because it is silent,
+/// or one through which it is heard of.
+pub fn silent_among(below: &[Below], name: &str) -> Option<Timestamp> {
+    let mut name = name;
+    for _ in 0..DEPTH_MAX {
+        let place = below.binary_search_by(|row| row.name.as_str().cmp(name)).ok()?;
+        let row = &below[place];
+        if row.silent_since.is_some() {
+            return row.silent_since;
+        }
+        name = row.via.as_deref()?;
+    }
+    None
 }
 
 /// How far what a child sent has come in. Positions are of the child's journal.
@@ -430,6 +452,8 @@ pub enum RelayContent {
         upto: Position,
         /// The changes.
         changes: Vec<Arc<Change>>,
+        /// How many more there are, which are of a newer release and are not understood here.
+        unread: u64,
     },
     /// Changes of the oldest stretch that is missing.
     History {
@@ -439,6 +463,8 @@ pub enum RelayContent {
         upto: Position,
         /// The changes.
         changes: Vec<Arc<Change>>,
+        /// How many more there are, which are of a newer release and are not understood here.
+        unread: u64,
     },
     /// It keeps the beginning of the oldest stretch that is missing no longer.
     Gap {
@@ -527,6 +553,12 @@ pub enum NotTaken {
         /// How many, as far as they were counted.
         lost: usize,
     },
+    /// The engine broke on it and put it aside: the child is to come again, so that its alarms are compared.
+    #[error("this node broke on what {child} sent, and put it aside; its alarms are to be compared anew")]
+    Broke {
+        /// Who sent it.
+        child: ChildName,
+    },
     /// A child cannot have the name of this site.
     #[error("{child} is the name of this site")]
     OwnName {
@@ -548,6 +580,8 @@ pub struct PendingAction {
     pub action: Arc<Action>,
     /// When it was ordered.
     pub ordered_at: Timestamp,
+    /// The entry of this node's journal that ordered it: what was ordered first goes down first, whatever the clock says.
+    pub ordered_by: Position,
     /// When it is given up here, in journal time.
     pub expires: Option<JournalTime>,
 }

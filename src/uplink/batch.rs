@@ -126,7 +126,7 @@ pub(super) fn live(
         return Ok(Ready::waiting(sent, looked));
     }
     let is_told = items > 0 || upto.0.saturating_sub(sent.0) >= QUIET_RECORDS_MAX;
-    let message = || codec::encode(&Up::Relay(v1::RelayContent::Live { after: sent, upto, changes }));
+    let message = || codec::encode(&Up::Relay(v1::RelayContent::Live { after: sent, upto, changes: changes.into() }));
     let bytes = if is_told { message()? } else { Bytes::new() };
     Ok(Ready { bytes, upto, looked: upto, items })
 }
@@ -140,7 +140,8 @@ pub(super) fn history(store: &Store, span: Span, json_bytes_max: usize) -> Resul
     match changes(store, span.after, Some(span.upto), json_bytes_max) {
         Ok(Found { changes, upto }) => {
             let items = changes.len();
-            let bytes = codec::encode(&Up::Relay(v1::RelayContent::History { after: span.after, upto, changes }))?;
+            let bytes =
+                codec::encode(&Up::Relay(v1::RelayContent::History { after: span.after, upto, changes: changes.into() }))?;
             Ok(Ready { bytes, upto, looked: upto, items })
         }
         Err(ReadError::Gap { first_retained }) => lost(span.upto.min(Position(first_retained.0.saturating_sub(1)))),

@@ -752,8 +752,9 @@ fn below(store: &Store) -> Vec<Below> {
                 kind: child.kind,
                 version: child.version.clone(),
                 silent_since: child.silent_since,
+                via: None,
             };
-            std::iter::once(own).chain(child.below.iter().cloned())
+            std::iter::once(own).chain(child.below.iter().map(|further| further.through(name)))
         })
         .collect()
 }

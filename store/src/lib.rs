@@ -37,7 +37,7 @@ pub use node::{NodeError, NodeIdentity};
 pub use open::{OpenError, OpenReport, TailMissing, TornTail};
 pub use state::{
     ALARMS_LIMIT_MAX, AlarmCursor, AlarmCursorError, AlarmPage, AlarmQuery, AlarmSort, Cleared, Counts, SeverityCounts,
-    SiteCounts, State,
+    Silences, SiteCounts, State,
 };
 pub use store::{Info, StateRead, Store};
 pub use stream::{Item, Page, STREAM_LIMIT_MAX};

@@ -328,7 +328,9 @@ fn many(sites: u64, backlog: u64) {
             change.subject = v1::ChangeSubject::Alarm { alarm: Box::new(alarm), previous_severity: None };
             let changes = vec![change];
             witness.at = seq;
-            witness.relay(v1::RelayContent::Live { after: Position(after), upto: Position(seq), changes }).await;
+            witness
+                .relay(v1::RelayContent::Live { after: Position(after), upto: Position(seq), changes: changes.into() })
+                .await;
             witness
         });
         let id = witness.id(100_000 + next);
@@ -376,7 +378,7 @@ fn pages(client: &Client, backlog: u64) -> Vec<(u64, bytes::Bytes)> {
     while after < last {
         let upto = (after + PAGE).min(last);
         let changes = (after + 1..=upto).map(|seq| client.change(seq)).collect();
-        let content = v1::RelayContent::History { after: Position(after), upto: Position(upto), changes };
+        let content = v1::RelayContent::History { after: Position(after), upto: Position(upto), changes: changes.into() };
         pages.push((upto, codec::encode(&Up::Relay(content)).expect("encodes")));
         after = upto;
     }

@@ -8,6 +8,7 @@ use klaxon_schemas::event::{Attributes, Details, Event, Report};
 use klaxon_schemas::ids::Position;
 use klaxon_schemas::names::{Actor, ProbableCause, Producer, Site, Text};
 use klaxon_schemas::severity::{EventType, Severity};
+use klaxon_schemas::time::Timestamp;
 use klaxon_snmp::Value;
 
 use super::causes;
@@ -33,12 +34,19 @@ pub struct Shown<'a> {
     pub suppressed: bool,
     /// What knows its type.
     catalogue: Option<&'a Catalogue>,
+    /// Since when nothing is heard of it because a node below is silent.
+    silent_since: Option<Timestamp>,
 }
 
 impl<'a> Shown<'a> {
     /// The alarm as `catalogue` knows its type.
     pub fn new(alarm: &'a Alarm, suppressed: bool, catalogue: Option<&'a Catalogue>) -> Self {
-        Self { alarm, suppressed, catalogue }
+        Self { alarm, suppressed, catalogue, silent_since: None }
+    }
+
+    /// The alarm of which nothing is heard because a node below is silent, since then.
+    pub(super) fn silent_since(self, silent_since: Option<Timestamp>) -> Self {
+        Self { silent_since, ..self }
     }
 
     /// What the catalogue knows of its type. It is looked up here, because most columns do not ask for it.
@@ -61,9 +69,10 @@ impl<'a> Shown<'a> {
     /// The variable in `column`. For the index, which has none, it is the number zero.
     pub fn cell(&self, column: AlarmColumn) -> Value {
         use AlarmColumn as C;
-        let Self { alarm, suppressed, .. } = *self;
+        let Self { alarm, suppressed, silent_since, .. } = *self;
         let (acknowledged, assigned) = (alarm.acknowledged.as_ref(), alarm.assigned.as_ref());
-        let (shelved, stale) = (alarm.shelved.as_ref(), alarm.stale.as_ref());
+        let shelved = alarm.shelved.as_ref();
+        let stale_since = alarm.stale.as_ref().map(|stale| stale.since).or(silent_since);
         match column {
             C::Index => Value::Gauge32(0),
             C::Id => id(alarm.id.0),
@@ -97,8 +106,8 @@ impl<'a> Shown<'a> {
             C::ShelvedBy => maybe_text(shelved.map(|shelved| shelved.by.as_str()), NAME),
             C::ShelvedReason => maybe_text(shelved.map(|shelved| shelved.reason.as_str()), WORDS),
             C::Suppressed => truth(suppressed),
-            C::Stale => truth(stale.is_some()),
-            C::StaleSince => maybe_time(stale.map(|stale| stale.since)),
+            C::Stale => truth(stale_since.is_some()),
+            C::StaleSince => maybe_time(stale_since),
             C::Count => gauge(alarm.count),
             C::RaiseSeq => Value::Gauge32(alarm.raise_seq),
             C::LastReportedAt => date_and_time(alarm.last_reported_at),

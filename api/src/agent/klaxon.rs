@@ -92,7 +92,8 @@ impl KlaxonMib {
             }
             Object::Alarm(column) => {
                 let (index, _, row) = ask.of(&snapshot.active)?;
-                Some((index, Shown::new(&row.alarm, row.suppressed, catalogue).cell(column)))
+                let shown = Shown::new(&row.alarm, row.suppressed, catalogue).silent_since(row.silent_since);
+                Some((index, shown.cell(column)))
             }
             Object::Subject(column) => {
                 let (index, _, step) = ask.of(&snapshot.history)?;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use klaxon_schemas::child::silent_among;
 use klaxon_schemas::names::Site;
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
@@ -58,7 +59,7 @@ pub(super) fn rows(own: &Site, counts: &Counts, below: &[SiteShown]) -> Vec<Site
         let is_heard = matches!(child.state, SiteState::Connected | SiteState::Away);
         hear(klaxon_schemas::child::site_of(&child.name), Hearing::Below { is_heard, last_heard_at, lag_s });
         for further in child.below.iter().filter(|further| further.kind.owns()) {
-            let is_heard = is_heard && further.silent_since.is_none();
+            let is_heard = is_heard && silent_among(&child.below, &further.name).is_none();
             let hearing = Hearing::Below { is_heard, last_heard_at: None, lag_s };
             hear(klaxon_schemas::child::site_of(&further.name), hearing);
         }

@@ -86,6 +86,8 @@ pub(super) struct Row {
     pub(super) alarm: Arc<Alarm>,
     pub(super) index: u32,
     pub(super) suppressed: bool,
+    /// Since when nothing is heard of it because a node below is silent.
+    pub(super) silent_since: Option<Timestamp>,
 }
 
 impl Row {

@@ -15,7 +15,7 @@ use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::{AlarmType, Site};
 use klaxon_snmp::EngineHome;
-use klaxon_store::{Counts, HISTORY_LIMIT_MAX, HistoryQuery, Item, ReadError, STREAM_LIMIT_MAX, StateRead, Store};
+use klaxon_store::{Counts, HISTORY_LIMIT_MAX, HistoryQuery, Item, ReadError, STREAM_LIMIT_MAX, Silences, StateRead, Store};
 
 use super::TablesConfig;
 use super::indexes::Indexes;
@@ -61,6 +61,7 @@ pub(super) struct Tracker {
     /// Something else has changed.
     is_stirred: bool,
     suppressed: HashSet<AlarmType>,
+    silences: Silences,
     /// The rows of the history, the oldest first.
     history: VecDeque<u32>,
     events: VecDeque<u32>,
@@ -87,6 +88,7 @@ impl Tracker {
             dirty: HashSet::new(),
             is_stirred: false,
             suppressed: HashSet::new(),
+            silences: Silences::default(),
             history: VecDeque::new(),
             events: VecDeque::new(),
             ends: VecDeque::new(),
@@ -107,7 +109,7 @@ impl Tracker {
     pub(super) fn end(&mut self) {
         self.next = Snapshot::empty(self.store.epoch());
         (self.history, self.events, self.ends) = Default::default();
-        (self.dirty, self.suppressed) = Default::default();
+        (self.dirty, self.suppressed, self.silences) = Default::default();
         self.publish();
     }
 
@@ -206,7 +208,7 @@ impl Tracker {
         let ends = !change.past && ends(change, alarm) && self.config.rfc3877;
         let index = self.indexes.of(alarm.id);
         let suppressed = self.suppressed.contains(&alarm.key.alarm_type);
-        let row = Row { alarm: Arc::clone(alarm), index, suppressed };
+        let row = Row { alarm: Arc::clone(alarm), index, suppressed, silent_since: None };
         (ends && row.is_listed()).then_some(row)
     }
 
@@ -224,12 +226,14 @@ impl Tracker {
             let suppressed: HashSet<AlarmType> = state.suppressions().map(|(alarm_type, _)| alarm_type.clone()).collect();
             let is_as_before = suppressed == self.suppressed;
             self.suppressed = suppressed;
+            let silences = std::mem::replace(&mut self.silences, state.state().silences());
             look(&mut self.next, &state);
             let counts = state.counts();
             drop(state);
             if !is_as_before {
                 self.suppress();
             }
+            self.silence(&silences);
             (alarms, counts)
         };
         self.model();
@@ -243,6 +247,7 @@ impl Tracker {
         let (alarms, counts) = {
             let state = self.store.read();
             self.suppressed = state.suppressions().map(|(alarm_type, _)| alarm_type.clone()).collect();
+            self.silences = state.state().silences();
             look(&mut self.next, &state);
             (state.alarms().cloned().collect::<Vec<_>>(), state.counts())
         };
@@ -307,7 +312,8 @@ impl Tracker {
         let is_gone = alarm.is_none();
         let row = alarm.filter(|alarm| alarm.is_active()).map(|alarm| {
             let suppressed = self.suppressed.contains(&alarm.key.alarm_type);
-            Row { alarm, index, suppressed }
+            let silent_since = self.silences.since(&alarm);
+            Row { alarm, index, suppressed, silent_since }
         });
         let before = match row.clone() {
             Some(row) => self.next.active.insert(index, row),
@@ -365,6 +371,22 @@ impl Tracker {
         let wrong: Vec<Row> = self.next.active.iter().map(|(_, row)| row).filter(is_wrong).cloned().collect();
         for before in wrong {
             let row = Row { suppressed: !before.suppressed, ..before.clone() };
+            self.next.active.insert(row.index, row.clone());
+            self.list(Some(&before), Some(row));
+        }
+    }
+
+    /// Marks the rows of alarms that come through nodes of which it is not as it was `before` whether they are silent.
+    fn silence(&mut self, before: &Silences) {
+        let differing = self.silences.differing(before);
+        if differing.is_empty() {
+            return;
+        }
+        let rows = self.next.active.iter().map(|(_, row)| row);
+        let through = rows.filter(|row| row.alarm.via.as_ref().is_some_and(|via| differing.contains(via)));
+        let wrong = through.filter(|row| self.silences.since(&row.alarm) != row.silent_since);
+        for before in wrong.cloned().collect::<Vec<_>>() {
+            let row = Row { silent_since: self.silences.since(&before.alarm), ..before.clone() };
             self.next.active.insert(row.index, row.clone());
             self.list(Some(&before), Some(row));
         }

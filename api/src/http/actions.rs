@@ -400,7 +400,7 @@ async fn act(api: &Api, actor: Actor, members: Map<String, Value>, targets: Opti
             // That it was on its way says nothing once it has come.
             Subject::Alarm { alarm, .. } if change.kind == ChangeKind::Pending && !still.contains(&alarm.id) => {}
             Subject::Shelf(_) if change.kind == ChangeKind::Pending && answer.pending.is_empty() => {}
-            _ => answer.changes.push(lens.change(change)),
+            _ => answer.changes.push(lens.news(change)),
         }
     }
     match answer.refusals.first() {

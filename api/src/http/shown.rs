@@ -68,14 +68,22 @@ impl Lens {
         shown
     }
 
-    /// A change as it is shown.
+    /// A change that is news, as it is shown: its alarm is as stale as it is now.
+    pub(crate) fn news(&self, change: &Change) -> v1::Change {
+        let mut shown = self.change(change);
+        if let v1::ChangeSubject::Alarm { alarm, .. } = &mut shown.subject
+            && !change.past
+        {
+            self.stale(alarm);
+        }
+        shown
+    }
+
+    /// A change as it stands in history. What is silent now was not for that silent then.
     pub(crate) fn change(&self, change: &Change) -> v1::Change {
         let mut shown = v1::Change::shown(change, |alarm_type| self.suppressed.contains(alarm_type));
         if let v1::ChangeSubject::Alarm { alarm, .. } = &mut shown.subject {
             self.enrich(alarm);
-            if !shown.past {
-                self.stale(alarm);
-            }
         }
         shown
     }

@@ -246,7 +246,7 @@ fn read(store: &Store, params: &StreamParams, after: Position, epoch: Epoch) -> 
     drop(state);
     for ((position, item), _) in page.items.iter().zip(picked).filter(|(_, picked)| *picked) {
         match item {
-            Item::Change(change) => event(&mut text, "change", epoch, *position, &lens.change(change)),
+            Item::Change(change) => event(&mut text, "change", epoch, *position, &lens.news(change)),
             Item::Touched(touched) => {
                 let shown = Touched { engine: None, ..touched.clone() };
                 event(&mut text, "touched", epoch, *position, &shown);

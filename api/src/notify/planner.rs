@@ -299,7 +299,7 @@ impl Planner {
             if self.scan.is_some() {
                 self.scan_on(store, now);
             } else if let Some((position, item)) = self.page.pop_front() {
-                self.look_at(position, &item);
+                self.look_at(store, position, &item);
             } else {
                 self.reached.position = self.reached.position.max(self.page_reached);
                 let after = self.folding.as_ref().map_or(self.reached.position, |folding| folding.at);
@@ -390,7 +390,7 @@ impl Planner {
         self.pending.push_back(Planned { tell, told: None, reached: head });
     }
 
-    fn look_at(&mut self, position: Position, item: &Item) {
+    fn look_at(&mut self, store: &Store, position: Position, item: &Item) {
         let Item::Change(change) = item else {
             self.reached.position = position;
             return;
@@ -406,7 +406,7 @@ impl Planner {
             return;
         }
         match &change.subject {
-            Subject::Alarm { alarm, .. } => self.look_at_alarm(position, change, alarm),
+            Subject::Alarm { alarm, .. } => self.look_at_alarm(store, position, change, alarm),
             Subject::Event { event, .. } if self.rules.logs(change, self.suppressed.contains(&event.key.alarm_type)) => {
                 let tell = Some((What::Log { change: Arc::clone(change) }, OutboxEntry::Log { position }));
                 self.pending.push_back(Planned { tell, told: None, reached: self.reached });
@@ -423,13 +423,15 @@ impl Planner {
         }
     }
 
-    fn look_at_alarm(&mut self, position: Position, change: &Arc<Change>, alarm: &Arc<Alarm>) {
+    fn look_at_alarm(&mut self, store: &Store, position: Position, change: &Arc<Change>, alarm: &Arc<Alarm>) {
         if self.ended.get(&alarm.id).is_some_and(|seen| position <= *seen) {
             return;
         }
         let suppressed = self.suppressed.contains(&alarm.key.alarm_type);
         let verdict = self.rules.judge(self.told(alarm.id), (position, change), alarm, suppressed);
-        self.tell(verdict, alarm, (position, Some(change)), suppressed);
+        // It is told as it stands, unless it has changed since.
+        let told = matches!(verdict, Verdict::Tell(_)).then(|| store.read().state().as_told(alarm));
+        self.tell(verdict, told.as_ref().unwrap_or(alarm), (position, Some(change)), suppressed);
     }
 
     /// Plans what follows for an alarm, from a change, or from how it stands where the journal is.
@@ -504,7 +506,8 @@ impl Planner {
 
     fn scan_standing(&mut self, store: &Store, mut scan: Scan) {
         let state = store.read();
-        let piece = state.state().alarms_behind(scan.after, SCAN_ALARMS_MAX);
+        let mut piece = state.state().alarms_behind(scan.after, SCAN_ALARMS_MAX);
+        piece.iter_mut().for_each(|alarm| *alarm = state.state().as_told(alarm));
         let seen = state.position();
         drop(state);
         let Some(last) = piece.last() else {

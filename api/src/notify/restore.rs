@@ -38,7 +38,10 @@ fn restore_alarm(store: &Store, entry: &OutboxAlarm, now: Timestamp) -> What {
         if is_it { standing } else { in_history(store, entry).or_else(told).or(standing) }
     });
     match alarm {
-        Some(alarm) => What::Alarm { how: entry.how, change, alarm, suppressed: entry.suppressed },
+        Some(alarm) => {
+            let alarm = store.read().state().as_told(&alarm);
+            What::Alarm { how: entry.how, change, alarm, suppressed: entry.suppressed }
+        }
         None => forgotten(entry.position.unwrap_or_default()),
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn pending(store: &Store) -> Vec<(ChildName, usize)> {
 /// The actions on their way to `name`, the oldest first.
 pub(super) fn pending_of(store: &Store, name: &ChildName) -> Vec<Arc<PendingAction>> {
     let mut all: Vec<_> = store.read().state().pending(name).map(|(_, pending)| Arc::clone(pending)).collect();
-    all.sort_by_key(|pending| (pending.ordered_at, pending.action.id));
+    all.sort_by_key(|pending| (pending.ordered_by, pending.ordered_at, pending.action.id));
     all
 }
 

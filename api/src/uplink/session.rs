@@ -700,7 +700,7 @@ fn not_taken(rejection: &Rejection, kind: ChildKind) -> Option<End> {
         Rejection::NotTaken(NotTaken::OtherEpoch { known, .. }) => Some(End::Anew { beyond: *known }),
         Rejection::NotTaken(NotTaken::UnknownChild { .. }) => Some(End::refused(Refusal::Gone, reason)),
         Rejection::NotTaken(NotTaken::AwaitsApproval { .. }) => Some(End::refused(Refusal::AwaitsApproval, reason)),
-        Rejection::NotTaken(NotTaken::TooManyLost { .. }) => Some(End::refused(Refusal::Busy, reason)),
+        Rejection::NotTaken(NotTaken::TooManyLost { .. } | NotTaken::Broke { .. }) => Some(End::refused(Refusal::Busy, reason)),
         Rejection::NotTaken(_) => Some(End::refused(Refusal::Malformed, reason)),
         // One event among many, which a reporter at this node would be refused as well.
         _ if kind == ChildKind::Agent => None,

@@ -111,7 +111,7 @@ impl Voice<'_> {
                 }
                 step.live_at = Some(*at);
             }
-            RelayContent::Live { after, upto, changes } => {
+            RelayContent::Live { after, upto, changes, .. } => {
                 upward(*after, *upto)?;
                 if live_at.is_none_or(|live_at| *after > live_at) {
                     let reached = live_at.unwrap_or_default();
@@ -121,7 +121,7 @@ impl Voice<'_> {
                 step.count = changes.len() as u64;
                 step.live_at = live_at.max(Some(*upto));
             }
-            RelayContent::History { after, upto, changes } => {
+            RelayContent::History { after, upto, changes, .. } => {
                 upward(*after, *upto)?;
                 self.check_changes(changes)?;
                 step.count = changes.len() as u64;
@@ -337,7 +337,8 @@ mod tests {
         for wrong in [part(&[&other, &one], 2), part(&[&one, &other], 1), part(&[&one, &one], 2)] {
             assert!(relay(wrong, None).is_err_and(|error| error.0.starts_with("alarms: ")));
         }
-        let live = |after, upto| v1::RelayContent::Live { after: Position(after), upto: Position(upto), changes: Vec::new() };
+        let live =
+            |after, upto| v1::RelayContent::Live { after: Position(after), upto: Position(upto), changes: Vec::new().into() };
         assert!(relay(live(5, 9), None).is_err(), "nothing is live before it is aligned");
         assert_eq!(relay(live(5, 9), Some(Position(7))).map(|step| step.live_at), Ok(Some(Position(9))));
         assert_eq!(relay(live(1, 2), Some(Position(7))).map(|step| step.live_at), Ok(Some(Position(7))));

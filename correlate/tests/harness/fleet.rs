@@ -139,7 +139,8 @@ impl Fleet {
     pub(crate) fn live(&mut self, name: &str) -> Option<(Vec<Arc<Change>>, Disposition)> {
         let (after, upto) = (self.position(name)?, self.below[name].last());
         let changes = self.stretch(name, after, upto);
-        (after < upto).then(|| self.send(name, RelayContent::Live { after: Position(after), upto: Position(upto), changes }))
+        (after < upto)
+            .then(|| self.send(name, RelayContent::Live { after: Position(after), upto: Position(upto), changes, unread: 0 }))
     }
 
     /// The oldest of what is missing, at most so many changes.
@@ -148,7 +149,7 @@ impl Fleet {
         let span = *self.record(name)?.reached.as_ref()?.missing.first()?;
         let upto = span.upto.0.min(span.after.0.saturating_add(most));
         let changes = self.stretch(name, span.after.0, upto);
-        Some(self.send(name, RelayContent::History { after: span.after, upto: Position(upto), changes }))
+        Some(self.send(name, RelayContent::History { after: span.after, upto: Position(upto), changes, unread: 0 }))
     }
 
     /// The site comes again: how its alarms stand where that is not known, and that it stands so. Behind `gone`, in the middle of
@@ -198,6 +199,21 @@ impl Fleet {
         };
         (here.map(bare).collect(), there.map(bare).collect())
     }
+}
+
+/// A report about a host of the site `s`, or an order for its alarm.
+pub(crate) fn at_site(fleet: &mut Fleet, resource: usize, what: u8) {
+    let command = match what {
+        0 | 1 => format!("raise host=h{resource} x major"),
+        2 => format!("raise host=h{resource} x minor"),
+        3 => format!("clear host=h{resource} x"),
+        4 => format!("ack host=h{resource} x by:bob"),
+        _ => format!("purge host=h{resource} x by:bob"),
+    };
+    let node = &mut fleet.below.get_mut("s").expect("is there").node;
+    node.now_us += 1;
+    let kind = parse(node, &command).expect("is a step");
+    node.apply(kind);
 }
 
 /// Plays a timeline over a fleet and compares what comes of it; then once more with the engine above built anew after every entry.
@@ -303,7 +319,8 @@ fn step(fleet: &mut Fleet, command: &str) -> (Vec<Arc<Change>>, Disposition) {
         }
         ["up", name, "beyond"] => {
             let last = fleet.below[name].last();
-            let content = RelayContent::Live { after: Position(last + 5), upto: Position(last + 6), changes: Vec::new() };
+            let content =
+                RelayContent::Live { after: Position(last + 5), upto: Position(last + 6), changes: Vec::new(), unread: 0 };
             fleet.send(name, content)
         }
         ["up", name, "acted", id] => fleet.send(name, RelayContent::Acted { actions: vec![action_id(id)] }),

@@ -18,6 +18,7 @@ use klaxon_schemas::action::{Action, AlarmVerb, Matcher, ShelfOrder, Target, Ver
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject};
+use klaxon_schemas::child::NotTaken;
 use klaxon_schemas::entry::{Entry, EntryKind, Started};
 use klaxon_schemas::event::{AlarmKey, Attributes, Details, Event, Lease, Origin, Report};
 use klaxon_schemas::ids::{ActionId, AlarmId, Epoch, Position, Sequence};
@@ -102,11 +103,12 @@ impl Node {
     }
 
     /// Puts one entry aside, as if the engine had broken on it.
-    pub(crate) fn quarantine(&mut self, kind: EntryKind) {
+    pub(crate) fn quarantine(&mut self, kind: EntryKind) -> Option<NotTaken> {
         let entry = self.entry(kind);
         let mut out = Output::default();
-        self.engine.quarantine(&entry, Text::new("broken").expect("valid"), &mut out);
+        let broke = self.engine.quarantine(&entry, Text::new("broken").expect("valid"), &mut out);
         self.fold(&mut out);
+        broke
     }
 
     /// Applies one entry, and folds what it puts out.

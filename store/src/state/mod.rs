@@ -32,6 +32,7 @@ pub(crate) use list::Needle;
 
 pub use indexes::{Counts, SeverityCounts, SiteCounts};
 pub use query::{ALARMS_LIMIT_MAX, AlarmCursor, AlarmCursorError, AlarmPage, AlarmQuery, AlarmSort, Cleared};
+pub use via::Silences;
 
 /// The alarms and the engine's keyed records as of a position.
 #[derive(Debug, Default)]

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use klaxon_schemas::action::Verb;
 use klaxon_schemas::alarm::{Alarm, Stale};
-use klaxon_schemas::child::{Below, Child, Digests, PendingAction};
+use klaxon_schemas::child::{Below, Child, Digests, PendingAction, silent_among};
 use klaxon_schemas::ids::{ActionId, AlarmId};
 use klaxon_schemas::names::{ChildName, Site};
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::state::{StateKey, StateRecord};
+use klaxon_schemas::time::Timestamp;
 
 use super::State;
 use super::indexes::SiteCounts;
@@ -151,7 +152,38 @@ impl ViaIndex {
     }
 }
 
+/// Which nodes below are silent, or have such below them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Silences(BTreeMap<ChildName, Silence>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Silence {
+    since: Option<Timestamp>,
+    below: Arc<Vec<Below>>,
+}
+
+impl Silences {
+    /// Since when nothing is heard of an alarm for that.
+    pub fn since(&self, alarm: &Alarm) -> Option<Timestamp> {
+        let silence = self.0.get(alarm.via.as_ref()?).filter(|_| alarm.is_active())?;
+        silence.since.or_else(|| silent_among(&silence.below, alarm.owner.as_deref()?))
+    }
+
+    /// The nodes of whose alarms these and the others may say different things.
+    pub fn differing<'a>(&'a self, others: &'a Self) -> BTreeSet<&'a ChildName> {
+        let names = self.0.keys().chain(others.0.keys());
+        names.filter(|name| self.0.get(*name) != others.0.get(*name)).collect()
+    }
+}
+
 impl State {
+    /// Which nodes below are silent.
+    pub fn silences(&self) -> Silences {
+        let silent = self.children.by_name.iter().filter(|(_, child)| child.is_anything_silent());
+        let silence = |child: &Child| Silence { since: child.silent_since, below: Arc::clone(&child.below) };
+        Silences(silent.map(|(name, child)| (name.clone(), silence(child))).collect())
+    }
+
     /// The nodes below, by name.
     pub fn children(&self) -> &BTreeMap<ChildName, Arc<Child>> {
         &self.children.by_name
@@ -213,6 +245,18 @@ impl State {
         }
         let child = self.children.by_name.get(alarm.via.as_ref()?)?;
         child.silent_for(alarm.owner.as_ref()).map(|since| Stale { since })
+    }
+
+    /// An alarm as it is told: stale also where that is for the silence of a node below, unless it has changed since.
+    pub fn as_told(&self, alarm: &Arc<Alarm>) -> Arc<Alarm> {
+        if alarm.via.is_none() || alarm.stale.is_some() || !alarm.is_active() {
+            return Arc::clone(alarm);
+        }
+        let is_present = self.alarm(alarm.id).is_some_and(|present| present.last_change == alarm.last_change);
+        match self.stale(alarm).filter(|_| is_present) {
+            Some(stale) => Arc::new(Alarm { stale: Some(stale), ..Alarm::clone(alarm) }),
+            None => Arc::clone(alarm),
+        }
     }
 
     /// The alarms that may be stale because a node below is silent.

@@ -177,6 +177,7 @@ fn what_comes_through_a_silent_node_is_stale_and_nothing_of_it_is_written_to_the
         kind: ChildKind::Site,
         version: None,
         silent_since: silent.map(at),
+        via: None,
     };
     let mut state = State::default();
     let via = |number: u64| [None, Some("r"), Some("s")][(number % 3) as usize];

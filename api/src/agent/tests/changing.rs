@@ -273,3 +273,50 @@ fn the_next_is_the_next_whatever_is_asked_behind() {
         }
     }
 }
+
+#[test]
+fn a_row_is_stale_while_the_node_is_silent_through_which_it_comes_or_one_further_below() {
+    use klaxon_schemas::child::{Below, Child, ChildKind};
+    use klaxon_schemas::names::ChildName;
+
+    let name = |text: &str| ChildName::new(text).expect("is a name");
+    let of = |number, owner: &str| {
+        let (owner, via) = (owner.parse().expect("is a name"), name("r"));
+        Alarm { owner: Some(owner), via: Some(via), ..alarm(number) }
+    };
+    let (own, of_r, of_s) = (alarm(1), of(2, "r"), of(3, "s"));
+    let mut bench = Bench::with(all(), vec![own.clone(), of_r.clone(), of_s.clone()], None);
+    let child = |silent: Option<Timestamp>| {
+        let json = serde_json::json!({"kind": "region", "enrolled_by": "ann", "enrolled_at": at("2026-11-22T01:00:00Z")});
+        let child: Child = serde_json::from_value(json).expect("is one");
+        vec![(StateKey::Child(name("r")), Some(StateRecord::Child(Arc::new(Child { silent_since: silent, ..child }))))]
+    };
+    let below = |silent_since: Option<Timestamp>| {
+        let row =
+            |row: &str, silent_since, via| Below { name: name(row), kind: ChildKind::Site, version: None, silent_since, via };
+        let rows = vec![row("b", silent_since, None), row("s", None, Some(name("b")))];
+        vec![(StateKey::Below(name("r")), Some(StateRecord::Below(Arc::new(rows))))]
+    };
+    let mut stale = |puts| {
+        bench.commit(Vec::new(), puts);
+        bench.follow();
+        [&own, &of_r, &of_s].map(|alarm| {
+            let since = bench.cell(AlarmColumn::StaleSince, alarm);
+            let is_stale = bench.cell(AlarmColumn::Stale, alarm) == Value::Integer(1);
+            assert_eq!(is_stale, since != crate::agent::values::NO_TIME);
+            is_stale
+        })
+    };
+    let silent = Some(at("2026-11-22T04:00:00Z"));
+    assert_eq!(stale(child(None)), [false, false, false]);
+    assert_eq!(stale(child(silent)), [false, true, true]);
+    assert_eq!(stale(below(silent)), [false, true, true]);
+    assert_eq!(stale(child(None)), [false, false, true]);
+    assert_eq!(stale(below(None)), [false, false, false]);
+    // What is raised while it is silent is stale from the beginning.
+    assert_eq!(stale(child(silent)), [false, true, true]);
+    let late = of(4, "r");
+    bench.alarms(ChangeKind::Raised, vec![late.clone()]);
+    bench.follow();
+    assert_eq!(bench.cell(AlarmColumn::Stale, &late), Value::Integer(1));
+}

@@ -1,9 +1,12 @@
 //! What a site sends of its alarms, as the journal of the node above it keeps it.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::{Alarm, Change, FormError};
 use crate::child::Below;
@@ -57,7 +60,7 @@ pub enum RelayContent {
         /// up to this.
         upto: Position,
         /// The changes.
-        changes: Vec<Change>,
+        changes: Changes,
     },
     /// Changes that were missing.
     History {
@@ -66,7 +69,7 @@ pub enum RelayContent {
         /// up to this.
         upto: Position,
         /// The changes.
-        changes: Vec<Change>,
+        changes: Changes,
     },
     /// Changes that will never come.
     Gap {
@@ -80,6 +83,66 @@ pub enum RelayContent {
         /// Of which.
         actions: Vec<ActionId>,
     },
+}
+
+/// Changes; in the place of one that a newer program wrote, and this one does not understand, stands nothing.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Those that are understood.
+    pub known: Vec<Change>,
+    /// How many are not.
+    pub unread: u64,
+}
+
+impl From<Vec<Change>> for Changes {
+    fn from(known: Vec<Change>) -> Self {
+        Self { known, unread: 0 }
+    }
+}
+
+impl Deref for Changes {
+    type Target = [Change];
+
+    fn deref(&self) -> &[Change] {
+        &self.known
+    }
+}
+
+impl Serialize for Changes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.known.iter().map(Some).chain((0..self.unread).map(|_| None)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Changes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Read {
+            Known(Box<Change>),
+            Unread(IgnoredAny),
+        }
+        let mut changes = Self::default();
+        for read in Vec::<Read>::deserialize(deserializer)? {
+            match read {
+                Read::Known(change) => changes.known.push(*change),
+                Read::Unread(_) => changes.unread += 1,
+            }
+        }
+        Ok(changes)
+    }
+}
+
+impl PartialSchema for Changes {
+    fn schema() -> RefOr<Schema> {
+        Vec::<Change>::schema()
+    }
+}
+
+impl ToSchema for Changes {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Vec::<Change>::schemas(schemas);
+    }
 }
 
 impl From<&crate::child::Relay> for Relay {
@@ -100,8 +163,9 @@ impl TryFrom<Relay> for crate::child::Relay {
 impl From<&crate::child::RelayContent> for RelayContent {
     fn from(content: &crate::child::RelayContent) -> Self {
         use crate::child::RelayContent as Content;
-        let forms = |changes: &[Arc<crate::change::Change>]| {
-            changes.iter().map(|change| Change::shown(change, |_| false)).collect::<Vec<_>>()
+        let forms = |changes: &[Arc<crate::change::Change>], unread: u64| {
+            let known = changes.iter().map(|change| Change::shown(change, |_| false)).collect();
+            Changes { known, unread }
         };
         match content {
             Content::Alignment { at, from, to, alarms } => Self::Alignment {
@@ -113,8 +177,12 @@ impl From<&crate::child::RelayContent> for RelayContent {
             Content::Aligned { at, after, fingerprint, below } => {
                 Self::Aligned { at: *at, after: *after, fingerprint: *fingerprint, below: below.clone() }
             }
-            Content::Live { after, upto, changes } => Self::Live { after: *after, upto: *upto, changes: forms(changes) },
-            Content::History { after, upto, changes } => Self::History { after: *after, upto: *upto, changes: forms(changes) },
+            Content::Live { after, upto, changes, unread } => {
+                Self::Live { after: *after, upto: *upto, changes: forms(changes, *unread) }
+            }
+            Content::History { after, upto, changes, unread } => {
+                Self::History { after: *after, upto: *upto, changes: forms(changes, *unread) }
+            }
             Content::Gap { after, upto } => Self::Gap { after: *after, upto: *upto },
             Content::Acted { actions } => Self::Acted { actions: actions.clone() },
         }
@@ -125,8 +193,13 @@ impl TryFrom<RelayContent> for crate::child::RelayContent {
     type Error = FormError;
 
     fn try_from(form: RelayContent) -> Result<Self, FormError> {
-        let read = |changes: Vec<Change>| {
-            changes.into_iter().map(|change| change.try_into().map(Arc::new)).collect::<Result<Vec<_>, FormError>>()
+        // One that is understood by its words, and not as a whole, is no better than one that is not.
+        let read = |changes: Changes| {
+            let count = changes.known.len() as u64 + changes.unread;
+            let sound = changes.known.into_iter().filter_map(|change| change.try_into().ok().map(Arc::new));
+            let sound: Vec<_> = sound.collect();
+            let unread = count - sound.len() as u64;
+            (sound, unread)
         };
         Ok(match form {
             RelayContent::Alignment { at, from, to, alarms } => {
@@ -134,10 +207,43 @@ impl TryFrom<RelayContent> for crate::child::RelayContent {
                 Self::Alignment { at, from, to, alarms: alarms.collect::<Result<_, FormError>>()? }
             }
             RelayContent::Aligned { at, after, fingerprint, below } => Self::Aligned { at, after, fingerprint, below },
-            RelayContent::Live { after, upto, changes } => Self::Live { after, upto, changes: read(changes)? },
-            RelayContent::History { after, upto, changes } => Self::History { after, upto, changes: read(changes)? },
+            RelayContent::Live { after, upto, changes } => {
+                let (changes, unread) = read(changes);
+                Self::Live { after, upto, changes, unread }
+            }
+            RelayContent::History { after, upto, changes } => {
+                let (changes, unread) = read(changes);
+                Self::History { after, upto, changes, unread }
+            }
             RelayContent::Gap { after, upto } => Self::Gap { after, upto },
             RelayContent::Acted { actions } => Self::Acted { actions },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_change_of_a_newer_release_is_left_out_and_counted_and_the_rest_is_read() {
+        let change = |kind: &str, failure: &str| {
+            json!({ "site": "s", "epoch": 1, "seq": 2, "at": "2026-11-22T03:12:00Z", "kind": kind,
+                    "entry": 7, "failure": failure })
+        };
+        let alarm = json!({ "site": "s", "epoch": 1, "seq": 3, "at": "2026-11-22T03:12:00Z", "kind": "raised",
+                            "alarm": { "severity": "catastrophic" } });
+        let changes = [change("quarantined", "a"), change("transmogrified", "b"), alarm, change("quarantined", "c")];
+        let step = json!({ "child": "s", "epoch": 1, "live": { "after": 4, "upto": 9, "changes": changes } });
+        let form: Relay = serde_json::from_value(step).expect("is read");
+        let relay = crate::child::Relay::try_from(form).expect("is one");
+        let crate::child::RelayContent::Live { changes, unread, .. } = &relay.content else { panic!("{relay:?}") };
+        assert_eq!((changes.len(), *unread), (2, 2));
+        // The journal keeps how many they were.
+        let stored = serde_json::to_string(&Relay::from(&relay)).expect("serializes");
+        let again = serde_json::from_str::<Relay>(&stored).expect("is read");
+        assert_eq!(crate::child::Relay::try_from(again).expect("is one"), relay);
     }
 }

@@ -186,13 +186,20 @@ impl StatePut {
 struct PendingForm {
     action: Action,
     ordered_at: Timestamp,
+    #[serde(default)]
+    ordered_by: Position,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires: Option<JournalTime>,
 }
 
 impl From<&PendingAction> for PendingForm {
     fn from(pending: &PendingAction) -> Self {
-        Self { action: (&*pending.action).into(), ordered_at: pending.ordered_at, expires: pending.expires }
+        Self {
+            action: (&*pending.action).into(),
+            ordered_at: pending.ordered_at,
+            ordered_by: pending.ordered_by,
+            expires: pending.expires,
+        }
     }
 }
 
@@ -200,8 +207,9 @@ impl TryFrom<PendingForm> for PendingAction {
     type Error = FormError;
 
     fn try_from(form: PendingForm) -> Result<Self, FormError> {
-        let action = form.action.try_into().map_err(|_| FormError::Field { field: "action", reason: "contradicts itself" })?;
-        Ok(Self { action: Arc::new(action), ordered_at: form.ordered_at, expires: form.expires })
+        let PendingForm { action, ordered_at, ordered_by, expires } = form;
+        let action = action.try_into().map_err(|_| FormError::Field { field: "action", reason: "contradicts itself" })?;
+        Ok(Self { action: Arc::new(action), ordered_at, ordered_by, expires })
     }
 }
 
