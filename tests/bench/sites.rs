@@ -377,7 +377,7 @@ fn pages(client: &Client, backlog: u64) -> Vec<(u64, bytes::Bytes)> {
     let mut pages = Vec::new();
     while after < last {
         let upto = (after + PAGE).min(last);
-        let changes = (after + 1..=upto).map(|seq| client.change(seq)).collect();
+        let changes: Vec<_> = (after + 1..=upto).map(|seq| client.change(seq)).collect();
         let content = v1::RelayContent::History { after: Position(after), upto: Position(upto), changes: changes.into() };
         pages.push((upto, codec::encode(&Up::Relay(content)).expect("encodes")));
         after = upto;

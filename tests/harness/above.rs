@@ -318,19 +318,19 @@ impl Inner {
                 if !changes.is_empty() {
                     came.history_at_first_live.get_or_insert(history);
                 }
-                for change in &changes {
+                for change in changes.iter() {
                     let core = change.clone().try_into().expect("is a change");
                     reached.fingerprint = fingerprint(&core);
                     apply(&mut came.alarms, change);
                 }
                 reached.position = upto;
                 came.reached = Some(reached);
-                came.live.extend(changes);
+                came.live.extend(changes.known);
             }
             v1::RelayContent::History { after, upto, changes } => {
                 came.history_messages += 1;
                 came.history_bytes += len;
-                came.history.extend(changes);
+                came.history.extend(changes.known);
                 came.advance(after, upto);
             }
             v1::RelayContent::Gap { after, upto } => {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use utoipa::openapi::{RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 
 use super::{Alarm, Change, FormError};
 use crate::child::Below;
@@ -60,6 +59,7 @@ pub enum RelayContent {
         /// up to this.
         upto: Position,
         /// The changes.
+        #[schema(value_type = Vec<Change>)]
         changes: Changes,
     },
     /// Changes that were missing.
@@ -69,6 +69,7 @@ pub enum RelayContent {
         /// up to this.
         upto: Position,
         /// The changes.
+        #[schema(value_type = Vec<Change>)]
         changes: Changes,
     },
     /// Changes that will never come.
@@ -130,18 +131,6 @@ impl<'de> Deserialize<'de> for Changes {
             }
         }
         Ok(changes)
-    }
-}
-
-impl PartialSchema for Changes {
-    fn schema() -> RefOr<Schema> {
-        Vec::<Change>::schema()
-    }
-}
-
-impl ToSchema for Changes {
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        Vec::<Change>::schemas(schemas);
     }
 }
 
