@@ -5,6 +5,9 @@
  *   KLAXON_SHIM_SYNC_LIES=1    fdatasync and fsync of a segment do nothing and say that all went well.
  *   KLAXON_SHIM_FULL=FILE      FILE holds two numbers, N and M: N writes to a segment go well, the M behind them meet a full disk.
  *                              Read once, as below.
+ *   KLAXON_SHIM_NODES=DIR      for a process with several nodes: while a file NAME.full stands beside a node's folder NAME, writes to its
+ *                              segments meet a full disk; and for threads that have the name of a file in DIR, CLOCK_REALTIME is
+ *                              off by the seconds in it.
  *   KLAXON_SHIM_KILL=FILE      FILE holds two numbers, N and PERCENT: of the N-th write to a segment from now on only so many
  *                              percent are written, then the process is killed. 100 kills it right behind the sync of that
  *                              write. The file is read once, at the first write after it has appeared, and removed.
@@ -17,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,9 +48,24 @@ static void look_for(const char *name, int *first, int *second) {
     unlink(file);
 }
 
+/* Whether the disk of the node whose segment this is has no room. */
+static int is_full_node(int fd) {
+    if (!getenv("KLAXON_SHIM_NODES")) return 0;
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 8);
+    if (length < 0) return 0;
+    path[length] = 0;
+    char *journal = strstr(path, "/journal/");
+    if (!journal) return 0;
+    strcpy(journal, ".full");
+    return access(path, F_OK) == 0;
+}
+
 /* Whether this write is to meet a full disk. */
 static int is_full(int fd) {
     if (!is_segment(fd)) return 0;
+    if (is_full_node(fd)) return 1;
     look_for("KLAXON_SHIM_FULL", &full_after, &full_times);
     if (full_after < 0) return 0;
     if (full_after > 0) {
@@ -131,6 +150,12 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
     int outcome = real(clock, now);
     const char *file = getenv("KLAXON_SHIM_CLOCK");
+    char path[512], name[17] = "";
+    const char *nodes = getenv("KLAXON_SHIM_NODES");
+    if (nodes && clock == CLOCK_REALTIME && prctl(PR_GET_NAME, name) == 0 && strncmp(name, "node-", 5) == 0) {
+        snprintf(path, sizeof path, "%s/%s", nodes, name);
+        file = path;
+    }
     if (outcome == 0 && clock == CLOCK_REALTIME && file) {
         FILE *offset = fopen(file, "r");
         long seconds = 0;

@@ -70,6 +70,8 @@ pub(crate) struct Design<'a> {
     pub(crate) told: Option<&'a Told>,
     /// How much history it keeps.
     pub(crate) history_max_bytes: u64,
+    /// What its threads are called: by that they have a wall clock of their own.
+    pub(crate) threads: &'a str,
 }
 
 /// A node.
@@ -113,9 +115,11 @@ impl Node {
             is_agent: false,
         };
         let follow = Follow::start(parts, Settings::default(), Arc::new(Catalogue::built_in())).expect("starts");
-        let follow = std::thread::spawn(move || follow.run());
+        let named = std::thread::Builder::new().name(design.threads.to_owned());
+        let follow = named.spawn(move || follow.run()).expect("a thread is left");
         let door = |name: &str| Door::new(name.parse().expect("a word"), publisher.clone(), store.clone());
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("builds");
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).thread_name(design.threads).enable_all().build().expect("builds");
         let stop = CancellationToken::new();
         let sites =
             SitesConfig { heartbeat: Duration::from_secs(1), silent_after: Duration::from_secs(2), ..SitesConfig::default() };

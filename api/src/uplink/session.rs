@@ -393,6 +393,10 @@ impl Session {
 
     /// It is known what became of the first that was submitted.
     async fn settled(&mut self, talk: &mut Talk, outcome: Result<Published, PublishError>) -> Result<(), End> {
+        // It has answered, and is not asked again.
+        if let Some(first) = talk.submitted.front_mut() {
+            first.pending = None;
+        }
         match outcome {
             Ok(published) => {
                 let Some(done) = talk.submitted.pop_front() else { return Ok(()) };

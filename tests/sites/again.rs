@@ -1,0 +1,108 @@
+//! Who is told what by a centre that was restored.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use klaxon_api::notify::{How, What};
+use klaxon_schemas::change::{Change, ChangeKind, Subject};
+use klaxon_schemas::ids::AlarmId;
+use klaxon_schemas::severity::Severity;
+use klaxon_schemas::time::Timestamp;
+
+use super::inside::Told;
+use super::schedules::{TYPE, World, facts_of};
+
+/// An episode: whose, of which resource, since when.
+pub(crate) type Began = (String, String, Timestamp);
+
+/// A restore of the centre.
+pub(crate) struct Restore {
+    /// How much had been told before.
+    pub(crate) told: usize,
+    /// What was over by then, of which its backup knows nothing.
+    pub(crate) is_over: BTreeSet<Began>,
+}
+
+/// What this history knows of.
+pub(crate) fn began(history: &[Change]) -> BTreeSet<Began> {
+    let known = history.iter().filter_map(|change| match &change.subject {
+        Subject::Alarm { alarm, .. } => {
+            let owner = alarm.owner.as_ref()?;
+            Some((owner.as_str().to_owned(), alarm.key.resource.as_str().to_owned(), alarm.event_time?))
+        }
+        _ => None,
+    });
+    known.collect()
+}
+
+impl World {
+    /// What was over at its site, of all that is not `known`.
+    pub(crate) fn over_and_unknown(&self, known: &BTreeSet<Began>) -> BTreeSet<Began> {
+        let of_site = |at: usize| {
+            let (name, ledger) = self.ledger(at);
+            let raised = ledger.sure.keys().filter(|(_, kind, _)| *kind == ChangeKind::Raised);
+            let over =
+                raised.filter(|(resource, _, began)| ledger.stands.get(resource).is_none_or(|episode| episode.began != *began));
+            let mut over: Vec<_> = over.map(|(resource, _, began)| (name.to_owned(), resource.clone(), *began)).collect();
+            // Below a region it is over for the centre when the region knows.
+            if let Some(region) = self.region(at) {
+                let (known, stands) = (began(&region.history()), facts_of(region, Some(name)));
+                over.retain(|one| known.contains(one) && stands.get(&one.1).is_none_or(|(_, since)| *since != one.2));
+            }
+            over
+        };
+        (0..self.count()).flat_map(of_site).filter(|episode| !known.contains(episode)).collect()
+    }
+
+    /// Nobody is told what was over before the restore, unless the backup has it. What stands is told, and by each life of the centre
+    /// once at most.
+    pub(crate) fn check_told_again(&mut self) {
+        let mut raised: BTreeMap<(usize, Began), u64> = BTreeMap::new();
+        let mut all = BTreeSet::new();
+        for (at, one) in self.told.all().iter().enumerate() {
+            let What::Alarm { how, alarm, change, .. } = &one.what else { continue };
+            if change.as_ref().is_some_and(|change| change.kind == ChangeKind::Acknowledged) {
+                continue;
+            }
+            let (Some(owner), Some(began)) = (&alarm.owner, alarm.event_time) else { continue };
+            if self.was_restored(owner.as_str()) || self.was_restored("alpha") || !matches!(how, How::Raised | How::Changed) {
+                continue;
+            }
+            let episode = (owner.as_str().to_owned(), alarm.key.resource.as_str().to_owned(), began);
+            let life = self.restores.iter().filter(|restore| restore.told <= at).count();
+            let is_over = life > 0 && self.restores[life - 1].is_over.contains(&episode);
+            assert!(!is_over, "was over before the centre was restored, and is told: {episode:?}");
+            all.insert(episode.clone());
+            if *how == How::Raised {
+                let count = raised.entry((life, episode)).or_default();
+                *count += 1;
+                assert!(*count == 1, "told of as raised twice since the centre was restored: {alarm:?}");
+            }
+        }
+        for at in 0..self.count() {
+            let (name, ledger) = self.ledger(at);
+            for (resource, episode) in &ledger.stands {
+                let is_told = self.was_restored(name)
+                    || self.was_restored("alpha")
+                    || all.contains(&(name.to_owned(), resource.clone(), episode.began));
+                assert!(is_told, "{name}: {resource} stands, and nobody was told");
+            }
+        }
+        self.hits.after_restore += self.restores.iter().map(|restore| restore.is_over.len() as u64).sum::<u64>();
+    }
+}
+
+/// What stands as far as was told, and where in what was told.
+pub(crate) fn believed(told: &Told) -> BTreeMap<AlarmId, (Severity, usize)> {
+    let mut stands = BTreeMap::new();
+    for (at, one) in told.all().iter().enumerate() {
+        if let What::Alarm { how, alarm, .. } = &one.what
+            && *alarm.key.alarm_type == *TYPE
+        {
+            match how {
+                How::Raised | How::Changed => drop(stands.insert(alarm.id, (alarm.severity, at))),
+                How::Left | How::Cleared | How::Retired => drop(stands.remove(&alarm.id)),
+            }
+        }
+    }
+    stands
+}
