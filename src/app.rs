@@ -40,7 +40,7 @@ use crate::cli::run::{Listening, Settings, greeting};
 use crate::config::{AgentPlan, Config};
 use crate::follow::{Control, Follow, FollowError, FollowStatus, Parts};
 use crate::log::LogHandle;
-use crate::uplink::{Kept, UPLINK_DOWN, Uplink, UplinkControl, UplinkNeeds};
+use crate::uplink::{Kept, KeptError, UPLINK_DOWN, Uplink, UplinkControl, UplinkNeeds};
 
 /// Who may use the socket: its owner and its group.
 const SOCKET_MODE: u32 = 0o660;
@@ -51,8 +51,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs a node until it is told to stop.
 pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow::Result<()> {
-    // What of a newer program lies beside the journal is met before that is touched.
-    Kept::read(&config.store.dir)?;
+    // What of a newer program lies beside the journal is met before that is touched; what is damaged there stops nothing.
+    if let Err(error @ KeptError::Newer { .. }) = Kept::read(&config.store.dir) {
+        return Err(error.into());
+    }
     let (store, writer, report) = Store::open(config.store_config()).with_context(|| cannot_open(&config.store.dir))?;
     tell(&report);
     let (publisher, intake) = publish::queue();
@@ -179,7 +181,7 @@ impl Node {
         let mut others = vec![collect, sets, uplinks.door().clone()];
         others.extend(traps.as_ref().map(|_| trap_doors.traps.clone()));
         let trap_counts = traps.as_ref().map(TrapReceiver::counts);
-        let (uplink, uplink_control) = self.uplink()?;
+        let (uplink, uplink_control) = self.uplink();
         let asked = Asked {
             agent: agent_control,
             tables: tables_control,
@@ -307,7 +309,7 @@ impl Node {
     }
 
     /// The node above, as it is planned and kept.
-    fn uplink(&self) -> anyhow::Result<(Uplink, UplinkControl)> {
+    fn uplink(&self) -> (Uplink, UplinkControl) {
         let needs = UplinkNeeds {
             door: self.door("uplink"),
             site: self.config.node.site.clone(),
@@ -315,7 +317,7 @@ impl Node {
             dir: self.config.store.dir.clone(),
             stop: self.stop.clone(),
         };
-        Ok(Uplink::new(self.config.uplink.plan(), needs)?)
+        Uplink::new(self.config.uplink.plan(), needs)
     }
 
     fn door(&self, name: &str) -> Door {
@@ -406,6 +408,9 @@ impl Node {
             anyhow::Ok((new, changes, wanted))
         };
         let (new, mut changes, wanted) = tokio::task::spawn_blocking(load).await??;
+        // First, because it must be written: if it cannot be, nothing is taken up.
+        let (uplink, plan) = (asked.uplink.clone(), new.uplink.plan());
+        tokio::task::spawn_blocking(move || uplink.apply(plan)).await??;
         let is_on = wanted.agent.is_some();
         if is_on {
             asked.tables.turn(true).await;
@@ -434,8 +439,6 @@ impl Node {
         // The loop is gone only when the node stops.
         let _ = self.control.send(Control::Settings(new.engine.settings()));
         let _ = self.control.send(Control::Retention(new.retention()));
-        let (uplink, plan) = (asked.uplink.clone(), new.uplink.plan());
-        tokio::task::spawn_blocking(move || uplink.apply(plan)).await??;
         collectors.set_host(wanted.host);
         collectors.apply(&wanted.collect).await;
         for name in asked.receivers.apply(wanted.receivers).await {

@@ -230,3 +230,34 @@ fn a_receiver_that_was_away_is_told_what_stands_and_its_end_whoever_numbers_it()
     assert!(node.store.read().alarms().all(|alarm| alarm.owner.is_none()));
     node.close();
 }
+
+#[test]
+fn what_a_receiver_has_yet_to_hear_of_a_site_is_its_lag() {
+    const MISSED: u64 = 3_000;
+    let dir = tempfile::tempdir().expect("a folder");
+    let world = World::default();
+    let node = Node::open(dir.path(), &world);
+    node.apply([receiver("all")]);
+    let mut below = Below::new();
+    enrol(&node);
+    below.raise("host=first", Severity::Major);
+    below.align(&node);
+    node.quiet("all");
+    world.set("all", Mode::Down);
+    for number in 0..MISSED {
+        below.raise(&format!("host=h{number}"), Severity::Minor);
+        if number % 500 == 499 {
+            below.live(&node);
+        }
+    }
+    let lag = || node.shown("all").lag_changes;
+    node.wait("all of it is yet to be told", || lag() == MISSED);
+    // Where it was is known also behind a crash.
+    node.crash();
+    let node = Node::open(dir.path(), &world);
+    node.apply([receiver("all")]);
+    node.wait("it is still", || node.shown("all").lag_changes == MISSED);
+    world.set("all", Mode::Up);
+    node.quiet("all");
+    node.close();
+}

@@ -152,3 +152,62 @@ fn what_stands_at_a_site_stands_at_the_centre_whatever_happens_to_the_line() {
     wait_until("both lists say the same again", || list(&site, "depot-7") == list(&centre, "depot-7"));
     wait_until("history as well", || numbers(&site, "depot-7") == numbers(&centre, "depot-7"));
 }
+
+#[test]
+fn the_command_line_says_whose_an_alarm_is_who_is_silent_and_what_waits() {
+    let scratch = scratch("sites-");
+    let start = |name: &str, more: &str| {
+        let config = format!("[node]\nsite = \"{name}\"\n{more}");
+        Setup::new(&scratch.path().join(name)).config(&config).start()
+    };
+    const UPLINK: &str = "[uplink]\nretry_min = \"20ms\"\nretry_max = \"100ms\"\n";
+    const QUICK: &str = "[sites]\nheartbeat = \"1s\"\nsilent_after = \"3s\"\n";
+    let centre = start("noc", QUICK);
+    let region = start("north", &format!("{UPLINK}kind = \"region\"\n{QUICK}"));
+    let tower = start("tower-1", UPLINK);
+    let join = |below: &Node, above: &Node, name: &str, kind: &str| {
+        let token = above.cli_ok(&["site", "add", name, "--kind", kind]);
+        below.cli_ok(&["join", &above.base, "--token", token.trim()]);
+    };
+    join(&region, &centre, "north", "region");
+    join(&tower, &region, "tower-1", "site");
+    send(&tower, 1..2, "major");
+    send(&region, 2..3, "minor");
+    let at_centre = |site: &str| list(&centre, site).into_keys().next();
+    wait_until("both are at the centre", || at_centre("tower-1").is_some() && at_centre("north").is_some());
+    let (of_tower, of_region) = (at_centre("tower-1").expect("stands"), at_centre("north").expect("stands"));
+    let shown = |id: &str| -> Value {
+        let all: Value = serde_json::from_str(&centre.cli_ok(&["--json", "alarms"])).expect("is JSON");
+        all["alarms"].as_array().expect("is a list").iter().find(|alarm| alarm["id"] == id).expect("is listed").clone()
+    };
+    let sheet = |id: &str, label: &str| {
+        let sheet = centre.cli_ok(&["alarms", "show", id]);
+        let found = sheet.lines().find_map(|line| line.strip_prefix(label)).map(|rest| rest.trim().to_owned());
+        found.unwrap_or_default()
+    };
+    assert_eq!(sheet(&of_tower, "owner"), "tower-1 by way of north; only there it changes");
+    assert_eq!(sheet(&of_region, "owner"), "north; only there it changes");
+    let fresh = shown(&of_tower);
+    assert_eq!((&fresh["owner"], &fresh["via"]), (&json!("tower-1"), &json!("north")));
+    assert_eq!((&fresh["silent"], &fresh["stale"], &fresh["pending"]), (&Value::Null, &Value::Null, &Value::Null));
+    // The tower alone is silent: the region says so.
+    tower.kill();
+    wait_until("the tower's alarm is stale", || shown(&of_tower)["stale"].is_object());
+    assert_eq!((&shown(&of_tower)["silent"], &shown(&of_region)["silent"]), (&json!("tower-1"), &Value::Null));
+    assert!(sheet(&of_tower, "stale").starts_with("tower-1 is not heard from since "), "{}", sheet(&of_tower, "stale"));
+    // Then the region is, and with it all that comes through it; what is ordered meanwhile waits.
+    region.kill();
+    wait_until("the region's alarm is stale", || shown(&of_region)["stale"].is_object());
+    assert_eq!((&shown(&of_tower)["silent"], &shown(&of_region)["silent"]), (&json!("north"), &json!("north")));
+    centre.cli_ok(&["alarms", "assign", &of_tower, "--to", "ada"]);
+    let waits = sheet(&of_tower, "pending");
+    assert!(waits.starts_with("assign by ") && waits.contains("on its way to north since "), "{waits}");
+    assert_eq!(shown(&of_tower)["pending"].as_array().map(Vec::len), Some(1));
+    let wide = centre.cli_ok(&["alarms", "--wide"]);
+    let row = wide.lines().find(|line| line.starts_with(&of_tower[..8])).unwrap_or_else(|| panic!("{wide}"));
+    for part in ["stale,pending", "tower-1 by way of north", "north is not heard from since "] {
+        assert!(row.contains(part), "{part} is missing in {row}");
+    }
+    let history = centre.cli_ok(&["history", "--alarm", &of_tower, "--kind", "pending"]);
+    assert!(history.contains("on its way to north"), "{history}");
+}

@@ -284,3 +284,108 @@ fn rows_have_their_numbers_also_after_a_crash() {
     now.retain(|(_, resource)| resource == "host=web-7");
     assert_eq!(now, again, "it is the same alarm");
 }
+
+/// What the table of sites says of each, by name: reachable, when it was heard from, lag, and the active alarms by severity.
+fn sites(node: &Node) -> BTreeMap<String, [String; 8]> {
+    let entry = format!("{ROOT}.1.3.1");
+    let cells = |number: u32| -> BTreeMap<String, String> { column(node, &format!("{entry}.{number}")).into_iter().collect() };
+    let columns: Vec<_> = (3..=10).map(cells).collect();
+    let of = |index: &str| std::array::from_fn(|at| columns[at].get(index).cloned().unwrap_or_default());
+    cells(2).into_iter().map(|(index, name)| (name, of(&index))).collect()
+}
+
+/// DateAndTime as net-snmp prints it without a MIB, as seconds since 1970; nothing of no octets.
+fn seconds(cell: &str) -> Option<i64> {
+    if cell.is_empty() {
+        return None;
+    }
+    let octets = cell.trim_start_matches("Hex-STRING: ").split_whitespace();
+    let octets: Vec<i64> = octets.map(|octet| i64::from_str_radix(octet, 16).unwrap_or_else(|_| panic!("{cell}"))).collect();
+    let [high, low, month, day, hour, minute, second, ..] = octets[..] else { panic!("{cell}") };
+    let number = |value: i64| i8::try_from(value).expect("is small");
+    let year = i16::try_from(high * 256 + low).expect("is a year");
+    let time = jiff::civil::DateTime::new(year, number(month), number(day), number(hour), number(minute), number(second), 0);
+    Some(time.expect("is a time").to_zoned(jiff::tz::TimeZone::UTC).expect("is one in UTC").timestamp().as_second())
+}
+
+#[test]
+fn the_table_of_sites_says_what_the_api_says() {
+    if !can_ask() {
+        return;
+    }
+    let scratch = scratch("sites-");
+    let start = |name: &str, more: &str| {
+        let config = format!("[node]\nsite = \"{name}\"\n{more}");
+        Setup::new(&scratch.path().join(name)).config(&config).start()
+    };
+    let centre = start("noc", "[sites]\nheartbeat = \"1s\"\nsilent_after = \"3s\"\n");
+    let join = |name: &str| {
+        let token = centre.cli_ok(&["site", "add", name]);
+        let below = start(name, "[uplink]\nretry_min = \"20ms\"\nretry_max = \"100ms\"\n");
+        below.cli_ok(&["join", &centre.base, "--token", token.trim()]);
+        below
+    };
+    let (up, silent, retired) = (join("tower-1"), join("tower-2"), join("tower-4"));
+    centre.cli_ok(&["site", "add", "tower-3"]);
+    for (node, alarms) in [
+        (&up, &[("host=a", "critical"), ("host=b", "minor"), ("host=c", "minor"), ("host=d", "indeterminate")][..]),
+        (&silent, &[("host=a", "warning"), ("host=b", "major")]),
+        (&retired, &[("host=a", "critical")]),
+        (&centre, &[("host=a", "major")]),
+    ] {
+        node.send(&alarms.iter().map(|(resource, severity)| event(resource, severity)).collect());
+    }
+    let shown = || {
+        let mut answer = centre.json("/sites");
+        let rows = answer["sites"].take();
+        rows.as_array()
+            .expect("is a list")
+            .iter()
+            .map(|row| (row["name"].as_str().expect("has one").to_owned(), row.clone()))
+            .collect()
+    };
+    let states = |expected: &[&str]| {
+        wait_until(&format!("the sites are {expected:?}"), || {
+            let rows: BTreeMap<String, Value> = shown();
+            rows.values().map(|row| row["state"].as_str().expect("has one")).collect::<Vec<_>>() == expected
+        });
+    };
+    wait_until("all alarms are mirrored", || centre.json("/alarms/summary")["active"] == 8);
+    states(&["connected", "connected", "enrolled", "connected"]);
+    silent.kill();
+    states(&["connected", "silent", "enrolled", "connected"]);
+    centre.cli_ok(&["site", "retire", "tower-4"]);
+    states(&["connected", "silent", "enrolled"]);
+    let gone = || sites(&centre).keys().cloned().collect::<Vec<_>>() == ["noc", "tower-1", "tower-2", "tower-3"];
+    wait_until("its row is gone", gone);
+    // What it shows is taken once a second.
+    let severities = ["critical", "major", "minor", "warning", "indeterminate"];
+    wait_until("the table says what the API says", || {
+        let (rows, table): (BTreeMap<String, Value>, _) = (shown(), sites(&centre));
+        rows.iter().all(|(name, row)| {
+            let cells = &table[name];
+            let counts = severities.iter().map(|severity| format!("Gauge32: {}", row["alarms"][severity]));
+            let reachable = match row["state"].as_str() {
+                Some("connected" | "away") => "INTEGER: 1",
+                Some("enrolled") => "INTEGER: 3",
+                _ => "INTEGER: 2",
+            };
+            let heard = row["last_heard_at"].as_str().map(|at| at.parse::<jiff::Timestamp>().expect("is a time").as_second());
+            let is_near = match (seconds(&cells[1]), heard) {
+                // One that is connected is heard from all the time.
+                (Some(cell), Some(heard)) => (heard - cell).abs() <= if row["state"] == "connected" { 3 } else { 0 },
+                (cell, heard) => cell == heard,
+            };
+            cells[0] == reachable && is_near && cells[3..].iter().cloned().eq(counts)
+        })
+    });
+    let table = sites(&centre);
+    let lag = |name: &str| table[name][2].trim_start_matches("Gauge32: ").parse::<u64>().expect("is a number");
+    assert_eq!((lag("noc"), lag("tower-1"), lag("tower-3")), (0, 0, 0), "{table:?}");
+    assert!(lag("tower-2") >= 3, "what is shown of a silent site is as old as that it was heard from: {table:?}");
+    assert_eq!(table["noc"][0], "INTEGER: 1");
+    assert_eq!(table["noc"][4], "Gauge32: 1", "{table:?}");
+    // Over the whole entry a manager walks through without going back.
+    let walked = ask(&centre, "snmpbulkwalk", &[&PUBLIC[..], &["-Cr7"]].concat(), &[&format!("{ROOT}.1.3")]);
+    assert_eq!(walked.len(), 4 * 9, "{walked:#?}");
+}

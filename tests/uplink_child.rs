@@ -108,6 +108,8 @@ fn a_node_joins_and_all_that_it_has_comes_up() {
     let shown = node.json("/uplink/state");
     assert_eq!((&shown["state"], &shown["name"], &shown["parent"]), (&json!("connected"), &json!("depot-7"), &json!("noc")));
     assert!(node.cli_ok(&["uplink"]).contains("connected"));
+    wait_until("nothing is said to be behind where nothing is", || node.json("/uplink/state")["lag_records"] == 0);
+    assert!(node.cli_ok(&["uplink"]).contains("all there is"));
 }
 
 #[test]

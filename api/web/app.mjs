@@ -34,7 +34,8 @@ const feed = new Feed({
   told: drawLink,
   happened: (change) => {
     if (isEmpty) emptySince = undefined;
-    detail.happened(change);
+    if (change.child) sites.soon();
+    detail.happened(change, feed.rows.get(change.alarm?.id));
   },
   reloaded: () => {
     emptySince = undefined;
@@ -49,6 +50,7 @@ const grid = new Grid(find("grid"), {
   opened: open,
 });
 const detail = new Detail(find("detail"), close);
+const sites = new Sites(find("sites"), find("sites-list"), (site) => setFilter(`site=${/\s/.test(site) ? `"${site}"` : site}`));
 const chips = makeChips();
 
 function open(id) {
@@ -307,4 +309,4 @@ setInterval(tick, 1_000);
 readAddress();
 drawLink();
 void feed.run();
-void new Sites(find("sites"), find("sites-list")).run();
+void sites.run();

@@ -26,6 +26,20 @@ const HAPPENED = {
   realigned: "brought to how its site says it stands",
   pending: "ordered, on its way to its site",
 };
+/** Why an action was refused; as the command line says it. */
+const REFUSED = {
+  "no-such-alarm": "there is no such alarm",
+  "raised-again": "the alarm was raised again since it was seen",
+  expired: "the action's time was over",
+  "already-cleared": "the alarm is cleared already",
+  "not-cleared": "the alarm is not cleared",
+  "no-effect": "it is so already",
+  "until-is-past": "the time until which it was to hold is over",
+  "limit-reached": "as many are held as there may be",
+  superseded: "somebody did the like later",
+  unanswered: "its time was over, and its site has not said what became of it",
+  "owner-gone": "the site that owns the alarm is there no more",
+};
 const ENDED_BY = {
   report: "by a report",
   operator: "by an operator",
@@ -42,6 +56,7 @@ export class Detail {
   #alarm = undefined;
   #catalogue = undefined;
   #history = [];
+  #pending = [];
   #problem = "";
   #isForgotten = false;
   #timer = 0;
@@ -65,6 +80,7 @@ export class Detail {
     this.#alarm = row?.alarm;
     this.#catalogue = undefined;
     this.#history = [];
+    this.#pending = [];
     this.#problem = "";
     this.#isForgotten = false;
     this.#root.hidden = false;
@@ -90,22 +106,30 @@ export class Detail {
   update(row) {
     if (!row || row.id !== this.#id || row.alarm === this.#alarm) return;
     this.#alarm = row.alarm;
+    if (this.#lacksPending()) this.#ask(0);
     this.#draw();
   }
 
-  /** A change was committed. */
-  happened(change) {
-    if (!this.#id || change.alarm?.id !== this.#id) return;
-    // What stands in history only says how it was, not how it is.
-    if (!change.past) {
-      this.#alarm = change.alarm;
+  /** A change was committed; `row` is what the list knows behind it. */
+  happened(change, row) {
+    if (!this.#id || (change.alarm?.id ?? change.refusal?.alarm) !== this.#id) return;
+    // What stands in history only says how it was, not how it is; so does a refusal.
+    if (!change.past && change.alarm) {
+      this.#alarm = row?.alarm ?? change.alarm;
       this.#isForgotten = FORGETTING.has(change.kind);
+      if (this.#lacksPending()) this.#ask(0);
     }
     const isIt = (known) => known.seq === change.seq && known.epoch === change.epoch && known.site === change.site;
     if (!this.#history.some(isIt)) {
       this.#history = [change, ...this.#history].slice(0, HISTORY_ROWS);
     }
     this.#draw();
+  }
+
+  /** Whether the list knows of an action on its way of which nothing more is known yet. */
+  #lacksPending() {
+    const known = new Set(this.#pending.map(({ action }) => action));
+    return this.#alarm?.pending?.some((action) => !known.has(action));
   }
 
   #ask(after) {
@@ -121,6 +145,7 @@ export class Detail {
         if (isNewer(answer.alarm, this.#alarm)) this.#alarm = answer.alarm;
         this.#catalogue = answer.catalogue;
         this.#history = answer.history;
+        this.#pending = answer.pending;
         this.#isForgotten = FORGETTING.has(this.#history.find((change) => !change.past)?.kind);
         this.#problem = this.#alarm ? "" : "This alarm is not known here.";
       } catch (error) {
@@ -137,7 +162,9 @@ export class Detail {
     const alarm = (changes.find((change) => !change.past && change.alarm) ?? changes[0])?.alarm;
     const { catalogued, alarm_type: type } = this.#alarm ?? alarm ?? {};
     const catalogue = catalogued ? await ask(`/api/v1/catalogue/${encodeURIComponent(type)}`, signal) : undefined;
-    return { alarm, catalogue, history: changes };
+    const isPending = this.#alarm?.pending?.length > 0;
+    const { pending = [] } = isPending ? await ask(`/api/v1/alarms/${encodeURIComponent(id)}?limit=1`, signal) : {};
+    return { alarm, catalogue, history: changes, pending };
   }
 
   #draw() {
@@ -149,7 +176,7 @@ export class Detail {
       return;
     }
     this.#content.replaceChildren(
-      ...[problem, this.#head(alarm), this.#cause(alarm), this.#notes(alarm), this.#facts(alarm), this.#past()].filter(Boolean),
+      ...[problem, this.#head(alarm), this.#onTheWay(alarm), this.#cause(alarm), this.#notes(alarm), this.#facts(alarm), this.#past()].filter(Boolean),
     );
   }
 
@@ -167,6 +194,32 @@ export class Detail {
       alarm.text && element("p", { class: "text" }, alarm.text),
       element("p", { class: "marks" }, ...marks(alarm).map(([kind, word, title]) => element("span", { class: `mark ${kind}`, title }, word))),
     );
+  }
+
+  /** What was ordered here and waits for the site that owns the alarm; or that it was refused, if nothing happened since. */
+  #onTheWay({ pending = [], via }) {
+    const last = this.#history.find((change) => !change.past);
+    const { refusal, actor } = last ?? {};
+    if (pending.length === 0) {
+      if (!refusal) return undefined;
+      const said = element("p", { class: "refused" }, REFUSED[refusal.reason] ?? refusal.reason);
+      return element("section", {}, element("h3", {}, "Refused"), said, element("p", { class: "quiet" }, `what ${actor ?? "somebody"} ordered; ${shortTime(last.at)}`));
+    }
+    const list = element("ol", { class: "waiting" });
+    for (const id of pending) {
+      const found = this.#pending.find(({ action }) => action === id);
+      const { verb = "an action", actor, child = via, since, expires_at: until } = found ?? {};
+      const by = actor && `by ${actor}, ${shortTime(since)}; waits for ${child}`;
+      list.append(
+        element(
+          "li",
+          {},
+          element("p", {}, verb, by ? element("span", { class: "quiet" }, ` ${by}`) : ` waits for ${child}`),
+          until && element("p", { class: "quiet" }, `given up ${fullTime(until)}`),
+        ),
+      );
+    }
+    return element("section", {}, element("h3", {}, "On its way"), list);
   }
 
   #cause(alarm) {
@@ -188,7 +241,7 @@ export class Detail {
   }
 
   #facts(alarm) {
-    const { acknowledged, assigned, shelved, stale } = alarm;
+    const { acknowledged, assigned, shelved, stale, owner, via } = alarm;
     const words = (value) => value && String(value).replaceAll("-", " ");
     const facts = [
       ["Raised", alarm.raised_at && `${fullTime(alarm.raised_at)}${alarm.raise_seq > 1 ? `, for the ${ordinal(alarm.raise_seq)} time` : ""}`],
@@ -200,8 +253,9 @@ export class Detail {
       ["Assigned", assigned && `to ${assigned.to} by ${assigned.by}, ${shortTime(assigned.at)}`],
       ["Shelved", shelved && `by ${shelved.by} until ${fullTime(shelved.until)}: ${shelved.reason}`],
       ["Suppressed", alarm.suppressed && "its type is suppressed"],
-      ["Stale", stale && `not heard from since ${fullTime(stale.since)}`],
+      ["Stale", stale && `${alarm.silent ?? "its reporter"} is not heard from since ${fullTime(stale.since)}`],
       ["Site", alarm.site],
+      ["Owner", owner && `${owner}${via && via !== owner ? `, by way of ${via}` : ""}; only there it changes`],
       ["Type", alarm.alarm_type + (alarm.catalogued ? "" : ", which the catalogue does not know")],
       ["Qualifier", alarm.qualifier],
       ["Event type", words(alarm.event_type)],
@@ -236,13 +290,14 @@ export class Detail {
       if (before && alarm) words = `${before} → ${alarm.severity}`;
       else if (change.kind === "assigned") words = alarm?.assigned ? `assigned to ${alarm.assigned.to}` : "assigned to nobody";
       else if (change.kind === "raised" && alarm) words = `raised, ${alarm.severity}`;
+      if (change.refusal) words = `refused: ${REFUSED[change.refusal.reason] ?? change.refusal.reason}`;
       if (change.past) words = `${words}, as became known later`;
       list.append(
         element(
           "li",
           {},
           element("time", { datetime: change.at, title: fullTime(change.at) }, shortTime(change.at)),
-          element("span", {}, words, change.actor && element("span", { class: "quiet" }, ` by ${change.actor}`), change.note && `: ${change.note}`),
+          element("span", { class: change.refusal && "refused" }, words, change.actor && element("span", { class: "quiet" }, ` by ${change.actor}`), change.note && `: ${change.note}`),
         ),
       );
     }

@@ -21,6 +21,9 @@ const RESUME_MAX_MS = 60_000;
 const RETRY_WAITS_MS = [500, 1_000, 2_000, 5_000, 10_000];
 // The counts of all are asked for when not all are held, at most so often.
 const COUNT_EVERY_MS = 5_000;
+// What is on its way to a site ends with a change that names it. Where that was lost, the node is asked, about so many at a time.
+const SETTLE_EVERY_MS = 30_000;
+const SETTLE_MAX = 20;
 /** What becomes of a site so that its alarms are stale, or are not any more. */
 const SILENCING = new Set(["silent", "heard", "moved"]);
 /** The kinds of changes after which an alarm is not there any more. */
@@ -48,6 +51,9 @@ export class Row {
     return this.alarm.shelved !== undefined || this.alarm.suppressed === true;
   }
 }
+
+/** The action that led to a change, if one did. */
+const actionOf = (change) => change.refusal?.action ?? change.reasons?.find((reason) => reason.action)?.action;
 
 /** The default order: severity, then the newest. */
 export const compareRows = (one, other) =>
@@ -95,6 +101,7 @@ export class Feed {
   /** `watch.changed()` is called when alarms changed, `watch.told()` when the connection did, `watch.happened(change)`. */
   constructor(watch) {
     this.#watch = watch;
+    setInterval(() => void this.#settle(), SETTLE_EVERY_MS);
     addEventListener("online", () => this.#wake());
     document.addEventListener("visibilitychange", () => this.#wake());
   }
@@ -233,7 +240,9 @@ export class Feed {
   }
 
   #change(change) {
-    // What stands in history only has changed nothing in the list.
+    const action = actionOf(change);
+    if (action && change.kind !== "pending") this.#arrived(action, change.alarm?.id ?? change.refusal?.alarm);
+    // What stands in history only has changed nothing else in the list.
     if (change.past) {
       this.#watch.happened(change);
       return;
@@ -244,8 +253,10 @@ export class Feed {
       // Later pages of the list may be ahead of the stream, which begins at the first.
       const isLater = change.kind !== "realigned";
       if (isLater && known && known.epoch === alarm.last_change.epoch && known.seq > alarm.last_change.seq) return;
+      const pending = new Set(this.rows.get(alarm.id)?.alarm.pending);
+      if (change.kind === "pending" && action) pending.add(action);
       if (alarm.cleared || FORGETTING.has(change.kind)) this.rows.delete(alarm.id);
-      else this.rows.set(alarm.id, new Row(alarm));
+      else this.rows.set(alarm.id, new Row(pending.size ? { ...alarm, pending: [...pending] } : alarm));
       if (this.rows.size > ALARMS_MAX || this.isPartial) this.#recount();
     } else if (change.suppression) {
       const suppressed = change.kind === "suppressed";
@@ -257,6 +268,30 @@ export class Feed {
     if (SILENCING.has(change.child?.what)) this.#wantsList = true;
     this.#watch.happened(change);
     this.#watch.changed();
+  }
+
+  /** An action is on its way no more: to one alarm, or to all it was for. */
+  #arrived(action, alarm) {
+    const rows = alarm ? [this.rows.get(alarm)] : [...this.rows.values()];
+    for (const row of rows) {
+      if (!row?.alarm.pending?.includes(action)) continue;
+      const left = row.alarm.pending.filter((other) => other !== action);
+      this.rows.set(row.id, new Row({ ...row.alarm, pending: left.length ? left : undefined }));
+      this.#watch.changed();
+    }
+  }
+
+  async #settle() {
+    if (document.hidden || this.phase !== "live") return;
+    const actions = new Set();
+    for (const { alarm } of this.rows.values()) {
+      for (const action of alarm.pending ?? []) if (actions.size < SETTLE_MAX) actions.add(action);
+    }
+    for (const action of actions) {
+      // One that is not remembered any more is not on its way either.
+      const { status } = await ask(`/api/v1/actions/${action}`).catch((error) => (error.status === 404 ? {} : { status: "pending" }));
+      if (status !== "pending") this.#arrived(action);
+    }
   }
 
   #touch({ alarm: id, ...said }) {

@@ -17,6 +17,7 @@ export const STATES = {
   shelved: (alarm) => alarm.shelved !== undefined,
   suppressed: (alarm) => alarm.suppressed === true,
   stale: (alarm) => alarm.stale !== undefined,
+  pending: (alarm) => alarm.pending?.length > 0,
 };
 
 const urgency = (severity) => SEVERITIES.length - SEVERITIES.indexOf(severity);

@@ -9,9 +9,12 @@ const ROWS_BEYOND = 8;
 const COLUMNS = ["severity", "age", "site", "resource", "type", "text", "count", "state"];
 
 /** What people did to an alarm, and what else is to be known of it, as `[kind, word, title]`. */
-export function marks({ acknowledged, assigned, shelved, suppressed, stale }) {
+export function marks({ acknowledged, assigned, shelved, suppressed, stale, silent, pending, via }) {
   const found = [];
-  if (stale) found.push(["stale", "stale", `not heard from since ${fullTime(stale.since)}`]);
+  if (stale) found.push(["stale", "stale", `${silent ?? "its reporter"} is not heard from since ${fullTime(stale.since)}`]);
+  if (pending?.length) {
+    found.push(["pending", "pending", `${pending.length === 1 ? "an action is" : `${number(pending.length)} actions are`} on the way to ${via}`]);
+  }
   if (acknowledged) {
     found.push(["acknowledged", "ack", `acknowledged by ${acknowledged.by}, ${fullTime(acknowledged.at)}`]);
   }

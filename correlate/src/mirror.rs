@@ -406,6 +406,7 @@ impl Engine {
         for Adopted { change, standing } in adopted {
             if !standing.is_elsewhere {
                 child.count(&change);
+                self.cursor.mirrored += 1;
                 out.change(Change { past: true, ..change });
             }
         }
@@ -537,6 +538,7 @@ impl Engine {
                 }
             }
         }
+        self.cursor.mirrored += 1;
         out.change(change);
     }
 }

@@ -316,7 +316,7 @@ pub enum ChildEvent {
     Retired,
 }
 
-fn is_zero(number: &u64) -> bool {
+pub(crate) fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 

@@ -159,6 +159,9 @@ pub struct Delivery {
     /// The number of the last change that was looked at, if one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_seq: Option<Seq>,
+    /// How many changes of other sites had come in up to there.
+    #[serde(default, skip_serializing_if = "crate::child::is_zero")]
+    pub read_mirrored: u64,
     /// Which filter was used, so that another one is noticed.
     pub filter: String,
     /// How the alarms stand is being told, and this is not done.

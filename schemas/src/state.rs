@@ -387,6 +387,9 @@ pub struct Cursor {
     pub epoch: Epoch,
     /// The number of the last change.
     pub last_seq: Seq,
+    /// How many changes of other sites have come in so far.
+    #[serde(default, skip_serializing_if = "crate::child::is_zero")]
+    pub mirrored: u64,
     /// The journal time of the last start: leases run from there at the earliest.
     pub started_at: JournalTime,
     /// The wall clock at the last entry.

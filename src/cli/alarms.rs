@@ -215,6 +215,10 @@ pub(super) fn table(output: &Output, alarms: &[Alarm], wide: bool) -> Outcome {
     columns.extend([Column::text("RESOURCE"), Column::text("TYPE"), Column::text("STATE")]);
     columns.extend(wide.then_some(Column::left("RAISED")));
     columns.extend(wide.then_some(Column::text("ASSIGNED")));
+    // Who owns it and through which node it comes, where any is of another site.
+    let ways = wide && alarms.iter().any(|alarm| alarm.owner.is_some());
+    columns.extend(ways.then_some(Column::text("OWNER")));
+    columns.extend(ways.then_some(Column::text("STALE")));
     columns.push(Column::text("TEXT"));
     let mut table = Table::new(&columns);
     for alarm in alarms {
@@ -229,6 +233,8 @@ pub(super) fn table(output: &Output, alarms: &[Alarm], wide: bool) -> Outcome {
         row.extend([resource(alarm).into(), (&*alarm.alarm_type).into(), Cell::new(Style::Dim, state(alarm))]);
         row.extend(wide.then(|| alarm.raised_at.to_string().into()));
         row.extend(wide.then(|| alarm.assigned.as_ref().map_or("", |assigned| &assigned.to).into()));
+        row.extend(ways.then(|| owner(alarm).unwrap_or_default().into()));
+        row.extend(ways.then(|| unheard(alarm, now).unwrap_or_default().into()));
         row.push(alarm.text.as_deref().unwrap_or_default().into());
         table.row(row);
     }
@@ -257,8 +263,23 @@ pub(super) fn state(alarm: &Alarm) -> String {
         (alarm.shelved.is_some(), "shelved"),
         (alarm.suppressed, "suppressed"),
         (alarm.stale.is_some(), "stale"),
+        (!alarm.pending.is_empty(), "pending"),
     ];
     words.into_iter().filter(|(holds, _)| *holds).map(|(_, word)| word).collect::<Vec<_>>().join(",")
+}
+
+/// Whose a mirrored alarm is, and by which way it comes.
+pub(super) fn owner(alarm: &Alarm) -> Option<String> {
+    let owner = alarm.owner.as_ref()?;
+    let way = alarm.via.as_ref().filter(|via| via.as_str() != &**owner);
+    Some(way.map_or_else(|| owner.to_string(), |way| format!("{owner} by way of {way}")))
+}
+
+/// Who is not heard from, and since when, if an alarm is stale.
+pub(super) fn unheard(alarm: &Alarm, now: Timestamp) -> Option<String> {
+    let since = local_and_age(alarm.stale.as_ref()?.since, now);
+    let who = alarm.silent.as_ref().map_or("its reporter", |silent| silent.as_str());
+    Some(format!("{who} is not heard from since {since}"))
 }
 
 async fn summary(output: &Output, client: &Client) -> Outcome {

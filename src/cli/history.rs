@@ -202,6 +202,9 @@ impl Told {
                     (ChangeKind::Shelved, Some(shelved), _) => format!("until {}: {}", local(shelved.until), shelved.reason),
                     (ChangeKind::Assigned, _, Some(assigned)) => format!("to {}", assigned.to),
                     (ChangeKind::Assigned, _, None) => "to nobody".to_owned(),
+                    (ChangeKind::Pending, ..) => {
+                        alarm.via.as_ref().map_or_else(String::new, |via| format!("on its way to {via}"))
+                    }
                     _ => alarm.text.as_deref().unwrap_or_default().to_owned(),
                 };
                 Self {

@@ -5,7 +5,7 @@ use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1::{Alarm, Change};
 use serde_json::Value;
 
-use super::alarms::{read, resource, state};
+use super::alarms::{owner, read, resource, state, unheard};
 use super::client::{Client, Query, percent};
 use super::failure::Outcome;
 use super::history::{self, Told, kind};
@@ -99,6 +99,7 @@ impl Sheet<'_> {
         self.text.push('\n');
         self.row("id", &alarm.id.to_string());
         self.row("site", &alarm.site);
+        self.maybe("owner", owner(alarm).map(|owner| format!("{owner}; only there it changes")).as_deref());
         self.row("state", &[alarm.severity.as_str(), &state(alarm)].join(" ").trim_end().replace(',', ", "));
         self.row("raised", &local_and_age(alarm.raised_at, now));
         if alarm.raise_seq > 1 {
@@ -122,9 +123,7 @@ impl Sheet<'_> {
             let until = format!("until {} by {}", local_and_age(shelved.until, now), shelved.by);
             self.row("shelved", &said(&until, Some(&shelved.reason)));
         }
-        if let Some(stale) = &alarm.stale {
-            self.row("stale", &format!("not heard from since {}", local_and_age(stale.since, now)));
-        }
+        self.maybe("stale", unheard(alarm, now).as_deref());
         for note in &alarm.notes {
             self.row("note", &said(&format!("{}, {}", note.by, local_and_age(note.at, now)), Some(&note.text)));
         }

@@ -115,8 +115,10 @@ pub(super) enum SiteCommand {
         #[arg(long)]
         approve: bool,
     },
-    /// Leave the node above for another one; the old one is told
+    /// Leave the node above for another one, once that one has let this node in; the old one is told then
     Rehome(JoinArgs),
+    /// Leave the node above, for none; it is told when it is reached
+    Leave,
     /// Give a node up: its alarms are forgotten here, and what proved it is void
     Retire {
         /// The node
@@ -269,6 +271,7 @@ pub(super) async fn site(output: &Output, client: &Client, command: &SiteCommand
     match command {
         SiteCommand::Add(args) => add(output, client, args).await,
         SiteCommand::Rehome(args) => super::uplink::join(output, client, args, true).await,
+        SiteCommand::Leave => super::uplink::leave(output, client).await,
         SiteCommand::List(args) => sites(output, client, args).await,
         SiteCommand::Show { name } => {
             let answer = client.get(&path(name, ""), &Query::default()).await?;

@@ -1,9 +1,11 @@
-//! `klaxon join`, `klaxon site rehome` and `klaxon uplink`: the node above.
+//! `klaxon join`, `klaxon site rehome`, `klaxon site leave` and `klaxon uplink`: the node above.
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 use klaxon_schemas::time::Timestamp;
+use klaxon_store::{OpenError, offline};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -12,7 +14,7 @@ use super::client::{Answer, Client, Query};
 use super::failure::{Code, Failure, Outcome};
 use super::output::{Output, Style, printable};
 use super::time::{age, now};
-use crate::uplink::{Address, Kept, Token};
+use crate::uplink::{Address, Kept, Token, give_to_owner};
 
 /// Another node is to be above.
 #[derive(Debug, Args)]
@@ -96,17 +98,27 @@ pub(super) fn join_offline(output: &Output, args: &JoinArgs) -> Outcome {
     if !dir.is_dir() {
         return Err(Failure::new(Code::Usage, format!("{} is no folder", dir.display())));
     }
-    if std::os::unix::net::UnixStream::connect(dir.join("klaxon.sock")).is_ok() {
-        let message = format!("a node runs on {}; leave --data away, or stop it", dir.display());
-        return Err(Failure::new(Code::Failed, message));
+    let (_held, made) = offline::hold(dir).map_err(|error| match error {
+        OpenError::Locked { pid, .. } => {
+            let message = format!("a node runs on {} (process {pid}); leave --data away, or stop it", dir.display());
+            Failure::new(Code::Failed, message)
+        }
+        error => failed(&anyhow::Error::from(error).root_cause()),
+    })?;
+    for path in made {
+        let given = File::open(&path).and_then(|file| give_to_owner(&file, dir));
+        given.map_err(|error| failed(&format!("{}: {error}", path.display())))?;
     }
     let before = Kept::read(dir).map_err(|error| failed(&error))?;
-    if let Some(kept) = before.as_ref().filter(|kept| kept.url != args.url && kept.name.is_some()) {
+    if let Some(kept) = before.as_ref().filter(|kept| kept.url != args.url && kept.leaving(now()).is_some()) {
         let message = format!("{} is above this node; start it and use klaxon site rehome, which tells that one", kept.url);
         return Err(Failure::new(Code::Failed, message));
     }
-    let configured = before.as_ref().and_then(|kept| kept.configured.clone());
-    let kept = Kept::joining(args.url.clone(), configured, Some(Token(token)));
+    let token = Token(token);
+    let kept = match before {
+        Some(before) => before.joined_anew(args.url.clone(), before.configured.clone(), token),
+        None => Kept::joining(args.url.clone(), None, Some(token)),
+    };
     kept.write(dir).map_err(|error| failed(&error))?;
     Ok(output.line(&format!("{} is joined when the node starts", args.url))?)
 }
@@ -119,7 +131,17 @@ pub(super) async fn join(output: &Output, client: &Client, args: &JoinArgs, is_r
     if output.json {
         return Ok(output.json(&answer)?);
     }
-    Ok(output.line(&format!("{} is being joined; klaxon uplink tells how it goes", args.url))?)
+    let what = if is_rehome { "is above now, or is being joined if none was" } else { "is being joined" };
+    Ok(output.line(&format!("{} {what}; klaxon uplink tells how it goes", args.url))?)
+}
+
+/// Tells a node that runs to have none above.
+pub(super) async fn leave(output: &Output, client: &Client) -> Outcome {
+    let answer = good(client.post("/uplink/leave", &json!({})).await?)?;
+    if output.json {
+        return Ok(output.json(&answer)?);
+    }
+    Ok(output.line("No node is above this one any more; the one that was is told when it is reached")?)
 }
 
 fn good(answer: Answer) -> Outcome<serde_json::Value> {
@@ -141,7 +163,11 @@ pub(super) async fn uplink(output: &Output, client: &Client) -> Outcome {
 }
 
 fn told(output: &Output, shown: &Shown, now: Timestamp) -> String {
-    let Some(url) = &shown.url else { return "No node is above this one; klaxon join sets one.\n".to_owned() };
+    let url = match &shown.url {
+        None if shown.state == "off" => return "No node is above this one; klaxon join sets one.\n".to_owned(),
+        None => "it is not known which node is above",
+        Some(url) => url,
+    };
     let style =
         if shown.state == "connected" { Style::Good } else { Style::Severity(klaxon_schemas::severity::Severity::Major) };
     let since = shown.since.map(|since| format!(" for {}", age(since, now))).unwrap_or_default();
@@ -171,8 +197,9 @@ fn told(output: &Output, shown: &Shown, now: Timestamp) -> String {
         let round_trip = shown.round_trip_ms.map(|ms| format!(", round trip {ms} ms")).unwrap_or_default();
         line("its clock", format!("{offset:+} ms against this one{round_trip}"));
     }
-    if let Some((error, at)) = shown.last_error.as_ref().zip(shown.last_error_at) {
-        line("last error", format!("{} ago: {error}", age(at, now)));
+    if let Some(error) = &shown.last_error {
+        let when = shown.last_error_at.map(|at| format!("{} ago: ", age(at, now))).unwrap_or_default();
+        line("last error", format!("{when}{error}"));
     }
     if let Some(next) = shown.next_try_at.filter(|next| *next > now) {
         line("next try", format!("in {}", age(now, next)));

@@ -18,7 +18,7 @@ use klaxon_store::{Item, ReadError, Store};
 use uuid::Uuid;
 
 /// The most changes or events in one message.
-const ITEMS_MAX: usize = 2048;
+pub(super) const ITEMS_MAX: usize = 2048;
 /// How many changes are read at once.
 const PAGE: usize = 256;
 /// The most pages that are read for one message: what is found then goes up, and the rest later.
@@ -45,6 +45,13 @@ pub(super) struct Ready {
     pub(super) looked: Position,
     /// How many changes or events are in it.
     pub(super) items: usize,
+}
+
+impl Ready {
+    /// What there is waits for more.
+    fn waiting(sent: Position, looked: Position) -> Self {
+        Self { bytes: Bytes::new(), upto: sent, looked, items: 0 }
+    }
 }
 
 /// What was found in the journal.
@@ -104,12 +111,20 @@ pub(super) fn has_changes(store: &Store, after: Position) -> Result<bool, ReadEr
 }
 
 /// What is live: all changes behind `looked`, where those up to `sent` were sent. Without any there is nothing to send yet, unless
-/// there would be very much to look at again.
-pub(super) fn live(store: &Store, sent: Position, looked: Position, json_bytes_max: usize) -> Result<Ready, BatchError> {
+/// there would be very much to look at again; nor are there fewer than `least`, which wait for more.
+pub(super) fn live(
+    store: &Store,
+    (sent, looked): (Position, Position),
+    least: usize,
+    json_bytes_max: usize,
+) -> Result<Ready, BatchError> {
     /// So many records without a change are told of.
     const QUIET_RECORDS_MAX: u64 = 10_000;
     let Found { changes, upto } = changes(store, looked, None, json_bytes_max)?;
     let items = changes.len();
+    if (1..least).contains(&items) {
+        return Ok(Ready::waiting(sent, looked));
+    }
     let is_told = items > 0 || upto.0.saturating_sub(sent.0) >= QUIET_RECORDS_MAX;
     let message = || codec::encode(&Up::Relay(v1::RelayContent::Live { after: sent, upto, changes }));
     let bytes = if is_told { message()? } else { Bytes::new() };
@@ -197,15 +212,15 @@ impl Snapshot {
     }
 }
 
-/// Events of an agent's journal behind `looked`, where those up to `sent` were sent.
+/// Events of an agent's journal behind `looked`, where those up to `sent` were sent; fewer than `least` wait for more.
 pub(super) fn events(
     store: &Store,
     name: &ChildName,
-    sent: Position,
-    looked: Position,
+    (sent, looked): (Position, Position),
+    least: usize,
     json_bytes_max: usize,
 ) -> Result<Ready, BatchError> {
-    let (mut lost, mut behind) = (0, looked);
+    let (mut lost, mut behind, before) = (0, looked, looked);
     let (entries, looked) = loop {
         match store.entries_page(behind, ITEMS_MAX, json_bytes_max) {
             // What was dropped will never come: it goes on with what is kept, and says so.
@@ -218,6 +233,9 @@ pub(super) fn events(
     };
     let events: Vec<_> = entries.iter().filter_map(|entry| placed(entry, name)).collect();
     let items = events.len();
+    if lost == 0 && (1..least).contains(&items) {
+        return Ok(Ready::waiting(sent, before));
+    }
     // What an agent sent may go, so that it is told of also where nothing came of it.
     let is_told = items > 0 || lost > 0 || looked.0.saturating_sub(sent.0) >= PAGE as u64;
     // The last event says how far it has come; what stands behind it costs the node above nothing.
@@ -226,18 +244,28 @@ pub(super) fn events(
     Ok(Ready { bytes, upto, looked, items })
 }
 
-/// The event in an entry, as it goes up. What the node says of itself is about this host there.
+/// The event in an entry, as it goes up.
 fn placed(entry: &Entry, name: &ChildName) -> Option<PlacedEvent> {
     let EntryKind::Event(event) = &entry.kind else { return None };
     let mut event = Event::clone(event);
-    if event.key.resource.as_str() == "klaxon=node" && *entry.door == *"node" {
-        // That it cannot be reached is said by the node above, once it is.
-        if &*event.key.alarm_type == super::UPLINK_DOWN {
-            return None;
-        }
-        event.key.resource = Resource::new(&format!("host={name}.klaxon=node")).ok()?;
+    if *entry.door == *"node" {
+        event = renamed(event, name)?;
     }
     Some(PlacedEvent { position: entry.position, received_at: entry.wall, event: (&event).into() })
+}
+
+/// What the node says of itself is about this host above; nothing, if it is not to be told there.
+pub(super) fn renamed(event: Event, name: &ChildName) -> Option<Event> {
+    if event.key.resource.as_str() != "klaxon=node" {
+        return Some(event);
+    }
+    // That it cannot be reached is said by the node above, once it is.
+    if &*event.key.alarm_type == super::UPLINK_DOWN {
+        return None;
+    }
+    let mut event = event;
+    event.key.resource = Resource::new(&format!("host={name}.klaxon=node")).ok()?;
+    Some(event)
 }
 
 #[cfg(test)]

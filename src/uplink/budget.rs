@@ -58,6 +58,14 @@ impl Budget {
         Self(bandwidth.map(|rate| (Bucket::new(rate, now), Bucket::new(history(rate), now))))
     }
 
+    /// At most `bandwidth` bytes a second from now on. Where that is no news, what was saved up or taken in advance stays: a
+    /// connection that is made anew brings no bytes with it.
+    pub(super) fn replan(&mut self, bandwidth: Option<u64>, now: Instant) {
+        if self.0.as_ref().map(|(all, _)| all.rate) != bandwidth {
+            *self = Self::new(bandwidth, now);
+        }
+    }
+
     /// When something live may be sent.
     pub(super) fn live_at(&mut self, now: Instant) -> Instant {
         self.0.as_mut().map_or(now, |(all, _)| all.ready(1.0, now))
@@ -112,5 +120,10 @@ mod tests {
         budget.take(5_000);
         assert!(budget.live_at(now) > now + Duration::from_secs(2), "it pays for what it took");
         assert_eq!(Budget::new(None, begun).history_at(1 << 30, now), now);
+        // A new connection has no bytes of its own; another rate has.
+        budget.replan(Some(1000), now);
+        assert!(budget.live_at(now) > now + Duration::from_secs(2));
+        budget.replan(Some(2000), now);
+        assert_eq!(budget.live_at(now), now);
     }
 }

@@ -15,17 +15,23 @@ use klaxon_store::publish::{Item, Keep};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::kept::{Kept, KeptError, Token};
+use super::budget::Budget;
+use super::kept::{Kept, KeptError, Leaving, Token};
 use super::link::{LineCounts, token_in};
 use super::{Address, FOLLOWER, Plan, now};
 use crate::follow::Control;
+
+/// What is said to be above when a node leaves without another one.
+const NOWHERE: &str = "nowhere";
 
 /// Where the node above is, and with what this node proves who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) url: Address,
-    /// A credential, or the token with which it joins.
+    /// A token with which it joins, or a credential.
     pub(super) token: Option<Token>,
+    /// What is tried if that is not taken.
+    pub(super) previous: Option<Token>,
 }
 
 /// What is kept of the node above.
@@ -41,15 +47,40 @@ pub(super) struct Desk {
 struct Inner {
     plan: Plan,
     kept: Option<Kept>,
+    /// Why it is not known what is kept.
+    broken: Option<String>,
+}
+
+impl Inner {
+    /// Where the node above is, if one is meant to be there.
+    fn url(&self) -> Option<&Address> {
+        match &self.kept {
+            Some(kept) if kept.is_off => None,
+            Some(kept) => Some(&kept.url),
+            None => self.plan.configured.as_ref(),
+        }
+    }
 }
 
 impl Desk {
-    /// Reads what is kept in `dir`, and takes up what the settings say.
-    pub(super) fn open(dir: PathBuf, plan: Plan) -> Result<Self, KeptError> {
-        let kept = Kept::read(&dir)?;
-        let desk = Self { dir, inner: Mutex::new(Inner { plan, kept }), changes: watch::Sender::new(0) };
-        desk.settle()?;
-        Ok(desk)
+    /// Reads what is kept in `dir`, and takes up what the settings say. If that cannot be read or written, there is no way up, and
+    /// the node goes on without one.
+    pub(super) fn open(dir: PathBuf, plan: Plan) -> Self {
+        let (kept, broken) = match Kept::read(&dir) {
+            Ok(kept) => (kept, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let mut inner = Inner { plan, kept, broken };
+        if let Some(new) = settled(&inner, &inner.plan) {
+            match new.write(&dir) {
+                Ok(()) => inner.kept = Some(new),
+                Err(error) => inner.broken = Some(error.to_string()),
+            }
+        }
+        if let Some(reason) = &inner.broken {
+            tracing::error!(%reason, "the node goes on without the node above");
+        }
+        Self { dir, inner: Mutex::new(inner), changes: watch::Sender::new(0) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -69,82 +100,126 @@ impl Desk {
         self.changes.subscribe()
     }
 
-    fn wake(&self) {
+    /// What is ordered is to be looked at.
+    pub(super) fn wake(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Takes up other settings; whether anything is another than before. Blocks.
+    /// Takes up other settings, all of them or, if what follows cannot be kept, none; whether anything is another than before. Blocks.
     pub(super) fn apply(&self, plan: Plan) -> Result<bool, KeptError> {
         {
             let mut inner = self.lock();
             if inner.plan == plan {
                 return Ok(false);
             }
+            if let Some(new) = settled(&inner, &plan) {
+                self.put(&mut inner, new)?;
+            }
             inner.plan = plan;
         }
-        self.settle()?;
         self.wake();
         Ok(true)
     }
 
-    /// If the settings say another address than when what is kept was written, that one counts: the old one is left.
-    fn settle(&self) -> Result<(), KeptError> {
-        let mut inner = self.lock();
-        let configured = inner.plan.configured.clone();
-        let Some(url) = configured.clone() else { return Ok(()) };
-        let new = match &inner.kept {
-            None => return Ok(()),
-            Some(kept) if kept.configured == configured => return Ok(()),
-            Some(kept) if kept.url == url => Kept { configured, ..kept.clone() },
-            Some(kept) => Kept { leaving: kept.leaving(now()), ..Kept::joining(url, configured, None) },
-        };
-        self.put(&mut inner, new)
-    }
-
     fn put(&self, inner: &mut Inner, kept: Kept) -> Result<(), KeptError> {
         kept.write(&self.dir)?;
-        inner.kept = Some(kept);
+        (inner.kept, inner.broken) = (Some(kept), None);
         Ok(())
     }
 
-    /// Where the node above is, if there is one. The file with the join token is read now.
-    pub(super) fn target(&self) -> Result<Option<Target>, String> {
+    /// Whether a node is meant to be above.
+    pub(super) fn has_target(&self) -> bool {
         let inner = self.lock();
-        let url = inner.kept.as_ref().map(|kept| &kept.url).or(inner.plan.configured.as_ref());
-        let Some(url) = url else { return Ok(None) };
-        let kept = inner.kept.as_ref();
-        let token = kept.and_then(|kept| kept.credential.clone().or_else(|| kept.join_token.clone()));
-        let token = match (token, &inner.plan.join_token_file) {
+        inner.broken.is_some() || inner.url().is_some()
+    }
+
+    /// Why it is not known which node is above.
+    pub(super) fn broken(&self) -> Option<String> {
+        self.lock().broken.clone()
+    }
+
+    /// Where the node above is, if there is one. The file with the join token is read now. Blocks.
+    pub(super) fn target(&self) -> Result<Option<Target>, String> {
+        let (url, kept, plan) = {
+            let inner = self.lock();
+            if let Some(reason) = &inner.broken {
+                return Err(reason.clone());
+            }
+            let Some(url) = inner.url() else { return Ok(None) };
+            (url.clone(), inner.kept.clone(), inner.plan.clone())
+        };
+        let (token, previous) = match kept {
+            Some(kept) if kept.join_token.is_some() => (kept.join_token, kept.credential),
+            Some(kept) => (kept.credential, kept.previous),
+            None => (None, None),
+        };
+        let token = match (token, &plan.join_token_file) {
             (Some(token), _) => Some(token),
             (None, Some(file)) => Some(token_in(file)?),
-            (None, None) if inner.plan.tls.client.is_some() => None,
+            (None, None) if plan.tls.client.is_some() => None,
             (None, None) => {
                 return Err(format!(
                     "there is nothing with which to join {url}: get a token there (klaxon site add NAME) and give it to klaxon join"
                 ));
             }
         };
-        Ok(Some(Target { url: url.clone(), token }))
+        Ok(Some(Target { url, token, previous }))
+    }
+
+    /// What the connection that lives follows from: where the node above is, and the token that is to be taken there.
+    pub(super) fn wanted(&self) -> Option<(Plan, Address, Option<Token>)> {
+        let inner = self.lock();
+        let join_token = inner.kept.as_ref().and_then(|kept| kept.join_token.clone());
+        inner.url().map(|url| (inner.plan.clone(), url.clone(), join_token))
     }
 
     /// Joins the node at `url`, which may be the one that is above already. Blocks.
-    pub(super) fn join(&self, url: Address, token: Token, is_rehome: bool) -> Result<(), String> {
+    pub(super) fn join(&self, url: Address, token: Token) -> Result<(), String> {
         {
             let mut inner = self.lock();
             if let Some(refusal) = url.refusal(inner.plan.insecure) {
                 return Err(format!("{url} {refusal}"));
             }
             let configured = inner.plan.configured.clone();
-            let other = inner.kept.as_ref().filter(|kept| kept.url != url);
-            let leaving = match other.map(|kept| kept.leaving(now())) {
-                Some(Some(leaving)) if !is_rehome => {
-                    return Err(format!("{} is above this node now; klaxon site rehome leaves it", leaving.url));
+            let kept = match &inner.kept {
+                Some(kept) if kept.url != url && kept.leaving(now()).is_some() => {
+                    return Err(format!("{} is above this node now; klaxon site rehome leaves it", kept.url));
                 }
-                Some(leaving) => leaving,
-                None => inner.kept.as_ref().and_then(|kept| kept.leaving.clone()),
+                Some(kept) => kept.joined_anew(url, configured, token),
+                None => Kept::joining(url, configured, Some(token)),
             };
-            let kept = Kept { leaving, ..Kept::joining(url, configured, Some(token)) };
             self.put(&mut inner, kept).map_err(|error| error.to_string())?;
+        }
+        self.wake();
+        Ok(())
+    }
+
+    /// The node that would be left for the one at `url`, if that is another.
+    pub(super) fn left_for(&self, url: &Address) -> Option<Address> {
+        let inner = self.lock();
+        inner.kept.as_ref().filter(|kept| kept.url != *url).and_then(|kept| kept.leaving(now())).map(|leaving| leaving.url)
+    }
+
+    /// The node at `url` has let this one in as `name`: from now on it is above, and the one that was is left. On the disk when
+    /// this returns; nobody is woken. Blocks.
+    pub(super) fn rehomed(&self, url: Address, name: ChildName, token: Token) -> Result<(), String> {
+        let mut inner = self.lock();
+        let configured = inner.plan.configured.clone();
+        let leaving = inner.kept.as_ref().and_then(|kept| kept.leaving(now()).or_else(|| kept.leaving.clone()));
+        let leaving = leaving.filter(|leaving| leaving.url != url);
+        let new = Kept { name: Some(name), credential: Some(token), leaving, ..Kept::joining(url, configured, None) };
+        self.put(&mut inner, new).map_err(|error| error.to_string())
+    }
+
+    /// No node is above from now on. On the disk when this returns. Blocks.
+    pub(super) fn leave(&self) -> Result<(), String> {
+        {
+            let mut inner = self.lock();
+            let Some(url) = inner.url().cloned() else { return Err("no node is above this one".to_owned()) };
+            let configured = inner.plan.configured.clone();
+            let leaving = inner.kept.as_ref().and_then(|kept| kept.leaving(now()).or_else(|| kept.leaving.clone()));
+            let new = Kept { leaving, is_off: true, ..Kept::joining(url, configured, None) };
+            self.put(&mut inner, new).map_err(|error| error.to_string())?;
         }
         self.wake();
         Ok(())
@@ -158,30 +233,37 @@ impl Desk {
         name: ChildName,
         credential: Option<Token>,
     ) -> Result<(), KeptError> {
-        self.update(move |inner| {
-            let Target { url, token } = target;
+        let was_told_of = self.leaving().is_some();
+        let kept = self.update(move |inner| {
+            let Target { url, token, .. } = target;
             let old = inner.kept.clone();
-            let wanted = old.as_ref().map(|kept| &kept.url).or(inner.plan.configured.as_ref());
             let is_other_token = |kept: &Kept| kept.join_token.is_some() && kept.join_token != token;
-            if wanted != Some(&url) || old.as_ref().is_some_and(is_other_token) {
+            if inner.url() != Some(&url) || old.as_ref().is_some_and(is_other_token) {
                 return None;
             }
             let mut new = old.clone().unwrap_or_else(|| Kept::joining(url, inner.plan.configured.clone(), None));
             new.name = Some(name);
             if credential.is_some() {
-                (new.credential, new.join_token) = (credential, None);
+                // What proved it before is void.
+                (new.credential, new.previous, new.join_token) = (credential, None, None);
+            } else if new.previous.is_some() && new.previous == token {
+                std::mem::swap(&mut new.credential, &mut new.previous);
             }
             (old.as_ref() != Some(&new)).then_some(new)
-        })
-        .await
+        });
+        kept.await?;
+        if !was_told_of && self.leaving().is_some() {
+            self.wake();
+        }
+        Ok(())
     }
 
     /// The node at `url` gave another credential: on the disk when this returns, also if that node is being left.
     pub(super) async fn rotated(self: &Arc<Self>, url: Address, credential: Token) -> Result<(), KeptError> {
         self.update(move |inner| {
             let mut kept = inner.kept.clone()?;
-            if kept.url == url {
-                kept.credential = Some(credential);
+            if kept.url == url && !kept.is_off {
+                kept.previous = kept.credential.replace(credential);
             } else {
                 kept.leaving.as_mut().filter(|leaving| leaving.url == url)?.credential = Some(credential);
             }
@@ -190,10 +272,40 @@ impl Desk {
         .await
     }
 
-    /// Where this node went, if it leaves the one at `url`.
-    pub(super) fn left(&self, url: &Address) -> Option<Address> {
+    /// The node at `target` does not take its token, and there is a credential from before: that one holds.
+    pub(super) async fn not_taken(self: &Arc<Self>, target: Target) -> Result<(), KeptError> {
+        self.update(move |inner| {
+            let is_it = |kept: &Kept| kept.join_token.is_some() && kept.join_token == target.token;
+            let kept = inner.kept.clone().filter(|kept| kept.url == target.url && is_it(kept) && kept.credential.is_some())?;
+            Some(Kept { join_token: None, ..kept })
+        })
+        .await
+    }
+
+    /// What stands is all that the node at `url` is told of what came up to `upto`; nothing, if it has been told. On the disk when
+    /// this returns.
+    pub(super) async fn standing(self: &Arc<Self>, url: Address, upto: Option<Position>) -> Result<(), KeptError> {
+        self.update(move |inner| {
+            let kept = inner.kept.clone().filter(|kept| kept.url == url && kept.standing_upto != upto)?;
+            Some(Kept { standing_upto: upto, ..kept })
+        })
+        .await
+    }
+
+    /// Whom this node leaves, and for what: known as soon as the other one has let it in. Until then it may go back.
+    pub(super) fn leaving(&self) -> Option<(Leaving, String)> {
         let kept = self.kept()?;
-        kept.leaving.is_some_and(|leaving| leaving.url == *url).then_some(kept.url)
+        let to = match (kept.is_off, &kept.name) {
+            (true, _) => NOWHERE.to_owned(),
+            (false, Some(_)) => kept.url.to_string(),
+            (false, None) => return None,
+        };
+        Some((kept.leaving?, to))
+    }
+
+    /// Where this node went, if it leaves the one at `url`.
+    pub(super) fn left(&self, url: &Address) -> Option<String> {
+        self.leaving().filter(|(leaving, _)| leaving.url == *url).map(|(_, to)| to)
     }
 
     /// The node at `url` knows that it is left, or is not to be told any more.
@@ -218,6 +330,26 @@ impl Desk {
     }
 }
 
+/// What is kept, if the settings say another address than when it was written: that one counts, and the old one is left. Before
+/// the new one has let this node in, settings that say the old one again go back to it as if nothing had been.
+fn settled(inner: &Inner, plan: &Plan) -> Option<Kept> {
+    let (configured, kept) = (plan.configured.clone(), inner.kept.as_ref()?);
+    let url = configured.clone()?;
+    if kept.configured == configured {
+        return None;
+    }
+    if kept.url == url && !kept.is_off {
+        return Some(Kept { configured, ..kept.clone() });
+    }
+    let joining = Kept::joining(url.clone(), configured, None);
+    Some(match (kept.leaving(now()), kept.leaving.clone()) {
+        (None, Some(left)) if left.url == url && !kept.is_off => {
+            Kept { name: left.name, credential: left.credential, ..joining }
+        }
+        (leaving, before) => Kept { leaving: leaving.or(before.filter(|left| left.url != url)), ..joining },
+    })
+}
+
 /// How things stand.
 #[derive(Debug, Default)]
 pub(super) struct Board(Mutex<Standing>);
@@ -240,6 +372,8 @@ pub(super) struct Standing {
     pub(super) clock_offset_ms: Option<i64>,
     pub(super) round_trip_ms: Option<i64>,
     pub(super) reached: Option<Reached>,
+    /// The node above is not known to lack anything up to here.
+    pub(super) settled: Option<Position>,
     /// What was last kept of how far it has come, and whether anything is.
     kept: Option<Position>,
 }
@@ -259,8 +393,10 @@ pub(super) struct Part {
     pub(super) board: Board,
     pub(super) line: Arc<LineCounts>,
     pub(super) stop: CancellationToken,
-    /// The plan and the target of the connection that lives.
-    pub(super) current: Mutex<Option<(Plan, Address)>>,
+    /// What may be sent, over all connections.
+    pub(super) budget: Mutex<Budget>,
+    /// What the connection that lives follows from.
+    pub(super) current: Mutex<Option<(Plan, Address, Option<Token>)>>,
 }
 
 impl Part {
@@ -268,10 +404,43 @@ impl Part {
         self.desk.plan()
     }
 
+    pub(super) fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the node above is, looked up where it may take its time.
+    pub(super) async fn target(&self) -> Result<Option<Target>, String> {
+        let desk = Arc::clone(&self.desk);
+        tokio::task::spawn_blocking(move || desk.target()).await.map_err(|error| error.to_string())?
+    }
+
+    /// The connection that begins follows from what is wanted now.
+    pub(super) fn take_up(&self) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = self.desk.wanted();
+    }
+
+    /// The connection that lives is let in: a token that was to be taken is taken, or not.
+    pub(super) fn let_in(&self) {
+        if let Some((_, _, join_token)) = &mut *self.current.lock().unwrap_or_else(PoisonError::into_inner) {
+            *join_token = None;
+        }
+    }
+
     /// Whether the connection that lives is not the one that is wanted any more.
-    pub(super) async fn is_replanned(&self, _child: &ChildName) -> bool {
-        let wanted = self.desk.target().ok().flatten().map(|target| (self.plan(), target.url));
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) != wanted
+    pub(super) fn is_replanned(&self) -> bool {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) != self.desk.wanted()
+    }
+
+    /// The node above is not the one that was: nothing is known of it.
+    pub(super) fn forget_standing(&self) {
+        let mut board = self.board.lock();
+        (board.reached, board.settled, board.parent, board.parent_version) = (None, None, None, None);
+        (board.clock_offset_ms, board.round_trip_ms) = (None, None);
+    }
+
+    /// Up to where the node above is known to have had all, as far as that is kept.
+    pub(super) fn followed(&self) -> Option<Position> {
+        self.door.store().read().state().followers().get(&follower()).map(|followed| followed.position)
     }
 
     pub(super) fn welcomed(&self, welcome: &Welcome) {
@@ -307,22 +476,24 @@ impl Part {
         }
     }
 
-    /// No node is above: retention waits for nobody.
-    pub(super) async fn forget_cursor(&self) {
-        let is_kept = self.door.store().read().state().followers().contains_key(&follower());
-        if is_kept {
-            let keep = Item::Keep(Arc::new(Keep::cursor(follower(), None)));
-            if self.door.publish(vec![keep], Tally::default()).await.is_ok() {
-                self.board.lock().kept = None;
-            }
+    /// No node is above: retention waits for nobody. Tells whether that is kept.
+    pub(super) async fn forget_cursor(&self) -> bool {
+        if self.followed().is_none() {
+            return true;
         }
+        let keep = Item::Keep(Arc::new(Keep::cursor(follower(), None)));
+        let is_forgotten = self.door.publish(vec![keep], Tally::default()).await.is_ok();
+        if is_forgotten {
+            self.board.lock().kept = None;
+        }
+        is_forgotten
     }
 
     /// How things stand, for whoever asks.
     pub(super) fn shown(&self) -> UplinkShown {
-        let (plan, kept, target) = (self.plan(), self.desk.kept(), self.desk.target());
+        let (plan, kept, has_target, broken) = (self.plan(), self.desk.kept(), self.desk.has_target(), self.desk.broken());
+        let kept = kept.filter(|kept| !kept.is_off);
         let board = self.board.lock();
-        let has_target = !matches!(target, Ok(None));
         let state = match (board.connected, has_target) {
             (true, _) => UplinkState::Connected,
             (false, true) => UplinkState::Disconnected,
@@ -334,17 +505,24 @@ impl Part {
         UplinkShown {
             state,
             kind: plan.kind,
-            url: kept.as_ref().map(|kept| kept.url.to_string()).or(plan.configured.map(|url| url.to_string())),
+            url: kept
+                .as_ref()
+                .map(|kept| &kept.url)
+                .or(plan.configured.as_ref())
+                .filter(|_| has_target)
+                .map(ToString::to_string),
             name: kept.as_ref().and_then(|kept| kept.name.clone()),
             parent: board.parent.clone(),
             parent_version: board.parent_version.clone(),
             since: if board.connected { board.connected_since } else { board.disconnected_since },
-            last_error: board.last_error.as_ref().map(|(error, _)| error.clone()),
+            last_error: broken.or(board.last_error.as_ref().map(|(error, _)| error.clone())),
             last_error_at: board.last_error.as_ref().map(|(_, at)| *at),
             next_try_at: board.next_try_at,
             position: last,
             reached: reached.map(|reached| reached.position),
-            lag_records: reached.map(|reached| last.0.saturating_sub(reached.position.0)),
+            // What stands behind its place and is of no interest to it is no lag.
+            lag_records: reached
+                .map(|reached| if board.settled == Some(last) { 0 } else { last.0.saturating_sub(reached.position.0) }),
             history_missing_records: reached
                 .map(|reached| reached.missing.iter().map(|span| span.upto.0.saturating_sub(span.after.0)).sum()),
             changes_sent: board.changes_sent,
@@ -371,59 +549,127 @@ mod tests {
         Plan { configured: url.map(|url| url.parse().expect("an address")), ..Plan::default() }
     }
 
+    fn address(url: &str) -> Address {
+        url.parse().expect("an address")
+    }
+
+    fn token(token: &str) -> Token {
+        Token(token.to_owned())
+    }
+
+    fn name() -> ChildName {
+        "depot".parse().expect("valid")
+    }
+
+    fn to(url: &Address, token: Option<Token>) -> Target {
+        Target { url: url.clone(), token, previous: None }
+    }
+
+    /// Lets the node in where it wants to go, with `credential`.
+    async fn let_in(desk: &Arc<Desk>, credential: &str) {
+        let target = desk.target().expect("is known").expect("there is one");
+        desk.welcomed(target, name(), Some(token(credential))).await.expect("is written");
+    }
+
     #[tokio::test]
     async fn an_answer_that_comes_late_overwrites_nothing_that_was_ordered_since() {
         let dir = tempfile::tempdir().expect("can be made");
-        let address = |url: &str| url.parse::<Address>().expect("an address");
         let [one, two] = ["https://one:443", "https://two:443"].map(address);
-        let token = |token: &str| Some(Token(token.to_owned()));
-        let desk = Arc::new(Desk::open(dir.path().to_owned(), plan(Some("https://one:443"))).expect("opens"));
-        let came = Target { url: one.clone(), token: token("t") };
-        desk.join(two.clone(), Token("t2".to_owned()), true).expect("goes");
-        desk.welcomed(came.clone(), "depot".parse().expect("valid"), token("c")).await.expect("is no error");
-        desk.rotated(one.clone(), Token("c2".to_owned())).await.expect("is no error");
-        let wanted = Some(Target { url: two.clone(), token: token("t2") });
-        assert_eq!(desk.target().expect("is known"), wanted);
+        let desk = Arc::new(Desk::open(dir.path().to_owned(), plan(Some("https://one:443"))));
+        let came = to(&one, Some(token("t")));
+        desk.join(two.clone(), token("t2")).expect("goes");
+        desk.welcomed(came.clone(), name(), Some(token("c"))).await.expect("is no error");
+        desk.rotated(one.clone(), token("c2")).await.expect("is no error");
+        assert_eq!(desk.target().expect("is known"), Some(to(&two, Some(token("t2")))));
         // The same node, with another token.
-        desk.join(one.clone(), Token("t3".to_owned()), true).expect("goes back");
-        desk.welcomed(came, "depot".parse().expect("valid"), token("c")).await.expect("is no error");
-        let wanted = Target { url: one.clone(), token: token("t3") };
-        assert_eq!(desk.target().expect("is known"), Some(wanted.clone()));
-        desk.welcomed(wanted, "depot".parse().expect("valid"), token("c3")).await.expect("is written");
-        assert_eq!(desk.target().expect("is known").expect("there is one").token, token("c3"));
+        desk.join(one.clone(), token("t3")).expect("goes back");
+        desk.welcomed(came, name(), Some(token("c"))).await.expect("is no error");
+        assert_eq!(desk.target().expect("is known"), Some(to(&one, Some(token("t3")))));
+        let_in(&desk, "c3").await;
+        assert_eq!(desk.target().expect("is known").expect("there is one").token, Some(token("c3")));
         // Who is left may still give a credential with which it is told.
-        desk.join(two.clone(), Token("t4".to_owned()), true).expect("goes");
-        desk.rotated(one, Token("c4".to_owned())).await.expect("is written");
+        desk.rehomed(two, name(), token("c4")).expect("goes");
+        desk.rotated(one, token("c5")).await.expect("is written");
         let kept = desk.kept().expect("is kept");
-        assert_eq!((kept.credential, kept.leaving.expect("leaves").credential), (None, token("c4")));
+        assert_eq!((kept.credential, kept.leaving.expect("leaves").credential), (Some(token("c4")), Some(token("c5"))));
+    }
+
+    #[tokio::test]
+    async fn what_proved_the_node_before_is_kept_until_something_newer_did() {
+        let dir = tempfile::tempdir().expect("can be made");
+        let one = address("https://one:443");
+        let desk = Arc::new(Desk::open(dir.path().to_owned(), plan(None)));
+        desk.join(one.clone(), token("t")).expect("joins");
+        let_in(&desk, "c").await;
+        // Joining the same node anew: the credential holds until the token was taken.
+        desk.join(one.clone(), token("t2")).expect("joins anew");
+        let both = Target { previous: Some(token("c")), ..to(&one, Some(token("t2"))) };
+        assert_eq!(desk.target().expect("is known"), Some(both.clone()));
+        desk.not_taken(both).await.expect("is written");
+        assert_eq!(
+            desk.target().expect("is known"),
+            Some(to(&one, Some(token("c")))),
+            "a token that is not taken is forgotten"
+        );
+        // A rotation that the node above forgot.
+        desk.rotated(one.clone(), token("c2")).await.expect("is written");
+        let both = Target { previous: Some(token("c")), ..to(&one, Some(token("c2"))) };
+        assert_eq!(desk.target().expect("is known"), Some(both.clone()));
+        desk.not_taken(both.clone()).await.expect("is no error");
+        desk.welcomed(to(&one, both.previous), name(), None).await.expect("is written");
+        assert_eq!(desk.target().expect("is known").expect("there is one").token, Some(token("c")));
+    }
+
+    #[tokio::test]
+    async fn another_address_in_the_settings_leaves_the_old_node_once_the_new_one_lets_this_one_in() {
+        let dir = tempfile::tempdir().expect("can be made");
+        let [one, two, three] = ["https://one:443", "https://two:443", "https://three:443"];
+        let desk = Arc::new(Desk::open(dir.path().to_owned(), plan(Some(one))));
+        desk.join(address(one), token("t")).expect("joins");
+        let_in(&desk, "c1").await;
+        assert!(desk.join(address(two), token("t")).is_err(), "one is above");
+        desk.rehomed(address(two), name(), token("c2")).expect("goes");
+        assert_eq!(desk.left(&address(one)).as_deref(), Some(two));
+        // A start with the same settings goes on with what was ordered.
+        let desk = Arc::new(Desk::open(dir.path().to_owned(), plan(Some(one))));
+        assert_eq!(desk.target().expect("is known").expect("there is one").url.to_string(), two);
+        desk.told_of_leaving(&address(one)).await;
+        assert!(desk.apply(plan(Some(three))).expect("is taken"));
+        let kept = desk.kept().expect("is kept");
+        assert_eq!((kept.url.to_string(), kept.leaving.expect("leaves").url.to_string()), (three.to_owned(), two.to_owned()));
+        assert!(desk.target().is_err(), "there is no token for it");
+        assert_eq!(desk.left(&address(two)), None, "it may yet be gone back to");
+        // And it is, with what proved this node there.
+        assert!(desk.apply(plan(Some(two))).expect("is taken"));
+        assert_eq!(desk.target().expect("is known"), Some(to(&address(two), Some(token("c2")))));
+        assert_eq!(desk.kept().expect("is kept").leaving, None);
+        // Once the other one has let it in, the old one is told.
+        assert!(desk.apply(plan(Some(three))).expect("is taken"));
+        desk.join(address(three), token("t3")).expect("joins");
+        let_in(&desk, "c3").await;
+        assert_eq!(desk.left(&address(two)).as_deref(), Some(three));
+        // None above: the last one is told, and the settings count when they change.
+        desk.leave().expect("is kept");
+        let desk = Arc::new(Desk::open(dir.path().to_owned(), plan(Some(three))));
+        assert_eq!((desk.target(), desk.has_target()), (Ok(None), false));
+        assert_eq!(desk.left(&address(three)).as_deref(), Some(NOWHERE));
+        assert!(desk.leave().is_err());
     }
 
     #[test]
-    fn another_address_in_the_settings_leaves_the_old_node_and_an_order_stays_while_they_do_not_change() {
+    fn what_cannot_be_read_or_written_keeps_the_rest_going() {
         let dir = tempfile::tempdir().expect("can be made");
-        let [one, two, three] = ["https://one:443", "https://two:443", "https://three:443"];
-        let desk = Desk::open(dir.path().to_owned(), plan(Some(one))).expect("opens");
-        desk.join(one.parse().expect("valid"), Token("t".to_owned()), false).expect("joins");
-        {
-            let mut inner = desk.lock();
-            let kept = Kept { name: Some("depot".parse().expect("valid")), ..inner.kept.clone().expect("is kept") };
-            desk.put(&mut inner, kept).expect("is written");
-        }
-        assert!(desk.join(two.parse().expect("valid"), Token("t".to_owned()), false).is_err(), "one is above");
-        desk.join(two.parse().expect("valid"), Token("t2".to_owned()), true).expect("goes");
-        let kept = |desk: &Desk| desk.kept().expect("is kept");
-        assert_eq!(kept(&desk).leaving.expect("leaves").url.to_string(), one);
-        // A start with the same settings goes on with what was ordered.
-        let desk = Desk::open(dir.path().to_owned(), plan(Some(one))).expect("opens");
-        assert_eq!(desk.target().expect("is known").expect("there is one").url.to_string(), two);
-        {
-            let mut inner = desk.lock();
-            let kept = Kept { credential: Some(Token("c".to_owned())), leaving: None, ..inner.kept.clone().expect("is kept") };
-            desk.put(&mut inner, kept).expect("is written");
-        }
-        assert!(desk.apply(plan(Some(three))).expect("is taken"));
-        assert_eq!(kept(&desk).url.to_string(), three);
-        assert_eq!(kept(&desk).leaving.expect("leaves").url.to_string(), two);
-        assert!(desk.target().is_err(), "there is no token for it");
+        let file = dir.path().join(crate::uplink::KEPT_FILE);
+        std::fs::write(&file, "{\"format\":1,").expect("is written");
+        let desk = Desk::open(dir.path().to_owned(), plan(Some("https://one:443")));
+        let said = desk.target().expect_err("is not known");
+        assert!(said.contains("uplink.json") && said.contains("join anew"), "{said}");
+        assert!(desk.has_target() && std::fs::read(&file).expect("is there").len() < 20, "it is left as it is");
+        desk.join(address("https://one:443"), token("t")).expect("mends it");
+        assert_eq!((desk.broken(), desk.target().expect("is known").is_some()), (None, true));
+        // Other settings are taken up whole, or not at all.
+        std::fs::create_dir(file.with_extension("json.tmp")).expect("is in the way");
+        assert!(desk.apply(plan(Some("https://two:443"))).is_err());
+        assert_eq!(desk.plan().configured, Some(address("https://one:443")));
     }
 }

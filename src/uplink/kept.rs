@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! join / [uplink] url ─▶ url, join token ──Welcome.credential──▶ url, name, credential ──Down::Credential──▶ the newer one
-//! rehome              ─▶ the same, and whom it leaves, until that one was told
+//! rehome              ─▶ the other one is asked first; when it has let this node in: its url, name and credential, and whom
+//!                        this node leaves, until that one was told
+//! [uplink] url anew   ─▶ url, join token, and whom it leaves: told once the new one has let this node in, gone back to until then
+//! leave               ─▶ none is above, and whom it leaves
 //! ```
 //!
 //! It is written, with nobody else allowed to read it, and synced, before what it says is used.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use klaxon_schemas::ids::Position;
 use klaxon_schemas::names::ChildName;
 use klaxon_schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -55,6 +59,15 @@ pub struct Kept {
     /// With what it proves who it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<Token>,
+    /// The credential before that one, in case that the node above knows only that: it may have gone back in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Token>,
+    /// Of an agent: what stands is all that the node above is told of what came up to here, because it is new, or has had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing_upto: Option<Position>,
+    /// None is above any more, `url` was the last.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_off: bool,
     /// Whom it leaves and has yet to tell so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
@@ -65,7 +78,10 @@ pub struct Kept {
 pub struct Leaving {
     /// Where it is.
     pub url: Address,
-    /// With what it knows this node.
+    /// By which name it knows this node,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<ChildName>,
+    /// and with what this node proves that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<Token>,
     /// Since when.
@@ -106,13 +122,39 @@ pub enum KeptError {
 impl Kept {
     /// The node above is there, and this one is to join it with `join_token`.
     pub fn joining(url: Address, configured: Option<Address>, join_token: Option<Token>) -> Self {
-        Self { format: FORMAT, url, configured, join_token, name: None, credential: None, leaving: None }
+        Self {
+            format: FORMAT,
+            url,
+            configured,
+            join_token,
+            name: None,
+            credential: None,
+            previous: None,
+            standing_upto: None,
+            is_off: false,
+            leaving: None,
+        }
+    }
+
+    /// The same for a node that is ordered to join `url`: at the node that is above already, the credential holds until the token
+    /// was taken, and whom it leaves is told all the same.
+    pub fn joined_anew(&self, url: Address, configured: Option<Address>, join_token: Token) -> Self {
+        let leaving = self.leaving.clone().filter(|leaving| leaving.url != url);
+        if self.url == url && !self.is_off {
+            return Self { configured, join_token: Some(join_token), leaving, ..self.clone() };
+        }
+        Self { leaving, ..Self::joining(url, configured, Some(join_token)) }
     }
 
     /// The same for a node that has `self` above it now: that one is left, and is to be told.
     pub fn leaving(&self, now: Timestamp) -> Option<Leaving> {
-        let is_known = self.name.is_some() || self.credential.is_some();
-        is_known.then(|| Leaving { url: self.url.clone(), credential: self.credential.clone(), since: now })
+        let is_known = !self.is_off && (self.name.is_some() || self.credential.is_some());
+        is_known.then(|| Leaving {
+            url: self.url.clone(),
+            name: self.name.clone(),
+            credential: self.credential.clone(),
+            since: now,
+        })
     }
 
     /// Reads it from the store's folder `dir`, if it is there.
@@ -147,6 +189,7 @@ impl Kept {
             remove(&temporary)?;
             let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&temporary)?;
             file.write_all(&json)?;
+            give_to_owner(&file, dir)?;
             file.sync_all()?;
             fs::rename(&temporary, &path)?;
             File::open(dir)?.sync_all()
@@ -157,6 +200,15 @@ impl Kept {
             KeptError::Io { action: "write", path: path.clone(), source }
         })
     }
+}
+
+/// What root makes in a folder of somebody else is that one's: the node must be able to read it.
+pub(crate) fn give_to_owner(file: &File, dir: &Path) -> io::Result<()> {
+    let (made, owner) = (file.metadata()?, fs::metadata(dir)?);
+    if made.uid() == 0 && owner.uid() != 0 {
+        std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) -> io::Result<()> {

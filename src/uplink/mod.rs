@@ -17,9 +17,10 @@ mod kept;
 mod lineage;
 mod link;
 mod session;
+mod stood;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use klaxon_api::http::{MetricKind, MetricsText, UplinkOrder, UplinkParts, UplinkShown, UplinkState};
@@ -37,9 +38,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use address::Address;
+pub(crate) use kept::give_to_owner;
 pub use kept::{FILE as KEPT_FILE, Kept, KeptError, Token};
 
 use crate::follow::Control;
+use budget::Budget;
 use desk::{Board, Desk, Part, Target};
 use link::{LineCounts, Link, LinkError, Proof};
 use session::{End, Failure};
@@ -50,8 +53,14 @@ pub(crate) const UPLINK_DOWN: &str = "klaxon.uplink.down";
 pub(crate) const FOLLOWER: &str = "uplink";
 /// How often it is kept at most.
 const KEEP_EVERY: Duration = Duration::from_secs(5);
-/// For how long it is tried to tell a node that it is left.
+/// For how long a node that is left is told so as often as one that is joined is tried; from then on it is tried seldom.
 const LEAVING_TOLD_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How seldom.
+const LEAVING_SELDOM: Duration = Duration::from_secs(3600);
+/// How long another node may take to let this one in, before it is left for it.
+const REHOME_WAIT: Duration = Duration::from_secs(20);
+/// How long it is until what could not be kept is tried again.
+const KEEP_AGAIN: Duration = Duration::from_secs(10);
 /// How long the connection that lives has to tell it, before another one is made for that.
 const LEAVING_WAIT: Duration = Duration::from_secs(5);
 /// How often in succession a new numbering may begin at once.
@@ -140,19 +149,20 @@ pub struct UplinkNeeds {
 
 impl Uplink {
     /// The uplink as it is planned and kept.
-    pub fn new(plan: Plan, needs: UplinkNeeds) -> Result<(Self, UplinkControl), KeptError> {
+    pub fn new(plan: Plan, needs: UplinkNeeds) -> (Self, UplinkControl) {
         let UplinkNeeds { door, site, control, dir, stop } = needs;
         let part = Arc::new(Part {
             door,
             site,
             control,
-            desk: Arc::new(Desk::open(dir, plan)?),
+            desk: Arc::new(Desk::open(dir, plan)),
             board: Board::default(),
             line: Arc::new(LineCounts::default()),
             stop,
+            budget: Mutex::new(Budget::default()),
             current: Mutex::new(None),
         });
-        Ok((Self(Arc::clone(&part)), UplinkControl(part)))
+        (Self(Arc::clone(&part)), UplinkControl(part))
     }
 
     /// Connects, and again when it must, until the node stops.
@@ -171,16 +181,30 @@ impl Uplink {
 async fn stay_connected(part: &Part) {
     let mut changed = part.desk.changed();
     let (mut failures, mut anew) = (0_u32, 0);
+    let mut last: Option<Address> = None;
     while !part.stop.is_cancelled() {
         changed.borrow_and_update();
-        let target = match part.desk.target() {
-            Ok(Some(target)) => Ok(target),
+        // Before it is looked up: what is ordered meanwhile is another one.
+        part.take_up();
+        let target = match part.target().await {
+            Ok(Some(target)) => {
+                if last.as_ref().is_some_and(|last| *last != target.url) {
+                    part.forget_standing();
+                }
+                last = Some(target.url.clone());
+                Ok(target)
+            }
             Ok(None) => {
-                part.board.lock().disconnected_since = None;
-                part.forget_cursor().await;
+                part.forget_standing();
+                {
+                    let mut board = part.board.lock();
+                    (board.disconnected_since, board.last_error, board.next_try_at) = (None, None, None);
+                }
+                let is_forgotten = part.forget_cursor().await;
                 tokio::select! {
                     () = part.stop.cancelled() => {}
                     _ = changed.changed() => {}
+                    () = tokio::time::sleep(KEEP_AGAIN), if !is_forgotten => {}
                 }
                 continue;
             }
@@ -242,20 +266,76 @@ async fn stay_connected(part: &Part) {
 /// One connection, from its beginning to its end.
 async fn attempt(part: &Part, target: &Target, wanted: watch::Receiver<u64>) -> End {
     let plan = part.plan();
-    *part.current.lock().unwrap_or_else(PoisonError::into_inner) = Some((plan.clone(), target.url.clone()));
     if let Some(refusal) = target.url.refusal(plan.insecure) {
         return End::Failed(LinkError::File(format!("{} {refusal}", target.url)).into());
     }
-    let proof = Proof { tls: &plan.tls, token: target.token.as_ref() };
-    let opening = Link::open(&target.url, &proof, plan.connect_timeout, &part.line);
-    let link = tokio::select! {
+    let opening = open(part, &plan, target);
+    let opened = tokio::select! {
         () = part.stop.cancelled() => return End::Wanted,
-        link = opening => link,
+        opened = opening => opened,
     };
-    match link {
-        Ok(link) => session::speak(part, link, target, wanted).await,
-        Err(error) => End::Failed(error.into()),
+    match opened {
+        Ok((link, target)) => session::speak(part, link, &target, wanted).await,
+        Err(failure) => End::Failed(failure),
     }
+}
+
+/// Connects with what proves who this node is; if that is not taken, with what did before. Tells with which.
+async fn open(part: &Part, plan: &Plan, target: &Target) -> Result<(Link, Target), Failure> {
+    let with = async |token: Option<&Token>| {
+        let proof = Proof { tls: &plan.tls, token };
+        Link::open(&target.url, &proof, plan.connect_timeout, &part.line).await
+    };
+    let denied = match with(target.token.as_ref()).await {
+        Ok(link) => return Ok((link, target.clone())),
+        Err(error @ LinkError::Denied { .. }) if target.previous.is_some() => error,
+        Err(error) => return Err(error.into()),
+    };
+    match with(target.previous.as_ref()).await {
+        Ok(link) => {
+            tracing::warn!(error = %denied, "the node above takes what proved this node before, and nothing newer");
+            part.desk.not_taken(target.clone()).await?;
+            Ok((link, Target { token: target.previous.clone(), ..target.clone() }))
+        }
+        Err(LinkError::Denied { .. }) => Err(denied.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Has the node at `url` let this one in, while the one that is above stays until then; and goes there. Otherwise it tells why not,
+/// and all is as it was.
+async fn rehome(part: &Part, url: &Address, token: &Token) -> Result<(), String> {
+    let plan = part.plan();
+    if let Some(refusal) = url.refusal(plan.insecure) {
+        return Err(format!("{url} {refusal}"));
+    }
+    let proof = Proof { tls: &plan.tls, token: Some(token) };
+    let asked = async {
+        let mut times = 0;
+        loop {
+            let mut link = Link::open(url, &proof, plan.connect_timeout.min(REHOME_WAIT), &part.line).await?;
+            match session::greet(part, &mut link, true).await {
+                // It knows this node from before.
+                Err(End::Anew) if times < ANEW_MAX => times += 1,
+                other => return other.map(|greeted| (link, greeted.welcome)),
+            }
+        }
+    };
+    let (link, welcome) = match tokio::time::timeout(REHOME_WAIT, asked).await {
+        Ok(Ok(asked)) => asked,
+        Ok(Err(End::Refused { code, reason, .. })) => return Err(refused(code, &reason)),
+        Ok(Err(End::Failed(failure))) => return Err(chain(&failure)),
+        Ok(Err(End::Anew)) => return Err("a new numbering is asked for again and again".to_owned()),
+        Ok(Err(End::Wanted)) => return Err("the node is stopping".to_owned()),
+        Err(_elapsed) => return Err(format!("{url} did not let this node in within {} s", REHOME_WAIT.as_secs())),
+    };
+    let credential = welcome.credential.map_or_else(|| token.clone(), Token);
+    let (desk, url) = (Arc::clone(&part.desk), url.clone());
+    let kept = tokio::task::spawn_blocking(move || desk.rehomed(url, welcome.child, credential)).await;
+    // The connection that lasts is made by who makes them all.
+    link.close().await;
+    part.desk.wake();
+    kept.map_err(|error| error.to_string())?
 }
 
 fn refused(code: Refusal, reason: &str) -> String {
@@ -275,7 +355,7 @@ async fn watch(part: &Part, alarm: &OwnAlarm) {
     // It may stand since before the start.
     let mut is_clear = false;
     loop {
-        let (connected, has_target) = (part.board.lock().connected, !matches!(part.desk.target(), Ok(None)));
+        let (connected, has_target) = (part.board.lock().connected, part.desk.has_target());
         if connected || !has_target {
             since = None;
             if told || !is_clear {
@@ -285,9 +365,11 @@ async fn watch(part: &Part, alarm: &OwnAlarm) {
             }
         } else {
             let begun = *since.get_or_insert_with(Instant::now);
-            let down_after = part.plan().down_after;
+            // Which one it is will not be known by waiting.
+            let down_after = part.desk.broken().map_or(part.plan().down_after, |_| Duration::ZERO);
             if begun.elapsed() >= down_after && (!told || alarm.standing().is_none()) {
-                let reason = part.board.lock().last_error.as_ref().map(|(reason, _)| reason.clone());
+                let last = part.board.lock().last_error.as_ref().map(|(reason, _)| reason.clone());
+                let reason = part.desk.broken().or(last);
                 let text = format!(
                     "The node above has not been reached for {}: {}. What happens here is kept and told when it is reached.",
                     humantime::format_duration(Duration::from_secs(begun.elapsed().as_secs())),
@@ -304,8 +386,7 @@ async fn watch(part: &Part, alarm: &OwnAlarm) {
 async fn take_leave(part: &Part) {
     let mut changed = part.desk.changed();
     loop {
-        let leaving = part.desk.kept().and_then(|kept| Some((kept.leaving?, kept.url)));
-        let Some((leaving, to)) = leaving else {
+        let Some((leaving, to)) = part.desk.leaving() else {
             if changed.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -317,20 +398,23 @@ async fn take_leave(part: &Part) {
         let proof = Proof { tls: &plan.tls, token: leaving.credential.as_ref() };
         let told = async {
             let mut link = Link::open(&leaving.url, &proof, plan.connect_timeout, &part.line).await?;
-            session::greet(part, &mut link).await?;
-            link.send(&Up::Moved { to: to.to_string() }).await?;
+            session::greet(part, &mut link, false).await?;
+            link.send(&Up::Moved { to }).await?;
             link.close().await;
             Ok::<(), End>(())
         };
         match told.await {
-            Ok(()) | Err(End::Refused { code: Refusal::Gone, .. }) => part.desk.told_of_leaving(&leaving.url).await,
-            Err(_) if is_over => {
-                tracing::warn!(url = %leaving.url, "the node above that was left could not be told");
+            // Who wants other numbers of this node has forgotten it, and no numbering begins for that under the node that is above.
+            Ok(()) | Err(End::Refused { code: Refusal::Gone, .. } | End::Anew) => {
                 part.desk.told_of_leaving(&leaving.url).await;
             }
             Err(end) => {
                 tracing::debug!(?end, url = %leaving.url, "the node above that is left cannot be told yet");
-                tokio::time::sleep(plan.backoff.max).await;
+                let wait = if is_over { LEAVING_SELDOM } else { plan.backoff.max };
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    _ = changed.changed() => {}
+                }
             }
         }
     }
@@ -350,17 +434,29 @@ impl UplinkControl {
     /// As the front end takes it.
     pub(crate) fn parts(&self) -> UplinkParts {
         let (shown, ordered) = (self.clone(), self.clone());
-        UplinkParts { shown: Box::new(move || shown.shown()), order: Box::new(move |order| ordered.order(&order)) }
+        UplinkParts { shown: Box::new(move || shown.shown()), order: Box::new(move |order| ordered.order(order)) }
     }
 
-    /// Joins a node, or goes to another one. Blocks.
-    fn order(&self, order: &UplinkOrder) -> Result<(), String> {
-        let url = order.url.parse()?;
-        let token = order.token.trim();
+    /// Joins a node, goes to another one, or to none. Blocks.
+    fn order(&self, order: UplinkOrder) -> Result<(), String> {
+        let (url, token, is_rehome) = match order {
+            UplinkOrder::Join { url, token } => (url, token, false),
+            UplinkOrder::Rehome { url, token } => (url, token, true),
+            UplinkOrder::Leave => return self.0.desk.leave(),
+        };
+        let url: Address = url.parse()?;
+        let token = token.trim();
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("token: is none".to_owned());
         }
-        self.0.desk.join(url, Token(token.to_owned()), order.is_rehome)
+        let token = Token(token.to_owned());
+        match self.0.desk.left_for(&url).filter(|_| is_rehome) {
+            None => self.0.desk.join(url, token),
+            Some(old) => {
+                let rehomed = tokio::runtime::Handle::current().block_on(rehome(&self.0, &url, &token));
+                rehomed.map_err(|reason| format!("{old} stays above this node: {reason}"))
+            }
+        }
     }
 
     /// Writes what is counted.

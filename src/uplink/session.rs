@@ -4,6 +4,8 @@
 //! Hello ─▶ Welcome ─▶ credential on the disk ─▶ lineage ─┬─ nothing new ───────────────────────────────┐
 //!            │                                           ├─ Compare ─▶ Differ ─▶ Alignment … Aligned ─▶ ┴▶ live, and beside it history
 //!            └ Refused, BeginEpoch                       └─ diverged: a new numbering begins, and again
+//! an agent:                                lineage ─┬─ nothing that it has taken is missing there ─────┬▶ events as they come
+//!                                                   └─ it is new, or knows less: up to here what stands ┘
 //! ```
 //!
 //! What is live goes first; at most one message of history is on its way. How far the node above has come is said by `Reached`
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use klaxon_schemas::action::Action;
 use klaxon_schemas::child::{Below, ChildKind, Digests, MISSING_SPANS_MAX, Reached, Span};
+use klaxon_schemas::entry::NewEpoch;
 use klaxon_schemas::ids::{ActionId, Epoch, Position};
 use klaxon_schemas::state::StateKey;
 use klaxon_schemas::wire::v1;
@@ -28,12 +31,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::batch::{self, BatchError, Ready, Snapshot};
-use super::budget::Budget;
 use super::desk::{Part, Target};
 use super::kept::{KeptError, Token};
 use super::lineage::{Lineage, Mine, fingerprint_at, judge};
 use super::link::{Heard, Link, LinkError};
 use super::now;
+use super::stood::Stood;
 
 /// How long the node above may take to answer who this node is: it journals that first.
 const WELCOME_WAIT: Duration = Duration::from_secs(60);
@@ -47,7 +50,7 @@ const TAKE_WAIT_MIN: Duration = Duration::from_secs(60);
 const HEARTBEAT_S: std::ops::RangeInclusive<u32> = 1..=3600;
 /// How long the journal is given after it refused an action.
 const AGAIN_WAIT: Duration = Duration::from_secs(2);
-/// The most actions that wait to be journalled; what is beyond comes again with the next connection.
+/// The most actions that wait to be journalled; what is beyond waits on the line.
 const ACTIONS_MAX: usize = SUBMISSION_ENTRIES_MAX;
 
 /// Why a connection ended.
@@ -99,6 +102,8 @@ enum Phase {
     Filling(Position),
     /// What differs is being sent; behind it, what is missing goes from there on.
     Aligning(Snapshot, Position),
+    /// Of an agent: what stands is being sent, in place of all that came up to a position.
+    Standing(Stood, Position),
     /// Changes or events are sent as they come.
     Live,
 }
@@ -111,7 +116,6 @@ pub(super) struct Session<'a> {
     welcome: Welcome,
     mine: Mine,
     phase: Phase,
-    budget: Budget,
     heartbeat: Duration,
     last_sent: Instant,
     last_heard: Instant,
@@ -124,6 +128,8 @@ pub(super) struct Session<'a> {
     on_the_way: VecDeque<Position>,
     /// What the node above has said to have.
     reached: Option<Reached>,
+    /// Up to where it is told only what stands, until it has that.
+    standing_upto: Option<Position>,
     /// A message of history that waits for bandwidth, and where it begins.
     history: Option<(Position, Ready)>,
     /// Where the message of history begins that is on its way.
@@ -158,8 +164,17 @@ pub(super) async fn speak(part: &Part, link: Link, target: &Target, wanted: watc
     }
 }
 
-/// The first message, and the answer to it.
-pub(super) async fn greet(part: &Part, link: &mut Link) -> Result<(Welcome, Mine), End> {
+/// What followed from the first message.
+pub(super) struct Greeted {
+    pub(super) welcome: Welcome,
+    mine: Mine,
+    /// By how much the clock above is ahead.
+    clock_offset_ms: i64,
+}
+
+/// The first message, and the answer to it. If a new numbering is asked for, it begins now, unless nothing is to be numbered for
+/// the other side any more.
+pub(super) async fn greet(part: &Part, link: &mut Link, may_begin: bool) -> Result<Greeted, End> {
     let store = part.door.store();
     let (node, last) = (store.node(), *store.committed().borrow());
     let mine = Mine::of(&node, last);
@@ -188,15 +203,16 @@ pub(super) async fn greet(part: &Part, link: &mut Link) -> Result<(Welcome, Mine
                 // Its clock was read about in the middle.
                 let half_us = i64::try_from(asked.elapsed().as_micros() / 2).unwrap_or(0);
                 let offset_us = welcome.wall.micros_since(now().saturating_add_micros(-half_us));
-                part.board.lock().clock_offset_ms = Some(offset_us / 1000);
-                return Ok((welcome, mine));
+                return Ok(Greeted { welcome, mine, clock_offset_ms: offset_us / 1000 });
             }
             Heard::Message(Down::Refused { reason, code, retry_after_s }) => {
                 let retry_after = Duration::from_secs(u64::from(retry_after_s));
                 return Err(End::Refused { code, reason, retry_after });
             }
             Heard::Message(Down::BeginEpoch { beyond }) => {
-                begin_epoch(part, beyond).await?;
+                if may_begin {
+                    begin_epoch(part, beyond).await?;
+                }
                 return Err(End::Anew);
             }
             _ => {}
@@ -217,10 +233,13 @@ async fn begin_epoch(part: &Part, beyond: Epoch) -> Result<(), Failure> {
 
 impl<'a> Session<'a> {
     async fn begin(part: &'a Part, mut link: Link, target: &'a Target) -> Result<Self, End> {
-        let (mut welcome, mine) = greet(part, &mut link).await?;
+        let Greeted { mut welcome, mine, clock_offset_ms } = greet(part, &mut link, true).await?;
+        part.board.lock().clock_offset_ms = Some(clock_offset_ms);
         // Before anything else: the token with which it joined is used up.
         let (name, credential) = (welcome.child.clone(), welcome.credential.take().map(Token));
         part.desk.welcomed(target.clone(), name, credential).await?;
+        part.let_in();
+        part.budget().replan(part.plan().bandwidth, Instant::now());
         let heartbeat = welcome.heartbeat_s.clamp(*HEARTBEAT_S.start(), *HEARTBEAT_S.end());
         let heartbeat = Duration::from_secs(u64::from(heartbeat));
         link.patience = heartbeat.mul_f64(SILENT_HEARTBEATS).max(TAKE_WAIT_MIN);
@@ -247,7 +266,6 @@ impl<'a> Session<'a> {
             target,
             link,
             phase: Phase::Live,
-            budget: Budget::new(part.plan().bandwidth, Instant::now()),
             heartbeat,
             last_sent: Instant::now(),
             last_heard: Instant::now(),
@@ -256,6 +274,7 @@ impl<'a> Session<'a> {
             looked: Position(0),
             on_the_way: VecDeque::new(),
             reached: None,
+            standing_upto: None,
             history: None,
             asked: None,
             actions: VecDeque::new(),
@@ -273,14 +292,83 @@ impl<'a> Session<'a> {
             return Err(End::Anew);
         };
         (session.sent, session.looked) = (after, after);
+        let is_agent = part.plan().kind == ChildKind::Agent;
+        if is_agent {
+            session.stand(lineage).await?;
+        }
         if let Some(reached) = session.welcome.reached.take().filter(|reached| reached.epoch == session.mine.epoch) {
             session.take_reached(reached);
         }
-        if part.plan().kind != ChildKind::Agent && is_new {
+        if !is_agent && is_new {
             session.phase = Phase::Filling(after);
             session.fill().await?;
         }
         Ok(session)
+    }
+
+    /// Of an agent: decides whether the node above, which may be new or have gone back in time, is first told what stands, in place
+    /// of what came up to some position. Up to where that is the case is kept until it has been told, so that nothing behind it
+    /// is taken for known.
+    async fn stand(&mut self, lineage: Lineage) -> Result<(), End> {
+        let part = self.part;
+        let kept = part.desk.kept().and_then(|kept| kept.standing_upto);
+        let reached = self.welcome.reached.as_ref();
+        let here = reached.filter(|reached| reached.epoch == self.mine.epoch).map_or(Position(0), |reached| reached.position);
+        let upto = match (kept, part.followed(), lineage) {
+            (Some(kept), ..) => Some(kept.min(self.mine.last)),
+            // It has forgotten what it had.
+            (None, Some(followed), Lineage::Behind(_)) => Some(followed),
+            (None, None, Lineage::Behind(_)) => None,
+            (None, ..) if reached.is_none() => Some(self.mine.last),
+            // Which of what was numbered twice came in is not known; but up to here it was the same journal.
+            (None, followed, _) if self.mine.new_epoch == NewEpoch::Diverged => {
+                let end = self.mine.epoch_after;
+                Some(followed.map_or(end, |followed| followed.min(end)))
+            }
+            (None, ..) => None,
+        };
+        let Some(upto) = upto.filter(|upto| *upto > here) else {
+            part.desk.standing(self.target.url.clone(), None).await?;
+            return Ok(());
+        };
+        let is_known = reached.is_some();
+        let (store, name) = (part.door.store().clone(), self.welcome.child.clone());
+        let room = upto.0 - here.0;
+        let stood = tokio::task::spawn_blocking(move || Stood::take(&store, &name, is_known, here, room)).await?;
+        part.desk.standing(self.target.url.clone(), Some(upto)).await?;
+        let Some(stood) = stood else {
+            // It took some of it before, again and again: with a new numbering all places are free.
+            begin_epoch(part, self.mine.epoch).await?;
+            return Err(End::Anew);
+        };
+        (self.sent, self.looked) = (here, here);
+        self.phase = Phase::Standing(stood, upto);
+        self.standing_upto = Some(upto);
+        Ok(())
+    }
+
+    /// Sends some of what stands; with the last of it, that there is nothing else up to where that was decided.
+    async fn send_standing(&mut self) -> Result<bool, End> {
+        if self.on_the_way.len() >= LIVE_MESSAGES_MAX {
+            return Ok(false);
+        }
+        let Phase::Standing(stood, upto) = std::mem::replace(&mut self.phase, Phase::Live) else { return Ok(false) };
+        let (json_bytes, after) = (self.part.budget().batch_json_bytes(), self.sent);
+        let made = tokio::task::spawn_blocking(move || {
+            let mut stood = stood;
+            let ready = stood.next(after, upto, json_bytes);
+            (stood, ready)
+        });
+        let (stood, ready) = made.await?;
+        let ready = ready.map_err(BatchError::from)?;
+        if ready.upto < upto {
+            self.phase = Phase::Standing(stood, upto);
+        }
+        (self.sent, self.looked) = (ready.upto, ready.upto);
+        self.on_the_way.push_back(ready.upto);
+        self.part.board.lock().changes_sent += ready.items as u64;
+        self.send(ready.bytes, false).await?;
+        Ok(true)
     }
 
     /// Compares, unless a stretch of history must come first, because one more would be missing then.
@@ -298,17 +386,23 @@ impl<'a> Session<'a> {
         let mut keep = tokio::time::interval(super::KEEP_EVERY);
         keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            // Another numbering began: what is sent from here on would be taken for changes of the one that was.
+            if self.part.door.store().epoch() != self.mine.epoch {
+                return Err(End::Anew);
+            }
             let wait = self.pump().await?;
+            self.part.board.lock().settled = self.settled();
             let beat = self.beat().await?;
             tokio::select! {
                 biased;
                 () = self.part.stop.cancelled() => return Ok(()),
                 _ = wanted.changed() => {
-                    if self.part.is_replanned(&self.welcome.child).await {
+                    if self.part.is_replanned() {
                         return Ok(());
                     }
                 }
-                heard = self.link.hear() => self.hear(heard?).await?,
+                // Who has ordered more than can wait is not heard until there is room.
+                heard = self.link.hear(), if self.actions.len() < ACTIONS_MAX => self.hear(heard?).await?,
                 (actions, outcome) = acting(&mut self.acting) => self.settle(actions, outcome),
                 _ = keep.tick() => self.part.keep_cursor(false).await,
                 changed = committed.changed() => if changed.is_err() { return Ok(()) },
@@ -321,7 +415,7 @@ impl<'a> Session<'a> {
     async fn pump(&mut self) -> Result<Option<Instant>, End> {
         self.act();
         let now = Instant::now();
-        let live_at = self.budget.live_at(now);
+        let live_at = self.part.budget().live_at(now);
         if live_at > now {
             return Ok(Some(live_at));
         }
@@ -332,7 +426,7 @@ impl<'a> Session<'a> {
             Phase::Comparing(..) => Ok(None),
             Phase::Filling(_) => self.send_history().await,
             Phase::Aligning(snapshot, _) => {
-                let json_bytes = self.budget.batch_json_bytes();
+                let json_bytes = self.part.budget().batch_json_bytes();
                 let mut taken = std::mem::replace(snapshot, Snapshot::empty());
                 let (taken, part) = tokio::task::spawn_blocking(move || {
                     let part = taken.next(json_bytes);
@@ -345,6 +439,10 @@ impl<'a> Session<'a> {
                     None => self.aligned().await?,
                 }
                 Ok(Some(now))
+            }
+            Phase::Standing(..) => {
+                let is_sent = self.send_standing().await?;
+                Ok(is_sent.then_some(now))
             }
             Phase::Live => {
                 if self.send_live().await? {
@@ -360,9 +458,9 @@ impl<'a> Session<'a> {
         let len = bytes.len();
         self.link.send_bytes(bytes).await?;
         if is_history {
-            self.budget.take_history(len);
+            self.part.budget().take_history(len);
         } else {
-            self.budget.take(len);
+            self.part.budget().take(len);
         }
         self.last_sent = Instant::now();
         Ok(())
@@ -370,7 +468,7 @@ impl<'a> Session<'a> {
 
     async fn say(&mut self, message: &Up) -> Result<(), End> {
         let len = self.link.send(message).await?;
-        self.budget.take(len);
+        self.part.budget().take(len);
         self.last_sent = Instant::now();
         Ok(())
     }
@@ -413,22 +511,20 @@ impl<'a> Session<'a> {
         if *store.committed().borrow() <= self.looked || self.on_the_way.len() >= LIVE_MESSAGES_MAX {
             return Ok(false);
         }
-        let (store, sent, looked, json_bytes) = (store.clone(), self.sent, self.looked, self.budget.batch_json_bytes());
+        let (store, sent, looked, json_bytes) = (store.clone(), self.sent, self.looked, self.part.budget().batch_json_bytes());
         let is_agent = self.part.plan().kind == ChildKind::Agent;
         let name = self.welcome.child.clone();
+        // While something is on its way, little waits for more.
+        const FULL_ITEMS: usize = 64;
+        let least = if self.on_the_way.is_empty() { 0 } else { FULL_ITEMS };
         let made = tokio::task::spawn_blocking(move || {
             if is_agent {
-                batch::events(&store, &name, sent, looked, json_bytes)
+                batch::events(&store, &name, (sent, looked), least, json_bytes)
             } else {
-                batch::live(&store, sent, looked, json_bytes)
+                batch::live(&store, (sent, looked), least, json_bytes)
             }
         });
         let ready = made.await??;
-        // While something is on its way, little waits for more.
-        const FULL_ITEMS: usize = 64;
-        if !self.on_the_way.is_empty() && ready.items > 0 && ready.items < FULL_ITEMS {
-            return Ok(false);
-        }
         self.looked = ready.looked;
         if ready.bytes.is_empty() {
             return Ok(false);
@@ -444,13 +540,13 @@ impl<'a> Session<'a> {
     async fn send_history(&mut self) -> Result<Option<Instant>, End> {
         let Some(span) = self.missing().filter(|_| self.asked.is_none()) else { return Ok(None) };
         if self.history.as_ref().is_none_or(|(after, _)| *after != span.after) {
-            let (store, json_bytes) = (self.part.door.store().clone(), self.budget.batch_json_bytes());
+            let (store, json_bytes) = (self.part.door.store().clone(), self.part.budget().batch_json_bytes());
             let ready = tokio::task::spawn_blocking(move || batch::history(&store, span, json_bytes)).await??;
             self.history = Some((span.after, ready));
         }
         let Some((after, ready)) = self.history.take() else { return Ok(None) };
         let now = Instant::now();
-        let at = self.budget.history_at(ready.bytes.len(), now);
+        let at = self.part.budget().history_at(ready.bytes.len(), now);
         if at > now {
             self.history = Some((after, ready));
             return Ok(Some(at));
@@ -480,7 +576,7 @@ impl<'a> Session<'a> {
             /// What a ping has, masked, with its head.
             const PING_BYTES: usize = 14;
             self.link.ping(super::now().as_micros().to_be_bytes()).await?;
-            self.budget.take(PING_BYTES);
+            self.part.budget().take(PING_BYTES);
             (self.last_ping, self.last_sent) = (Some(now), now);
             due = now + self.heartbeat;
         }
@@ -513,11 +609,9 @@ impl<'a> Session<'a> {
                     self.part.board.lock().advances += 1;
                 }
                 self.take_reached(reached);
+                self.has_stood().await?;
             }
             Down::Action(action) => match Action::try_from(action) {
-                Ok(_) if self.actions.len() >= ACTIONS_MAX => {
-                    tracing::warn!("too many actions wait to be carried out; more come with the next connection");
-                }
                 Ok(action) => self.actions.push_back(Arc::new(action)),
                 Err(error) => tracing::warn!(%error, "the node above sent an action that is not understood"),
             },
@@ -553,6 +647,22 @@ impl<'a> Session<'a> {
         self.reached = Some(reached);
     }
 
+    /// Up to where it has all but what is on its way or missing, if nothing is.
+    fn settled(&self) -> Option<Position> {
+        let lacks = self.reached.as_ref().is_none_or(|reached| !reached.missing.is_empty());
+        (matches!(self.phase, Phase::Live) && self.on_the_way.is_empty() && !lacks).then_some(self.looked)
+    }
+
+    /// What stands was told: behind it, nothing is left out.
+    async fn has_stood(&mut self) -> Result<(), End> {
+        let reached = self.reached.as_ref().map(|reached| reached.position);
+        if self.standing_upto.is_some_and(|upto| reached.is_some_and(|reached| reached >= upto)) {
+            self.part.desk.standing(self.target.url.clone(), None).await?;
+            self.standing_upto = None;
+        }
+        Ok(())
+    }
+
     /// Brings in the actions that came, in their order.
     fn act(&mut self) {
         if self.acting.is_some() || self.actions.is_empty() {
@@ -563,12 +673,17 @@ impl<'a> Session<'a> {
         self.acting = Some(Box::pin(async move {
             tokio::time::sleep_until(from).await;
             let items = actions.iter().map(|action| Item::Action(Arc::clone(action))).collect();
+            let mut actions = actions;
             let outcome = door.publish(items, Tally::default()).await.map(|published| {
-                for (action, answer) in actions.iter().zip(&published.answers) {
-                    if let Answer::Rejected(reason) = answer {
+                let mut answers = published.answers.iter();
+                // What is not taken has no outcome: above, nobody is told that it has.
+                actions.retain(|action| match answers.next() {
+                    Some(Answer::Rejected(reason)) => {
                         tracing::warn!(action = %action.id, %reason, "an action of the node above is not taken");
+                        false
                     }
-                }
+                    _ => true,
+                });
                 published.durable.position()
             });
             (actions, outcome)
@@ -609,7 +724,7 @@ impl<'a> Session<'a> {
     async fn leave(mut self) {
         let address = &self.target.url;
         if let Some(to) = self.part.desk.left(address) {
-            match self.say(&Up::Moved { to: to.to_string() }).await {
+            match self.say(&Up::Moved { to }).await {
                 Ok(()) => self.part.desk.told_of_leaving(address).await,
                 Err(end) => tracing::debug!(?end, "the node above could not be told that it is left"),
             }

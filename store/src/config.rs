@@ -35,7 +35,8 @@ pub struct Retention {
     pub history_max_bytes: u64,
     /// Segments in which everything is older go.
     pub history_max_age: Duration,
-    /// What this follower has yet to read stays, also where there is too much: then intake is to be refused.
+    /// What this follower has yet to read stays, also where there is too much: then intake is to be refused. Nothing is kept for
+    /// one that has no cursor.
     pub kept_for: Option<Follower>,
 }
 

@@ -249,7 +249,7 @@ impl Keeper {
         let too_much = bytes > retention.history_max_bytes.max(floor) || (bytes > floor && tight());
         let is_unread = retention.kept_for.is_some_and(|follower| {
             let state = self.shared.state();
-            state.followers().get(&follower).is_none_or(|followed| followed.position < oldest.last())
+            state.followers().get(&follower).is_some_and(|followed| followed.position < oldest.last())
         });
         self.shared.unread.store(too_much && is_unread, Ordering::Relaxed);
         if is_unread {

@@ -10,6 +10,8 @@ use rustix::fs::{FlockOperation, flock};
 const LOCK: &str = "lock";
 /// The file that a backup holds shared, and retention alone.
 const RETENTION_LOCK: &str = "retention.lock";
+/// Both.
+pub(crate) const FILES: [&str; 2] = [LOCK, RETENTION_LOCK];
 /// The most bytes read of who holds the lock.
 const PID_BYTES_MAX: u64 = 20;
 

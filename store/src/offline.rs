@@ -12,9 +12,9 @@ use crate::journal::scan::{self, Found, ScanError};
 use crate::journal::segment::Segment;
 use crate::journal::{DamageError, FORMAT, Unusable, record};
 use crate::keeper::view_path;
-use crate::lock::RetentionLock;
+use crate::lock::{self, RetentionLock, StoreLock};
 use crate::node::{HighWater, NodeError, NodeIdentity};
-use crate::open::{self, TornTail};
+use crate::open::{self, OpenError, TornTail};
 use crate::state::State;
 use crate::view;
 
@@ -82,6 +82,17 @@ pub struct VerifyReport {
     pub bad_indexes: Vec<PathBuf>,
     /// Other oddities, in words.
     pub notes: Vec<String>,
+}
+
+/// No node runs on a store while this lives.
+#[derive(Debug)]
+pub struct Held(#[expect(dead_code, reason = "it is held by living")] StoreLock);
+
+/// Keeps nodes from the store in `dir` while the answer lives; refused while one runs. Tells also which files it made for that.
+pub fn hold(dir: &Path) -> Result<(Held, Vec<PathBuf>), OpenError> {
+    let missing: Vec<_> = lock::FILES.iter().map(|name| dir.join(name)).filter(|path| !path.exists()).collect();
+    let lock = open::lock(dir)?;
+    Ok((Held(lock), missing))
 }
 
 /// The state that follows from the journal in `dir`.

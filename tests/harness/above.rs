@@ -12,7 +12,8 @@ use klaxon_schemas::ids::{ActionId, AlarmId, Epoch, Position};
 use klaxon_schemas::wire::v1;
 use klaxon_schemas::wire::v1::uplink::{Down, Hello, PlacedEvent, Up, Welcome};
 use serde_json::Value;
-use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::{Error, Message, WebSocket, accept_hdr};
 
 use super::wait_until;
@@ -55,6 +56,8 @@ struct Inner {
     /// What to say in place of the next welcome.
     instead: Mutex<Option<Value>>,
     credential: Mutex<Option<String>>,
+    /// Who comes with one of these is not let in.
+    void: Mutex<Vec<String>>,
     connected: AtomicUsize,
     heartbeat_s: AtomicUsize,
     /// The ranges that are said to differ; all of them if nothing is set.
@@ -87,6 +90,7 @@ impl Above {
             deaf: AtomicBool::new(false),
             instead: Mutex::default(),
             credential: Mutex::new(Some("first-credential".to_owned())),
+            void: Mutex::default(),
             connected: AtomicUsize::new(0),
             heartbeat_s: AtomicUsize::new(30),
             differ: Mutex::default(),
@@ -126,6 +130,16 @@ impl Above {
 
     pub(crate) fn instead_json(&self, down: Value) {
         *self.inner.instead.lock().expect("nobody panics") = Some(down);
+    }
+
+    /// Who comes with `token` is not let in.
+    pub(crate) fn make_void(&self, token: &str) {
+        self.inner.void.lock().expect("nobody panics").push(token.to_owned());
+    }
+
+    /// The next welcome brings this credential.
+    pub(crate) fn give(&self, credential: &str) {
+        *self.inner.credential.lock().expect("nobody panics") = Some(credential.to_owned());
     }
 
     pub(crate) fn differ(&self, buckets: Option<Vec<u8>>) {
@@ -181,6 +195,11 @@ impl Inner {
             assert_eq!(request.uri().path(), "/api/v1/uplink");
             let said = request.headers().get("authorization").map(|value| value.to_str().expect("is text").to_owned());
             token = said.and_then(|said| said.strip_prefix("Bearer ").map(str::to_owned)).unwrap_or_default();
+            if self.void.lock().expect("nobody panics").contains(&token) {
+                let mut denied = ErrorResponse::new(Some("nothing proves who it is".to_owned()));
+                *denied.status_mut() = StatusCode::UNAUTHORIZED;
+                return Err(denied);
+            }
             Ok(response)
         };
         let Ok(mut socket) = accept_hdr(stream, look) else { return };

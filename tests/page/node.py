@@ -21,13 +21,14 @@ def free_port():
 class Node:
     """One node, which may be stopped and started again."""
 
-    def __init__(self, binary, folder):
+    def __init__(self, binary, folder, config=""):
+        """`config`: more of its settings, as they stand in the file."""
         self.binary, self.folder, self.port = binary, folder, free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self.process = None
         os.makedirs(folder, exist_ok=True)
         with open(f"{folder}/node.toml", "w") as file:
-            file.write(f'[http]\nlisten = "127.0.0.1:{self.port}"\n[traps]\nenabled = false\n[snmp.agent]\nenabled = false\n[collect]\nenabled = false\n')
+            file.write(f'[http]\nlisten = "127.0.0.1:{self.port}"\n[traps]\nenabled = false\n[snmp.agent]\nenabled = false\n[collect]\nenabled = false\n{config}')
         self.start()
 
     def start(self):
@@ -101,3 +102,9 @@ class Node:
         command = [self.binary, *arguments, "--node", f"{self.folder}/data/klaxon.sock"]
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
         assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def join(self, below, kind="site"):
+        """Takes the node `below` under this one; its name is what its folder is called."""
+        name = os.path.basename(below.folder)
+        below.command("join", self.base, "--token", self.command("site", "add", name, "--kind", kind).strip())

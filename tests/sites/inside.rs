@@ -170,7 +170,7 @@ impl Node {
                 dir: design.dir.to_owned(),
                 stop: stop.clone(),
             };
-            let (uplink, _) = Uplink::new(plan, needs).expect("is built");
+            let (uplink, _) = Uplink::new(plan, needs);
             runtime.spawn(uplink.run(OwnAlarm::new(door("node"), site(design.site), "klaxon.uplink.down")));
         }
         Self { address, uplinks, receivers, door: door("test"), publisher, stop, follow, runtime, store }

@@ -49,6 +49,11 @@ pub(super) fn rows(own: &Site, counts: &Counts, below: &[SiteShown]) -> Vec<Site
     let mut hear = |site: Site, hearing: Hearing| sites.entry(site).or_insert((Hearing::Unknown, [0; 5])).0 = hearing;
     for child in below.iter().filter(|child| child.kind.owns()) {
         let last_heard_at = child.last_heard_at;
+        // Of one that never joined nobody knows whether it is there.
+        if matches!(child.state, SiteState::Awaiting | SiteState::Enrolled) {
+            hear(klaxon_schemas::child::site_of(&child.name), Hearing::Unknown);
+            continue;
+        }
         let lag_s = child.lag_ms.unwrap_or(0) / 1000;
         let is_heard = matches!(child.state, SiteState::Connected | SiteState::Away);
         hear(klaxon_schemas::child::site_of(&child.name), Hearing::Below { is_heard, last_heard_at, lag_s });
@@ -75,7 +80,11 @@ impl SiteRow {
         let (reachable, heard_at, lag_s) = match self.hearing {
             Hearing::Own => (1, Some(now), 0),
             Hearing::Below { is_heard: true, last_heard_at, lag_s } => (1, last_heard_at, lag_s),
-            Hearing::Below { is_heard: false, last_heard_at, lag_s } => (2, last_heard_at, lag_s),
+            // What is shown of it is as old as that.
+            Hearing::Below { is_heard: false, last_heard_at, lag_s } => {
+                let unheard_us = last_heard_at.map_or(0, |at| now.micros_since(at));
+                (2, last_heard_at, lag_s.max(u64::try_from(unheard_us / 1_000_000).unwrap_or(0)))
+            }
             // Of other sites a node knows no more than the alarms.
             Hearing::Unknown => (3, None, 0),
         };

@@ -93,14 +93,25 @@ pub struct UplinkShown {
     pub round_trip_ms: Option<i64>,
 }
 
-/// An order to have a node above.
-pub struct UplinkOrder {
-    /// Where it is.
-    pub url: String,
-    /// The token with which this node joins.
-    pub token: String,
-    /// Whether the node that is above now, if there is one, is left.
-    pub is_rehome: bool,
+/// An order about the node above.
+#[derive(Debug)]
+pub enum UplinkOrder {
+    /// To have one above.
+    Join {
+        /// Where it is.
+        url: String,
+        /// The token with which this node joins.
+        token: String,
+    },
+    /// To have another one above: the one that is above now is left once that one has let this node in.
+    Rehome {
+        /// Where it is.
+        url: String,
+        /// The token with which this node joins.
+        token: String,
+    },
+    /// To have none above.
+    Leave,
 }
 
 /// Tells how the uplink stands.
@@ -154,10 +165,12 @@ pub(crate) async fn join(
     Query(NoParams): Query<NoParams>,
     body: WholeBody,
 ) -> Result<Response, Problem> {
-    order(&api, order_of(&body, false)?, &actor).await
+    let (url, token) = order_of(&body)?;
+    order(&api, UplinkOrder::Join { url, token }, &actor).await
 }
 
-/// Go to another node above this one. The one that is above now is told.
+/// Go to another node above this one. The one that is above now is told once the other has let this node in; if that one does not
+/// answer, or refuses, all stays as it is.
 ///
 /// Only over the Unix socket, where it is known who acts.
 #[utoipa::path(
@@ -166,7 +179,7 @@ pub(crate) async fn join(
     tag = "node",
     operation_id = "rehomeUplink",
     request_body(content = JoinRequest),
-    responses((status = 200, description = "It is kept, and the node is being joined", body = UplinkShown), Always, Acts)
+    responses((status = 200, description = "The other node has let this one in, and that is kept", body = UplinkShown), Always, Acts)
 )]
 pub(crate) async fn rehome(
     State(api): State<Api>,
@@ -174,7 +187,26 @@ pub(crate) async fn rehome(
     Query(NoParams): Query<NoParams>,
     body: WholeBody,
 ) -> Result<Response, Problem> {
-    order(&api, order_of(&body, true)?, &actor).await
+    let (url, token) = order_of(&body)?;
+    order(&api, UplinkOrder::Rehome { url, token }, &actor).await
+}
+
+/// Leave the node above this one, for none. It is told, as soon as it is reached; this node's journal is kept for nobody any more.
+///
+/// Only over the Unix socket, where it is known who acts. Refused if no node is above.
+#[utoipa::path(
+    post,
+    path = "/uplink/leave",
+    tag = "node",
+    operation_id = "leaveUplink",
+    responses((status = 200, description = "It is kept, and no node is above any more", body = UplinkShown), Always, Acts)
+)]
+pub(crate) async fn leave(
+    State(api): State<Api>,
+    Acting(actor): Acting,
+    Query(NoParams): Query<NoParams>,
+) -> Result<Response, Problem> {
+    order(&api, UplinkOrder::Leave, &actor).await
 }
 
 fn uplink(api: &Api) -> Result<&UplinkParts, Problem> {
@@ -183,12 +215,16 @@ fn uplink(api: &Api) -> Result<&UplinkParts, Problem> {
 
 async fn order(api: &Api, order: UplinkOrder, actor: &klaxon_schemas::names::Actor) -> Result<Response, Problem> {
     uplink(api)?;
-    let (url, is_rehome) = (order.url.clone(), order.is_rehome);
+    let (url, what) = match &order {
+        UplinkOrder::Join { url, .. } => (url.clone(), "joined"),
+        UplinkOrder::Rehome { url, .. } => (url.clone(), "gone to"),
+        UplinkOrder::Leave => (String::new(), "left"),
+    };
     let obeying = api.clone();
     let done = tokio::task::spawn_blocking(move || uplink(&obeying).map(|uplink| (uplink.order)(order))).await;
     match done {
         Ok(Ok(Ok(()))) => {
-            tracing::info!(%url, is_rehome, %actor, "another node is above from now on");
+            tracing::info!(%url, what, %actor, "another node, or none, is above from now on");
             json(&(uplink(api)?.shown)())
         }
         Ok(Ok(Err(reason))) => Err(Problem::new(Kind::Refused, reason)),
@@ -197,7 +233,8 @@ async fn order(api: &Api, order: UplinkOrder, actor: &klaxon_schemas::names::Act
     }
 }
 
-fn order_of(body: &WholeBody, is_rehome: bool) -> Result<UplinkOrder, Problem> {
+/// Where a node is, and the token with which it is joined.
+fn order_of(body: &WholeBody) -> Result<(String, String), Problem> {
     let text = body.json()?;
     if text.len() > BODY_BYTES_MAX {
         return Err(Problem::new(Kind::TooLarge, format!("an order to join has at most {BODY_BYTES_MAX} bytes")));
@@ -213,6 +250,6 @@ fn order_of(body: &WholeBody, is_rehome: bool) -> Result<UplinkOrder, Problem> {
     let (url, token) = (take("url")?, take("token")?);
     match members.keys().next() {
         Some(other) => Err(Problem::of_fields(Kind::InvalidBody, vec![FieldError::new(other, "is unknown")])),
-        None => Ok(UplinkOrder { url, token, is_rehome }),
+        None => Ok((url, token)),
     }
 }

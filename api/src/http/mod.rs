@@ -323,6 +323,7 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(drill::all))
         .routes(routes!(above::join))
         .routes(routes!(above::rehome))
+        .routes(routes!(above::leave))
         .routes(routes!(sites::enrol))
         .routes(routes!(sites::retire))
         .routes(routes!(sites::approve))

@@ -89,9 +89,13 @@ impl Lens {
     fn stale(&self, alarm: &mut v1::Alarm) {
         if !alarm.cleared
             && alarm.stale.is_none()
-            && let Some(child) = alarm.via.as_ref().and_then(|via| self.silent.get(via))
+            && let Some((via, child)) = alarm.via.as_ref().and_then(|via| self.silent.get_key_value(via))
+            && let Some(since) = child.silent_for(alarm.owner.as_ref())
         {
-            alarm.stale = child.silent_for(alarm.owner.as_ref()).map(|since| Stale { since });
+            let owner = || child.below.iter().find(|below| Some(below.name.as_str()) == alarm.owner.as_deref());
+            let silent = if child.silent_since.is_some() { Some(via) } else { owner().map(|below| &below.name) };
+            alarm.silent = silent.cloned();
+            alarm.stale = Some(Stale { since });
         }
     }
 

@@ -178,6 +178,7 @@ mod tests {
             confirmed_above: ledger.confirmed_above(),
             read: Position(1000),
             read_seq: None,
+            read_mirrored: 0,
             filter: String::new(),
             realign: None,
         };

@@ -44,7 +44,12 @@ pub(super) fn load(config: &ReceiverConfig, site: &Site, store: &Store) -> (Plan
         }
         records.extend(piece);
     }
-    let reached = Reached { position: delivery.read, seq: delivery.read_seq, realign: delivery.realign };
+    let reached = Reached {
+        position: delivery.read,
+        seq: delivery.read_seq,
+        mirrored: delivery.read_mirrored,
+        realign: delivery.realign,
+    };
     let mut planner = Planner::new(rules, (site.clone(), config.fold_after), told, reached, store);
     let ledger = Ledger::load(&delivery, records, config.replay_max);
     if delivery.epoch != epoch {
@@ -59,7 +64,7 @@ pub(super) fn load(config: &ReceiverConfig, site: &Site, store: &Store) -> (Plan
 
 fn new_planner(config: &ReceiverConfig, rules: Rules, site: &Site, store: &Store) -> Planner {
     let position = *store.committed().borrow();
-    let reached = Reached { position, seq: Some(store.read().cursor().last_seq), realign: None };
+    let reached = Reached::at(position, &store.read());
     let mut planner = Planner::new(rules, (site.clone(), config.fold_after), BTreeMap::new(), reached, store);
     if config.start == Start::Active {
         planner.realign(store, Realign::Whole);

@@ -39,7 +39,17 @@ const SCAN_ALARMS_MAX: usize = 512;
 pub(super) struct Reached {
     pub(super) position: Position,
     pub(super) seq: Option<Seq>,
+    /// How many changes of other sites had come in.
+    pub(super) mirrored: u64,
     pub(super) realign: Option<Realign>,
+}
+
+impl Reached {
+    /// At `position`, where `state` is.
+    pub(super) fn at(position: Position, state: &StateRead<'_>) -> Self {
+        let cursor = state.cursor();
+        Self { position, seq: Some(cursor.last_seq), mirrored: cursor.mirrored, realign: None }
+    }
 }
 
 /// A step of what is to be kept, most often with something to tell.
@@ -202,7 +212,7 @@ impl Planner {
                 // The state is at least as far as this, so whatever the scan leaves out stands behind it.
                 let position = *store.committed().borrow();
                 let state = store.read();
-                let head = Reached { position, seq: Some(state.cursor().last_seq), realign: None };
+                let head = Reached::at(position, &state);
                 self.suppressed = suppressed(&state);
                 drop(state);
                 self.page.clear();
@@ -348,7 +358,7 @@ impl Planner {
 
     fn begin_fold(&mut self, store: &Store) {
         let position = *store.committed().borrow();
-        let head = Reached { position, seq: Some(store.read().cursor().last_seq), realign: Some(Realign::Whole) };
+        let head = Reached { realign: Some(Realign::Whole), ..Reached::at(position, &store.read()) };
         let at = self.reached.position;
         self.was_away = false;
         self.folding = Some(Folding { fold: Fold::new(at.plus(1)), head, at, suppressed: self.suppressed.clone() });
@@ -386,8 +396,12 @@ impl Planner {
             return;
         };
         let before = self.reached;
-        let seq = if change.site == self.site { Some(change.number.seq) } else { before.seq };
-        self.reached = Reached { position, seq, realign: None };
+        let (seq, mirrored) = if change.site == self.site {
+            (Some(change.number.seq), before.mirrored)
+        } else {
+            (before.seq, before.mirrored + 1)
+        };
+        self.reached = Reached { position, seq, mirrored, realign: None };
         if change.past {
             return;
         }

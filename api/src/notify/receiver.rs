@@ -426,6 +426,7 @@ impl Receiver {
             confirmed_above: self.ledger.confirmed_above(),
             read: reached.position,
             read_seq: reached.seq,
+            read_mirrored: reached.mirrored,
             filter: self.filter.clone(),
             realign: reached.realign,
         };
@@ -746,7 +747,7 @@ impl Receiver {
             (self.ledger.assigned, self.ledger.confirmed, self.ledger.oldest());
         shown.told = self.planner.told_len() as u64;
         shown.realigning = self.planner.reached().realign.is_some() || self.saved.realign.is_some();
-        shown.read_seq = self.planner.reached().seq;
+        (shown.read_seq, shown.read_mirrored) = (self.planner.reached().seq, self.planner.reached().mirrored);
         shown.to_tell = (self.planner.planned() + self.open_since.len()) as u64;
         shown.oldest_at = self.open_since.first_key_value().map(|(_, at)| *at);
         shown.counters = self.counters;

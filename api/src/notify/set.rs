@@ -77,6 +77,7 @@ pub(super) struct StatusNow {
     pub(super) told: u64,
     pub(super) realigning: bool,
     pub(super) read_seq: Option<Seq>,
+    pub(super) read_mirrored: u64,
     /// What was looked at and is not settled.
     pub(super) to_tell: u64,
     /// When the oldest of it happened.
@@ -110,6 +111,7 @@ impl Default for StatusNow {
             told: 0,
             realigning: false,
             read_seq: None,
+            read_mirrored: 0,
             to_tell: 0,
             oldest_at: None,
             counters: Counters::default(),
@@ -288,16 +290,16 @@ impl Receivers {
     /// How each of them stands, by name.
     pub fn list(&self) -> Vec<ReceiverShown> {
         let store = self.0.door.store();
-        let (last_seq, epoch) = (store.read().cursor().last_seq, store.epoch());
+        let last = last(store);
         let now = wall();
         let running = self.running();
-        running.iter().map(|(name, one)| shown(name, &one.config, &one.status.lock(), (epoch, last_seq), now)).collect()
+        running.iter().map(|(name, one)| shown(name, &one.config, &one.status.lock(), last, now)).collect()
     }
 
     /// How the receiver `name` stands.
     pub fn get(&self, name: &Follower) -> Option<ReceiverShown> {
         let store = self.0.door.store();
-        let last = (store.epoch(), store.read().cursor().last_seq);
+        let last = last(store);
         let running = self.running();
         running.get(name).map(|one| shown(name, &one.config, &one.status.lock(), last, wall()))
     }
@@ -364,15 +366,25 @@ const METRICS: [Metric; 13] = [
     }),
 ];
 
-fn shown(
-    name: &Follower,
-    config: &ReceiverConfig,
-    status: &StatusNow,
-    (epoch, last): (Epoch, Seq),
-    now: Timestamp,
-) -> ReceiverShown {
-    let is_same = status.epoch == epoch;
-    let unread = status.read_seq.filter(|_| is_same).map_or(0, |read| last.0.saturating_sub(read.0));
+/// How far the journal is.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    epoch: Epoch,
+    seq: Seq,
+    mirrored: u64,
+}
+
+fn last(store: &klaxon_store::Store) -> Last {
+    let state = store.read();
+    let (seq, mirrored) = (state.cursor().last_seq, state.cursor().mirrored);
+    Last { epoch: store.epoch(), seq, mirrored }
+}
+
+fn shown(name: &Follower, config: &ReceiverConfig, status: &StatusNow, last: Last, now: Timestamp) -> ReceiverShown {
+    // Changes of other sites are not numbered here.
+    let of_others = || last.mirrored.saturating_sub(status.read_mirrored);
+    let is_same = status.epoch == last.epoch;
+    let unread = status.read_seq.filter(|_| is_same).map_or(0, |read| last.seq.0.saturating_sub(read.0) + of_others());
     let lag_us = status.oldest_at.map_or(0, |at| now.micros_since(at));
     ReceiverShown {
         name: name.clone(),

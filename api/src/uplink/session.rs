@@ -126,8 +126,10 @@ struct Talk {
     submitted: VecDeque<Submitted>,
     /// What is read on with, before anything else of the connection.
     held: Option<Held>,
-    /// When what the journal refused is brought in again, and since when it refuses.
-    again: Option<(Instant, Instant)>,
+    /// When what the journal refused is brought in again.
+    again: Option<Instant>,
+    /// Since when it has taken nothing.
+    refused_since: Option<Instant>,
     /// The last that was said of how far it has come.
     told: u64,
     untold: usize,
@@ -196,7 +198,7 @@ impl Session {
         let bytes: usize = talk.submitted.iter().map(|submitted| submitted.bytes).sum();
         let has_room = talk.submitted.len() < STEPS_MAX && bytes < STEPS_BYTES_MAX;
         let reads = has_room && talk.again.is_none() && talk.compare.is_none() && talk.held.is_none();
-        let again = talk.again.map(|(at, _)| at);
+        let again = talk.again;
         let front = talk.submitted.front_mut().and_then(|submitted| submitted.pending.as_mut());
         let (is_settling, is_again) = (front.is_some(), again.is_some());
         let settled = async {
@@ -362,7 +364,7 @@ impl Session {
 
     /// Gives everything its place in the queue to the journal that has none yet.
     async fn bring_in(&mut self, talk: &mut Talk) {
-        let Talk { submitted, lane, again, .. } = talk;
+        let Talk { submitted, lane, again, refused_since, .. } = talk;
         if again.is_some() {
             return;
         }
@@ -371,7 +373,8 @@ impl Session {
                 Ok(pending) => one.pending = Some(pending),
                 Err(error) => {
                     tracing::debug!(child = %self.name, %error, "the journal takes nothing of an uplink now");
-                    *again = Some((Instant::now() + AGAIN_WAIT, Instant::now()));
+                    *again = Some(Instant::now() + AGAIN_WAIT);
+                    refused_since.get_or_insert_with(Instant::now);
                     return;
                 }
             }
@@ -379,15 +382,12 @@ impl Session {
     }
 
     async fn submit_again(&mut self, talk: &mut Talk) -> Result<(), End> {
-        let Some((_, since)) = talk.again.take() else { return Ok(()) };
-        if since.elapsed() >= REFUSED_MAX {
+        talk.again = None;
+        if talk.refused_since.is_some_and(|since| since.elapsed() >= REFUSED_MAX) {
             return Err(End::refused(Refusal::Busy, "the journal takes nothing"));
         }
         talk.lane = Lane::default();
         self.bring_in(talk).await;
-        if let Some((_, begun)) = &mut talk.again {
-            *begun = since;
-        }
         Ok(())
     }
 
@@ -399,6 +399,7 @@ impl Session {
         }
         match outcome {
             Ok(published) => {
+                talk.refused_since = None;
                 let Some(done) = talk.submitted.pop_front() else { return Ok(()) };
                 self.settle(&published);
                 let rejected = published.answers.iter().find_map(|answer| match answer {
@@ -432,7 +433,8 @@ impl Session {
                         self.settle(&published);
                     }
                 }
-                talk.again = Some((Instant::now() + AGAIN_WAIT, talk.again.map_or_else(Instant::now, |(_, since)| since)));
+                talk.again = Some(Instant::now() + AGAIN_WAIT);
+                talk.refused_since.get_or_insert_with(Instant::now);
                 Ok(())
             }
         }

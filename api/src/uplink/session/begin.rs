@@ -48,6 +48,7 @@ impl Session {
                     submitted: VecDeque::new(),
                     held: None,
                     again: None,
+                    refused_since: None,
                     told: child.reached.as_ref().map_or(0, mark),
                     untold: 0,
                     live_at,

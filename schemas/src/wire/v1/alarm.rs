@@ -109,6 +109,10 @@ pub struct Alarm {
     /// Since when its reporter is silent; absent if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale: Option<Stale>,
+    /// The node below that is silent, and its alarms stale with it; absent if it is only the alarm's own reporter. Only shown, and
+    /// not stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent: Option<ChildName>,
     /// What the engine keeps with it. Stored, not shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
@@ -160,6 +164,7 @@ impl Alarm {
             suppressed,
             pending: Vec::new(),
             stale: alarm.stale.clone(),
+            silent: None,
             engine: None,
         }
     }
