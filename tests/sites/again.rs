@@ -93,16 +93,18 @@ impl World {
 
 /// What stands as far as was told, and where in what was told.
 pub(crate) fn believed(told: &Told) -> BTreeMap<AlarmId, (Severity, usize)> {
-    let mut stands = BTreeMap::new();
-    for (at, one) in told.all().iter().enumerate() {
-        if let What::Alarm { how, alarm, .. } = &one.what
-            && *alarm.key.alarm_type == *TYPE
-        {
-            match how {
-                How::Raised | How::Changed => drop(stands.insert(alarm.id, (alarm.severity, at))),
-                How::Left | How::Cleared | How::Retired => drop(stands.remove(&alarm.id)),
+    told.look(|all| {
+        let mut stands = BTreeMap::new();
+        for (at, one) in all.iter().enumerate() {
+            if let What::Alarm { how, alarm, .. } = &one.what
+                && *alarm.key.alarm_type == *TYPE
+            {
+                match how {
+                    How::Raised | How::Changed => drop(stands.insert(alarm.id, (alarm.severity, at))),
+                    How::Left | How::Cleared | How::Retired => drop(stands.remove(&alarm.id)),
+                }
             }
         }
-    }
-    stands
+        stands
+    })
 }

@@ -36,6 +36,8 @@ const KEYS: u64 = 8;
 const STEPS: usize = 70;
 /// What is kept of history, where a site is to lose some.
 const LITTLE: u64 = 128 * 1024;
+/// How often keepers look, as in a node.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
 const CREDENTIAL: &str = "uplink.json";
 
 /// Numbers without a pattern.
@@ -98,7 +100,9 @@ impl Place {
         // A node that finds its disk full does not start.
         self.mishaps.make_room();
         let threads = self.mishaps.threads();
-        self.node = Some(Node::open(&Design { dir, site, kind, above, told: None, history_max_bytes, threads }));
+        // History that is to give way gives way at once.
+        let keep_every = if history_max_bytes == LITTLE { Duration::from_millis(10) } else { KEEP_EVERY };
+        self.node = Some(Node::open(&Design { dir, site, kind, above, told: None, history_max_bytes, keep_every, threads }));
     }
 
     fn node(&self) -> &Node {
@@ -134,6 +138,7 @@ fn open_centre(dir: &Path, told: &Told, mishaps: &Mishaps) -> Node {
         above: None,
         told: Some(told),
         history_max_bytes: 1 << 30,
+        keep_every: KEEP_EVERY,
         threads: mishaps.threads(),
     };
     Node::open(&design)
@@ -219,6 +224,7 @@ impl World {
 
     fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let until = Instant::now() + PATIENCE;
+        let mut pause = Duration::from_millis(2);
         while !holds(self) {
             if Instant::now() > until {
                 for site in &self.sites {
@@ -231,7 +237,9 @@ impl World {
                 println!("stands {:?}", stands(self.centre()));
                 panic!("waited too long: {what}");
             }
-            std::thread::sleep(Duration::from_millis(2));
+            // To look costs more than most of what is waited for.
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
         }
     }
 
@@ -244,7 +252,9 @@ impl World {
     fn report(&mut self, at: usize, count: u64) {
         // What is beyond the line above may be away as well, but then what happens is only late there.
         let cut = self.sites[at].line.is_cut().then_some(self.cuts);
-        let known = self.sites[at].ledger.clone();
+        // What is to be taken back if it is refused.
+        let stood = self.sites[at].ledger.stands.clone();
+        let mut over = Vec::new();
         let mut items = Vec::new();
         let mut steps = Vec::new();
         for _ in 0..count {
@@ -265,7 +275,7 @@ impl World {
                 (Some(_), None) => {
                     let episode = ledger.stands.remove(&resource).expect("stands");
                     if cut.is_some() && episode.cut == cut {
-                        ledger.past.insert((resource.clone(), episode.began));
+                        over.push((resource.clone(), episode.began));
                     }
                     Some(ChangeKind::Cleared)
                 }
@@ -293,7 +303,7 @@ impl World {
             Ok(published) => published,
             // Nothing of it is in the journal.
             Err(PublishError::DiskFull { .. } | PublishError::Busy) if site.mishaps.was_full() => {
-                site.ledger = known;
+                site.ledger.stands = stood;
                 self.hits.refused += 1;
                 return;
             }
@@ -301,6 +311,7 @@ impl World {
         };
         let after = site.mishaps.now();
         assert!(published.answers.iter().all(|answer| matches!(answer, Answer::Accepted { .. })), "{published:?}");
+        site.ledger.past.extend(over);
         site.ledger.sure.extend(steps.into_iter().map(|step| (step, (before, after))));
         self.hits.reports += count;
     }
