@@ -600,9 +600,11 @@ fn in_the_end_the_centre_knows_what_happened_once_whatever_happened() {
         let hits::Hits { new_epochs, caught_up, past_changes, past_episodes, lost_records, realigned, .. } = all;
         let led_to = [new_epochs, caught_up, past_changes, past_episodes, lost_records, realigned];
         assert!(led_to.iter().all(|count| *count > 0), "{all:?}");
-        let hits::Hits { full_sites, full_centres, refused, clock_forward, clock_back, centre_clock, after_restore, .. } = all;
-        let befell = [full_sites, full_centres, refused, clock_forward, clock_back, centre_clock, after_restore];
-        assert!(befell.iter().all(|count| *count > 0), "{all:?}");
+        let hits::Hits { full_sites, full_centres, refused, after_restore, past_restored, .. } = all;
+        let hits::Hits { clock_forward, clock_back, centre_forward, centre_back, centre_clock, .. } = all;
+        let befell = [full_sites, full_centres, refused, after_restore, past_restored];
+        let clocks = [clock_forward, clock_back, centre_forward, centre_back, centre_clock];
+        assert!(befell.iter().chain(&clocks).all(|count| *count > 0), "{all:?}");
     }
 }
 

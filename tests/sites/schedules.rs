@@ -61,7 +61,7 @@ pub(crate) struct Episode {
     /// In which cut it began, if in one.
     cut: Option<u64>,
     /// Whether its severity ever changed.
-    is_plain: bool,
+    pub(crate) is_plain: bool,
 }
 
 /// What a site acknowledged.
@@ -73,7 +73,7 @@ pub(crate) struct Ledger {
     /// Acknowledged by a store that is no more, behind what its backup holds: it may be known above, or not.
     maybe: BTreeSet<Step>,
     /// Episodes that were over before anybody above could know of them.
-    past: BTreeSet<(String, Timestamp)>,
+    pub(crate) past: BTreeSet<(String, Timestamp)>,
 }
 
 /// A site, the line above it, and its ledger.
@@ -209,6 +209,13 @@ impl World {
         self.sites.iter().any(|site| site.name == name && site.restored)
     }
 
+    /// Whether it was restored, or the region that it is below: what that brought back is told again.
+    pub(crate) fn is_taken_back(&self, name: &str) -> bool {
+        self.sites
+            .iter()
+            .any(|site| site.name == name && (site.restored || site.above.is_some_and(|above| self.sites[above].restored)))
+    }
+
     /// The region that `at` is below, if it is below one.
     pub(crate) fn region(&self, at: usize) -> Option<&Node> {
         self.sites[at].above.map(|above| self.sites[above].node())
@@ -335,8 +342,15 @@ impl World {
         let verb = Verb::OnAlarms(vec![Target { id, raise_seq: Some(raise_seq) }], AlarmVerb::Acknowledge { note: None });
         let action = Action { id: action, actor: "op".parse().expect("valid"), ordered_at: None, expires_at: None, verb };
         match self.centre().publish(vec![Item::Action(Arc::new(action))]) {
-            Ok(_) => self.hits.acknowledged += 1,
-            Err(PublishError::DiskFull { .. } | PublishError::Busy) if self.mishaps.was_full() => self.hits.refused += 1,
+            Ok(_) => {
+                self.hits.acknowledged += 1;
+                // The centre goes by the clock that was set.
+                let (wall, now) = (self.centre().store.read().cursor().wall, self.mishaps.now());
+                let away = now.micros_since(wall).abs();
+                assert!(away < 60_000_000, "the centre's clock says {wall}, and it is {now} there");
+                self.hits.centre_clock += u64::from(!self.mishaps.is_right());
+            }
+            Err(PublishError::DiskFull { .. } | PublishError::Busy) if self.mishaps.was_full() => self.hits.refused_centre += 1,
             Err(error) => panic!("an action is not taken: {error}"),
         }
     }
@@ -433,7 +447,8 @@ impl World {
     fn restore_centre(&mut self) {
         let Some((from, known)) = self.centre_backup.take() else { return };
         self.centre.take().expect("is open").crash();
-        self.restores.push(Restore { told: self.told.all().len(), is_over: self.over_and_unknown(&known) });
+        let is_over = self.over_and_unknown(&known);
+        self.restores.push(Restore { told: self.told.all().len(), is_over, claimed: self.claimed });
         let dir = self.dir.path().join("centre");
         let broken = self.folder("broken");
         std::fs::rename(&dir, broken).expect("can be moved");
@@ -447,15 +462,11 @@ impl World {
     /// A disk is full, or somebody makes room.
     fn fill_or_empty(&mut self) {
         let who = self.dice.roll(4) as usize;
-        let (mishaps, count) = match self.sites.get(who) {
-            Some(site) => (&site.mishaps, &mut self.hits.full_sites),
-            None => (&self.mishaps, &mut self.hits.full_centres),
-        };
+        let mishaps = self.sites.get(who).map_or(&self.mishaps, |site| &site.mishaps);
         if mishaps.is_full() {
             mishaps.make_room();
         } else {
             mishaps.fill();
-            *count += 1;
         }
     }
 
@@ -463,17 +474,16 @@ impl World {
     fn set_clock(&mut self) {
         let who = self.dice.roll(4) as usize;
         let seconds = self.dice.roll(2 * 72 * 3600) as i64 - 72 * 3600;
-        let mishaps = match self.sites.get(who) {
-            Some(site) => &site.mishaps,
-            None => {
-                self.hits.centre_clock += 1;
-                &self.mishaps
-            }
+        let hits = &mut self.hits;
+        let (mishaps, forward, back) = match self.sites.get(who) {
+            Some(site) => (&site.mishaps, &mut hits.clock_forward, &mut hits.clock_back),
+            None => (&self.mishaps, &mut hits.centre_forward, &mut hits.centre_back),
         };
-        if mishaps.set_clock(seconds) {
-            self.hits.clock_forward += 1;
-        } else {
-            self.hits.clock_back += 1;
+        *(if mishaps.set_clock(seconds) { forward } else { back }) += 1;
+        // Something happens there by the new time.
+        match self.sites.get(who) {
+            Some(_) => self.report(who, 1),
+            None => self.acknowledge(),
         }
     }
 
@@ -728,7 +738,9 @@ impl World {
     }
 
     fn close(mut self) -> Hits {
+        self.hits.full_centres += self.mishaps.times_met();
         for site in &mut self.sites {
+            self.hits.full_sites += site.mishaps.times_met();
             let done = site.line.done();
             self.hits.torn += done.torn.load(Ordering::Relaxed);
             self.hits.doubled += done.doubled.load(Ordering::Relaxed);
