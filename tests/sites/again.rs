@@ -8,8 +8,9 @@ use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
 
+use super::facts::facts_of;
 use super::inside::Told;
-use super::schedules::{TYPE, World, facts_of};
+use super::schedules::{TYPE, World};
 
 /// An episode: whose, of which resource, since when.
 pub(crate) type Began = (String, String, Timestamp);

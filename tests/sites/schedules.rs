@@ -22,6 +22,7 @@ use klaxon_store::publish::{Answer, Item, PublishError};
 use klaxon_store::{ReadError, backup};
 
 use super::again::{Began, Restore, began, believed};
+use super::facts::{facts, facts_of, listed, stands};
 use super::hits::Hits;
 use super::inside::{Design, Node, Told};
 use super::line::{Line, Manners};
@@ -34,6 +35,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const TYPE: &str = "test.schedule";
 const KEYS: u64 = 8;
 const STEPS: usize = 70;
+const EARLY: usize = STEPS / 4;
+const MIDDLE: usize = STEPS / 2;
+const LATE: usize = 3 * STEPS / 4;
+/// Of ten seeds the one in which the centre is lost for sure.
+const LOSES_CENTRE: u64 = 4;
+const CENTRE: usize = usize::MAX;
 /// What is kept of history, where a site is to lose some.
 const LITTLE: u64 = 128 * 1024;
 /// How often keepers look, as in a node.
@@ -56,7 +63,7 @@ type Step = (String, ChangeKind, Timestamp);
 /// One alarm as the ledger has it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Episode {
-    severity: Severity,
+    pub(crate) severity: Severity,
     pub(crate) began: Timestamp,
     /// In which cut it began, if in one.
     cut: Option<u64>,
@@ -444,6 +451,13 @@ impl World {
         self.log(&format!("{at} is restored"));
     }
 
+    fn back_up_centre(&mut self) {
+        let to = self.folder("backup");
+        backup::backup(&self.dir.path().join("centre"), &to, &[]).expect("is backed up");
+        // Behind the backup: what it may know is in it.
+        self.centre_backup = Some((to, began(&self.centre().history())));
+    }
+
     fn restore_centre(&mut self) {
         let Some((from, known)) = self.centre_backup.take() else { return };
         self.centre.take().expect("is open").crash();
@@ -459,10 +473,15 @@ impl World {
         self.log("the centre is restored");
     }
 
+    /// Of a site, or of the centre where there is no such site.
+    fn mishaps_of(&self, who: usize) -> &Mishaps {
+        self.sites.get(who).map_or(&self.mishaps, |site| &site.mishaps)
+    }
+
     /// A disk is full, or somebody makes room.
     fn fill_or_empty(&mut self) {
         let who = self.dice.roll(4) as usize;
-        let mishaps = self.sites.get(who).map_or(&self.mishaps, |site| &site.mishaps);
+        let mishaps = self.mishaps_of(who);
         if mishaps.is_full() {
             mishaps.make_room();
         } else {
@@ -471,9 +490,7 @@ impl World {
     }
 
     /// A wall clock is set, by up to three days from what time it is.
-    fn set_clock(&mut self) {
-        let who = self.dice.roll(4) as usize;
-        let seconds = self.dice.roll(2 * 72 * 3600) as i64 - 72 * 3600;
+    fn set_clock(&mut self, who: usize, seconds: i64) {
         let hits = &mut self.hits;
         let (mishaps, forward, back) = match self.sites.get(who) {
             Some(site) => (&site.mishaps, &mut hits.clock_forward, &mut hits.clock_back),
@@ -484,6 +501,28 @@ impl World {
         match self.sites.get(who) {
             Some(_) => self.report(who, 1),
             None => self.acknowledge(),
+        }
+    }
+
+    /// What a run is to hit in a few schedules, whatever the dice say.
+    fn befall(&mut self, seed: u64) {
+        if seed % 10 == LOSES_CENTRE {
+            self.back_up_centre();
+        }
+        let hours = 3600 * (1 + seed as i64 % 72);
+        match seed % 6 {
+            0 => self.mishaps.fill(),
+            1 => self.sites[1].mishaps.fill(),
+            2 => self.set_clock(CENTRE, hours),
+            3 => self.set_clock(CENTRE, -hours),
+            4 => self.set_clock(0, hours),
+            _ => self.set_clock(1, -hours),
+        }
+        // Somebody comes who notices.
+        match seed % 6 {
+            0 => self.acknowledge(),
+            1 => self.report(1, 1),
+            _ => {}
         }
     }
 
@@ -514,15 +553,14 @@ impl World {
             }
             89..91 => self.back_up(at),
             91..93 => self.restore(at),
-            93 => {
-                let to = self.folder("backup");
-                backup::backup(&self.dir.path().join("centre"), &to, &[]).expect("is backed up");
-                // Behind the backup: what it may know is in it.
-                self.centre_backup = Some((to, began(&self.centre().history())));
-            }
+            93 => self.back_up_centre(),
             94 => self.restore_centre(),
             95 => self.fill_or_empty(),
-            96 => self.set_clock(),
+            96 => {
+                let who = self.dice.roll(4) as usize;
+                let seconds = self.dice.roll(2 * 72 * 3600) as i64 - 72 * 3600;
+                self.set_clock(who, seconds);
+            }
             _ => std::thread::sleep(Duration::from_millis(self.dice.roll(12))),
         }
     }
@@ -768,48 +806,16 @@ fn step_of(change: &Change, alarm: &Alarm) -> Option<Step> {
     Some((alarm.key.resource.as_str().to_owned(), change.kind, at.expect("is claimed")))
 }
 
-pub(crate) type Facts = BTreeMap<String, (Severity, Timestamp)>;
-
-fn facts(stands: &BTreeMap<String, Episode>) -> Facts {
-    stands.iter().map(|(resource, episode)| (resource.clone(), (episode.severity, episode.began))).collect()
-}
-
-fn is_of(alarm: &Alarm, owner: Option<&str>) -> bool {
-    alarm.is_active() && *alarm.key.alarm_type == *TYPE && alarm.owner.as_deref() == owner
-}
-
-/// What stands of the schedule's alarms, of this node itself or of another site.
-pub(crate) fn facts_of(node: &Node, owner: Option<&str>) -> Facts {
-    let read = node.store.read();
-    let alarms = read.alarms().filter(|alarm| is_of(alarm, owner));
-    let fact = |alarm: &Arc<Alarm>| (alarm.severity, alarm.event_time.expect("is claimed"));
-    alarms.map(|alarm| (alarm.key.resource.as_str().to_owned(), fact(alarm))).collect()
-}
-
-/// The same with what operators did, by id.
-fn listed(node: &Node, owner: Option<&str>) -> BTreeMap<AlarmId, (String, Severity, u32, bool)> {
-    let read = node.store.read();
-    let alarms = read.alarms().filter(|alarm| is_of(alarm, owner));
-    let row = |alarm: &Arc<Alarm>| {
-        (alarm.key.resource.as_str().to_owned(), alarm.severity, alarm.raise_seq, alarm.acknowledged.is_some())
-    };
-    alarms.map(|alarm| (alarm.id, row(alarm))).collect()
-}
-
-/// What stands of the sites at the centre, as who is told should see it.
-fn stands(centre: &Node) -> BTreeMap<AlarmId, Severity> {
-    let read = centre.store.read();
-    let alarms = read.alarms().filter(|alarm| alarm.is_active() && *alarm.key.alarm_type == *TYPE);
-    alarms.map(|alarm| (alarm.id, alarm.severity)).collect()
-}
-
 /// One schedule.
 pub(crate) fn run(seed: u64) -> Hits {
     let mut world = World::new(seed);
     for step in 0..STEPS {
         world.step();
-        if step == STEPS / 2 {
-            world.overflow(0);
+        match step {
+            EARLY => world.befall(seed),
+            MIDDLE => world.overflow(0),
+            LATE if seed % 10 == LOSES_CENTRE => world.restore_centre(),
+            _ => {}
         }
     }
     world.calm();
