@@ -3,6 +3,8 @@
 
 #![expect(clippy::print_stdout, reason = "a run says its seed, what it hit and what it measured")]
 
+#[path = "sites/account.rs"]
+mod account;
 #[path = "sites/again.rs"]
 mod again;
 #[path = "sites/facts.rs"]

@@ -84,8 +84,8 @@ pub(crate) struct Ledger {
 }
 
 /// A site, the line above it, and its ledger.
-struct Place {
-    name: &'static str,
+pub(crate) struct Place {
+    pub(crate) name: &'static str,
     kind: ChildKind,
     dir: PathBuf,
     token: String,
@@ -112,7 +112,7 @@ impl Place {
         self.node = Some(Node::open(&Design { dir, site, kind, above, told: None, history_max_bytes, keep_every, threads }));
     }
 
-    fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Node {
         self.node.as_ref().expect("is open")
     }
 }
@@ -126,7 +126,7 @@ pub(crate) struct World {
     mishaps: Mishaps,
     /// What is known of restores of the centre, the oldest first.
     pub(crate) restores: Vec<Restore>,
-    sites: Vec<Place>,
+    pub(crate) sites: Vec<Place>,
     /// What time it is for reporters: it leaps where hours are to have passed.
     claimed: Timestamp,
     /// How often a line was cut.
@@ -228,7 +228,7 @@ impl World {
         self.sites[at].above.map(|above| self.sites[above].node())
     }
 
-    fn centre(&self) -> &Node {
+    pub(crate) fn centre(&self) -> &Node {
         self.centre.as_ref().expect("is open")
     }
 
@@ -247,6 +247,10 @@ impl World {
                     println!("  below  {:?}", listed(site.node(), None));
                     println!("  centre {:?}", listed(self.centre(), Some(site.name)));
                 }
+                for site in &self.sites {
+                    println!("{}: its last change is {}", site.name, site.node().last_change());
+                }
+                println!("pending {}", self.centre().pending());
                 println!("told   {:?}", believed(&self.told));
                 println!("stands {:?}", stands(self.centre()));
                 panic!("waited too long: {what}");
@@ -719,60 +723,6 @@ impl World {
                 assert!(is_right, "{}: {resource} is told of {count} times: {}", site.name, self.story(site, resource));
             }
         }
-    }
-
-    /// What each node says of those below it.
-    fn notes(&self) -> Vec<String> {
-        let nodes = self.sites.iter().map(|site| (site.name, site.node())).chain([("centre", self.centre())]);
-        nodes
-            .flat_map(|(name, node)| {
-                let notes = node.history().into_iter().filter_map(|change| match change.subject {
-                    Subject::Child(note) => {
-                        Some(format!("{name}: {} {}: {} {:?}", change.site, change.at, note.name, note.what))
-                    }
-                    _ => None,
-                });
-                notes.collect::<Vec<_>>()
-            })
-            .collect()
-    }
-
-    /// All that became of an alarm at the centre, for whoever has to find out.
-    fn story(&self, site: &Place, resource: &str) -> String {
-        let mut lines = Vec::new();
-        let of_it = |alarm: &Alarm| {
-            alarm.owner.as_ref().is_some_and(|owner| **owner == *site.name) && alarm.key.resource.as_str() == resource
-        };
-        for change in self.centre().history() {
-            match &change.subject {
-                Subject::Alarm { alarm, .. } if of_it(alarm) => lines.push(format!(
-                    "{} {} {:?} {} {:?} {} episode {} since {:?} cleared {}",
-                    if change.past { "past" } else { "live" },
-                    change.site,
-                    change.number,
-                    change.at,
-                    change.kind,
-                    alarm.severity,
-                    alarm.raise_seq,
-                    alarm.event_time,
-                    alarm.cleared.is_some()
-                )),
-                Subject::Child(note) => lines.push(format!("{note:?}")),
-                _ => {}
-            }
-        }
-        for one in self.told.all() {
-            if let What::Alarm { how, alarm, change, .. } = &one.what
-                && of_it(alarm)
-            {
-                let number = change.as_ref().map(|change| (change.site.clone(), change.number, change.kind));
-                lines.push(format!(
-                    "told {}: {how:?} {number:?} episode {} since {:?}",
-                    one.delivery_seq, alarm.raise_seq, alarm.event_time
-                ));
-            }
-        }
-        lines.join("\n")
     }
 
     fn close(mut self) -> Hits {
