@@ -3,8 +3,12 @@
 
 #![expect(clippy::print_stdout, reason = "a run says its seed, what it hit and what it measured")]
 
+#[path = "sites/account.rs"]
+mod account;
 #[path = "sites/again.rs"]
 mod again;
+#[path = "sites/facts.rs"]
+mod facts;
 mod harness;
 #[path = "sites/hits.rs"]
 mod hits;
@@ -547,6 +551,8 @@ fn a_connection_that_is_dead_does_not_lock_its_own_node_out() {
 
 /// How many schedules run at once.
 const SCHEDULES_AT_ONCE: usize = 8;
+/// How many of those with nodes that are processes.
+const LIVES_AT_ONCE: usize = 4;
 
 /// The next of a sequence of numbers without a pattern (SplitMix64).
 fn mix(seed: u64) -> u64 {
@@ -602,23 +608,33 @@ fn in_the_end_the_centre_knows_what_happened_once_whatever_happened() {
         let hits::Hits { new_epochs, caught_up, past_changes, past_episodes, lost_records, realigned, .. } = all;
         let led_to = [new_epochs, caught_up, past_changes, past_episodes, lost_records, realigned];
         assert!(led_to.iter().all(|count| *count > 0), "{all:?}");
-        let hits::Hits { full_sites, full_centres, refused, clock_forward, clock_back, centre_clock, after_restore, .. } = all;
-        let befell = [full_sites, full_centres, refused, clock_forward, clock_back, centre_clock, after_restore];
-        assert!(befell.iter().all(|count| *count > 0), "{all:?}");
+        let hits::Hits { full_sites, full_centres, refused, after_restore, past_restored, .. } = all;
+        let hits::Hits { clock_forward, clock_back, centre_forward, centre_back, centre_clock, .. } = all;
+        let befell = [full_sites, full_centres, refused, after_restore, past_restored];
+        let clocks = [clock_forward, clock_back, centre_forward, centre_back, centre_clock];
+        assert!(befell.iter().chain(&clocks).all(|count| *count > 0), "{all:?}");
     }
 }
 
 #[test]
 fn nodes_that_are_killed_cut_off_full_and_set_wrong_agree_in_the_end() {
-    let mut all = lives::Hits::default();
+    let (all, next) = (std::sync::Mutex::new(lives::Hits::default()), std::sync::atomic::AtomicUsize::new(0));
     let begun = Instant::now();
     let seeds = harness::seeds(4, 48);
-    for seed in &seeds {
-        println!("seed {seed}");
-        all.add(&lives::run(*seed));
-    }
+    std::thread::scope(|scope| {
+        for _ in 0..LIVES_AT_ONCE {
+            scope.spawn(|| {
+                while let Some(seed) = seeds.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    println!("seed {seed}");
+                    let hits = lives::run(*seed);
+                    all.lock().expect("nobody panics with it").add(&hits);
+                }
+            });
+        }
+    });
+    let all = all.into_inner().expect("nobody panicked");
     println!("{} schedules in {:?}: {all:?}", seeds.len(), begun.elapsed());
-    let lives::Hits { reports, kills, cuts, torn, past, told, .. } = all;
-    let hit = [reports, kills, cuts, torn as u64, past, told];
+    let lives::Hits { reports, kills, cuts, torn, full, clocks, past, told } = all;
+    let hit = [reports, kills, cuts, torn as u64, full, clocks, past, told];
     assert!(seeds.len() < 4 || hit.iter().all(|count| *count > 0), "{all:?}");
 }

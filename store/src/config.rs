@@ -26,6 +26,8 @@ pub struct StoreConfig {
     pub view: ViewConfig,
     /// How many frames may be on their way to the disk.
     pub pipeline_frames_max: usize,
+    /// How often the keeper looks at least: a segment that is to go goes in a look or two.
+    pub keep_every: Duration,
 }
 
 /// How much history is kept. It can change while the store is open.
@@ -98,6 +100,7 @@ impl StoreConfig {
             free_space_watermark_bytes: 256 * 1024 * 1024,
             view: ViewConfig::default(),
             pipeline_frames_max: 2,
+            keep_every: Duration::from_secs(1),
         }
     }
 }

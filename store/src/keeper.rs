@@ -23,8 +23,6 @@ use crate::store::Shared;
 use crate::view::{Dirty, View, ViewError, guarded, seal};
 use crate::writer::CloseError;
 
-/// How often it looks.
-const ROUND: Duration = Duration::from_secs(1);
 /// How often the view is synced: a power cut costs a replay of so much at the next start.
 const VIEW_SYNC_INTERVAL: Duration = Duration::from_secs(10);
 /// After a view could be neither opened nor built, how long until the next attempt.
@@ -70,7 +68,7 @@ impl Keeper {
     /// Works until it is told to stop; then finishes.
     pub(crate) fn run(mut self) -> Result<(), CloseError> {
         loop {
-            let (dirty, stop) = self.shared.take_dirty(ROUND);
+            let (dirty, stop) = self.shared.take_dirty(self.shared.config.keep_every);
             let written = self.update_view(&dirty);
             let marked = self.mark();
             if stop {

@@ -6,7 +6,7 @@
  *   KLAXON_SHIM_FULL=FILE      FILE holds two numbers, N and M: N writes to a segment go well, the M behind them meet a full disk.
  *                              Read once, as below.
  *   KLAXON_SHIM_NODES=DIR      for a process with several nodes: while a file NAME.full stands beside a node's folder NAME, writes to its
- *                              segments meet a full disk; and for threads that have the name of a file in DIR, CLOCK_REALTIME is
+ *                              segments meet a full disk, and NAME.met says that one did; and for threads that have the name of a file in DIR, CLOCK_REALTIME is
  *                              off by the seconds in it.
  *   KLAXON_SHIM_KILL=FILE      FILE holds two numbers, N and PERCENT: of the N-th write to a segment from now on only so many
  *                              percent are written, then the process is killed. 100 kills it right behind the sync of that
@@ -59,7 +59,11 @@ static int is_full_node(int fd) {
     char *journal = strstr(path, "/journal/");
     if (!journal) return 0;
     strcpy(journal, ".full");
-    return access(path, F_OK) == 0;
+    if (access(path, F_OK) != 0) return 0;
+    strcpy(journal, ".met");
+    FILE *met = fopen(path, "w");
+    if (met) fclose(met);
+    return 1;
 }
 
 /* Whether this write is to meet a full disk. */

@@ -8,8 +8,9 @@ use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
 
+use super::facts::facts_of;
 use super::inside::Told;
-use super::schedules::{TYPE, World, facts_of};
+use super::schedules::{TYPE, World};
 
 /// An episode: whose, of which resource, since when.
 pub(crate) type Began = (String, String, Timestamp);
@@ -20,6 +21,8 @@ pub(crate) struct Restore {
     pub(crate) told: usize,
     /// What was over by then, of which its backup knows nothing.
     pub(crate) is_over: BTreeSet<Began>,
+    /// What begins later was not told of before.
+    pub(crate) claimed: Timestamp,
 }
 
 /// What this history knows of.
@@ -53,25 +56,29 @@ impl World {
         (0..self.count()).flat_map(of_site).filter(|episode| !known.contains(episode)).collect()
     }
 
-    /// Nobody is told what was over before the restore, unless the backup has it. What stands is told, and by each life of the centre
-    /// once at most.
+    /// Nobody is told what was over before the restore, unless the backup has it, nor ever what was over before anybody above knew.
+    /// What stands is told, and by each life of the centre once at most; what began in its last life exactly once.
     pub(crate) fn check_told_again(&mut self) {
         let mut raised: BTreeMap<(usize, Began), u64> = BTreeMap::new();
-        let mut all = BTreeSet::new();
+        let mut all: BTreeMap<Began, u64> = BTreeMap::new();
+        let last = self.restores.last().expect("it was restored").claimed;
         for (at, one) in self.told.all().iter().enumerate() {
             let What::Alarm { how, alarm, change, .. } = &one.what else { continue };
             if change.as_ref().is_some_and(|change| change.kind == ChangeKind::Acknowledged) {
                 continue;
             }
             let (Some(owner), Some(began)) = (&alarm.owner, alarm.event_time) else { continue };
-            if self.was_restored(owner.as_str()) || self.was_restored("alpha") || !matches!(how, How::Raised | How::Changed) {
+            if !matches!(how, How::Raised | How::Changed) {
                 continue;
             }
             let episode = (owner.as_str().to_owned(), alarm.key.resource.as_str().to_owned(), began);
+            *all.entry(episode.clone()).or_default() += 1;
+            if self.is_taken_back(owner.as_str()) {
+                continue;
+            }
             let life = self.restores.iter().filter(|restore| restore.told <= at).count();
             let is_over = life > 0 && self.restores[life - 1].is_over.contains(&episode);
             assert!(!is_over, "was over before the centre was restored, and is told: {episode:?}");
-            all.insert(episode.clone());
             if *how == How::Raised {
                 let count = raised.entry((life, episode)).or_default();
                 *count += 1;
@@ -80,12 +87,23 @@ impl World {
         }
         for at in 0..self.count() {
             let (name, ledger) = self.ledger(at);
-            for (resource, episode) in &ledger.stands {
-                let is_told = self.was_restored(name)
-                    || self.was_restored("alpha")
-                    || all.contains(&(name.to_owned(), resource.clone(), episode.began));
-                assert!(is_told, "{name}: {resource} stands, and nobody was told");
+            let count = |resource: &String, began: Timestamp| {
+                all.get(&(name.to_owned(), resource.clone(), began)).copied().unwrap_or(0)
+            };
+            for (resource, began) in &ledger.past {
+                assert_eq!(count(resource, *began), 0, "{name}: {resource} since {began} was past, and is told");
             }
+            let mut fresh = 0;
+            for (resource, episode) in &ledger.stands {
+                let count = count(resource, episode.began);
+                assert!(count > 0, "{name}: {resource} stands, and nobody was told");
+                if episode.began > last && episode.is_plain && !self.is_taken_back(name) {
+                    assert_eq!(count, 1, "{name}: {resource} since {} began behind the restore", episode.began);
+                    fresh += 1;
+                }
+            }
+            let past = ledger.past.len() as u64;
+            (self.hits.fresh, self.hits.past_restored) = (self.hits.fresh + fresh, self.hits.past_restored + past);
         }
         self.hits.after_restore += self.restores.iter().map(|restore| restore.is_over.len() as u64).sum::<u64>();
     }
@@ -93,16 +111,18 @@ impl World {
 
 /// What stands as far as was told, and where in what was told.
 pub(crate) fn believed(told: &Told) -> BTreeMap<AlarmId, (Severity, usize)> {
-    let mut stands = BTreeMap::new();
-    for (at, one) in told.all().iter().enumerate() {
-        if let What::Alarm { how, alarm, .. } = &one.what
-            && *alarm.key.alarm_type == *TYPE
-        {
-            match how {
-                How::Raised | How::Changed => drop(stands.insert(alarm.id, (alarm.severity, at))),
-                How::Left | How::Cleared | How::Retired => drop(stands.remove(&alarm.id)),
+    told.look(|all| {
+        let mut stands = BTreeMap::new();
+        for (at, one) in all.iter().enumerate() {
+            if let What::Alarm { how, alarm, .. } = &one.what
+                && *alarm.key.alarm_type == *TYPE
+            {
+                match how {
+                    How::Raised | How::Changed => drop(stands.insert(alarm.id, (alarm.severity, at))),
+                    How::Left | How::Cleared | How::Retired => drop(stands.remove(&alarm.id)),
+                }
             }
         }
-    }
-    stands
+        stands
+    })
 }

@@ -24,10 +24,15 @@ pub(crate) struct Hits {
     pub(crate) full_sites: u64,
     pub(crate) full_centres: u64,
     pub(crate) refused: u64,
+    pub(crate) refused_centre: u64,
     pub(crate) clock_forward: u64,
     pub(crate) clock_back: u64,
+    pub(crate) centre_forward: u64,
+    pub(crate) centre_back: u64,
     pub(crate) centre_clock: u64,
     pub(crate) after_restore: u64,
+    pub(crate) past_restored: u64,
+    pub(crate) fresh: u64,
     pub(crate) told_again: u64,
 }
 
@@ -55,10 +60,15 @@ impl std::ops::AddAssign for Hits {
             &mut self.full_sites,
             &mut self.full_centres,
             &mut self.refused,
+            &mut self.refused_centre,
             &mut self.clock_forward,
             &mut self.clock_back,
+            &mut self.centre_forward,
+            &mut self.centre_back,
             &mut self.centre_clock,
             &mut self.after_restore,
+            &mut self.past_restored,
+            &mut self.fresh,
             &mut self.told_again,
         ];
         let theirs = [
@@ -83,10 +93,15 @@ impl std::ops::AddAssign for Hits {
             other.full_sites,
             other.full_centres,
             other.refused,
+            other.refused_centre,
             other.clock_forward,
             other.clock_back,
+            other.centre_forward,
+            other.centre_back,
             other.centre_clock,
             other.after_restore,
+            other.past_restored,
+            other.fresh,
             other.told_again,
         ];
         for (mine, theirs) in mine.into_iter().zip(theirs) {

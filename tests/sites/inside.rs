@@ -23,7 +23,7 @@ use klaxon_ingest::own::OwnAlarm;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::Change;
 use klaxon_schemas::child::{Child, ChildEvent, ChildFact, ChildKind, Join};
-use klaxon_schemas::ids::Position;
+use klaxon_schemas::ids::{Epoch, Position};
 use klaxon_schemas::names::{ChildName, Site};
 use klaxon_schemas::state::{Settings, StateKey, StateRecord};
 use klaxon_schemas::time::Timestamp;
@@ -35,14 +35,32 @@ use tokio_util::sync::CancellationToken;
 
 /// What reached the one who is told. It outlives the node.
 #[derive(Clone, Default)]
-pub(crate) struct Told(Arc<Mutex<Vec<Notification>>>);
+pub(crate) struct Told(Arc<Mutex<Heard>>);
+
+#[derive(Default)]
+struct Heard {
+    all: Vec<Notification>,
+    numbers: BTreeSet<(Epoch, u64)>,
+}
 
 impl Told {
     /// Each once, as it first came.
     pub(crate) fn all(&self) -> Vec<Notification> {
-        let mut seen = BTreeSet::new();
-        let all = self.0.lock().expect("nobody panics while holding it").clone();
-        all.into_iter().filter(|one| seen.insert((one.epoch, one.delivery_seq))).collect()
+        self.look(<[_]>::to_vec)
+    }
+
+    /// The same, without a copy.
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&[Notification]) -> T) -> T {
+        at(&self.0.lock().expect("nobody panics while holding it").all)
+    }
+
+    fn hear(&self, batch: Vec<Notification>) {
+        let mut heard = self.0.lock().expect("nobody panics while holding it");
+        for one in batch {
+            if heard.numbers.insert((one.epoch, one.delivery_seq)) {
+                heard.all.push(one);
+            }
+        }
     }
 }
 
@@ -54,7 +72,7 @@ impl Sink for Recorder {
     }
 
     fn send(&self, batch: Vec<Notification>) -> Pin<Box<dyn Future<Output = Result<Delivered, SendError>> + Send + '_>> {
-        self.0.0.lock().expect("nobody panics while holding it").extend(batch);
+        self.0.hear(batch);
         Box::pin(std::future::ready(Ok(Delivered::Confirmed)))
     }
 }
@@ -70,6 +88,8 @@ pub(crate) struct Design<'a> {
     pub(crate) told: Option<&'a Told>,
     /// How much history it keeps.
     pub(crate) history_max_bytes: u64,
+    /// How often its keeper looks.
+    pub(crate) keep_every: Duration,
     /// What its threads are called: by that they have a wall clock of their own.
     pub(crate) threads: &'a str,
 }
@@ -99,6 +119,7 @@ impl Node {
     pub(crate) fn open(design: &Design<'_>) -> Self {
         let mut config = StoreConfig::new(design.dir);
         (config.segment_bytes, config.free_space_watermark_bytes) = (64 * 1024, 0);
+        config.keep_every = design.keep_every;
         config.retention.history_max_bytes = design.history_max_bytes;
         let (store, writer, report) = Store::open(config).expect("opens");
         let (publisher, intake) = publish::queue();

@@ -43,6 +43,7 @@ pub(crate) struct Mishaps {
     threads: String,
     full: std::sync::Mutex<PathBuf>,
     was_full: AtomicBool,
+    has_met: AtomicU64,
     offset_s: AtomicI64,
 }
 
@@ -55,7 +56,13 @@ impl Mishaps {
     pub(crate) fn new(dir: &Path) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let threads = format!("node-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        Self { threads, full: beside(dir).into(), was_full: AtomicBool::new(false), offset_s: AtomicI64::new(0) }
+        Self {
+            threads,
+            full: beside(dir).into(),
+            was_full: AtomicBool::new(false),
+            has_met: AtomicU64::new(0),
+            offset_s: AtomicI64::new(0),
+        }
     }
 
     /// What its threads are to be called.
@@ -78,8 +85,22 @@ impl Mishaps {
         self.was_full.store(true, Ordering::Relaxed);
     }
 
+    /// There is room again. What was to be written meanwhile is counted.
     pub(crate) fn make_room(&self) {
-        let _ = std::fs::remove_file(self.file());
+        let full = self.file();
+        let _ = std::fs::remove_file(&full);
+        let has_met = std::fs::remove_file(full.with_extension("met")).is_ok();
+        self.has_met.fetch_add(u64::from(has_met), Ordering::Relaxed);
+    }
+
+    /// How often it was full while something was to be written.
+    pub(crate) fn times_met(&self) -> u64 {
+        self.has_met.load(Ordering::Relaxed)
+    }
+
+    /// Whether its clock says what time it is.
+    pub(crate) fn is_right(&self) -> bool {
+        self.offset_s.load(Ordering::Relaxed) == 0
     }
 
     pub(crate) fn is_full(&self) -> bool {

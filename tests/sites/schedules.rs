@@ -22,6 +22,7 @@ use klaxon_store::publish::{Answer, Item, PublishError};
 use klaxon_store::{ReadError, backup};
 
 use super::again::{Began, Restore, began, believed};
+use super::facts::{facts, facts_of, listed, stands};
 use super::hits::Hits;
 use super::inside::{Design, Node, Told};
 use super::line::{Line, Manners};
@@ -34,8 +35,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const TYPE: &str = "test.schedule";
 const KEYS: u64 = 8;
 const STEPS: usize = 70;
+const EARLY: usize = STEPS / 4;
+const MIDDLE: usize = STEPS / 2;
+const LATE: usize = 3 * STEPS / 4;
+/// Of ten seeds the one in which the centre is lost for sure.
+const LOSES_CENTRE: u64 = 4;
+const CENTRE: usize = usize::MAX;
 /// What is kept of history, where a site is to lose some.
 const LITTLE: u64 = 128 * 1024;
+/// How often keepers look, as in a node.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
 const CREDENTIAL: &str = "uplink.json";
 
 /// Numbers without a pattern.
@@ -54,12 +63,12 @@ type Step = (String, ChangeKind, Timestamp);
 /// One alarm as the ledger has it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Episode {
-    severity: Severity,
+    pub(crate) severity: Severity,
     pub(crate) began: Timestamp,
     /// In which cut it began, if in one.
     cut: Option<u64>,
     /// Whether its severity ever changed.
-    is_plain: bool,
+    pub(crate) is_plain: bool,
 }
 
 /// What a site acknowledged.
@@ -71,12 +80,12 @@ pub(crate) struct Ledger {
     /// Acknowledged by a store that is no more, behind what its backup holds: it may be known above, or not.
     maybe: BTreeSet<Step>,
     /// Episodes that were over before anybody above could know of them.
-    past: BTreeSet<(String, Timestamp)>,
+    pub(crate) past: BTreeSet<(String, Timestamp)>,
 }
 
 /// A site, the line above it, and its ledger.
-struct Place {
-    name: &'static str,
+pub(crate) struct Place {
+    pub(crate) name: &'static str,
     kind: ChildKind,
     dir: PathBuf,
     token: String,
@@ -98,10 +107,12 @@ impl Place {
         // A node that finds its disk full does not start.
         self.mishaps.make_room();
         let threads = self.mishaps.threads();
-        self.node = Some(Node::open(&Design { dir, site, kind, above, told: None, history_max_bytes, threads }));
+        // History that is to give way gives way at once.
+        let keep_every = if history_max_bytes == LITTLE { Duration::from_millis(10) } else { KEEP_EVERY };
+        self.node = Some(Node::open(&Design { dir, site, kind, above, told: None, history_max_bytes, keep_every, threads }));
     }
 
-    fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Node {
         self.node.as_ref().expect("is open")
     }
 }
@@ -115,7 +126,7 @@ pub(crate) struct World {
     mishaps: Mishaps,
     /// What is known of restores of the centre, the oldest first.
     pub(crate) restores: Vec<Restore>,
-    sites: Vec<Place>,
+    pub(crate) sites: Vec<Place>,
     /// What time it is for reporters: it leaps where hours are to have passed.
     claimed: Timestamp,
     /// How often a line was cut.
@@ -134,6 +145,7 @@ fn open_centre(dir: &Path, told: &Told, mishaps: &Mishaps) -> Node {
         above: None,
         told: Some(told),
         history_max_bytes: 1 << 30,
+        keep_every: KEEP_EVERY,
         threads: mishaps.threads(),
     };
     Node::open(&design)
@@ -204,12 +216,19 @@ impl World {
         self.sites.iter().any(|site| site.name == name && site.restored)
     }
 
+    /// Whether it was restored, or the region that it is below: what that brought back is told again.
+    pub(crate) fn is_taken_back(&self, name: &str) -> bool {
+        self.sites
+            .iter()
+            .any(|site| site.name == name && (site.restored || site.above.is_some_and(|above| self.sites[above].restored)))
+    }
+
     /// The region that `at` is below, if it is below one.
     pub(crate) fn region(&self, at: usize) -> Option<&Node> {
         self.sites[at].above.map(|above| self.sites[above].node())
     }
 
-    fn centre(&self) -> &Node {
+    pub(crate) fn centre(&self) -> &Node {
         self.centre.as_ref().expect("is open")
     }
 
@@ -219,6 +238,7 @@ impl World {
 
     fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let until = Instant::now() + PATIENCE;
+        let mut pause = Duration::from_millis(2);
         while !holds(self) {
             if Instant::now() > until {
                 for site in &self.sites {
@@ -227,11 +247,17 @@ impl World {
                     println!("  below  {:?}", listed(site.node(), None));
                     println!("  centre {:?}", listed(self.centre(), Some(site.name)));
                 }
+                for site in &self.sites {
+                    println!("{}: its last change is {}", site.name, site.node().last_change());
+                }
+                println!("pending {}", self.centre().pending());
                 println!("told   {:?}", believed(&self.told));
                 println!("stands {:?}", stands(self.centre()));
                 panic!("waited too long: {what}");
             }
-            std::thread::sleep(Duration::from_millis(2));
+            // To look costs more than most of what is waited for.
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
         }
     }
 
@@ -244,7 +270,9 @@ impl World {
     fn report(&mut self, at: usize, count: u64) {
         // What is beyond the line above may be away as well, but then what happens is only late there.
         let cut = self.sites[at].line.is_cut().then_some(self.cuts);
-        let known = self.sites[at].ledger.clone();
+        // What is to be taken back if it is refused.
+        let stood = self.sites[at].ledger.stands.clone();
+        let mut over = Vec::new();
         let mut items = Vec::new();
         let mut steps = Vec::new();
         for _ in 0..count {
@@ -265,7 +293,7 @@ impl World {
                 (Some(_), None) => {
                     let episode = ledger.stands.remove(&resource).expect("stands");
                     if cut.is_some() && episode.cut == cut {
-                        ledger.past.insert((resource.clone(), episode.began));
+                        over.push((resource.clone(), episode.began));
                     }
                     Some(ChangeKind::Cleared)
                 }
@@ -293,7 +321,7 @@ impl World {
             Ok(published) => published,
             // Nothing of it is in the journal.
             Err(PublishError::DiskFull { .. } | PublishError::Busy) if site.mishaps.was_full() => {
-                site.ledger = known;
+                site.ledger.stands = stood;
                 self.hits.refused += 1;
                 return;
             }
@@ -301,6 +329,7 @@ impl World {
         };
         let after = site.mishaps.now();
         assert!(published.answers.iter().all(|answer| matches!(answer, Answer::Accepted { .. })), "{published:?}");
+        site.ledger.past.extend(over);
         site.ledger.sure.extend(steps.into_iter().map(|step| (step, (before, after))));
         self.hits.reports += count;
     }
@@ -324,8 +353,15 @@ impl World {
         let verb = Verb::OnAlarms(vec![Target { id, raise_seq: Some(raise_seq) }], AlarmVerb::Acknowledge { note: None });
         let action = Action { id: action, actor: "op".parse().expect("valid"), ordered_at: None, expires_at: None, verb };
         match self.centre().publish(vec![Item::Action(Arc::new(action))]) {
-            Ok(_) => self.hits.acknowledged += 1,
-            Err(PublishError::DiskFull { .. } | PublishError::Busy) if self.mishaps.was_full() => self.hits.refused += 1,
+            Ok(_) => {
+                self.hits.acknowledged += 1;
+                // The centre goes by the clock that was set.
+                let (wall, now) = (self.centre().store.read().cursor().wall, self.mishaps.now());
+                let away = now.micros_since(wall).abs();
+                assert!(away < 60_000_000, "the centre's clock says {wall}, and it is {now} there");
+                self.hits.centre_clock += u64::from(!self.mishaps.is_right());
+            }
+            Err(PublishError::DiskFull { .. } | PublishError::Busy) if self.mishaps.was_full() => self.hits.refused_centre += 1,
             Err(error) => panic!("an action is not taken: {error}"),
         }
     }
@@ -419,10 +455,18 @@ impl World {
         self.log(&format!("{at} is restored"));
     }
 
+    fn back_up_centre(&mut self) {
+        let to = self.folder("backup");
+        backup::backup(&self.dir.path().join("centre"), &to, &[]).expect("is backed up");
+        // Behind the backup: what it may know is in it.
+        self.centre_backup = Some((to, began(&self.centre().history())));
+    }
+
     fn restore_centre(&mut self) {
         let Some((from, known)) = self.centre_backup.take() else { return };
         self.centre.take().expect("is open").crash();
-        self.restores.push(Restore { told: self.told.all().len(), is_over: self.over_and_unknown(&known) });
+        let is_over = self.over_and_unknown(&known);
+        self.restores.push(Restore { told: self.told.all().len(), is_over, claimed: self.claimed });
         let dir = self.dir.path().join("centre");
         let broken = self.folder("broken");
         std::fs::rename(&dir, broken).expect("can be moved");
@@ -433,36 +477,56 @@ impl World {
         self.log("the centre is restored");
     }
 
+    /// Of a site, or of the centre where there is no such site.
+    fn mishaps_of(&self, who: usize) -> &Mishaps {
+        self.sites.get(who).map_or(&self.mishaps, |site| &site.mishaps)
+    }
+
     /// A disk is full, or somebody makes room.
     fn fill_or_empty(&mut self) {
         let who = self.dice.roll(4) as usize;
-        let (mishaps, count) = match self.sites.get(who) {
-            Some(site) => (&site.mishaps, &mut self.hits.full_sites),
-            None => (&self.mishaps, &mut self.hits.full_centres),
-        };
+        let mishaps = self.mishaps_of(who);
         if mishaps.is_full() {
             mishaps.make_room();
         } else {
             mishaps.fill();
-            *count += 1;
         }
     }
 
     /// A wall clock is set, by up to three days from what time it is.
-    fn set_clock(&mut self) {
-        let who = self.dice.roll(4) as usize;
-        let seconds = self.dice.roll(2 * 72 * 3600) as i64 - 72 * 3600;
-        let mishaps = match self.sites.get(who) {
-            Some(site) => &site.mishaps,
-            None => {
-                self.hits.centre_clock += 1;
-                &self.mishaps
-            }
+    fn set_clock(&mut self, who: usize, seconds: i64) {
+        let hits = &mut self.hits;
+        let (mishaps, forward, back) = match self.sites.get(who) {
+            Some(site) => (&site.mishaps, &mut hits.clock_forward, &mut hits.clock_back),
+            None => (&self.mishaps, &mut hits.centre_forward, &mut hits.centre_back),
         };
-        if mishaps.set_clock(seconds) {
-            self.hits.clock_forward += 1;
-        } else {
-            self.hits.clock_back += 1;
+        *(if mishaps.set_clock(seconds) { forward } else { back }) += 1;
+        // Something happens there by the new time.
+        match self.sites.get(who) {
+            Some(_) => self.report(who, 1),
+            None => self.acknowledge(),
+        }
+    }
+
+    /// What a run is to hit in a few schedules, whatever the dice say.
+    fn befall(&mut self, seed: u64) {
+        if seed % 10 == LOSES_CENTRE {
+            self.back_up_centre();
+        }
+        let hours = 3600 * (1 + seed as i64 % 72);
+        match seed % 6 {
+            0 => self.mishaps.fill(),
+            1 => self.sites[1].mishaps.fill(),
+            2 => self.set_clock(CENTRE, hours),
+            3 => self.set_clock(CENTRE, -hours),
+            4 => self.set_clock(0, hours),
+            _ => self.set_clock(1, -hours),
+        }
+        // Somebody comes who notices.
+        match seed % 6 {
+            0 => self.acknowledge(),
+            1 => self.report(1, 1),
+            _ => {}
         }
     }
 
@@ -493,15 +557,14 @@ impl World {
             }
             89..91 => self.back_up(at),
             91..93 => self.restore(at),
-            93 => {
-                let to = self.folder("backup");
-                backup::backup(&self.dir.path().join("centre"), &to, &[]).expect("is backed up");
-                // Behind the backup: what it may know is in it.
-                self.centre_backup = Some((to, began(&self.centre().history())));
-            }
+            93 => self.back_up_centre(),
             94 => self.restore_centre(),
             95 => self.fill_or_empty(),
-            96 => self.set_clock(),
+            96 => {
+                let who = self.dice.roll(4) as usize;
+                let seconds = self.dice.roll(2 * 72 * 3600) as i64 - 72 * 3600;
+                self.set_clock(who, seconds);
+            }
             _ => std::thread::sleep(Duration::from_millis(self.dice.roll(12))),
         }
     }
@@ -662,62 +725,10 @@ impl World {
         }
     }
 
-    /// What each node says of those below it.
-    fn notes(&self) -> Vec<String> {
-        let nodes = self.sites.iter().map(|site| (site.name, site.node())).chain([("centre", self.centre())]);
-        nodes
-            .flat_map(|(name, node)| {
-                let notes = node.history().into_iter().filter_map(|change| match change.subject {
-                    Subject::Child(note) => {
-                        Some(format!("{name}: {} {}: {} {:?}", change.site, change.at, note.name, note.what))
-                    }
-                    _ => None,
-                });
-                notes.collect::<Vec<_>>()
-            })
-            .collect()
-    }
-
-    /// All that became of an alarm at the centre, for whoever has to find out.
-    fn story(&self, site: &Place, resource: &str) -> String {
-        let mut lines = Vec::new();
-        let of_it = |alarm: &Alarm| {
-            alarm.owner.as_ref().is_some_and(|owner| **owner == *site.name) && alarm.key.resource.as_str() == resource
-        };
-        for change in self.centre().history() {
-            match &change.subject {
-                Subject::Alarm { alarm, .. } if of_it(alarm) => lines.push(format!(
-                    "{} {} {:?} {} {:?} {} episode {} since {:?} cleared {}",
-                    if change.past { "past" } else { "live" },
-                    change.site,
-                    change.number,
-                    change.at,
-                    change.kind,
-                    alarm.severity,
-                    alarm.raise_seq,
-                    alarm.event_time,
-                    alarm.cleared.is_some()
-                )),
-                Subject::Child(note) => lines.push(format!("{note:?}")),
-                _ => {}
-            }
-        }
-        for one in self.told.all() {
-            if let What::Alarm { how, alarm, change, .. } = &one.what
-                && of_it(alarm)
-            {
-                let number = change.as_ref().map(|change| (change.site.clone(), change.number, change.kind));
-                lines.push(format!(
-                    "told {}: {how:?} {number:?} episode {} since {:?}",
-                    one.delivery_seq, alarm.raise_seq, alarm.event_time
-                ));
-            }
-        }
-        lines.join("\n")
-    }
-
     fn close(mut self) -> Hits {
+        self.hits.full_centres += self.mishaps.times_met();
         for site in &mut self.sites {
+            self.hits.full_sites += site.mishaps.times_met();
             let done = site.line.done();
             self.hits.torn += done.torn.load(Ordering::Relaxed);
             self.hits.doubled += done.doubled.load(Ordering::Relaxed);
@@ -745,48 +756,16 @@ fn step_of(change: &Change, alarm: &Alarm) -> Option<Step> {
     Some((alarm.key.resource.as_str().to_owned(), change.kind, at.expect("is claimed")))
 }
 
-pub(crate) type Facts = BTreeMap<String, (Severity, Timestamp)>;
-
-fn facts(stands: &BTreeMap<String, Episode>) -> Facts {
-    stands.iter().map(|(resource, episode)| (resource.clone(), (episode.severity, episode.began))).collect()
-}
-
-fn is_of(alarm: &Alarm, owner: Option<&str>) -> bool {
-    alarm.is_active() && *alarm.key.alarm_type == *TYPE && alarm.owner.as_deref() == owner
-}
-
-/// What stands of the schedule's alarms, of this node itself or of another site.
-pub(crate) fn facts_of(node: &Node, owner: Option<&str>) -> Facts {
-    let read = node.store.read();
-    let alarms = read.alarms().filter(|alarm| is_of(alarm, owner));
-    let fact = |alarm: &Arc<Alarm>| (alarm.severity, alarm.event_time.expect("is claimed"));
-    alarms.map(|alarm| (alarm.key.resource.as_str().to_owned(), fact(alarm))).collect()
-}
-
-/// The same with what operators did, by id.
-fn listed(node: &Node, owner: Option<&str>) -> BTreeMap<AlarmId, (String, Severity, u32, bool)> {
-    let read = node.store.read();
-    let alarms = read.alarms().filter(|alarm| is_of(alarm, owner));
-    let row = |alarm: &Arc<Alarm>| {
-        (alarm.key.resource.as_str().to_owned(), alarm.severity, alarm.raise_seq, alarm.acknowledged.is_some())
-    };
-    alarms.map(|alarm| (alarm.id, row(alarm))).collect()
-}
-
-/// What stands of the sites at the centre, as who is told should see it.
-fn stands(centre: &Node) -> BTreeMap<AlarmId, Severity> {
-    let read = centre.store.read();
-    let alarms = read.alarms().filter(|alarm| alarm.is_active() && *alarm.key.alarm_type == *TYPE);
-    alarms.map(|alarm| (alarm.id, alarm.severity)).collect()
-}
-
 /// One schedule.
 pub(crate) fn run(seed: u64) -> Hits {
     let mut world = World::new(seed);
     for step in 0..STEPS {
         world.step();
-        if step == STEPS / 2 {
-            world.overflow(0);
+        match step {
+            EARLY => world.befall(seed),
+            MIDDLE => world.overflow(0),
+            LATE if seed % 10 == LOSES_CENTRE => world.restore_centre(),
+            _ => {}
         }
     }
     world.calm();
