@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::{Change, Subject};
-use klaxon_schemas::child::{ALIGNMENT_LOST_MAX, BELOW_MAX, Below, ChildEvent, ChildFact, Relay, RelayContent, fingerprint, site_of};
+use klaxon_schemas::child::{
+    ALIGNMENT_LOST_MAX, BELOW_MAX, Below, ChildEvent, ChildFact, Relay, RelayContent, fingerprint, site_of,
+};
 use klaxon_schemas::entry::RELAY_BYTES_MAX;
 use klaxon_schemas::event::{AlarmKey, Details, Event, RelayMark};
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
@@ -529,7 +531,8 @@ mod tests {
         let step = live(&all);
         assert_eq!((step.count, step.left_out, step.live_at), (4, 2, Some(Position(9))));
         assert!(step.left_out_for.as_ref().is_some_and(|reason| reason.starts_with("site: cell-1 has an alarm of cell-2")));
-        let [RelayContent::Live { changes, .. }, RelayContent::Aligned { at, after, fingerprint: print, .. }] = relays(&step)[..]
+        let [RelayContent::Live { changes, .. }, RelayContent::Aligned { at, after, fingerprint: print, .. }] =
+            relays(&step)[..]
         else {
             panic!("what is heard, and where the child's journal is")
         };
@@ -542,7 +545,10 @@ mod tests {
             at: Position(9),
             from: AlarmId(Uuid::from_u128(0)),
             to: AlarmId(Uuid::from_u128(9)),
-            alarms: all.iter().map(|change| if let Subject::Alarm { alarm, .. } = &change.subject { alarm.clone() } else { panic!() }).collect(),
+            alarms: all
+                .iter()
+                .map(|change| if let Subject::Alarm { alarm, .. } = &change.subject { alarm.clone() } else { panic!() })
+                .collect(),
         };
         let step = relay(v1::RelayContent::from(&part), None).expect("is sound");
         assert_eq!((step.count, step.left_out), (4, 2));
@@ -565,7 +571,8 @@ mod tests {
         let large = Arc::new(large);
         let fits = |step: &Step| {
             relays(step).iter().all(|content| {
-                let relay = Relay { child: ChildName::new("cell-1").expect("valid"), epoch: Epoch(7), content: (*content).clone() };
+                let relay =
+                    Relay { child: ChildName::new("cell-1").expect("valid"), epoch: Epoch(7), content: (*content).clone() };
                 serde_json::to_vec(&v1::Relay::from(&relay)).expect("serializes").len() <= RELAY_BYTES_MAX
             })
         };
@@ -575,8 +582,7 @@ mod tests {
         let [RelayContent::Live { changes, .. }] = relays(&step)[..] else { panic!("one step") };
         assert!(fits(&step) && changes.len() == 3 && step.left_out == 1, "it comes without its notes");
         let Subject::Alarm { alarm, .. } = &large.subject else { panic!("an alarm") };
-        let part =
-            RelayContent::Alignment { at: Position(9), from: alarm.id, to: alarm.id, alarms: vec![Arc::clone(alarm)] };
+        let part = RelayContent::Alignment { at: Position(9), from: alarm.id, to: alarm.id, alarms: vec![Arc::clone(alarm)] };
         let step = relay(v1::RelayContent::from(&part), None).expect("is sound");
         assert!(fits(&step) && step.left_out == 1);
         // Many that are together too much.
@@ -587,7 +593,8 @@ mod tests {
         assert!(fits(&step) && (1..400).contains(&step.left_out), "{}", step.left_out);
         let content = RelayContent::Live { after: Position(5), upto: Position(9), changes };
         let step = relay(v1::RelayContent::from(&content), Some(Position(5))).expect("is sound");
-        let is_last = |content: &&RelayContent| matches!(content, RelayContent::Aligned { fingerprint, .. } if *fingerprint == last);
+        let is_last =
+            |content: &&RelayContent| matches!(content, RelayContent::Aligned { fingerprint, .. } if *fingerprint == last);
         assert!(fits(&step) && relays(&step).last().is_some_and(is_last));
         let actions = vec![klaxon_schemas::ids::ActionId(Uuid::from_u128(1)); 60_000];
         let step = relay(v1::RelayContent::Acted { actions }, None).expect("is sound");

@@ -145,7 +145,8 @@ impl Session {
             return Err(End::refused(Refusal::Gone, format!("it went to {}", moved.to)));
         }
         if matches!(self.proof, Proof::Certificate) && child.join.is_some() {
-            let reason = "it was given a join token and is to come with that; for its certificate alone it is enrolled without one";
+            let reason =
+                "it was given a join token and is to come with that; for its certificate alone it is enrolled without one";
             return Err(End::refused(Refusal::Mismatch, reason));
         }
         if matches!(self.proof, Proof::Join(_)) && !child.credentials.is_empty() && child.node != Some(hello.node) {
