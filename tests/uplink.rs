@@ -1,6 +1,8 @@
 //! The parent's side of an uplink, met by a client that speaks the protocol by hand: who may come in, what becomes of what is
 //! sent, what is refused and how.
 
+#[path = "uplink/edges.rs"]
+mod edges;
 mod harness;
 
 use std::net::SocketAddr;

@@ -31,7 +31,7 @@ impl Bulk {
         message: &[u8],
     ) -> Option<impl Future<Output = Option<OwnedSemaphorePermit>> + Send + Sync + 'static> {
         // A size that is not said, or not to be believed, is as large as can be; what it unfolds to is checked when it is read.
-        let bytes = zstd::zstd_safe::get_frame_content_size(message).ok().flatten().unwrap_or(u64::MAX);
+        let bytes = super::codec::unfolded_bytes(message).map_or(u64::MAX, |bytes| bytes as u64);
         let share = u32::try_from(bytes / 1024).unwrap_or(AT_ONCE_KIB).min(AT_ONCE_KIB);
         let room = Arc::clone(&self.0);
         (bytes >= LARGE_BYTES).then_some(async move { room.acquire_many_owned(share).await.ok() })

@@ -12,7 +12,6 @@ use klaxon_schemas::names::ChildName;
 use klaxon_schemas::wire::v1::uplink::MESSAGE_BYTES_MAX;
 
 use super::session::Session;
-use super::table::Given;
 use super::{Uplinks, now, read, token};
 
 /// How long somebody with a wrong token waits for the answer.
@@ -55,8 +54,6 @@ pub enum Denied {
 pub(super) enum Proof {
     /// A join token, by its hash.
     Join(String),
-    /// The credential that was given for a join token, which it has not used before.
-    Given(Given),
     /// A credential, by its hash.
     Credential(String),
     /// A certificate.
@@ -68,7 +65,7 @@ impl Proof {
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Join(_) => "join-token",
-            Self::Given(_) | Self::Credential(_) => "token",
+            Self::Credential(_) => "token",
             Self::Certificate => "certificate",
         }
     }
@@ -144,13 +141,7 @@ impl Uplinks {
                 found = Some((name, Proof::Join(hash.to_owned())));
             }
         }
-        found.or_else(|| {
-            let given = self.table().given(hash)?;
-            // Void, if it was enrolled anew since.
-            let child = self.child(&given.child)?;
-            child.credentials.iter().find(|credential| credential.hash == given.token.hash)?;
-            Some((given.child.clone(), Proof::Given(given)))
-        })
+        found
     }
 }
 

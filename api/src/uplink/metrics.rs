@@ -31,6 +31,7 @@ pub(super) struct Counts {
     events: AtomicU64,
     events_rejected: AtomicU64,
     events_lost: AtomicU64,
+    left_out: AtomicU64,
     new_epochs: AtomicU64,
 }
 
@@ -70,6 +71,10 @@ impl Counts {
 
     pub(super) fn events_lost(&self, records: u64) {
         self.events_lost.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(super) fn left_out(&self, count: u64) {
+        self.left_out.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(super) fn new_epoch(&self) {
@@ -123,6 +128,11 @@ impl Uplinks {
                 "klaxon_sites_lost_records_total",
                 "Records that agents kept no longer when they were to come.",
                 &counts.events_lost,
+            ),
+            (
+                "klaxon_sites_left_out_total",
+                "Alarms and changes of sites that are left out, or kept without their notes and attributes.",
+                &counts.left_out,
             ),
             ("klaxon_uplink_epochs_begun_total", "Nodes that were told to begin a new numbering.", &counts.new_epochs),
             ("klaxon_uplink_denied_total", "Requests that proved nothing.", &counts.denied),

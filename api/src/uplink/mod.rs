@@ -11,6 +11,7 @@
 //! live table (`table.rs`), which the API, metrics and SNMP read.
 
 mod bulk;
+mod clock;
 pub mod codec;
 mod entrance;
 mod metrics;

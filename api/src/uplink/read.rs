@@ -20,6 +20,19 @@ pub(super) fn children(store: &Store) -> Vec<(ChildName, Arc<Child>)> {
     present.map(|(name, child)| (name.clone(), Arc::clone(child))).collect()
 }
 
+/// Whether `name` is that of a site below: of a child that owns alarms, or of one that a region names.
+pub(super) fn is_owner(store: &Store, name: &str) -> bool {
+    let Ok(name) = ChildName::new(name) else { return false };
+    let state = store.read();
+    let children = state.state().children();
+    let is_child = children.get(&name).is_some_and(|child| child.kind.owns() && child.retired.is_none());
+    let is_named = |child: &Child| {
+        let place = child.below.binary_search_by(|below| below.name.cmp(&name));
+        child.retired.is_none() && place.is_ok_and(|place| child.below[place].kind.owns())
+    };
+    is_child || children.values().any(|child| is_named(child))
+}
+
 /// How many actions are on their way to each child to which some are.
 pub(super) fn pending(store: &Store) -> Vec<(ChildName, usize)> {
     let read = store.read();

@@ -27,12 +27,13 @@ use klaxon_schemas::ids::{ActionId, Epoch, Position};
 use klaxon_schemas::names::{ChildName, Text};
 use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1;
-use klaxon_schemas::wire::v1::uplink::{Down, Refusal, Up};
+use klaxon_schemas::wire::v1::uplink::{Down, Refusal, UpOf};
 use klaxon_store::door::Tally;
 use klaxon_store::publish::{Answer, Item, Lane, Pending, PublishError, Published, Rejection};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
+use super::clock::by_clock_ahead;
 use super::entrance::Proof;
 use super::steps::{Malformed, Step, Voice};
 use super::table::{Order, Seat, mark};
@@ -44,7 +45,7 @@ const HELLO_WAIT: Duration = Duration::from_secs(10);
 const WRITE_WAIT: Duration = Duration::from_secs(20);
 /// The most steps that are on their way to the journal.
 const STEPS_MAX: usize = 16;
-/// The most bytes of messages that are on their way to the journal.
+/// The most bytes of messages, unfolded, that are on their way to the journal.
 const STEPS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How many durable steps are gathered into one answer while more are on their way.
 const STEPS_TOLD: usize = 4;
@@ -56,7 +57,7 @@ const REFUSED_MAX: Duration = Duration::from_secs(60);
 const BUSY_RETRY_S: u32 = 10;
 /// When somebody who was refused for what he is or sent is to come again.
 const REFUSED_RETRY_S: u32 = 60;
-/// From this size on a message is unfolded where it holds up nobody else.
+/// From this size on, unfolded, a message is read where it holds up nobody else.
 const LARGE_BYTES: usize = 64 * 1024;
 /// How long old credentials hold at least while it is not known whether the new one came to the other side's disk.
 const OFFER_HOLDS: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -141,8 +142,49 @@ struct Talk {
     sent: HashSet<ActionId>,
     /// When the other side was last asked to answer, and with what.
     asked: Option<(Instant, Bytes)>,
+    /// What it was given for its join token, until it goes on.
+    joining: Option<Credential>,
     /// A credential that it has not said to have yet.
     offered: Option<NewToken>,
+}
+
+/// A message, its events in the form in which they came.
+type Heard = UpOf<serde_json::Value>;
+
+/// For whom a session reads.
+struct Speaker {
+    uplinks: Uplinks,
+    name: ChildName,
+    kind: ChildKind,
+    epoch: Epoch,
+}
+
+impl Speaker {
+    fn voice<T>(&self, speak: impl FnOnce(Voice<'_>) -> T) -> T {
+        let store = self.uplinks.store();
+        speak(Voice {
+            child: &self.name,
+            epoch: self.epoch,
+            is_region: self.kind == ChildKind::Region,
+            here: self.uplinks.site(),
+            is_other: &|name| name != self.name.as_str() && read::is_owner(store, name),
+            below: &|| read::child(store, &self.name).map_or_else(Vec::new, |child| Vec::clone(&child.below)),
+            mirrored: &|from, to| read::mirrored(store, &self.name, from, to),
+        })
+    }
+
+    /// What `speak` makes of what was said; what may take long is made where it holds up nobody else.
+    async fn speak<T: Send + 'static>(
+        self,
+        is_long: bool,
+        speak: impl FnOnce(Voice<'_>) -> Result<T, Malformed> + Send + 'static,
+    ) -> Result<T, End> {
+        if !is_long {
+            return Ok(self.voice(speak)?);
+        }
+        let spoken = tokio::task::spawn_blocking(move || self.voice(speak)).await;
+        Ok(spoken.unwrap_or_else(|_| Err(Malformed("a message that breaks its reader".to_owned())))?)
+    }
 }
 
 /// What happens next.
@@ -234,6 +276,9 @@ impl Session {
             Some(Ok(message)) => message,
         };
         talk.seat.pulse.heard();
+        if matches!(message, Message::Binary(_) | Message::Ping(_)) {
+            self.spend_join_token(talk).await?;
+        }
         match message {
             Message::Binary(bytes) => {
                 self.count_in(talk, bytes.len());
@@ -256,12 +301,22 @@ impl Session {
                 self.count_in(talk, payload.len());
                 if let Some((at, _)) = talk.asked.take_if(|(_, asked)| *asked == payload) {
                     talk.seat.pulse.round_trip(at.elapsed());
+                    talk.seat.pulse.answered(at);
                 }
                 Ok(())
             }
             Message::Text(_) => Err(End::refused(Refusal::Malformed, "a text message; an uplink speaks in binary ones")),
             Message::Close(_) => Err(End::Gone("it ended the connection".to_owned())),
         }
+    }
+
+    /// It goes on behind the Welcome, and so has its credential on its disk: its join token is good for nothing any more.
+    async fn spend_join_token(&mut self, talk: &mut Talk) -> Result<(), End> {
+        let Some(credential) = talk.joining.take() else { return Ok(()) };
+        self.tell(ChildEvent::Joined { credential }).await?;
+        self.uplinks.table().used(&self.name);
+        tracing::info!(child = %self.name, "a node below has joined");
+        Ok(())
     }
 
     /// There is room for the large message that waits.
@@ -271,15 +326,14 @@ impl Session {
     }
 
     async fn unfold(&mut self, talk: &mut Talk, message: Bytes, room: Option<OwnedSemaphorePermit>) -> Result<(), End> {
-        let size = message.len();
-        let up = decode(message).await.map_err(|reason| End::refused(Refusal::Malformed, reason))?;
+        let (up, size) = decode(message).await.map_err(|reason| End::refused(Refusal::Malformed, reason))?;
         self.understood(talk, up, size, room).await
     }
 
     async fn understood(
         &mut self,
         talk: &mut Talk,
-        up: Up,
+        up: Heard,
         bytes: usize,
         room: Option<OwnedSemaphorePermit>,
     ) -> Result<(), End> {
@@ -287,58 +341,56 @@ impl Session {
             if is_so { Ok(()) } else { Err(End::refused(Refusal::Malformed, format!("{what} of a node of this kind"))) }
         };
         match up {
-            Up::Hello(_) => Err(End::refused(Refusal::Malformed, "a second hello")),
-            Up::Compare { digests, at } => {
+            Heard::Hello(_) => Err(End::refused(Refusal::Malformed, "a second hello")),
+            Heard::Compare { digests, at } => {
                 only(talk.kind.owns(), "a comparison")?;
                 let digests = Digests::from_hex(&digests)
                     .ok_or_else(|| End::refused(Refusal::Malformed, "digests: are not 16 hexadecimal digits for each range"))?;
                 talk.compare = Some((at, digests));
                 self.compare(talk).await
             }
-            Up::Relay(form) => {
+            Heard::Relay(form) => {
                 only(talk.kind.owns(), "a relay")?;
-                let step = self.voice(talk, |voice| voice.relay(form, talk.live_at))?;
+                // How much an alignment takes away is not seen from its size.
+                let is_long = bytes >= LARGE_BYTES || matches!(form, v1::RelayContent::Alignment { .. });
+                let live_at = talk.live_at;
+                let step = self.speaker(talk).speak(is_long, move |voice| voice.relay(form, bytes, live_at)).await?;
+                self.note_left_out(&step);
                 self.uplinks.counts().changes(step.count);
                 self.submit(talk, step, bytes, room).await
             }
-            Up::Events { events, upto, lost, .. } => {
+            Heard::Events { events, upto, lost, .. } => {
                 only(talk.kind == ChildKind::Agent, "events")?;
                 if lost > 0 {
                     tracing::warn!(child = %self.name, records = lost, "an agent keeps no longer what has not come yet");
                 }
-                let step = self.voice(talk, |voice| voice.events(events, upto, lost))?;
+                let speak = move |voice: Voice<'_>| voice.events(events, upto, lost);
+                let step = self.speaker(talk).speak(bytes >= LARGE_BYTES, speak).await?;
                 self.uplinks.counts().events(step.count);
                 self.uplinks.counts().events_rejected(step.rejected);
                 self.uplinks.counts().events_lost(lost);
                 self.submit(talk, step, bytes, room).await
             }
-            Up::Moved { to } => {
+            Heard::Moved { to } => {
                 let to = Text::lossy(&to).map_err(|error| End::refused(Refusal::Malformed, format!("to: {error}")))?;
                 self.tell(ChildEvent::Moved { to: to.clone() }).await?;
                 Err(End::refused(Refusal::Gone, format!("it has another node above it now: {to}")))
             }
-            Up::Rotated => self.rotated(talk).await,
-            Up::Unknown => Ok(()),
+            Heard::Rotated => self.rotated(talk).await,
+            Heard::Unknown => Ok(()),
         }
     }
 
-    fn voice<T>(&self, talk: &Talk, speak: impl FnOnce(Voice<'_>) -> Result<T, Malformed>) -> Result<T, End> {
-        let store = self.uplinks.store();
-        let is_other = |name: &str| {
-            name != self.name.as_str()
-                && ChildName::new(name).is_ok_and(|name| {
-                    read::child(store, &name).is_some_and(|child| child.kind.owns() && child.retired.is_none())
-                })
-        };
-        let voice = Voice {
-            child: &self.name,
-            epoch: talk.epoch,
-            is_region: talk.kind == ChildKind::Region,
-            here: self.uplinks.site(),
-            is_other: &is_other,
-            mirrored: &|from, to| read::mirrored(store, &self.name, from, to),
-        };
-        Ok(speak(voice)?)
+    /// What is known of the other side, so that what it says can be looked at where it holds up nobody else.
+    fn speaker(&self, talk: &Talk) -> Speaker {
+        Speaker { uplinks: self.uplinks.clone(), name: self.name.clone(), kind: talk.kind, epoch: talk.epoch }
+    }
+
+    fn note_left_out(&self, step: &Step) {
+        if let Some(reason) = &step.left_out_for {
+            tracing::warn!(child = %self.name, count = step.left_out, %reason, "something that a node sent is left out");
+            self.uplinks.counts().left_out(step.left_out);
+        }
     }
 
     async fn submit(
@@ -453,7 +505,7 @@ impl Session {
             }
         }
         let Some(position) = last else { return Ok(()) };
-        let passed = self.voice(talk, |voice| Ok(voice.passed(position, 0)))?;
+        let passed = self.speaker(talk).voice(|voice| voice.passed(position, 0));
         talk.submitted.push_back(Submitted { items: vec![passed], pending: None, bytes: 0, newest: None, room: None });
         self.bring_in(talk).await;
         Ok(())
@@ -533,7 +585,8 @@ impl Session {
         talk.sent.retain(|id| pending.iter().any(|pending| pending.action.id == *id));
         for one in pending {
             if !talk.sent.contains(&one.action.id) {
-                self.send(Some(talk), &Down::Action(v1::Action::from(&*one.action))).await?;
+                let action = by_clock_ahead(&one.action, talk.seat.pulse.offset_us().unwrap_or(0));
+                self.send(Some(talk), &Down::Action(v1::Action::from(&action))).await?;
                 talk.sent.insert(one.action.id);
             }
         }
@@ -673,12 +726,16 @@ fn broken(error: &axum::Error) -> End {
     End::Gone(text)
 }
 
-/// The message in `bytes`.
-async fn decode(bytes: Bytes) -> Result<Up, String> {
-    if bytes.len() < LARGE_BYTES {
-        return codec::decode(&bytes).map_err(|error| chain(&error));
+/// The message in `bytes`, and how many it is unfolded.
+async fn decode(bytes: Bytes) -> Result<(Heard, usize), String> {
+    let read = |bytes: &[u8]| -> Result<(Heard, usize), codec::CodecError> {
+        let json = codec::unfold(bytes)?;
+        Ok((serde_json::from_slice(&json)?, json.len()))
+    };
+    if codec::unfolded_bytes(&bytes).is_some_and(|unfolded| unfolded < LARGE_BYTES) {
+        return read(&bytes).map_err(|error| chain(&error));
     }
-    let decoded = tokio::task::spawn_blocking(move || codec::decode(&bytes).map_err(|error| chain(&error))).await;
+    let decoded = tokio::task::spawn_blocking(move || read(&bytes).map_err(|error| chain(&error))).await;
     decoded.unwrap_or_else(|_| Err("a message that breaks its reader".to_owned()))
 }
 

@@ -7,19 +7,30 @@ use std::sync::Arc;
 
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::{Change, Subject};
-use klaxon_schemas::child::{ALIGNMENT_LOST_MAX, BELOW_MAX, ChildEvent, ChildFact, Relay, RelayContent, site_of};
+use klaxon_schemas::child::{
+    ALIGNMENT_LOST_MAX, BELOW_MAX, Below, ChildEvent, ChildFact, Relay, RelayContent, fingerprint, site_of,
+};
 use klaxon_schemas::entry::RELAY_BYTES_MAX;
-use klaxon_schemas::event::{Event, RelayMark};
+use klaxon_schemas::event::{AlarmKey, Details, Event, RelayMark};
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
 use klaxon_schemas::names::{ChildName, Site};
 use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1;
-use klaxon_schemas::wire::v1::uplink::PlacedEvent;
+use klaxon_schemas::wire::v1::uplink::PlacedEventOf;
 use klaxon_store::publish::{Item, SUBMISSION_ENTRIES_MAX};
+use serde_json::Value;
 use uuid::Uuid;
 
 /// About how large a part of an alignment is that is cut out of a larger one.
 const PART_BYTES: usize = RELAY_BYTES_MAX / 4;
+/// How large one alarm or change may be before its notes and attributes are left out: an entry of a journal has room for it.
+const ITEM_BYTES_MAX: usize = RELAY_BYTES_MAX / 2;
+/// How large the changes of one message may be together.
+const CHANGES_BYTES_MAX: usize = RELAY_BYTES_MAX - 64 * 1024;
+/// The most actions that one entry says to be done.
+const ACTED_MAX: usize = 10_000;
+/// The longest text of a version that is kept.
+const VERSION_CHARS_MAX: usize = 64;
 /// The most alarms that are lost with a part: half of what a step may lose, because it is counted before it takes effect.
 const PART_LOST_MAX: usize = ALIGNMENT_LOST_MAX / 2;
 /// About how much is journalled of what is lost with a part: each alarm twice, as it ended and as it is forgotten.
@@ -46,6 +57,8 @@ pub(super) struct Voice<'a> {
     pub(super) here: &'a Site,
     /// Whether a name is that of another child of this node that owns alarms: no agent reports in its place.
     pub(super) is_other: &'a dyn Fn(&str) -> bool,
+    /// The nodes below it, as far as it named them.
+    pub(super) below: &'a dyn Fn() -> Vec<Below>,
     /// The alarms that are mirrored through it from one id to another, by id, each with about how large it is.
     pub(super) mirrored: &'a dyn Fn(AlarmId, AlarmId) -> Vec<(AlarmId, usize)>,
 }
@@ -59,10 +72,21 @@ pub(super) struct Step {
     pub(super) count: u64,
     /// How many events could not be read.
     pub(super) rejected: u64,
+    /// How many changes or alarms are left out, or kept without their notes and attributes.
+    pub(super) left_out: u64,
+    /// Why the first of them is.
+    pub(super) left_out_for: Option<String>,
     /// When the newest change in it happened, by its owner's clock.
     pub(super) newest: Option<Timestamp>,
     /// Up to where what is live has come when all of it is durable, if it says.
     pub(super) live_at: Option<Position>,
+}
+
+impl Step {
+    fn leave_out(&mut self, reason: String) {
+        self.left_out += 1;
+        self.left_out_for.get_or_insert(reason);
+    }
 }
 
 impl Voice<'_> {
@@ -87,14 +111,80 @@ impl Voice<'_> {
         Ok(changes.last().map(|change| change.at))
     }
 
-    /// What `form` becomes, if what is live has come in up to `live_at` with all that is on its way.
-    pub(super) fn relay(&self, form: v1::RelayContent, live_at: Option<Position>) -> Result<Step, Malformed> {
-        let content = RelayContent::try_from(form).map_err(|error| malformed(format!("relay: {error}")))?;
+    /// Whether a child may say something about `key`. Its alarms may name a site of which nobody else is heard; a region names
+    /// those below it.
+    fn check_key(&self, key: &AlarmKey) -> Result<(), String> {
+        let is_own = key.site == site_of(self.child);
+        let is_here = key.site == *self.here;
+        if is_own || !(is_here || (!self.is_region && (self.is_other)(&key.site))) {
+            return Ok(());
+        }
+        Err(format!("site: {} has an alarm of {}, for which it may not speak", self.child, key.site))
+    }
+
+    /// Leaves out the alarms that it may not send, and what is too large of others.
+    fn sift_alarms(&self, alarms: &mut Vec<Arc<Alarm>>, is_large: bool, step: &mut Step) {
+        alarms.retain_mut(|alarm| {
+            if let Err(reason) = self.check_key(&alarm.key) {
+                step.leave_out(reason);
+                return false;
+            }
+            if is_large && alarm_bytes(alarm) > ITEM_BYTES_MAX {
+                step.leave_out(format!("alarm {} has more than {ITEM_BYTES_MAX} bytes", alarm.id));
+                *alarm = Arc::new(bare(alarm));
+            }
+            true
+        });
+    }
+
+    /// Leaves out the changes that it may not send, and what is too large of others.
+    fn sift_changes(&self, changes: &mut Vec<Arc<Change>>, is_large: bool, step: &mut Step) {
+        changes.retain(|change| {
+            let checked = match &change.subject {
+                Subject::Alarm { alarm, .. } => self.check_key(&alarm.key),
+                Subject::Event { event, .. } => self.check_key(&event.key),
+                _ => Ok(()),
+            };
+            checked.map_err(|reason| step.leave_out(reason)).is_ok()
+        });
+        if !is_large {
+            return;
+        }
+        let mut sizes: Vec<_> = changes.iter().map(|change| change_bytes(change)).collect();
+        for (change, bytes) in changes.iter_mut().zip(&mut sizes).filter(|(_, bytes)| **bytes > ITEM_BYTES_MAX) {
+            let number = change.number.seq;
+            step.leave_out(format!("change {number} has {bytes} bytes, at most {ITEM_BYTES_MAX} are kept"));
+            let mut kept = Change { reasons: Vec::new(), ..Change::clone(change) };
+            if let Subject::Alarm { alarm, .. } = &mut kept.subject {
+                *alarm = Arc::new(bare(alarm));
+            }
+            *bytes = change_bytes(&kept);
+            *change = Arc::new(kept);
+        }
+        // Together they are one entry. What a child sends beyond that is its mistake, and the others do not wait for it.
+        let mut bytes: usize = sizes.iter().sum();
+        while bytes > CHANGES_BYTES_MAX
+            && let Some((place, size)) = sizes.iter().copied().enumerate().max_by_key(|(_, size)| *size)
+        {
+            let change = changes.remove(place);
+            let number = change.number.seq;
+            step.leave_out(format!("change {number} is among more than {CHANGES_BYTES_MAX} bytes in one message"));
+            sizes.remove(place);
+            bytes -= size;
+        }
+    }
+
+    /// What `form` becomes, of a message of `bytes`, if what is live has come in up to `live_at` with all that is on its way.
+    pub(super) fn relay(&self, form: v1::RelayContent, bytes: usize, live_at: Option<Position>) -> Result<Step, Malformed> {
+        let mut content = RelayContent::try_from(form).map_err(|error| malformed(format!("relay: {error}")))?;
         let mut step = Step::default();
         let upward = |after: Position, upto: Position| {
             if after <= upto { Ok(()) } else { Err(malformed(format!("upto: {upto} is before {after}"))) }
         };
-        match &content {
+        // What is journalled has a few fields more than what was sent.
+        let is_large = bytes >= ITEM_BYTES_MAX / 2;
+        let mut last = None;
+        match &mut content {
             RelayContent::Alignment { from, to, alarms, .. } => {
                 let is_sorted = alarms.is_sorted_by(|one, other| one.id < other.id);
                 let is_within = alarms.iter().all(|alarm| (*from..=*to).contains(&alarm.id));
@@ -103,11 +193,15 @@ impl Voice<'_> {
                 }
                 alarms.iter().try_for_each(|alarm| self.check_alarm(alarm))?;
                 step.count = alarms.len() as u64;
+                self.sift_alarms(alarms, is_large, &mut step);
             }
             RelayContent::Aligned { at, after, below, .. } => {
                 upward(*after, *at)?;
                 if below.len() > BELOW_MAX {
                     return Err(malformed(format!("below: has {} nodes, at most {BELOW_MAX} are allowed", below.len())));
+                }
+                for version in below.iter_mut().filter_map(|below| below.version.as_mut()) {
+                    *version = version.chars().take(VERSION_CHARS_MAX).collect();
                 }
                 step.live_at = Some(*at);
             }
@@ -120,27 +214,42 @@ impl Voice<'_> {
                 step.newest = self.check_changes(changes)?;
                 step.count = changes.len() as u64;
                 step.live_at = live_at.max(Some(*upto));
+                let sent = changes.last().cloned();
+                self.sift_changes(changes, is_large, &mut step);
+                let is_left_out = changes.last().map(|change| change.number) != sent.as_ref().map(|change| change.number);
+                last = sent.filter(|_| is_left_out).map(|change| (*upto, fingerprint(&change)));
             }
             RelayContent::History { after, upto, changes, .. } => {
                 upward(*after, *upto)?;
                 self.check_changes(changes)?;
                 step.count = changes.len() as u64;
+                self.sift_changes(changes, is_large, &mut step);
             }
             RelayContent::Gap { after, upto } => upward(*after, *upto)?,
             RelayContent::Acted { .. } => {}
         }
         let parts = match content {
             RelayContent::Alignment { at, from, to, alarms } => parts(at, (from, to), alarms, (self.mirrored)(from, to)),
+            RelayContent::Acted { actions } if actions.len() > ACTED_MAX => {
+                actions.chunks(ACTED_MAX).map(|actions| RelayContent::Acted { actions: actions.to_vec() }).collect()
+            }
             other => vec![other],
         };
-        let relay = |content| Relay { child: self.child.clone(), epoch: self.epoch, content };
-        step.items = parts.into_iter().map(|content| vec![Item::Relay(Arc::new(relay(content)))]).collect();
+        let relay = |content| {
+            let relay = Relay { child: self.child.clone(), epoch: self.epoch, content };
+            Item::Relay(Arc::new(relay))
+        };
+        step.items = parts.into_iter().map(|content| vec![relay(content)]).collect();
+        if let (Some((at, fingerprint)), Some(items)) = (last, step.items.last_mut()) {
+            // The child knows its journal by its last change, also where that is left out here.
+            items.push(relay(RelayContent::Aligned { at, after: at, fingerprint, below: (self.below)() }));
+        }
         Ok(step)
     }
 
     /// What the events of an agent become, that are all of its journal up to `upto`. What cannot be read is left out and
     /// counted: an agent that waited for it would send nothing any more.
-    pub(super) fn events(&self, events: Vec<PlacedEvent>, upto: Position, lost: u64) -> Result<Step, Malformed> {
+    pub(super) fn events(&self, events: Vec<PlacedEventOf<Value>>, upto: Position, lost: u64) -> Result<Step, Malformed> {
         let mut step = Step { count: events.len() as u64, ..Step::default() };
         let mut items = Vec::with_capacity(events.len() + 1);
         let mut last = Position::default();
@@ -184,8 +293,9 @@ impl Voice<'_> {
         Item::Child(Arc::new(ChildFact { child: self.child.clone(), actor: None, what }))
     }
 
-    fn event(&self, placed: PlacedEvent) -> Result<Event, String> {
-        let mut event = placed.event.into_event(self.here).map_err(|error| error.to_string())?;
+    fn event(&self, placed: PlacedEventOf<Value>) -> Result<Event, String> {
+        let event: v1::Event = serde_json::from_value(placed.event).map_err(|error| error.to_string())?;
+        let mut event = event.into_event(self.here).map_err(|error| error.to_string())?;
         if (self.is_other)(&event.key.site) {
             return Err(format!("site: {} owns its alarms itself", event.key.site));
         }
@@ -193,6 +303,19 @@ impl Voice<'_> {
         event.origin.relay = Some(RelayMark { child: self.child.clone(), epoch: self.epoch, position: placed.position });
         Ok(event)
     }
+}
+
+fn alarm_bytes(alarm: &Alarm) -> usize {
+    serde_json::to_vec(&v1::Alarm::shown(alarm, false)).map_or(0, |json| json.len())
+}
+
+fn change_bytes(change: &Change) -> usize {
+    serde_json::to_vec(&v1::Change::shown(change, |_| false)).map_or(0, |json| json.len())
+}
+
+/// An alarm without what may be long of it. It is compared, acted on and told of all the same.
+fn bare(alarm: &Alarm) -> Alarm {
+    Alarm { notes: Vec::new(), details: Details::default(), ..alarm.clone() }
 }
 
 /// An alignment in parts that the journal takes, which together are about all ids between two. What is mirrored there and not
@@ -212,7 +335,7 @@ fn parts(
             part.lost += 1;
         }
         mirrored.next_if(|(id, _)| *id == alarm.id);
-        let bytes = serde_json::to_vec(&v1::Alarm::shown(&alarm, false)).map_or(0, |json| json.len());
+        let bytes = alarm_bytes(&alarm);
         part.cut_before(alarm.id, at, (bytes, 0), &mut parts);
         part.alarms.push(alarm);
     }
@@ -276,9 +399,16 @@ mod tests {
         let (child, here) = (ChildName::new("cell-1").expect("valid"), Site::new("centre").expect("valid"));
         let is_other = |name: &str| name == "cell-2";
         let mirrored = |_, _| Vec::new();
-        let voice =
-            Voice { child: &child, epoch: Epoch(7), is_region: false, here: &here, is_other: &is_other, mirrored: &mirrored };
-        voice.relay(form, live_at)
+        let voice = Voice {
+            child: &child,
+            epoch: Epoch(7),
+            is_region: false,
+            here: &here,
+            is_other: &is_other,
+            below: &Vec::new,
+            mirrored: &mirrored,
+        };
+        voice.relay(form, usize::MAX, live_at)
     }
 
     #[test]
@@ -355,13 +485,120 @@ mod tests {
             is_region,
             here: &here,
             is_other: &|_| true,
+            below: &Vec::new,
             mirrored: &mirrored,
         };
         let mut of_another = Alarm::clone(&alarm(1, "a"));
         of_another.owner = Some(Site::new("cell-2").expect("valid"));
+        of_another.key.site = Site::new("cell-2").expect("valid");
         let (from, to) = (of_another.id, of_another.id);
         let part = RelayContent::Alignment { at: Position(9), from, to, alarms: vec![Arc::new(of_another)] };
-        assert!(voice(true).relay(v1::RelayContent::from(&part), None).is_ok());
-        assert!(voice(false).relay(v1::RelayContent::from(&part), None).is_err());
+        let heard = voice(true).relay(v1::RelayContent::from(&part), 0, None).expect("is heard");
+        assert_eq!((heard.count, heard.left_out), (1, 0));
+        assert!(voice(false).relay(v1::RelayContent::from(&part), 0, None).is_err());
+    }
+
+    fn change(seq: u64, site: &str, text: &str) -> Arc<Change> {
+        let mut alarm = Alarm::clone(&alarm(u128::from(seq), text));
+        alarm.key.site = Site::new(site).expect("valid");
+        Arc::new(Change {
+            site: Site::new("cell-1").expect("valid"),
+            number: klaxon_schemas::alarm::ChangeNumber { epoch: Epoch(7), seq: klaxon_schemas::ids::Seq(seq) },
+            at: alarm.raised_at,
+            past: false,
+            kind: klaxon_schemas::change::ChangeKind::Raised,
+            reasons: Vec::new(),
+            actor: None,
+            note: None,
+            subject: Subject::Alarm { alarm: Arc::new(alarm), previous_severity: None },
+        })
+    }
+
+    fn relays(step: &Step) -> Vec<&RelayContent> {
+        let content = |item| match item {
+            &Item::Relay(ref relay) => &relay.content,
+            _ => panic!("a relay"),
+        };
+        step.items.iter().flatten().map(content).collect()
+    }
+
+    #[test]
+    fn what_a_site_says_of_another_is_left_out_and_what_it_says_else_is_heard() {
+        let all = [change(1, "cell-1", "a"), change(2, "cell-9", "a"), change(3, "cell-2", "a"), change(4, "centre", "a")];
+        let live = |changes: &[Arc<Change>]| {
+            let content = RelayContent::Live { after: Position(5), upto: Position(9), changes: changes.to_vec() };
+            relay(v1::RelayContent::from(&content), Some(Position(5))).expect("is sound")
+        };
+        let step = live(&all);
+        assert_eq!((step.count, step.left_out, step.live_at), (4, 2, Some(Position(9))));
+        assert!(step.left_out_for.as_ref().is_some_and(|reason| reason.starts_with("site: cell-1 has an alarm of cell-2")));
+        let [RelayContent::Live { changes, .. }, RelayContent::Aligned { at, after, fingerprint: print, .. }] =
+            relays(&step)[..]
+        else {
+            panic!("what is heard, and where the child's journal is")
+        };
+        assert_eq!(changes.iter().map(|change| change.number.seq.0).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!((*at, *after, *print), (Position(9), Position(9), fingerprint(&all[3])));
+        assert_eq!(step.items.len(), 1, "both are taken together");
+        // What is last and heard says itself where it is.
+        assert_eq!(relays(&live(&[all[2].clone(), all[0].clone()])).len(), 1);
+        let part = RelayContent::Alignment {
+            at: Position(9),
+            from: AlarmId(Uuid::from_u128(0)),
+            to: AlarmId(Uuid::from_u128(9)),
+            alarms: all
+                .iter()
+                .map(|change| if let Subject::Alarm { alarm, .. } = &change.subject { alarm.clone() } else { panic!() })
+                .collect(),
+        };
+        let step = relay(v1::RelayContent::from(&part), None).expect("is sound");
+        assert_eq!((step.count, step.left_out), (4, 2));
+        let [RelayContent::Alignment { alarms, .. }] = relays(&step)[..] else { panic!("one part") };
+        assert_eq!(alarms.len(), 2);
+    }
+
+    #[test]
+    fn what_is_too_large_for_the_journal_holds_nothing_up() {
+        let mut large = Change::clone(&change(2, "cell-1", "a"));
+        let Subject::Alarm { alarm, .. } = &mut large.subject else { panic!("an alarm") };
+        let mut of_notes = Alarm::clone(alarm);
+        let note = klaxon_schemas::alarm::Note {
+            at: of_notes.raised_at,
+            by: klaxon_schemas::names::Actor::new("anna").expect("valid"),
+            text: klaxon_schemas::names::Text::new(&"x".repeat(4_000)).expect("valid"),
+        };
+        of_notes.notes = vec![note; 300];
+        *alarm = Arc::new(of_notes);
+        let large = Arc::new(large);
+        let fits = |step: &Step| {
+            relays(step).iter().all(|content| {
+                let relay =
+                    Relay { child: ChildName::new("cell-1").expect("valid"), epoch: Epoch(7), content: (*content).clone() };
+                serde_json::to_vec(&v1::Relay::from(&relay)).expect("serializes").len() <= RELAY_BYTES_MAX
+            })
+        };
+        let changes = vec![change(1, "cell-1", "a"), Arc::clone(&large), change(3, "cell-1", "a")];
+        let content = RelayContent::Live { after: Position(5), upto: Position(9), changes };
+        let step = relay(v1::RelayContent::from(&content), Some(Position(5))).expect("is sound");
+        let [RelayContent::Live { changes, .. }] = relays(&step)[..] else { panic!("one step") };
+        assert!(fits(&step) && changes.len() == 3 && step.left_out == 1, "it comes without its notes");
+        let Subject::Alarm { alarm, .. } = &large.subject else { panic!("an alarm") };
+        let part = RelayContent::Alignment { at: Position(9), from: alarm.id, to: alarm.id, alarms: vec![Arc::clone(alarm)] };
+        let step = relay(v1::RelayContent::from(&part), None).expect("is sound");
+        assert!(fits(&step) && step.left_out == 1);
+        // Many that are together too much.
+        let changes: Vec<_> = (1..=400).map(|seq| change(seq, "cell-1", &"x".repeat(4_000))).collect();
+        let last = fingerprint(&changes[399]);
+        let content = RelayContent::History { after: Position(5), upto: Position(9), changes: changes.clone() };
+        let step = relay(v1::RelayContent::from(&content), None).expect("is sound");
+        assert!(fits(&step) && (1..400).contains(&step.left_out), "{}", step.left_out);
+        let content = RelayContent::Live { after: Position(5), upto: Position(9), changes };
+        let step = relay(v1::RelayContent::from(&content), Some(Position(5))).expect("is sound");
+        let is_last =
+            |content: &&RelayContent| matches!(content, RelayContent::Aligned { fingerprint, .. } if *fingerprint == last);
+        assert!(fits(&step) && relays(&step).last().is_some_and(is_last));
+        let actions = vec![klaxon_schemas::ids::ActionId(Uuid::from_u128(1)); 60_000];
+        let step = relay(v1::RelayContent::Acted { actions }, None).expect("is sound");
+        assert!(fits(&step) && step.items.len() == 6);
     }
 }

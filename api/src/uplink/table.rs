@@ -38,6 +38,8 @@ pub(super) struct Pulse {
     heard_us: AtomicU64,
     /// The same by the wall clock, in microseconds.
     heard_wall_us: AtomicI64,
+    /// When it was asked that which it answered last; 0 if it has answered nothing.
+    answered_us: AtomicU64,
     offset_us: AtomicI64,
     round_trip_us: AtomicU64,
     /// [`mark`] of how far it has come, as it was told.
@@ -56,6 +58,7 @@ impl Pulse {
             began: Instant::now(),
             heard_us: AtomicU64::new(0),
             heard_wall_us: AtomicI64::new(super::now().as_micros()),
+            answered_us: AtomicU64::new(0),
             offset_us: AtomicI64::new(UNKNOWN),
             round_trip_us: AtomicU64::new(0),
             told: AtomicU64::new(0),
@@ -71,6 +74,19 @@ impl Pulse {
         let us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.heard_us.store(us, Ordering::Relaxed);
         self.heard_wall_us.store(super::now().as_micros(), Ordering::Relaxed);
+    }
+
+    /// The other side answered what it was asked at `asked`: what was on its way before it died answers nothing.
+    pub(super) fn answered(&self, asked: Instant) {
+        let us = u64::try_from(asked.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX);
+        self.answered_us.store(us.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether the other side has answered what it was asked since `since`.
+    pub(super) fn has_answered(&self, since: Instant) -> bool {
+        let us = self.answered_us.load(Ordering::Relaxed);
+        // What is kept is cut to microseconds.
+        us > 0 && self.began + Duration::from_micros(us + 1) > since
     }
 
     /// When the other side was heard last.
@@ -153,14 +169,6 @@ pub(super) struct Asked {
     pub(super) at: Timestamp,
 }
 
-/// What a node was given that joined, until it uses it: the answer may not have come to it.
-#[derive(Clone)]
-pub(super) struct Given {
-    pub(super) child: ChildName,
-    pub(super) node: Uuid,
-    pub(super) token: super::NewToken,
-}
-
 /// When somebody was heard.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Heard {
@@ -175,7 +183,8 @@ struct Content {
     gone: BTreeMap<ChildName, Heard>,
     asked: BTreeMap<ChildName, Asked>,
     doubled: BTreeMap<ChildName, Instant>,
-    given: BTreeMap<String, Given>,
+    /// What nodes were given that joined, until they use it: the answer may not have come to them.
+    given: BTreeMap<ChildName, super::NewToken>,
     last_number: u64,
 }
 
@@ -297,7 +306,7 @@ impl Table {
         content.gone.retain(|name, _| is_kept(name));
         content.asked.retain(|name, _| is_kept(name));
         content.doubled.retain(|name, _| is_kept(name));
-        content.given.retain(|_, given| is_kept(&given.child));
+        content.given.retain(|name, _| is_kept(name));
     }
 
     /// Somebody asked in and must be approved first.
@@ -329,19 +338,19 @@ impl Table {
         self.lock().doubled.remove(name);
     }
 
-    /// What was given for the join token with this hash.
-    pub(super) fn given(&self, join_hash: &str) -> Option<Given> {
-        self.lock().given.get(join_hash).cloned()
+    /// What `name` was given, and has not used.
+    pub(super) fn given(&self, name: &ChildName) -> Option<super::NewToken> {
+        self.lock().given.get(name).cloned()
     }
 
-    /// This is given for it.
-    pub(super) fn give(&self, join_hash: String, given: Given) {
-        self.lock().given.insert(join_hash, given);
+    /// This is given to it.
+    pub(super) fn give(&self, name: ChildName, token: super::NewToken) {
+        self.lock().given.insert(name, token);
     }
 
-    /// It came with its credential: its join token is good for nothing any more.
+    /// It has its credential.
     pub(super) fn used(&self, name: &ChildName) {
-        self.lock().given.retain(|_, given| given.child != *name);
+        self.lock().given.remove(name);
     }
 }
 
@@ -368,5 +377,20 @@ mod tests {
         assert!(matches!(table.sit(&candidate("c"), 2), Err(NoSeat::Full)));
         table.leave(&second);
         assert!(table.live(&second.name).is_none() && table.heard(&second.name).is_some());
+    }
+
+    #[tokio::test]
+    async fn only_an_answer_to_what_was_asked_since_shows_that_a_connection_lives() {
+        let pulse = Pulse::new();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let before = Instant::now();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let since = Instant::now();
+        pulse.heard();
+        assert!(!pulse.has_answered(since), "what was on its way is heard, and answers nothing");
+        pulse.answered(before);
+        assert!(!pulse.has_answered(since), "it was asked before");
+        pulse.answered(Instant::now());
+        assert!(pulse.has_answered(since));
     }
 }

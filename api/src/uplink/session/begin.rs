@@ -7,13 +7,13 @@ use axum::extract::ws::Message;
 use klaxon_schemas::child::{Child, ChildEvent, ChildFact, Credential, site_of};
 use klaxon_schemas::ids::Epoch;
 use klaxon_schemas::names::Text;
-use klaxon_schemas::wire::v1::uplink::{Down, Hello, PROTOCOL, Refusal, Up, Welcome};
+use klaxon_schemas::wire::v1::uplink::{Down, Hello, PROTOCOL, Refusal, Welcome};
 use klaxon_store::publish::Lane;
 use tokio::time::{Instant, timeout};
 
-use super::{End, HELLO_WAIT, Session, Talk, broken, decode, present};
+use super::{End, HELLO_WAIT, Heard, Session, Talk, broken, decode, present};
 use crate::uplink::entrance::Proof;
-use crate::uplink::table::{Asked, Candidate, Given, NoSeat, Order, Seat, mark};
+use crate::uplink::table::{Asked, Candidate, NoSeat, Order, Seat, mark};
 use crate::uplink::{new_token, now};
 
 /// How long a connection that may be dead has to show that it is not.
@@ -36,7 +36,7 @@ impl Session {
         self.uplinks.table().knocked(&self.name);
         let seat = self.seat(&hello).await?;
         match self.welcome(&hello, &seat).await {
-            Ok(child) => {
+            Ok((child, joining)) => {
                 // In another numbering nothing is live before it is aligned.
                 let reached = child.reached.as_ref().filter(|reached| reached.epoch == hello.epoch);
                 let live_at = reached.map(|reached| reached.position);
@@ -55,6 +55,7 @@ impl Session {
                     compare: None,
                     sent: HashSet::new(),
                     asked: None,
+                    joining,
                     offered: None,
                 };
                 talk.seat.pulse.told.store(talk.told, std::sync::atomic::Ordering::Relaxed);
@@ -111,7 +112,7 @@ impl Session {
             Some(Ok(Message::Binary(bytes))) => {
                 self.uplinks.counts().bytes_in(bytes.len() as u64);
                 match decode(bytes).await {
-                    Ok(Up::Hello(hello)) => Ok(hello),
+                    Ok((Heard::Hello(hello), _)) => Ok(hello),
                     Ok(_) => Err(End::refused(Refusal::Malformed, "the first message is no hello")),
                     Err(reason) => Err(End::refused(Refusal::Malformed, reason)),
                 }
@@ -144,9 +145,12 @@ impl Session {
         {
             return Err(End::refused(Refusal::Gone, format!("it went to {}", moved.to)));
         }
-        if let Proof::Given(given) = &self.proof
-            && given.node != hello.node
-        {
+        if matches!(self.proof, Proof::Certificate) && child.join.is_some() {
+            let reason =
+                "it was given a join token and is to come with that; for its certificate alone it is enrolled without one";
+            return Err(End::refused(Refusal::Mismatch, reason));
+        }
+        if matches!(self.proof, Proof::Join(_)) && !child.credentials.is_empty() && child.node != Some(hello.node) {
             return Err(End::refused(Refusal::Mismatch, "node: its join token was used by another node"));
         }
         if child.awaits_approval {
@@ -183,7 +187,7 @@ impl Session {
                 first.order(Order::Ping);
                 Instant::now()
             });
-            if first.pulse.heard_at() > since {
+            if first.pulse.has_answered(since) {
                 return Err(self.doubled(&first.address).await);
             }
             if begun.elapsed() >= PROBE_WAIT {
@@ -208,31 +212,43 @@ impl Session {
         End::Refused { code: Refusal::Doubled, reason, retry_after_s: DOUBLED_RETRY_S }
     }
 
-    /// Journals that it is here, and tells it that it is welcome.
-    async fn welcome(&mut self, hello: &Hello, seat: &Seat) -> Result<std::sync::Arc<Child>, End> {
+    /// Journals that it is here, and tells it that it is welcome. What it was given for its join token comes back.
+    async fn welcome(&mut self, hello: &Hello, seat: &Seat) -> Result<(std::sync::Arc<Child>, Option<Credential>), End> {
         seat.pulse.heard();
         let mut facts = Vec::new();
-        let mut credential = None;
+        let (mut credential, mut joining) = (None, None);
         match &self.proof {
             Proof::Join(hash) => {
+                let child = self.uplinks.child(&self.name);
                 // Used up by another connection since.
-                let is_good = self
-                    .uplinks
-                    .child(&self.name)
-                    .is_some_and(|child| child.join.as_ref().is_some_and(|join| join.hash == *hash));
-                if !is_good {
-                    return Err(End::refused(Refusal::Mismatch, "its join token is used up"));
-                }
-                let token = new_token();
-                facts.push(ChildEvent::Joined {
-                    credential: Credential { hash: token.hash.clone(), since: now(), until: None },
+                let child = child
+                    .filter(|child| child.join.as_ref().is_some_and(|join| join.hash == *hash))
+                    .filter(|child| child.credentials.is_empty() || child.node == Some(hello.node))
+                    .ok_or_else(|| End::refused(Refusal::Mismatch, "its join token is used up"))?;
+                let given = self.uplinks.table().given(&self.name);
+                let known = given.and_then(|token| {
+                    let kept = child.credentials.iter().find(|credential| credential.hash == token.hash)?;
+                    Some((kept.clone(), token))
                 });
-                let given = Given { child: self.name.clone(), node: hello.node, token: token.clone() };
-                self.uplinks.table().give(hash.clone(), given);
-                credential = Some(token.text);
+                // The token is good until this has come to its disk. What was given before a restart is not known any more, and
+                // did not come there.
+                let (kept, token) = known.unwrap_or_else(|| {
+                    let (token, since) = (new_token(), now());
+                    let kept = Credential { hash: token.hash.clone(), since, until: None };
+                    facts.push(ChildEvent::Rotated { credential: kept.clone(), others_until: since });
+                    self.uplinks.table().give(self.name.clone(), token.clone());
+                    (kept, token)
+                });
+                (credential, joining) = (Some(token.text), Some(kept));
             }
-            Proof::Given(given) => credential = Some(given.token.text.clone()),
-            Proof::Credential(_) | Proof::Certificate => self.uplinks.table().used(&self.name),
+            Proof::Credential(hash) => {
+                // It has it: its join token is good for nothing any more.
+                let child = self.uplinks.child(&self.name).filter(|child| child.join.is_some());
+                let used = child.and_then(|child| child.credentials.iter().find(|used| used.hash == *hash).cloned());
+                facts.extend(used.map(|credential| ChildEvent::Joined { credential }));
+                self.uplinks.table().used(&self.name);
+            }
+            Proof::Certificate => {}
         }
         facts.push(ChildEvent::Connected { node: hello.node, version: version(hello) });
         self.tell_all(facts).await?;
@@ -254,7 +270,7 @@ impl Session {
             child = %self.name, address = %self.address, proof = self.proof.as_str(), version = %version(hello),
             epoch = %hello.epoch, last = %hello.last, "a node below is connected"
         );
-        Ok(child)
+        Ok((child, joining))
     }
 }
 

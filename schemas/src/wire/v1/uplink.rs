@@ -42,9 +42,13 @@ pub const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const MESSAGE_JSON_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// What the node below says.
+pub type Up = UpOf<Event>;
+
+/// What the node below says, with its events in the form `E`: who receives it reads them one by one, so that one that cannot be
+/// read does not take the others with it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "m", rename_all = "kebab-case")]
-pub enum Up {
+pub enum UpOf<E> {
     /// Who it is: the first message.
     Hello(Hello),
     /// What its alarms are, in one number for each range of ids, as of a position of its journal.
@@ -67,7 +71,7 @@ pub enum Up {
         #[serde(default, skip_serializing_if = "is_zero")]
         lost: u64,
         /// The events, each with its place.
-        events: Vec<PlacedEvent>,
+        events: Vec<PlacedEventOf<E>>,
     },
     /// It goes to another node above it.
     Moved {
@@ -121,14 +125,17 @@ pub struct Hello {
 }
 
 /// An event at its place in an agent's journal.
+pub type PlacedEvent = PlacedEventOf<Event>;
+
+/// An event at its place in an agent's journal, in the form `E`.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct PlacedEvent {
+pub struct PlacedEventOf<E> {
     /// The place.
     pub position: Position,
     /// When the agent received it; it is the event's time if its reporter claims none.
     pub received_at: Timestamp,
     /// The event.
-    pub event: Event,
+    pub event: E,
 }
 
 /// What the node above says.
