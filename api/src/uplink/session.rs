@@ -235,6 +235,7 @@ impl Session {
         match message {
             Message::Binary(bytes) => {
                 self.count_in(talk, bytes.len());
+                self.arrived();
                 match self.uplinks.bulk().share(&bytes) {
                     None => self.unfold(talk, bytes, None).await,
                     Some(room) => {
@@ -245,6 +246,7 @@ impl Session {
             }
             Message::Ping(payload) => {
                 self.count_in(talk, payload.len());
+                self.arrived();
                 if let Ok(wall) = <[u8; 8]>::try_from(&*payload) {
                     talk.seat.pulse.clock(i64::from_be_bytes(wall), now().as_micros());
                 }
@@ -253,12 +255,20 @@ impl Session {
             Message::Pong(payload) => {
                 self.count_in(talk, payload.len());
                 if let Some((at, _)) = talk.asked.take_if(|(_, asked)| *asked == payload) {
-                    talk.seat.pulse.round_trip(at.elapsed());
+                    talk.seat.pulse.answered(at.elapsed());
                 }
                 Ok(())
             }
             Message::Text(_) => Err(End::refused(Refusal::Malformed, "a text message; an uplink speaks in binary ones")),
             Message::Close(_) => Err(End::Gone("it ended the connection".to_owned())),
+        }
+    }
+
+    /// Something came behind the welcome, which is sent only once the credential is kept: its join token is good for nothing.
+    fn arrived(&mut self) {
+        if let Proof::Given(given) = &self.proof {
+            self.uplinks.table().used(&self.name);
+            self.proof = Proof::Credential(given.token.hash.clone());
         }
     }
 
@@ -269,8 +279,7 @@ impl Session {
     }
 
     async fn unfold(&mut self, talk: &mut Talk, message: Bytes, room: Option<OwnedSemaphorePermit>) -> Result<(), End> {
-        let size = message.len();
-        let up = decode(message).await.map_err(|reason| End::refused(Refusal::Malformed, reason))?;
+        let (up, size) = decode(message).await.map_err(|reason| End::refused(Refusal::Malformed, reason))?;
         self.understood(talk, up, size, room).await
     }
 
@@ -667,12 +676,12 @@ fn broken(error: &axum::Error) -> End {
     End::Gone(text)
 }
 
-/// The message in `bytes`.
-async fn decode(bytes: Bytes) -> Result<Up, String> {
+/// The message in `bytes`, and how many bytes it unfolds to.
+async fn decode(bytes: Bytes) -> Result<(Up, usize), String> {
     if bytes.len() < LARGE_BYTES {
-        return codec::decode(&bytes).map_err(|error| chain(&error));
+        return codec::decode_sized(&bytes).map_err(|error| chain(&error));
     }
-    let decoded = tokio::task::spawn_blocking(move || codec::decode(&bytes).map_err(|error| chain(&error))).await;
+    let decoded = tokio::task::spawn_blocking(move || codec::decode_sized(&bytes).map_err(|error| chain(&error))).await;
     decoded.unwrap_or_else(|_| Err("a message that breaks its reader".to_owned()))
 }
 

@@ -40,6 +40,7 @@ pub(super) struct Pulse {
     heard_wall_us: AtomicI64,
     offset_us: AtomicI64,
     round_trip_us: AtomicU64,
+    answered_us: AtomicU64,
     /// [`mark`] of how far it has come, as it was told.
     pub(super) told: AtomicU64,
     /// How old the newest change was when it was durable here.
@@ -58,6 +59,7 @@ impl Pulse {
             heard_wall_us: AtomicI64::new(super::now().as_micros()),
             offset_us: AtomicI64::new(UNKNOWN),
             round_trip_us: AtomicU64::new(0),
+            answered_us: AtomicU64::new(0),
             told: AtomicU64::new(0),
             lag_us: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
@@ -89,8 +91,17 @@ impl Pulse {
         self.offset_us.store(theirs_us.saturating_add(on_its_way).saturating_sub(ours_us), Ordering::Relaxed);
     }
 
-    pub(super) fn round_trip(&self, took: Duration) {
+    /// The other side answered a ping, which took so long.
+    pub(super) fn answered(&self, took: Duration) {
+        let us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
+        self.answered_us.store(us, Ordering::Relaxed);
         self.round_trip_us.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
+    }
+
+    /// When the other side answered a ping last.
+    pub(super) fn answered_at(&self) -> Option<Instant> {
+        let us = self.answered_us.load(Ordering::Relaxed);
+        (us > 0).then(|| self.began + Duration::from_micros(us))
     }
 
     /// How far its clock is ahead of ours, in microseconds.

@@ -110,7 +110,7 @@ impl Session {
             Some(Ok(Message::Binary(bytes))) => {
                 self.uplinks.counts().bytes_in(bytes.len() as u64);
                 match decode(bytes).await {
-                    Ok(Up::Hello(hello)) => Ok(hello),
+                    Ok((Up::Hello(hello), _)) => Ok(hello),
                     Ok(_) => Err(End::refused(Refusal::Malformed, "the first message is no hello")),
                     Err(reason) => Err(End::refused(Refusal::Malformed, reason)),
                 }
@@ -182,7 +182,8 @@ impl Session {
                 first.order(Order::Ping);
                 Instant::now()
             });
-            if first.pulse.heard_at() > since {
+            // What came before it died may still be read; only an answer is from one that lives.
+            if first.pulse.answered_at().is_some_and(|answered| answered > since) {
                 return Err(self.doubled(&first.address).await);
             }
             if begun.elapsed() >= PROBE_WAIT {
@@ -211,7 +212,7 @@ impl Session {
     async fn welcome(&mut self, hello: &Hello, seat: &Seat) -> Result<std::sync::Arc<Child>, End> {
         seat.pulse.heard();
         let mut facts = Vec::new();
-        let mut credential = None;
+        let (mut credential, mut joined) = (None, None);
         match &self.proof {
             Proof::Join(hash) => {
                 // Used up by another connection since.
@@ -227,8 +228,9 @@ impl Session {
                     credential: Credential { hash: token.hash.clone(), since: now(), until: None },
                 });
                 let given = Given { child: self.name.clone(), node: hello.node, token: token.clone() };
-                self.uplinks.table().give(hash.clone(), given);
+                self.uplinks.table().give(hash.clone(), given.clone());
                 credential = Some(token.text);
+                joined = Some(given);
             }
             Proof::Given(given) => credential = Some(given.token.text.clone()),
             Proof::Credential(_) | Proof::Certificate => self.uplinks.table().used(&self.name),
@@ -253,6 +255,9 @@ impl Session {
             child = %self.name, address = %self.address, proof = self.proof.as_str(), version = %version(hello),
             epoch = %hello.epoch, last = %hello.last, "a node below is connected"
         );
+        if let Some(given) = joined {
+            self.proof = Proof::Given(given);
+        }
         Ok(child)
     }
 }
