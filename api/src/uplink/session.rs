@@ -430,6 +430,10 @@ impl Session {
             Err(error) => {
                 // Those behind it in its lane are refused as well; all of them come in again, in their order.
                 tracing::debug!(child = %self.name, %error, "the journal refused what came over an uplink");
+                if let Some(first) = talk.submitted.front_mut() {
+                    // Its outcome is this one; there is no other to wait for.
+                    first.pending = None;
+                }
                 for one in &mut talk.submitted {
                     if let Some(mut pending) = one.pending.take()
                         && let Ok(published) = pending.outcome().await
