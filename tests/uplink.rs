@@ -2,6 +2,8 @@
 //! sent, what is refused and how.
 
 mod harness;
+#[path = "uplink/strain.rs"]
+mod strain;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
