@@ -4,6 +4,8 @@
 #[path = "uplink/edges.rs"]
 mod edges;
 mod harness;
+#[path = "uplink/strain.rs"]
+mod strain;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
