@@ -158,10 +158,13 @@ impl Shared {
     fn pump(&self, from: &TcpStream, mut to: &TcpStream) -> std::io::Result<()> {
         let mut from = std::io::BufReader::new(from);
         to.write_all(&head(&mut from)?)?;
+        let mut is_first = true;
         loop {
             let message = frame(&mut from)?;
-            // Pings and what ends a connection go as they are.
-            let is_message = message[0] & 0x0f == 2;
+            // Pings and what ends a connection go as they are; so does the first message, because a second hello is a mistake for
+            // which a node is sent away for a minute.
+            let is_message = message[0] & 0x0f == 2 && !is_first;
+            is_first = false;
             // Held while it is written: behind a cut nothing comes.
             let mut state = self.lock();
             match state.fate(is_message) {

@@ -186,40 +186,6 @@ fn what_was_sent_before_a_site_went_elsewhere_is_here() {
 }
 
 #[test]
-fn one_that_does_not_read_is_given_up_and_costs_nobody_else_anything() {
-    let node = Site::start(PARENT);
-    let (mut wire, _) = join(&node, "cell-1");
-    let (mut other, _) = join(&node, "cell-2");
-    aligned(&mut wire, 10);
-    let (before, _) = cost(&node);
-    // Each is answered with much more than it is.
-    let question = json!({ "m": "compare", "at": 10, "digests": "1".repeat(256 * 16) });
-    let question = codec::encode(&question).expect("encodes");
-    let Wire { runtime, socket } = &mut wire;
-    let mut asked = 0;
-    let is_stuck = runtime.block_on(async {
-        while asked < 1_000_000 {
-            let sent = tokio::time::timeout(Duration::from_secs(3), socket.send(Message::Binary(question.clone()))).await;
-            match sent {
-                Ok(Ok(())) => asked += 1,
-                Ok(Err(_)) | Err(_) => return true,
-            }
-        }
-        false
-    });
-    assert!(is_stuck, "{asked} were taken");
-    let begun = Instant::now();
-    aligned(&mut other, 10);
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    let (after, _) = cost(&node);
-    assert!(after.saturating_sub(before) < 64 << 20, "{before} bytes before, {after} then");
-    wait_away(&node, "cell-1");
-    assert_eq!(shown(&node, "cell-2")["state"], "connected");
-    assert!(node.log_text().contains("it does not read"));
-}
-
-#[test]
-#[ignore = "fails: within a minute of room above, not all changes of the site are in history there; the cause is not known yet"]
 fn a_full_disk_above_leaves_the_backlog_below_and_it_comes_once() {
     if !can_mount() {
         return;

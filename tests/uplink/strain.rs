@@ -30,34 +30,6 @@ fn fill(dir: &Path, leave: u64) {
 }
 
 #[test]
-fn a_join_token_is_spent_once_its_credential_is_known_to_be_kept() {
-    let node = Site::start(PARENT);
-    let token = enrol(&node, &["cell-1"]);
-    let mut wire = Wire::open(&node, &token).expect("is good");
-    wire.hello(&json!({}));
-    let credential = wire.expect("welcome")["credential"].as_str().expect("is given one").to_owned();
-    aligned(&mut wire, 10);
-    assert_eq!(Wire::open(&node, &token).err(), Some(401), "something came behind the welcome");
-    drop(wire);
-    wait_until("it is away", || shown(&node, "cell-1")["state"] == "away");
-    again(&node, &credential);
-}
-
-#[test]
-fn what_a_dead_connection_still_brings_does_not_make_its_node_a_second_one() {
-    let node = Site::start(PARENT);
-    let (Wire { runtime, mut socket }, credential) = join(&node, "cell-1");
-    // As what is on its way when a node is killed: it comes, and nobody answers a ping any more.
-    runtime.spawn(async move {
-        while socket.send(Message::Ping(vec![0; 8].into())).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    });
-    let (_wire, _) = again(&node, &credential);
-    assert_eq!(active(&node, "klaxon.site.doubled"), 0);
-}
-
-#[test]
 fn a_child_that_does_not_read_costs_little_and_is_sent_away_and_others_go_on() {
     let node = Site::start(PARENT);
     let (mut other, _) = join(&node, "cell-2");
@@ -139,42 +111,4 @@ fn a_full_disk_here_loses_nothing_of_a_site_and_takes_nothing_twice() {
     node.kill();
     let node = setup.start();
     assert_eq!((of_site(&node), of_cell(&node).len()), (changes.len(), 2));
-}
-
-#[test]
-fn what_a_site_sent_before_it_moved_is_here_and_it_stays_moved() {
-    let node = Site::start(PARENT);
-    let changes = changes_of(&["host=a", "host=b"]);
-    for round in 0..10 {
-        let name = format!("cell-{round}");
-        let told: Value = serde_json::from_str(&json!(changes).to_string().replace("cell-1", &name)).expect("is JSON");
-        let told = renumbered(told, round);
-        let (mut wire, credential) = join(&node, &name);
-        aligned(&mut wire, 10);
-        // Without waiting for what becomes of any of it.
-        wire.say(&live(10, 20, &told[..1]));
-        wire.say(&live(20, 30, &told[1..]));
-        wire.say(&json!({ "m": "moved", "to": "https://elsewhere.example" }));
-        wire.say(&live(30, 40, &[]));
-        wire.expect_refused("gone");
-        wait_until("all that came before is here", || shown(&node, &name)["reached"]["position"] == 30);
-        let site = shown(&node, &name);
-        assert_eq!(site["state"], "moved", "{site}");
-        let alarms: Vec<_> = node.alarms().into_iter().filter(|alarm| alarm["site"] == *name).collect();
-        assert_eq!(alarms.len(), 2);
-        assert!(alarms.iter().all(|alarm| !alarm["stale"].is_null()), "{alarms:?}");
-        let mut wire = Wire::open(&node, &credential).expect("is known");
-        wire.hello(&json!({ "site": name }));
-        wire.expect_refused("gone");
-    }
-    assert_eq!(active(&node, "klaxon.site.silent"), 0);
-}
-
-/// Alarms of their own: no two sites have the same id.
-fn renumbered(mut changes: Value, round: u64) -> Vec<Value> {
-    for change in changes.as_array_mut().expect("is a list") {
-        let id = change["alarm"]["id"].as_str().expect("is a text");
-        change["alarm"]["id"] = json!(format!("{}{round}", &id[..id.len() - 1]));
-    }
-    changes.as_array().cloned().expect("is a list")
 }

@@ -526,7 +526,7 @@ mod tests {
     fn what_a_site_says_of_another_is_left_out_and_what_it_says_else_is_heard() {
         let all = [change(1, "cell-1", "a"), change(2, "cell-9", "a"), change(3, "cell-2", "a"), change(4, "centre", "a")];
         let live = |changes: &[Arc<Change>]| {
-            let content = RelayContent::Live { after: Position(5), upto: Position(9), changes: changes.to_vec() };
+            let content = RelayContent::Live { after: Position(5), upto: Position(9), unread: 0, changes: changes.to_vec() };
             relay(v1::RelayContent::from(&content), Some(Position(5))).expect("is sound")
         };
         let step = live(&all);
@@ -578,7 +578,7 @@ mod tests {
             })
         };
         let changes = vec![change(1, "cell-1", "a"), Arc::clone(&large), change(3, "cell-1", "a")];
-        let content = RelayContent::Live { after: Position(5), upto: Position(9), changes };
+        let content = RelayContent::Live { after: Position(5), upto: Position(9), unread: 0, changes };
         let step = relay(v1::RelayContent::from(&content), Some(Position(5))).expect("is sound");
         let [RelayContent::Live { changes, .. }] = relays(&step)[..] else { panic!("one step") };
         assert!(fits(&step) && changes.len() == 3 && step.left_out == 1, "it comes without its notes");
@@ -589,10 +589,10 @@ mod tests {
         // Many that are together too much.
         let changes: Vec<_> = (1..=400).map(|seq| change(seq, "cell-1", &"x".repeat(4_000))).collect();
         let last = fingerprint(&changes[399]);
-        let content = RelayContent::History { after: Position(5), upto: Position(9), changes: changes.clone() };
+        let content = RelayContent::History { after: Position(5), upto: Position(9), unread: 0, changes: changes.clone() };
         let step = relay(v1::RelayContent::from(&content), None).expect("is sound");
         assert!(fits(&step) && (1..400).contains(&step.left_out), "{}", step.left_out);
-        let content = RelayContent::Live { after: Position(5), upto: Position(9), changes };
+        let content = RelayContent::Live { after: Position(5), upto: Position(9), unread: 0, changes };
         let step = relay(v1::RelayContent::from(&content), Some(Position(5))).expect("is sound");
         let is_last =
             |content: &&RelayContent| matches!(content, RelayContent::Aligned { fingerprint, .. } if *fingerprint == last);
