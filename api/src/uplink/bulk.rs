@@ -34,7 +34,7 @@ impl Bulk {
         let bytes = super::codec::unfolded_bytes(message).map_or(u64::MAX, |bytes| bytes as u64);
         let share = u32::try_from(bytes / 1024).unwrap_or(AT_ONCE_KIB).min(AT_ONCE_KIB);
         let room = Arc::clone(&self.0);
-        (bytes >= LARGE_BYTES).then(|| async move { room.acquire_many_owned(share).await.ok() })
+        (bytes >= LARGE_BYTES).then_some(async move { room.acquire_many_owned(share).await.ok() })
     }
 }
 
