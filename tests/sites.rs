@@ -539,6 +539,11 @@ fn a_connection_that_is_dead_does_not_lock_its_own_node_out() {
     let old = std::mem::replace(&mut alpha.wan, other);
     let config = alpha.setup.config.replace(&old.address().to_string(), &alpha.wan.address().to_string());
     alpha.place.setup.config = config;
+    // Its credential is for the node at that address: its join token is good for nothing any more.
+    let kept = alpha.setup.data.join("uplink.json");
+    let json = std::fs::read_to_string(&kept).expect("is there");
+    assert!(json.contains(&old.address().to_string()), "{json}");
+    std::fs::write(&kept, json.replace(&old.address().to_string(), &alpha.wan.address().to_string())).expect("can be written");
     alpha.place.start_again();
     alpha.report(&[("fan=a", "major")]);
     let begun = Instant::now();

@@ -515,10 +515,12 @@ mod tests {
     }
 
     fn relays(step: &Step) -> Vec<&RelayContent> {
-        let content = |item| match item {
-            &Item::Relay(ref relay) => &relay.content,
-            _ => panic!("a relay"),
-        };
+        fn content(item: &Item) -> &RelayContent {
+            match item {
+                Item::Relay(relay) => &relay.content,
+                _ => panic!("a relay"),
+            }
+        }
         step.items.iter().flatten().map(content).collect()
     }
 
