@@ -359,8 +359,11 @@ impl Engine {
         let mut child = Child::clone(&sender.child);
         let mut reached = reached.clone();
         reached.position = span.upto;
-        if let Some(last) = changes.last() {
-            reached.fingerprint = fingerprint(last);
+        match changes.last() {
+            // The last may be the one that is not understood: then nothing is said of it.
+            _ if unread > 0 => reached.fingerprint = 0,
+            Some(last) => reached.fingerprint = fingerprint(last),
+            None => {}
         }
         for Adopted { change, standing } in adopted {
             if standing.is_current() {

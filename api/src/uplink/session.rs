@@ -210,6 +210,9 @@ impl Session {
                 let mut talk = talk;
                 let end = self.talk(&mut talk).await;
                 self.uplinks.table().leave(&talk.seat);
+                // What ends may take its time, and keeps no room from others meanwhile.
+                talk.held = None;
+                talk.submitted.iter_mut().for_each(|submitted| submitted.room = None);
                 self.end(end).await;
                 self.settle_rest(talk.submitted).await;
             }
