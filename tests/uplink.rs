@@ -328,7 +328,7 @@ fn what_is_not_understood_or_not_its_own_is_refused_with_a_reason() {
 fn alarms_are_compared_and_what_differs_is_named() {
     let node = Site::start(PARENT);
     let changes = changes_of(&["host=a"]);
-    let (mut wire, _) = join(&node, "cell-1");
+    let (mut wire, credential) = join(&node, "cell-1");
     aligned(&mut wire, 10);
     wire.say(&live(10, 20, &changes));
     wire.expect("reached");
@@ -340,8 +340,18 @@ fn alarms_are_compared_and_what_differs_is_named() {
     let edge = |fill: &str| {
         format!("{bucket:02x}{}-{}-{}-{}-{}", fill.repeat(6), fill.repeat(4), fill.repeat(4), fill.repeat(4), fill.repeat(12))
     };
-    let part = json!({ "at": 20, "from": edge("0"), "to": edge("f"), "alarms": [] });
-    wire.say(&json!({ "m": "relay", "alignment": part }));
+    let part = |from: &str, to: &str| {
+        let part = json!({ "at": 20, "from": edge(from), "to": edge(to), "alarms": [] });
+        json!({ "m": "relay", "alignment": part })
+    };
+    // Half of it is lost on the way: what is said to be aligned is not.
+    wire.say(&part("0", "7"));
+    wire.say(&json!({ "m": "relay", "aligned": { "at": 20, "after": 20 } }));
+    wire.expect_refused("busy");
+    let (mut wire, _) = again(&node, &credential);
+    wire.say(&json!({ "m": "compare", "at": 20, "digests": "0".repeat(256 * 16) }));
+    wire.expect("differ");
+    wire.say(&part("0", "f"));
     aligned(&mut wire, 20);
     assert!(of_cell(&node).is_empty());
 }

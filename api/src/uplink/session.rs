@@ -12,6 +12,7 @@
 //! which is backlog, waits folded until the large ones of all nodes below leave room for it ([`super::bulk`]).
 
 mod begin;
+mod unlisted;
 
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
@@ -38,6 +39,7 @@ use super::entrance::Proof;
 use super::steps::{Malformed, Step, Voice};
 use super::table::{Order, Seat, mark};
 use super::{NewToken, Uplinks, codec, later, new_token, now, read};
+use unlisted::Unlisted;
 
 /// How long the other side may take to say who it is.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
@@ -138,6 +140,8 @@ struct Talk {
     live_at: Option<Position>,
     /// What is to be compared as soon as nothing is on its way.
     compare: Option<(Position, Digests)>,
+    /// What differed then and has not been listed since.
+    unlisted: Unlisted,
     /// Actions that were sent down over this connection.
     sent: HashSet<ActionId>,
     /// When the other side was last asked to answer, and with what.
@@ -354,6 +358,7 @@ impl Session {
             }
             Heard::Relay(form) => {
                 only(talk.kind.owns(), "a relay")?;
+                talk.unlisted.note(&form)?;
                 // How much an alignment takes away is not seen from its size.
                 let is_long = bytes >= LARGE_BYTES || matches!(form, v1::RelayContent::Alignment { .. });
                 let live_at = talk.live_at;
@@ -561,6 +566,7 @@ impl Session {
         let ours = ours.map_err(|_| End::refused(Refusal::Busy, "the comparison broke"))?;
         let buckets = ours.differing(&theirs);
         tracing::info!(child = %self.name, %at, differing = buckets.len(), "the alarms of a node were compared");
+        talk.unlisted = Unlisted::of(&buckets);
         self.send(Some(talk), &Down::Differ { buckets }).await
     }
 

@@ -53,6 +53,7 @@ impl Session {
                     untold: 0,
                     live_at,
                     compare: None,
+                    unlisted: super::Unlisted::default(),
                     sent: HashSet::new(),
                     asked: None,
                     joining,
