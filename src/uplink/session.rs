@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use klaxon_schemas::action::Action;
 use klaxon_schemas::child::{Below, ChildKind, Digests, MISSING_SPANS_MAX, Reached, Span};
-use klaxon_schemas::entry::NewEpoch;
 use klaxon_schemas::ids::{ActionId, Epoch, Position};
 use klaxon_schemas::state::StateKey;
 use klaxon_schemas::wire::v1;
@@ -314,6 +313,7 @@ impl<'a> Session<'a> {
         let kept = part.desk.kept().and_then(|kept| kept.standing_upto);
         let reached = self.welcome.reached.as_ref();
         let here = reached.filter(|reached| reached.epoch == self.mine.epoch).map_or(Position(0), |reached| reached.position);
+        let parted = reached.and_then(|reached| self.mine.parted_beyond(reached.epoch));
         let upto = match (kept, part.followed(), lineage) {
             (Some(kept), ..) => Some(kept.min(self.mine.last)),
             // It has forgotten what it had.
@@ -321,11 +321,7 @@ impl<'a> Session<'a> {
             (None, None, Lineage::Behind(_)) => None,
             (None, ..) if reached.is_none() => Some(self.mine.last),
             // Which of what was numbered twice came in is not known; but up to here it was the same journal.
-            (None, followed, _) if self.mine.new_epoch == NewEpoch::Diverged => {
-                let end = self.mine.epoch_after;
-                Some(followed.map_or(end, |followed| followed.min(end)))
-            }
-            (None, ..) => None,
+            (None, followed, _) => parted.map(|end| followed.map_or(end, |followed| followed.min(end))),
         };
         let Some(upto) = upto.filter(|upto| *upto > here) else {
             part.desk.standing(self.target.url.clone(), None).await?;

@@ -778,3 +778,21 @@ pub(crate) fn run(seed: u64) -> Hits {
     world.check();
     world.close()
 }
+
+/// A site is restored, something happens at it, and it is restored again, before anybody hears of it.
+pub(crate) fn restored_twice() -> Hits {
+    let mut world = World::new(2);
+    world.report(0, 40);
+    world.back_up(0);
+    world.report(0, 40);
+    world.calm();
+    world.cut(0);
+    world.restore(0);
+    world.report(0, 60);
+    world.back_up(0);
+    world.restore(0);
+    world.report(0, 40);
+    world.calm();
+    world.check();
+    world.close()
+}
