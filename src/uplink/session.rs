@@ -30,11 +30,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::batch::{self, BatchError, Ready, Snapshot};
-use super::desk::{Part, Target};
+use super::desk::Target;
 use super::kept::{KeptError, Token};
 use super::lineage::{Lineage, Mine, fingerprint_at, judge};
 use super::link::{Heard, Link, LinkError};
 use super::now;
+use super::part::Part;
 use super::stood::Stood;
 
 /// How long the node above may take to answer who this node is: it journals that first.
@@ -143,7 +144,12 @@ pub(super) struct Session<'a> {
 /// Says who this node is, is let in, and speaks until it is over. `wanted` wakes when another node is wanted than when `target` was
 /// looked up.
 pub(super) async fn speak(part: &Part, link: Link, target: &Target, wanted: watch::Receiver<u64>) -> End {
-    match Session::begin(part, link, target).await {
+    let begun = tokio::select! {
+        // A node above may take long to say anything.
+        () = part.replanned(wanted.clone()) => Err(End::Wanted),
+        begun = Session::begin(part, link, target) => begun,
+    };
+    match begun {
         Ok(mut session) => {
             let end = session.run(wanted).await;
             session.part.keep_cursor(true).await;
