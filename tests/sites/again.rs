@@ -112,6 +112,17 @@ impl World {
     }
 }
 
+/// What the first so many that were told said of an alarm.
+pub(crate) fn told_of(told: &Told, first: usize) -> BTreeSet<(AlarmId, Severity)> {
+    told.look(|all| {
+        let said = all.iter().take(first).filter_map(|one| match &one.what {
+            What::Alarm { alarm, .. } => Some((alarm.id, alarm.severity)),
+            _ => None,
+        });
+        said.collect()
+    })
+}
+
 /// What stands as far as was told, and where in what was told.
 pub(crate) fn believed(told: &Told) -> BTreeMap<AlarmId, (Severity, usize)> {
     told.look(|all| {

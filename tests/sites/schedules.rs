@@ -21,7 +21,7 @@ use klaxon_schemas::time::Timestamp;
 use klaxon_store::publish::{Answer, Item, PublishError};
 use klaxon_store::{ReadError, backup};
 
-use super::again::{Began, Restore, began, believed};
+use super::again::{Began, Restore, began, believed, told_of};
 use super::facts::{facts, facts_of, listed, stands};
 use super::hits::Hits;
 use super::inside::{Design, Node, Told};
@@ -249,6 +249,21 @@ impl World {
                 }
                 for site in &self.sites {
                     println!("{}: its last change is {}", site.name, site.node().last_change());
+                    let (below, above) = (listed(site.node(), None), listed(self.centre(), Some(site.name)));
+                    let differing = below.iter().chain(&above).filter(|(id, row)| {
+                        let is_told = believed(&self.told).get(id).is_some_and(|(told, _)| *told == row.1);
+                        !is_told || below.get(id) != Some(*row) || above.get(id) != Some(*row)
+                    });
+                    for (id, (resource, ..)) in differing {
+                        for node in [site.node(), self.centre()] {
+                            println!("{id} {:?}", node.store.read().alarms().find(|alarm| alarm.id == *id));
+                        }
+                        println!("{}", self.story(site, resource));
+                        let own = site.node().history();
+                        own.iter()
+                            .filter(|change| matches!(&change.subject, Subject::Alarm { alarm, .. } if alarm.id == *id))
+                            .for_each(|change| println!("below: {change:?}"));
+                    }
                 }
                 println!("pending {}", self.centre().pending());
                 println!("told   {:?}", believed(&self.told));
@@ -591,9 +606,16 @@ impl World {
         });
         self.until("whoever is told knows it as well", |world| {
             let (believed, stands) = (believed(&world.told), stands(world.centre()));
-            // A centre that was restored does not know what it told since its backup, and so not that it has to take it back.
+            // A centre that was restored does not know what it told since its backup, and so not that it has to take it back. What
+            // stands as its backup has it to be told it does not tell again.
             let forgotten = world.restores.last().map_or(0, |restore| restore.told);
-            let knows = stands.iter().all(|(id, severity)| believed.get(id).is_some_and(|(told, _)| told == severity));
+            let before = told_of(&world.told, forgotten);
+            let knows = stands.iter().all(|(id, severity)| {
+                let is_known = |(told, at): &(Severity, usize)| {
+                    told == severity || (*at < forgotten && before.contains(&(*id, *severity)))
+                };
+                believed.get(id).is_some_and(is_known)
+            });
             knows && believed.iter().all(|(id, (_, at))| *at < forgotten || stands.contains_key(id))
         });
     }
