@@ -105,7 +105,7 @@ impl Child {
     /// Since when nothing is heard of alarms of `owner` (nobody: of this node's own) that come through it: because it is silent,
     /// or because it says that the owner is.
     pub fn silent_for(&self, owner: Option<&Site>) -> Option<Timestamp> {
-        self.silent_since.or_else(|| silent_among(&self.below, owner?))
+        self.silent_since.or_else(|| silent_among(&self.below, owner?)?.silent_since)
     }
 
     /// Whether it is silent, or one below it is.
@@ -139,15 +139,15 @@ impl Below {
     }
 }
 
-/// Since when nothing is heard of the node `name` among those `below` a child, in the order of their names: because it is silent,
-/// or one through which it is heard of.
-pub fn silent_among(below: &[Below], name: &str) -> Option<Timestamp> {
+/// Who is silent, so that nothing is heard of the node `name` among those `below` a child, in the order of their names: it, or one
+/// through which it is heard of.
+pub fn silent_among<'a>(below: &'a [Below], name: &str) -> Option<&'a Below> {
     let mut name = name;
     for _ in 0..DEPTH_MAX {
         let place = below.binary_search_by(|row| row.name.as_str().cmp(name)).ok()?;
         let row = &below[place];
         if row.silent_since.is_some() {
-            return row.silent_since;
+            return Some(row);
         }
         name = row.via.as_deref()?;
     }
