@@ -38,7 +38,7 @@ use super::clock::by_clock_ahead;
 use super::entrance::Proof;
 use super::steps::{Malformed, Step, Voice};
 use super::table::{Order, Seat, mark};
-use super::{NewToken, Uplinks, codec, later, new_token, now, read};
+use super::{NewToken, Uplinks, chain, codec, later, new_token, now, read};
 use unlisted::Unlisted;
 
 /// How long the other side may take to say who it is.
@@ -172,7 +172,6 @@ impl Speaker {
             is_region: self.kind == ChildKind::Region,
             here: self.uplinks.site(),
             is_other: &|name| name != self.name.as_str() && read::is_owner(store, name),
-            below: &|| read::child(store, &self.name).map_or_else(Vec::new, |child| Vec::clone(&child.below)),
             mirrored: &|from, to| read::mirrored(store, &self.name, from, to),
         })
     }
@@ -746,17 +745,6 @@ async fn decode(bytes: Bytes) -> Result<(Heard, usize), String> {
     }
     let decoded = tokio::task::spawn_blocking(move || read(&bytes).map_err(|error| chain(&error))).await;
     decoded.unwrap_or_else(|_| Err("a message that breaks its reader".to_owned()))
-}
-
-/// An error with what is behind it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut behind = error.source();
-    while let Some(source) = behind {
-        text = format!("{text}: {source}");
-        behind = source.source();
-    }
-    text
 }
 
 /// How it ends because the journal, or the engine, did not take a step; nothing if it goes on.

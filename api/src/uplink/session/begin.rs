@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{End, HELLO_WAIT, Heard, Session, Talk, broken, decode, present};
 use crate::uplink::entrance::Proof;
+use crate::uplink::steps::kept_version;
 use crate::uplink::table::{Asked, Candidate, NoSeat, Order, Seat, mark};
 use crate::uplink::{new_token, now};
 
@@ -20,8 +21,6 @@ use crate::uplink::{new_token, now};
 const PROBE_WAIT: Duration = Duration::from_secs(5);
 /// How often it is looked whether it has.
 const PROBE_LOOK: Duration = Duration::from_millis(50);
-/// The longest text of a version that is kept.
-const VERSION_BYTES_MAX: usize = 64;
 /// When somebody whose name another node has is to come again.
 const DOUBLED_RETRY_S: u32 = 60;
 /// When somebody who waits for approval is to come again.
@@ -155,7 +154,7 @@ impl Session {
             return Err(End::refused(Refusal::Mismatch, "node: its join token was used by another node"));
         }
         if child.awaits_approval {
-            let asked = Asked { node: hello.node, address: self.address.clone(), version: version(hello), at: now() };
+            let asked = Asked { node: hello.node, address: self.address.clone(), version: kept_version(&hello.version), at: now() };
             self.uplinks.table().ask(self.name.clone(), asked);
             let reason = format!("a person must approve it first: klaxon site approve {}", self.name);
             return Err(End::Refused { code: Refusal::AwaitsApproval, reason, retry_after_s: APPROVAL_RETRY_S });
@@ -251,7 +250,7 @@ impl Session {
             }
             Proof::Certificate => {}
         }
-        facts.push(ChildEvent::Connected { node: hello.node, version: version(hello) });
+        facts.push(ChildEvent::Connected { node: hello.node, version: kept_version(&hello.version) });
         self.tell_all(facts).await?;
         let child = present(self.uplinks.child(&self.name))?;
         let welcome = Welcome {
@@ -268,14 +267,9 @@ impl Session {
         self.send(None, &Down::Welcome(welcome)).await?;
         self.uplinks.counts().connected();
         tracing::info!(
-            child = %self.name, address = %self.address, proof = self.proof.as_str(), version = %version(hello),
+            child = %self.name, address = %self.address, proof = self.proof.as_str(), version = %kept_version(&hello.version),
             epoch = %hello.epoch, last = %hello.last, "a node below is connected"
         );
         Ok((child, joining))
     }
-}
-
-/// The version that it says to be, as much of it as is kept.
-fn version(hello: &Hello) -> String {
-    hello.version.chars().filter(|character| !character.is_control()).take(VERSION_BYTES_MAX).collect()
 }
