@@ -246,6 +246,7 @@ impl Session {
         let bytes: usize = talk.submitted.iter().map(|submitted| submitted.bytes).sum();
         let has_room = talk.submitted.len() < STEPS_MAX && bytes < STEPS_BYTES_MAX;
         let reads = has_room && talk.again.is_none() && talk.compare.is_none() && talk.held.is_none();
+        talk.seat.pulse.listens(reads, Instant::now());
         let again = talk.again;
         let front = talk.submitted.front_mut().and_then(|submitted| submitted.pending.as_mut());
         let (is_settling, is_again) = (front.is_some(), again.is_some());
@@ -263,7 +264,7 @@ impl Session {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let next = tokio::select! {
             biased;
             () = self.uplinks.stop().cancelled() => Next::Stop,
             () = talk.seat.cut.cancelled() => Next::Cut,
@@ -272,7 +273,9 @@ impl Session {
             () = due, if is_again && !is_settling => Next::Again,
             room = room, if is_held => Next::Room(room),
             message = self.socket.recv(), if reads => Next::Message(message),
-        }
+        };
+        talk.seat.pulse.listens(false, Instant::now());
+        next
     }
 
     async fn received(&mut self, talk: &mut Talk, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
@@ -577,13 +580,7 @@ impl Session {
                 let now = child.and_then(|child| child.reached.as_ref().map(mark)).unwrap_or(0);
                 if now != talk.told { self.tell_reached(talk).await } else { Ok(()) }
             }
-            Order::Ping => {
-                if talk.held.is_some() {
-                    // It is not read, and so is not silent.
-                    talk.seat.pulse.heard();
-                }
-                self.ping(talk).await
-            }
+            Order::Ping => self.ping(talk).await,
             Order::Rotate => self.rotate(talk).await,
         }
     }
