@@ -256,6 +256,10 @@ pub struct Moved {
     pub to: Text,
     /// When.
     pub at: Timestamp,
+    /// A person enrolled it anew since, so that it may come back. Before that it may not: whoever comes with what proved it
+    /// then is a copy of it that was left behind. Until it comes, it is elsewhere all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_return: bool,
 }
 
 /// What became of a child, as a door learns it.

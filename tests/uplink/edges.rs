@@ -207,6 +207,45 @@ fn an_alarm_of_a_newer_release_is_left_out_of_what_stands_and_stays_as_it_was_kn
 }
 
 #[test]
+fn who_went_elsewhere_comes_back_by_its_certificate_once_it_is_enrolled_anew() {
+    let authority = Authority::new();
+    authority.serve();
+    let node = Site::start(&authority.config());
+    node.cli_ok(&["site", "add", "cell-1", "--no-token"]);
+    let open = || {
+        let mut wire = authority.open(&node, Some(("cell-1", &[])), None).expect("is a connection");
+        wire.hello(&json!({}));
+        wire
+    };
+    let mut wire = open();
+    wire.expect("welcome");
+    aligned(&mut wire, 10);
+    wire.say(&live(10, 20, &changes_of(&["host=a"])));
+    wire.expect("reached");
+    wire.say(&json!({ "m": "moved", "to": "https://other.example" }));
+    wire.expect_refused("gone");
+    // A copy of it that was left behind is not let in.
+    open().expect_refused("gone");
+    node.cli_ok(&["site", "add", "cell-1", "--no-token"]);
+    // Until it comes it is elsewhere: nothing of it is fresh, and nothing goes down.
+    let site = shown(&node, "cell-1");
+    assert_eq!([&site["state"], &site["moved"]["may_return"]], [&json!("moved"), &json!(true)], "{site}");
+    let alarms = of_cell(&node);
+    assert!(!alarms.is_empty() && alarms.iter().all(|alarm| !alarm["stale"].is_null()), "{alarms:?}");
+    assert!(node.cli_ok(&["site", "show", "cell-1"]).contains("it may come back"));
+    let mut wire = open();
+    wire.expect("welcome");
+    assert_eq!([&shown(&node, "cell-1")["state"], &shown(&node, "cell-1")["moved"]], [&json!("connected"), &Value::Null]);
+    assert!(of_cell(&node).iter().all(|alarm| alarm["stale"].is_null()));
+    // It was let back once: when it goes again, that is over.
+    wire.say(&json!({ "m": "moved", "to": "https://other.example" }));
+    wire.expect_refused("gone");
+    open().expect_refused("gone");
+    let twice = |name: &str| node.cli(&["site", "add", name, "--no-token"]).status.success();
+    assert!(twice("cell-1") && twice("cell-2") && !twice("cell-2"));
+}
+
+#[test]
 fn an_action_goes_down_by_the_clock_of_whom_it_is_for() {
     let node = Site::start(PARENT);
     let changes = changes_of(&["host=a"]);

@@ -144,6 +144,7 @@ impl Session {
             return Err(End::refused(Refusal::Mismatch, reason));
         }
         if let Some(moved) = &child.moved
+            && !moved.may_return
             && !matches!(self.proof, Proof::Join(_))
         {
             return Err(End::refused(Refusal::Gone, format!("it went to {}", moved.to)));
