@@ -238,7 +238,7 @@ async fn stay_connected(part: &Part) {
                         least = retry_after.min(part.plan().backoff.max);
                         refused(code, &reason)
                     }
-                    End::Failed(failure) => chain(&failure),
+                    End::Failed(failure) => klaxon_api::uplink::chain(&failure),
                 }
             }
         };
@@ -324,7 +324,7 @@ async fn rehome(part: &Part, url: &Address, token: &Token) -> Result<(), String>
     let (link, welcome) = match tokio::time::timeout(REHOME_WAIT, asked).await {
         Ok(Ok(asked)) => asked,
         Ok(Err(End::Refused { code, reason, .. })) => return Err(refused(code, &reason)),
-        Ok(Err(End::Failed(failure))) => return Err(chain(&failure)),
+        Ok(Err(End::Failed(failure))) => return Err(klaxon_api::uplink::chain(&failure)),
         Ok(Err(End::Anew)) => return Err("a new numbering is asked for again and again".to_owned()),
         Ok(Err(End::Wanted)) => return Err("the node is stopping".to_owned()),
         Err(_elapsed) => return Err(format!("{url} did not let this node in within {} s", REHOME_WAIT.as_secs())),
@@ -492,20 +492,6 @@ impl UplinkControl {
 /// For whom an agent's journal is kept whole.
 pub(crate) fn kept_for(kind: ChildKind) -> Option<Follower> {
     (kind == ChildKind::Agent).then(desk::follower)
-}
-
-fn chain(failure: &Failure) -> String {
-    let mut text = failure.to_string();
-    let mut source = std::error::Error::source(failure);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// The wall clock.
