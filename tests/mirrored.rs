@@ -92,7 +92,7 @@ impl Below {
             let (from, to) = bucket_bounds(bucket);
             let is_in = |alarm: &&Arc<Alarm>| alarm.id >= from && alarm.id <= to;
             let alarms = alarms.iter().filter(is_in).cloned().collect();
-            self.send(node, RelayContent::Alignment { at, from, to, alarms });
+            self.send(node, RelayContent::Alignment { at, from, to, alarms, unread: Vec::new() });
         }
         let after = Position(position(node).min(at.0));
         self.send(node, RelayContent::Aligned { at, after, fingerprint: 0, below: Vec::new() });
@@ -191,10 +191,10 @@ fn an_owner_that_numbers_anew_is_heard_also_where_its_numbers_are_lower() {
     below.epoch = Epoch(9_000_000_000_001);
     let at = Position(below.last());
     let (from, to) = bucket_bounds(id.0.as_bytes()[0]);
-    below.send(&node, RelayContent::Alignment { at, from, to, alarms: vec![before] });
+    below.send(&node, RelayContent::Alignment { at, from, to, alarms: vec![before], unread: Vec::new() });
     assert_eq!(settle(&node, &world, &mut nonce)[1..], ["changed minor host=a"]);
     // It is there no more, and how it ended nobody knows.
-    below.send(&node, RelayContent::Alignment { at, from, to, alarms: Vec::new() });
+    below.send(&node, RelayContent::Alignment { at, from, to, alarms: Vec::new(), unread: Vec::new() });
     assert_eq!(settle(&node, &world, &mut nonce)[2..], ["cleared minor host=a"]);
     node.close();
 }

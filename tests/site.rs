@@ -164,17 +164,21 @@ fn the_command_line_says_whose_an_alarm_is_who_is_silent_and_what_waits() {
     const QUICK: &str = "[sites]\nheartbeat = \"1s\"\nsilent_after = \"3s\"\n";
     let centre = start("noc", QUICK);
     let region = start("north", &format!("{UPLINK}kind = \"region\"\n{QUICK}"));
-    let tower = start("tower-1", UPLINK);
+    let tower = start("tower-1", &format!("{UPLINK}kind = \"region\"\n"));
+    let hut = start("hut-1", UPLINK);
     let join = |below: &Node, above: &Node, name: &str, kind: &str| {
         let token = above.cli_ok(&["site", "add", name, "--kind", kind]);
         below.cli_ok(&["join", &above.base, "--token", token.trim()]);
     };
     join(&region, &centre, "north", "region");
-    join(&tower, &region, "tower-1", "site");
+    join(&tower, &region, "tower-1", "region");
+    join(&hut, &tower, "hut-1", "site");
+    send(&hut, 3..4, "warning");
     send(&tower, 1..2, "major");
     send(&region, 2..3, "minor");
     let at_centre = |site: &str| list(&centre, site).into_keys().next();
-    wait_until("both are at the centre", || at_centre("tower-1").is_some() && at_centre("north").is_some());
+    wait_until("all are at the centre", || ["hut-1", "tower-1", "north"].iter().all(|site| at_centre(site).is_some()));
+    let of_hut = at_centre("hut-1").expect("stands");
     let (of_tower, of_region) = (at_centre("tower-1").expect("stands"), at_centre("north").expect("stands"));
     let shown = |id: &str| -> Value {
         let all: Value = serde_json::from_str(&centre.cli_ok(&["--json", "alarms"])).expect("is JSON");
@@ -190,10 +194,12 @@ fn the_command_line_says_whose_an_alarm_is_who_is_silent_and_what_waits() {
     let fresh = shown(&of_tower);
     assert_eq!((&fresh["owner"], &fresh["via"]), (&json!("tower-1"), &json!("north")));
     assert_eq!((&fresh["silent"], &fresh["stale"], &fresh["pending"]), (&Value::Null, &Value::Null, &Value::Null));
-    // The tower alone is silent: the region says so.
+    // The tower is silent: the region says so.
     tower.kill();
     wait_until("the tower's alarm is stale", || shown(&of_tower)["stale"].is_object());
     assert_eq!((&shown(&of_tower)["silent"], &shown(&of_region)["silent"]), (&json!("tower-1"), &Value::Null));
+    wait_until("so is what came through it", || shown(&of_hut)["stale"].is_object());
+    assert_eq!(shown(&of_hut)["silent"], "tower-1", "who is silent is named, not whose it is");
     assert!(sheet(&of_tower, "stale").starts_with("tower-1 is not heard from since "), "{}", sheet(&of_tower, "stale"));
     // Then the region is, and with it all that comes through it; what is ordered meanwhile waits.
     region.kill();

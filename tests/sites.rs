@@ -634,7 +634,7 @@ fn was_run_with_shim(test: &str) -> bool {
 #[test]
 fn what_a_site_that_is_restored_twice_did_in_between_is_known_in_the_end() {
     if !was_run_with_shim("what_a_site_that_is_restored_twice_did_in_between_is_known_in_the_end") {
-        println!("{:?}", schedules::restored_twice());
+        println!("{:?}", again::restored_twice());
     }
 }
 

@@ -109,12 +109,21 @@ function offset(value) {
   return `${value < 0 ? "−" : ""}${span(Math.abs(value))}`;
 }
 
+/** Whether nothing is heard of a node further below: it is silent, or one through which it is heard of. */
+function isUnheard(further, below) {
+  for (const _ of below) {
+    if (!further || further.silent_since) return Boolean(further);
+    further = below.find((other) => other.name === further.via);
+  }
+  return false;
+}
+
 function row(site) {
   const { name, kind, state, version, below = [] } = site;
   const alarms = SEVERITIES.filter((severity) => site.alarms?.[severity] > 0);
   const counts = alarms.map((severity) => element("span", { class: severity, title: severity }, sign(severity), number(site.alarms[severity])));
   const since = site.silent_since && `since ${fullTime(site.silent_since)}`;
-  const silent = below.filter((further) => further.silent_since).length;
+  const silent = below.filter((further) => isUnheard(further, below)).length;
   const further = below.length > 0 && `, ${number(below.length)} below${silent > 0 ? ` (${number(silent)} silent)` : ""}`;
   const waits = [
     state === "awaiting" && "for a person",

@@ -97,7 +97,7 @@ impl Engine {
                 None
             }
             ChildEvent::Moved { to } => {
-                child.moved = Some(Moved { to: to.clone(), at: moment.wall });
+                child.moved = Some(Moved { to: to.clone(), at: moment.wall, may_return: false });
                 child.silent_since = child.silent_since.or(Some(moment.wall));
                 self.withdraw_all(moment, name, kind, "It has another node above it now.", out);
                 Some(ChildStep::Moved)
@@ -154,6 +154,7 @@ impl Engine {
                 join: join.clone(),
                 awaits_approval: *needs_approval,
                 credentials: Vec::new(),
+                moved: known.moved.clone().map(|moved| Moved { may_return: true, ..moved }),
                 ..Child::clone(&known)
             },
             // The name of one that is being forgotten is free when that is done.

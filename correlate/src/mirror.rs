@@ -145,7 +145,9 @@ impl Engine {
         let child = Arc::clone(self.steps_of(name)?);
         let sender = Sender { name, epoch: relay.epoch, child };
         match &relay.content {
-            RelayContent::Alignment { at, from, to, alarms } => self.align(moment, &sender, *at, (*from, *to), alarms, out),
+            RelayContent::Alignment { at, from, to, alarms, unread } => {
+                self.align(moment, &sender, *at, (*from, *to), (alarms, unread), out)
+            }
             RelayContent::Aligned { at, after, fingerprint, below } => {
                 self.aligned(moment, &sender, Span { after: *after, upto: *at }, (*fingerprint, below), out)
             }
@@ -167,7 +169,7 @@ impl Engine {
         sender: &Sender<'_>,
         at: Position,
         (from, to): (AlarmId, AlarmId),
-        alarms: &[Arc<Alarm>],
+        (alarms, unread): (&[Arc<Alarm>], &[AlarmId]),
         out: &mut Output,
     ) -> Result<Disposition, NotTaken> {
         if let Some(reached) = sender.not_older()?
@@ -184,7 +186,13 @@ impl Engine {
             let (alarm, standing) = self.adopt_alarm(sender, alarm)?;
             part.insert(alarm.id, (alarm, standing));
         }
-        let lost = self.mirror.between(sender.name, from, to).filter(|id| !part.contains_key(id));
+        if let Some(beyond) = unread.iter().find(|id| !(from..=to).contains(*id)) {
+            return Err(NotTaken::OutOfRange { alarm: *beyond });
+        }
+        // What is not understood is there all the same.
+        let unread: BTreeSet<_> = unread.iter().collect();
+        let is_listed = |id: &AlarmId| part.contains_key(id) || unread.contains(id);
+        let lost = self.mirror.between(sender.name, from, to).filter(|id| !is_listed(id));
         let gone: Vec<_> = lost.take(ALIGNMENT_LOST_MAX + 1).collect();
         if gone.len() > ALIGNMENT_LOST_MAX {
             return Err(NotTaken::TooManyLost { lost: gone.len() });

@@ -401,6 +401,36 @@ fn a_change_of_a_newer_release_is_counted_as_lost_and_the_mirror_goes_on() {
 }
 
 #[test]
+fn an_alarm_of_a_newer_release_stays_as_it_was_and_what_is_not_listed_ends() {
+    use klaxon_schemas::child::{NotTaken, RelayContent};
+    use klaxon_schemas::ids::AlarmId;
+
+    let mut fleet = Fleet::new(true);
+    fleet.add("s", ChildKind::Site);
+    at_site(&mut fleet, 0, 0);
+    at_site(&mut fleet, 1, 0);
+    fleet.align("s", usize::MAX);
+    let ids: Vec<_> = fleet.parent.alarms.keys().copied().collect();
+    let at = fleet.record("s").and_then(|child| child.reached.as_ref()).expect("it stands").position;
+    let part = |from: AlarmId, to: AlarmId, unread: &[AlarmId]| RelayContent::Alignment {
+        at,
+        from,
+        to,
+        alarms: Vec::new(),
+        unread: unread.to_vec(),
+    };
+    let (from, to) = (AlarmId(uuid::Uuid::from_u128(0)), AlarmId(uuid::Uuid::from_u128(u128::MAX)));
+    let unheard = AlarmId(uuid::Uuid::from_u128(7));
+    let (changes, disposition) = fleet.send("s", part(from, to, &[unheard, ids[0], ids[1]]));
+    assert_eq!((changes.len(), disposition), (0, Disposition::Applied));
+    let (_, disposition) = fleet.send("s", part(from, ids[0], &[ids[1]]));
+    assert!(matches!(disposition, Disposition::NotTaken(NotTaken::OutOfRange { .. })), "{disposition:?}");
+    let (changes, _) = fleet.send("s", part(from, to, &[ids[1]]));
+    assert_eq!(changes.iter().map(|change| change.kind).collect::<Vec<_>>(), [ChangeKind::Realigned, ChangeKind::Purged]);
+    assert_eq!(fleet.parent.alarms.keys().copied().collect::<Vec<_>>(), [ids[1]]);
+}
+
+#[test]
 fn a_new_numbering_is_noted_and_the_old_one_is_not_taken() {
     check_fleet(
         "0s child s site
@@ -454,7 +484,7 @@ fn an_alarm_that_has_the_id_of_another_takes_its_place_when_that_has_ended() {
     let mut other = klaxon_schemas::alarm::Alarm::clone(&before);
     other.key.resource = "host=other".parse().expect("valid");
     let at = klaxon_schemas::ids::Position(9);
-    let part = RelayContent::Alignment { at, from: other.id, to: other.id, alarms: vec![Arc::new(other)] };
+    let part = RelayContent::Alignment { at, from: other.id, to: other.id, alarms: vec![Arc::new(other)], unread: Vec::new() };
     let (changes, _) = fleet.send("s", part);
     let told = |change: &Arc<klaxon_schemas::change::Change>| match &change.subject {
         Subject::Alarm { alarm, .. } => (change.kind, alarm.key.resource.as_str().to_owned(), alarm.is_active()),
@@ -691,7 +721,7 @@ fn an_alignment_that_would_lose_too_much_is_not_taken() {
     let id = |number| klaxon_schemas::ids::AlarmId(uuid::Uuid::from_u128(number));
     let mut part = |from, to| {
         let alarms = Vec::new();
-        fleet.send("s", RelayContent::Alignment { at, from: id(from), to: id(to), alarms })
+        fleet.send("s", RelayContent::Alignment { at, from: id(from), to: id(to), alarms, unread: Vec::new() })
     };
     let (changes, disposition) = part(0, u128::MAX);
     assert!(matches!(disposition, Disposition::NotTaken(NotTaken::TooManyLost { .. })), "{disposition:?}");

@@ -105,7 +105,7 @@ impl Child {
     /// Since when nothing is heard of alarms of `owner` (nobody: of this node's own) that come through it: because it is silent,
     /// or because it says that the owner is.
     pub fn silent_for(&self, owner: Option<&Site>) -> Option<Timestamp> {
-        self.silent_since.or_else(|| silent_among(&self.below, owner?))
+        self.silent_since.or_else(|| silent_among(&self.below, owner?)?.silent_since)
     }
 
     /// Whether it is silent, or one below it is.
@@ -139,15 +139,15 @@ impl Below {
     }
 }
 
-/// Since when nothing is heard of the node `name` among those `below` a child, in the order of their names: because it is silent,
-/// or one through which it is heard of.
-pub fn silent_among(below: &[Below], name: &str) -> Option<Timestamp> {
+/// Who is silent, so that nothing is heard of the node `name` among those `below` a child, in the order of their names: it, or one
+/// through which it is heard of.
+pub fn silent_among<'a>(below: &'a [Below], name: &str) -> Option<&'a Below> {
     let mut name = name;
     for _ in 0..DEPTH_MAX {
         let place = below.binary_search_by(|row| row.name.as_str().cmp(name)).ok()?;
         let row = &below[place];
         if row.silent_since.is_some() {
-            return row.silent_since;
+            return Some(row);
         }
         name = row.via.as_deref()?;
     }
@@ -223,7 +223,7 @@ pub struct Meanwhile {
     pub raised: u64,
     /// How many ended.
     pub cleared: u64,
-    /// How many records of the child's journal are lost, because it kept them no longer.
+    /// How many records of the child's journal are lost: it kept them no longer, or they were not understood or left out here.
     #[serde(default)]
     pub lost: u64,
 }
@@ -256,6 +256,10 @@ pub struct Moved {
     pub to: Text,
     /// When.
     pub at: Timestamp,
+    /// A person enrolled it anew since, so that it may come back. Before that it may not: whoever comes with what proved it
+    /// then is a copy of it that was left behind. Until it comes, it is elsewhere all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_return: bool,
 }
 
 /// What became of a child, as a door learns it.
@@ -431,6 +435,9 @@ pub enum RelayContent {
         to: AlarmId,
         /// The alarms, by id.
         alarms: Vec<Arc<Alarm>>,
+        /// More that it lists, by id, which are of a newer release and are not understood here: how they stand is not known, and
+        /// what is mirrored of them is left as it is.
+        unread: Vec<AlarmId>,
     },
     /// It stands here as there, as of a position of its journal: what comes behind it is live. What is between what has come
     /// in and there is missing, and comes as history.
@@ -452,7 +459,7 @@ pub enum RelayContent {
         upto: Position,
         /// The changes.
         changes: Vec<Arc<Change>>,
-        /// How many more there are, which are of a newer release and are not understood here.
+        /// How many more there are, which are of a newer release and not understood here, or were left out by the door.
         unread: u64,
     },
     /// Changes of the oldest stretch that is missing.
@@ -463,7 +470,7 @@ pub enum RelayContent {
         upto: Position,
         /// The changes.
         changes: Vec<Arc<Change>>,
-        /// How many more there are, which are of a newer release and are not understood here.
+        /// How many more there are, which are of a newer release and not understood here, or were left out by the door.
         unread: u64,
     },
     /// It keeps the beginning of the oldest stretch that is missing no longer.

@@ -134,6 +134,7 @@ pub(super) enum SiteCommand {
 Examples:
   klaxon site add cell-17                  a site; the name is its site's
   klaxon site add web-1 --kind agent       a host of this site
+  klaxon site add cell-17 --no-token       by its certificate alone; also to let one come back that went elsewhere
   klaxon site add --from sites.csv         many: name,kind,approve in each line, the last two may be left out
 
 The token is told once. On the node: klaxon join URL --token TOKEN"
@@ -428,7 +429,8 @@ fn one(output: &Output, row: &Row, now: Timestamp) -> String {
         line("silent", format!("for {}; its alarms are stale", age(at, now)));
     }
     if let Some(to) = row.moved.as_ref().and_then(|moved| moved["to"].as_str()) {
-        line("moved", format!("to {to}"));
+        let may_return = row.moved.as_ref().is_some_and(|moved| moved["may_return"] == true);
+        line("moved", format!("to {to}{}", if may_return { "; it may come back" } else { "" }));
     }
     if row.connected_since.is_some() {
         line("lag", millis(row.lag_ms.map(|ms| ms as f64)));

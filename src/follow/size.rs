@@ -32,7 +32,9 @@ pub(super) fn rough_bytes(kind: &EntryKind) -> usize {
             _ => FRAME + 2 * 4096,
         },
         EntryKind::Relay(relay) => match &relay.content {
-            RelayContent::Alignment { alarms, .. } => FRAME + alarms.iter().map(|alarm| alarm_bytes(alarm)).sum::<usize>(),
+            RelayContent::Alignment { alarms, unread, .. } => {
+                FRAME + alarms.iter().map(|alarm| alarm_bytes(alarm)).sum::<usize>() + 48 * unread.len()
+            }
             RelayContent::Live { changes, .. } | RelayContent::History { changes, .. } => {
                 FRAME + changes.iter().map(|change| change_bytes(change)).sum::<usize>()
             }

@@ -208,7 +208,7 @@ impl Snapshot {
             }
         }
         let items = alarms.len();
-        let part = v1::RelayContent::Alignment { at: self.at, from, to, alarms };
+        let part = v1::RelayContent::Alignment { at: self.at, from, to, alarms: alarms.into() };
         Ok(Some(Ready { bytes: codec::encode(&Up::Relay(part))?, upto: self.at, looked: self.at, items }))
     }
 }

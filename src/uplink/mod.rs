@@ -250,7 +250,7 @@ async fn stay_connected(part: &Part) {
                         least = retry_after.min(part.plan().backoff.max);
                         refused(code, &reason)
                     }
-                    End::Failed(failure) => chain(&failure),
+                    End::Failed(failure) => klaxon_api::uplink::chain(&failure),
                 }
             }
         };
@@ -494,20 +494,6 @@ impl UplinkControl {
 /// For whom an agent's journal is kept whole.
 pub(crate) fn kept_for(kind: ChildKind) -> Option<Follower> {
     (kind == ChildKind::Agent).then(part::follower)
-}
-
-fn chain(failure: &Failure) -> String {
-    let mut text = failure.to_string();
-    let mut source = std::error::Error::source(failure);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// The wall clock.

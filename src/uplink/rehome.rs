@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use klaxon_api::uplink::chain;
+
 use super::desk::Target;
 use super::kept::Token;
 use super::link::{Link, LinkError, Proof};
 use super::part::Part;
 use super::session::{self, End, Failure};
-use super::{ANEW_MAX, Address, chain, open, refused};
+use super::{ANEW_MAX, Address, open, refused};
 
 /// How long another node may take to let this one in, before it is left for it.
 const REHOME_WAIT: Duration = Duration::from_secs(20);

@@ -199,12 +199,12 @@ impl Client {
             // One part about all ranges, or one for each that differs.
             if buckets.len() == usize::from(last - first) + 1 {
                 let (from, to) = (bucket_bounds(*first).0, bucket_bounds(*last).1);
-                self.relay(v1::RelayContent::Alignment { at: Position(self.at), from, to, alarms }).await;
+                self.relay(v1::RelayContent::Alignment { at: Position(self.at), from, to, alarms: alarms.into() }).await;
             } else {
                 for bucket in buckets {
                     let (from, to) = bucket_bounds(bucket);
-                    let alarms = alarms.iter().filter(|alarm| (from..=to).contains(&alarm.id)).cloned().collect();
-                    self.relay(v1::RelayContent::Alignment { at: Position(self.at), from, to, alarms }).await;
+                    let alarms: Vec<_> = alarms.iter().filter(|alarm| (from..=to).contains(&alarm.id)).cloned().collect();
+                    self.relay(v1::RelayContent::Alignment { at: Position(self.at), from, to, alarms: alarms.into() }).await;
                 }
             }
         }

@@ -291,7 +291,7 @@ impl Inner {
             v1::RelayContent::Alignment { from, to, alarms, .. } => {
                 came.alignments += 1;
                 came.alarms.retain(|id, _| *id < from || *id > to);
-                for alarm in alarms {
+                for alarm in alarms.known {
                     if alarm.id < from || alarm.id > to {
                         came.wrong.push(format!("alarm {} is not between {from} and {to}", alarm.id));
                     }

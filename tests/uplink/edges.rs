@@ -117,15 +117,132 @@ fn an_alarm_under_another_sites_name_is_left_out_and_the_site_is_heard() {
     let fans: Vec<_> = node.alarms().into_iter().filter(|alarm| alarm["alarm_type"] == "fan.failed").collect();
     assert_eq!((fans.len(), &fans[0]["resource"]), (1, &json!("host=a")));
     assert!(node.get("//metrics").expect("is served").body.contains("klaxon_sites_left_out_total 2"));
+    // A change that is not understood counts too.
+    let mut newer = changes[0].clone();
+    newer["kind"] = json!("transmogrified");
+    wire.say(&live(20, 30, &[newer]));
+    assert_eq!(wire.expect("reached")["position"], 30);
+    assert!(node.get("//metrics").expect("is served").body.contains("klaxon_sites_left_out_total 3"));
     drop(wire);
     wait_away(&node, "cell-1");
-    // It is known by its last change all the same, and goes on.
-    let last: v1::Change = serde_json::from_value(changes[2].clone()).expect("is a change");
-    let print = klaxon_schemas::child::fingerprint(&last.try_into().expect("is a change"));
+    // Nothing is said of what its last change was, and it goes on.
     let (mut wire, welcome) = again(&node, &credential);
-    assert_eq!(welcome["reached"]["fingerprint"], print);
-    wire.say(&live(20, 30, &[]));
-    assert_eq!(wire.expect("reached")["position"], 30);
+    assert_eq!(welcome["reached"]["fingerprint"], 0);
+    wire.say(&live(30, 40, &[]));
+    assert_eq!(wire.expect("reached")["position"], 40);
+    let last: v1::Change = serde_json::from_value(changes[0].clone()).expect("is a change");
+    let print = klaxon_schemas::child::fingerprint(&last.try_into().expect("is a change"));
+    wire.say(&live(40, 50, &changes[..1]));
+    assert_eq!(wire.expect("reached")["fingerprint"], print);
+}
+
+#[test]
+fn what_a_region_says_of_the_nodes_below_it_stands_behind_a_change_that_is_left_out() {
+    let node = Site::start(PARENT);
+    let (_other, _) = join(&node, "cell-2");
+    let token = enrol(&node, &["cell-1", "--kind", "region"]);
+    let mut wire = Wire::open(&node, &token).expect("is good");
+    wire.hello(&json!({ "kind": "region" }));
+    wire.expect("welcome");
+    let child = |name: &str, seq: u64| {
+        json!({ "site": "cell-1", "epoch": EPOCH, "seq": seq, "at": "2026-11-22T03:12:00Z", "kind": "child",
+                "child": { "name": name, "kind": "site", "what": "enrolled" } })
+    };
+    let mut foreign = changes_of(&["host=a"]).remove(0);
+    foreign["alarm"]["site"] = json!("centre");
+    aligned(&mut wire, 10);
+    // All of it is on its way at once.
+    for step in 0..8 {
+        let at = 10 + step * 10;
+        wire.say(&live(at, at + 10, &[child(&format!("far-{step}"), step + 1), foreign.clone()]));
+    }
+    while wire.expect("reached")["position"] != 90 {}
+    let below = shown(&node, "cell-1")["below"].clone();
+    assert_eq!(below.as_array().map(Vec::len), Some(8), "{below}");
+}
+
+#[test]
+fn an_alarm_of_a_newer_release_is_left_out_of_what_stands_and_stays_as_it_was_known() {
+    let node = Site::start(PARENT);
+    let changes = changes_of(&["host=a", "host=b", "host=c"]);
+    let mut alarms: Vec<_> = changes.iter().map(|change| change["alarm"].clone()).collect();
+    alarms.sort_by_key(|alarm| alarm["id"].to_string());
+    let (mut wire, credential) = join(&node, "cell-1");
+    aligned(&mut wire, 10);
+    wire.say(&live(10, 20, &changes[..2]));
+    wire.expect("reached");
+    drop(wire);
+    let standing = |resource: &str| {
+        let found = of_cell(&node).into_iter().find(|alarm| alarm["resource"] == resource && alarm["cleared"] == false);
+        found.map(|alarm| alarm["severity"].clone())
+    };
+    // Of the first, which is known, and the third, which is not, a newer release says something; the second is there no more.
+    for alarm in &mut alarms {
+        alarm["severity"] = if alarm["resource"] == "host=b" { json!("major") } else { json!("catastrophic") };
+    }
+    let edge = |digit: &str| format!("{0}{0}-{1}-{1}-{1}-{0}{1}{1}", digit.repeat(4), digit.repeat(4));
+    let part = |alarms: &[Value]| {
+        let content = json!({ "at": 30, "from": edge("0"), "to": edge("f"), "alarms": alarms });
+        json!({ "m": "relay", "alignment": content })
+    };
+    alarms.retain(|alarm| alarm["resource"] != "host=b");
+    for round in 1..3_u64 {
+        wait_away(&node, "cell-1");
+        let (mut wire, _) = again(&node, &credential);
+        wire.say(&json!({ "m": "compare", "at": 30, "digests": "1".repeat(256 * 16) }));
+        assert_eq!(wire.expect("differ")["buckets"].as_array().map(Vec::len), Some(256));
+        wire.say(&part(&alarms));
+        let at = 30 + round;
+        wire.say(&json!({ "m": "relay", "aligned": { "at": at, "after": 20 } }));
+        while wire.expect("reached")["position"] != at {}
+        assert_eq!([standing("host=a"), standing("host=b"), standing("host=c")], [Some(json!("major")), None, None]);
+        let counted = format!("klaxon_sites_left_out_total {}", 2 * round);
+        assert!(node.get("//metrics").expect("is served").body.contains(&counted), "{counted}");
+    }
+    // Of which alarm it speaks must be seen.
+    wait_away(&node, "cell-1");
+    let (mut wire, _) = again(&node, &credential);
+    wire.say(&part(&[json!({ "severity": "catastrophic" })]));
+    assert!(wire.expect_refused("malformed").contains("has no id"));
+}
+
+#[test]
+fn who_went_elsewhere_comes_back_by_its_certificate_once_it_is_enrolled_anew() {
+    let authority = Authority::new();
+    authority.serve();
+    let node = Site::start(&authority.config());
+    node.cli_ok(&["site", "add", "cell-1", "--no-token"]);
+    let open = || {
+        let mut wire = authority.open(&node, Some(("cell-1", &[])), None).expect("is a connection");
+        wire.hello(&json!({}));
+        wire
+    };
+    let mut wire = open();
+    wire.expect("welcome");
+    aligned(&mut wire, 10);
+    wire.say(&live(10, 20, &changes_of(&["host=a"])));
+    wire.expect("reached");
+    wire.say(&json!({ "m": "moved", "to": "https://other.example" }));
+    wire.expect_refused("gone");
+    // A copy of it that was left behind is not let in.
+    open().expect_refused("gone");
+    node.cli_ok(&["site", "add", "cell-1", "--no-token"]);
+    // Until it comes it is elsewhere: nothing of it is fresh, and nothing goes down.
+    let site = shown(&node, "cell-1");
+    assert_eq!([&site["state"], &site["moved"]["may_return"]], [&json!("moved"), &json!(true)], "{site}");
+    let alarms = of_cell(&node);
+    assert!(!alarms.is_empty() && alarms.iter().all(|alarm| !alarm["stale"].is_null()), "{alarms:?}");
+    assert!(node.cli_ok(&["site", "show", "cell-1"]).contains("it may come back"));
+    let mut wire = open();
+    wire.expect("welcome");
+    assert_eq!([&shown(&node, "cell-1")["state"], &shown(&node, "cell-1")["moved"]], [&json!("connected"), &Value::Null]);
+    assert!(of_cell(&node).iter().all(|alarm| alarm["stale"].is_null()));
+    // It was let back once: when it goes again, that is over.
+    wire.say(&json!({ "m": "moved", "to": "https://other.example" }));
+    wire.expect_refused("gone");
+    open().expect_refused("gone");
+    let twice = |name: &str| node.cli(&["site", "add", name, "--no-token"]).status.success();
+    assert!(twice("cell-1") && twice("cell-2") && !twice("cell-2"));
 }
 
 #[test]

@@ -70,6 +70,35 @@ fn a_child_that_does_not_read_costs_little_and_is_sent_away_and_others_go_on() {
 }
 
 #[test]
+fn a_connection_that_waits_for_room_here_is_not_taken_for_dead() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = scratch("uplink-deaf-");
+    let mount = LoopMount::new(scratch.path(), "disk", 96);
+    let node = Setup::new(&mount.dir.join("data"))
+        .config(PARENT)
+        .config("[store]\nfree_space_watermark = \"12MiB\"\nsegment_bytes = \"1MiB\"\nhistory_max_bytes = \"1GiB\"")
+        .start();
+    let (mut wire, credential) = join(&node, "cell-1");
+    aligned(&mut wire, 10);
+    let event = json!({ "resource": "host=here", "alarm_type": "t", "severity": "major" }).to_string();
+    fill(&mount.dir, 4 << 20);
+    wait_until("the journal refuses", || node.post("/events", &event).expect("answers").status == 507);
+    // As many as may be on their way, and a few that are not read for that.
+    (0..20).for_each(|step| wire.say(&live(10 + step, 11 + step, &[])));
+    let alive = wire.live_on();
+    let mut second = Wire::open(&node, &credential).expect("is good");
+    second.hello(&json!({}));
+    let reason = second.expect_refused("busy");
+    assert!(reason.contains("not read now"), "{reason}");
+    std::fs::remove_file(mount.dir.join("filler")).expect("can be removed");
+    wait_until("the first goes on", || shown(&node, "cell-1")["reached"]["position"] == 30);
+    assert_eq!(active(&node, "klaxon.site.doubled"), 0);
+    drop(alive);
+}
+
+#[test]
 fn a_full_disk_here_loses_nothing_of_a_site_and_takes_nothing_twice() {
     if !can_mount() {
         return;

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use klaxon_schemas::alarm::{Alarm, Stale};
 use klaxon_schemas::catalogue::{Catalogue, TypeEntry};
 use klaxon_schemas::change::Change;
-use klaxon_schemas::child::Child;
+use klaxon_schemas::child::{Child, silent_among};
 use klaxon_schemas::ids::{ActionId, AlarmId, Position};
 use klaxon_schemas::names::{AlarmType, ChildName};
 use klaxon_schemas::wire::v1;
@@ -98,12 +98,16 @@ impl Lens {
         if !alarm.cleared
             && alarm.stale.is_none()
             && let Some((via, child)) = alarm.via.as_ref().and_then(|via| self.silent.get_key_value(via))
-            && let Some(since) = child.silent_for(alarm.owner.as_ref())
         {
-            let owner = || child.below.iter().find(|below| Some(below.name.as_str()) == alarm.owner.as_deref());
-            let silent = if child.silent_since.is_some() { Some(via) } else { owner().map(|below| &below.name) };
-            alarm.silent = silent.cloned();
-            alarm.stale = Some(Stale { since });
+            let itself = child.silent_since.map(|since| (via, since));
+            let further = || {
+                let below = silent_among(&child.below, alarm.owner.as_deref()?)?;
+                Some((&below.name, below.silent_since?))
+            };
+            if let Some((silent, since)) = itself.or_else(further) {
+                alarm.silent = Some(silent.clone());
+                alarm.stale = Some(Stale { since });
+            }
         }
     }
 

@@ -263,7 +263,8 @@ pub(crate) async fn show(
 
 /// Enrol a node, so that it may join.
 ///
-/// Only over the Unix socket, where it is known who acts. What is answered is durable; the join token is told this once.
+/// Only over the Unix socket, where it is known who acts. What is answered is durable; the join token is told this once. One
+/// that went elsewhere is enrolled anew, and may come back.
 #[utoipa::path(
     post,
     path = "/sites",
@@ -292,11 +293,12 @@ pub(crate) async fn enrol(
     if known.as_ref().is_some_and(|child| child.retired.is_some()) {
         return Err(Problem::new(Kind::Busy, format!("{name} was retired, and its alarms are still being forgotten")));
     }
-    if known.is_some() {
+    // One that went elsewhere may come back when it is enrolled anew, also by its certificate alone.
+    if known.as_ref().is_some_and(|child| child.moved.is_none()) {
         let reason = "is enrolled already; it is given another join token by POST /api/v1/sites/{name}/token";
         return Err(Problem::of_field(Kind::Refused, "name", reason));
     }
-    let kind = kind.unwrap_or(ChildKind::Site);
+    let kind = kind.or(known.map(|child| child.kind)).unwrap_or(ChildKind::Site);
     enrolled(&api, name, actor, kind, approve, token.unwrap_or(true)).await
 }
 

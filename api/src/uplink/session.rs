@@ -38,7 +38,7 @@ use super::clock::by_clock_ahead;
 use super::entrance::Proof;
 use super::steps::{Malformed, Step, Voice};
 use super::table::{Order, Seat, mark};
-use super::{NewToken, Uplinks, codec, later, new_token, now, read};
+use super::{NewToken, Uplinks, chain, codec, later, new_token, now, read};
 use unlisted::Unlisted;
 
 /// How long the other side may take to say who it is.
@@ -172,7 +172,6 @@ impl Speaker {
             is_region: self.kind == ChildKind::Region,
             here: self.uplinks.site(),
             is_other: &|name| name != self.name.as_str() && read::is_owner(store, name),
-            below: &|| read::child(store, &self.name).map_or_else(Vec::new, |child| Vec::clone(&child.below)),
             mirrored: &|from, to| read::mirrored(store, &self.name, from, to),
         })
     }
@@ -247,6 +246,7 @@ impl Session {
         let bytes: usize = talk.submitted.iter().map(|submitted| submitted.bytes).sum();
         let has_room = talk.submitted.len() < STEPS_MAX && bytes < STEPS_BYTES_MAX;
         let reads = has_room && talk.again.is_none() && talk.compare.is_none() && talk.held.is_none();
+        talk.seat.pulse.listens(reads, Instant::now());
         let again = talk.again;
         let front = talk.submitted.front_mut().and_then(|submitted| submitted.pending.as_mut());
         let (is_settling, is_again) = (front.is_some(), again.is_some());
@@ -264,7 +264,7 @@ impl Session {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let next = tokio::select! {
             biased;
             () = self.uplinks.stop().cancelled() => Next::Stop,
             () = talk.seat.cut.cancelled() => Next::Cut,
@@ -273,7 +273,9 @@ impl Session {
             () = due, if is_again && !is_settling => Next::Again,
             room = room, if is_held => Next::Room(room),
             message = self.socket.recv(), if reads => Next::Message(message),
-        }
+        };
+        talk.seat.pulse.listens(false, Instant::now());
+        next
     }
 
     async fn received(&mut self, talk: &mut Talk, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
@@ -578,13 +580,7 @@ impl Session {
                 let now = child.and_then(|child| child.reached.as_ref().map(mark)).unwrap_or(0);
                 if now != talk.told { self.tell_reached(talk).await } else { Ok(()) }
             }
-            Order::Ping => {
-                if talk.held.is_some() {
-                    // It is not read, and so is not silent.
-                    talk.seat.pulse.heard();
-                }
-                self.ping(talk).await
-            }
+            Order::Ping => self.ping(talk).await,
             Order::Rotate => self.rotate(talk).await,
         }
     }
@@ -746,17 +742,6 @@ async fn decode(bytes: Bytes) -> Result<(Heard, usize), String> {
     }
     let decoded = tokio::task::spawn_blocking(move || read(&bytes).map_err(|error| chain(&error))).await;
     decoded.unwrap_or_else(|_| Err("a message that breaks its reader".to_owned()))
-}
-
-/// An error with what is behind it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut behind = error.source();
-    while let Some(source) = behind {
-        text = format!("{text}: {source}");
-        behind = source.source();
-    }
-    text
 }
 
 /// How it ends because the journal, or the engine, did not take a step; nothing if it goes on.

@@ -20,6 +20,9 @@ const ASKED_MAX: usize = 4096;
 /// What stands for a clock offset that is not known.
 const UNKNOWN: i64 = i64::MIN;
 
+/// How long a session must not have listened before that counts: what it does between two messages takes less.
+const DEAF_LEAST: Duration = Duration::from_secs(1);
+
 /// What a session is told by others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Order {
@@ -40,6 +43,8 @@ pub(super) struct Pulse {
     heard_wall_us: AtomicI64,
     /// When it was asked that which it answered last; 0 if it has answered nothing.
     answered_us: AtomicU64,
+    /// Since when its session does not listen: it has not begun, has no room, or something else to do; 0 if it listens.
+    deaf_us: AtomicU64,
     offset_us: AtomicI64,
     round_trip_us: AtomicU64,
     /// [`mark`] of how far it has come, as it was told.
@@ -59,6 +64,7 @@ impl Pulse {
             heard_us: AtomicU64::new(0),
             heard_wall_us: AtomicI64::new(super::now().as_micros()),
             answered_us: AtomicU64::new(0),
+            deaf_us: AtomicU64::new(1),
             offset_us: AtomicI64::new(UNKNOWN),
             round_trip_us: AtomicU64::new(0),
             told: AtomicU64::new(0),
@@ -74,6 +80,26 @@ impl Pulse {
         let us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.heard_us.store(us, Ordering::Relaxed);
         self.heard_wall_us.store(super::now().as_micros(), Ordering::Relaxed);
+    }
+
+    /// The session listens from here on, or does not. What the other side said while nobody listened is yet to be heard: for so
+    /// long it was not silent.
+    pub(super) fn listens(&self, is_listening: bool, at: Instant) {
+        let us = u64::try_from(at.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX).max(1);
+        let deaf_us = self.deaf_us.load(Ordering::Relaxed);
+        if !is_listening {
+            self.deaf_us.store(if deaf_us == 0 { us } else { deaf_us }, Ordering::Relaxed);
+            return;
+        }
+        if deaf_us > 0 && Duration::from_micros(us.saturating_sub(deaf_us)) >= DEAF_LEAST {
+            self.heard();
+        }
+        self.deaf_us.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the session listens.
+    pub(super) fn is_listening(&self) -> bool {
+        self.deaf_us.load(Ordering::Relaxed) == 0
     }
 
     /// The other side answered what it was asked at `asked`: what was on its way before it died answers nothing.
@@ -377,6 +403,27 @@ mod tests {
         assert!(matches!(table.sit(&candidate("c"), 2), Err(NoSeat::Full)));
         table.leave(&second);
         assert!(table.live(&second.name).is_none() && table.heard(&second.name).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_node_to_which_nobody_listened_was_not_silent() {
+        let pulse = Pulse::new();
+        let begun = pulse.began;
+        assert!(!pulse.is_listening(), "it has not begun");
+        pulse.listens(true, begun);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        for round in 1..10 {
+            // What is done between two messages does not count.
+            pulse.listens(false, begun + 20 * round * DEAF_LEAST);
+            assert!(!pulse.is_listening());
+            pulse.listens(true, begun + 20 * round * DEAF_LEAST + DEAF_LEAST / 2);
+        }
+        assert!(pulse.is_listening() && pulse.heard_at() == begun);
+        for round in 1..10 {
+            pulse.listens(false, begun + round * DEAF_LEAST / 2);
+        }
+        pulse.listens(true, begun + 5 * DEAF_LEAST);
+        assert!(pulse.is_listening() && pulse.heard_at() > begun);
     }
 
     #[tokio::test]

@@ -113,7 +113,9 @@ impl Uplinks {
         for (name, child) in &children {
             let heard = self.table().heard(name).map_or(begun, |heard| heard.at.max(begun));
             let silent_for = heard.elapsed();
-            if silent_for >= config.silent_after && may_fall_silent(child) {
+            // To one that is not read nobody listens: what it says waits.
+            let is_listening = live.get(name).is_none_or(|live| live.pulse.is_listening());
+            if is_listening && silent_for >= config.silent_after && may_fall_silent(child) {
                 let ago = i64::try_from(silent_for.as_micros()).unwrap_or(i64::MAX);
                 let since = now().saturating_add_micros(-ago);
                 facts.push(ChildFact { child: name.clone(), actor: None, what: ChildEvent::Silent { since } });

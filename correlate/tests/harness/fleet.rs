@@ -164,7 +164,7 @@ impl Fleet {
             .map(|bucket| {
                 let (from, to) = bucket_bounds(bucket);
                 let alarms = below.node.alarms.range(from..=to).map(|(_, alarm)| Arc::clone(alarm)).collect();
-                RelayContent::Alignment { at, from, to, alarms }
+                RelayContent::Alignment { at, from, to, alarms, unread: Vec::new() }
             })
             .collect();
         let known = self.record(name).and_then(|child| child.reached.as_ref());

@@ -166,7 +166,7 @@ impl Silences {
     /// Since when nothing is heard of an alarm for that.
     pub fn since(&self, alarm: &Alarm) -> Option<Timestamp> {
         let silence = self.0.get(alarm.via.as_ref()?).filter(|_| alarm.is_active())?;
-        silence.since.or_else(|| silent_among(&silence.below, alarm.owner.as_deref()?))
+        silence.since.or_else(|| silent_among(&silence.below, alarm.owner.as_deref()?)?.silent_since)
     }
 
     /// The nodes of whose alarms these and the others may say different things.

@@ -1,6 +1,7 @@
 //! How a connection begins: who the other side is, whether it may come in, and how far it has come.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::Message;
@@ -13,15 +14,16 @@ use tokio::time::{Instant, timeout};
 
 use super::{End, HELLO_WAIT, Heard, Session, Talk, broken, decode, present};
 use crate::uplink::entrance::Proof;
-use crate::uplink::table::{Asked, Candidate, NoSeat, Order, Seat, mark};
+use crate::uplink::steps::kept_version;
+use crate::uplink::table::{Asked, Candidate, NoSeat, Order, Pulse, Seat, mark};
 use crate::uplink::{new_token, now};
 
-/// How long a connection that may be dead has to show that it is not.
+/// How long a connection that may be dead has to show that it is not, while it is read.
 const PROBE_WAIT: Duration = Duration::from_secs(5);
+/// How long it is waited for that; whoever wants its seat comes again if it was not read for so long.
+const PROBE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often it is looked whether it has.
 const PROBE_LOOK: Duration = Duration::from_millis(50);
-/// The longest text of a version that is kept.
-const VERSION_BYTES_MAX: usize = 64;
 /// When somebody whose name another node has is to come again.
 const DOUBLED_RETRY_S: u32 = 60;
 /// When somebody who waits for approval is to come again.
@@ -142,6 +144,7 @@ impl Session {
             return Err(End::refused(Refusal::Mismatch, reason));
         }
         if let Some(moved) = &child.moved
+            && !moved.may_return
             && !matches!(self.proof, Proof::Join(_))
         {
             return Err(End::refused(Refusal::Gone, format!("it went to {}", moved.to)));
@@ -155,7 +158,8 @@ impl Session {
             return Err(End::refused(Refusal::Mismatch, "node: its join token was used by another node"));
         }
         if child.awaits_approval {
-            let asked = Asked { node: hello.node, address: self.address.clone(), version: version(hello), at: now() };
+            let asked =
+                Asked { node: hello.node, address: self.address.clone(), version: kept_version(&hello.version), at: now() };
             self.uplinks.table().ask(self.name.clone(), asked);
             let reason = format!("a person must approve it first: klaxon site approve {}", self.name);
             return Err(End::Refused { code: Refusal::AwaitsApproval, reason, retry_after_s: APPROVAL_RETRY_S });
@@ -174,7 +178,7 @@ impl Session {
         let candidate =
             Candidate { name: self.name.clone(), node: hello.node, address: self.address.clone(), proof: self.proof.as_str() };
         let begun = Instant::now();
-        let mut probed = None;
+        let (mut probed, mut listened) = (None::<(Arc<Pulse>, Instant)>, Duration::ZERO);
         loop {
             let first = match self.uplinks.table().sit(&candidate, self.uplinks.config().connections_max) {
                 Ok(seat) => return Ok(seat),
@@ -184,19 +188,31 @@ impl Session {
             if first.node != hello.node {
                 return Err(self.doubled(&first.address).await);
             }
-            let since = *probed.get_or_insert_with(|| {
+            // Another one may have come in its place.
+            let known = probed.as_ref().filter(|(pulse, _)| Arc::ptr_eq(pulse, &first.pulse));
+            let since = known.map_or_else(Instant::now, |(_, since)| *since);
+            if known.is_none() {
                 first.order(Order::Ping);
-                Instant::now()
-            });
+                (probed, listened) = (Some((Arc::clone(&first.pulse), since)), Duration::ZERO);
+            }
             if first.pulse.has_answered(since) {
                 return Err(self.doubled(&first.address).await);
             }
-            if begun.elapsed() >= PROBE_WAIT {
+            if listened >= PROBE_WAIT {
                 tracing::info!(child = %self.name, address = %first.address, "a dead connection of a node gives way to its new one");
                 self.uplinks.table().unseat(&self.name, &first);
                 continue;
             }
+            if begun.elapsed() >= PROBE_WAIT_MAX {
+                let reason = format!("{} is connected from {} and not read now, dead or not", self.name, first.address);
+                return Err(End::refused(Refusal::Busy, reason));
+            }
+            // Its answer may lie where nobody reads it now.
+            let (is_listening, looked) = (first.pulse.is_listening(), Instant::now());
             tokio::time::sleep(PROBE_LOOK).await;
+            if is_listening && first.pulse.is_listening() {
+                listened += looked.elapsed();
+            }
         }
     }
 
@@ -214,7 +230,7 @@ impl Session {
     }
 
     /// Journals that it is here, and tells it that it is welcome. What it was given for its join token comes back.
-    async fn welcome(&mut self, hello: &Hello, seat: &Seat) -> Result<(std::sync::Arc<Child>, Option<Credential>), End> {
+    async fn welcome(&mut self, hello: &Hello, seat: &Seat) -> Result<(Arc<Child>, Option<Credential>), End> {
         seat.pulse.heard();
         let mut facts = Vec::new();
         let (mut credential, mut joining) = (None, None);
@@ -251,7 +267,7 @@ impl Session {
             }
             Proof::Certificate => {}
         }
-        facts.push(ChildEvent::Connected { node: hello.node, version: version(hello) });
+        facts.push(ChildEvent::Connected { node: hello.node, version: kept_version(&hello.version) });
         self.tell_all(facts).await?;
         let child = present(self.uplinks.child(&self.name))?;
         let welcome = Welcome {
@@ -268,14 +284,9 @@ impl Session {
         self.send(None, &Down::Welcome(welcome)).await?;
         self.uplinks.counts().connected();
         tracing::info!(
-            child = %self.name, address = %self.address, proof = self.proof.as_str(), version = %version(hello),
+            child = %self.name, address = %self.address, proof = self.proof.as_str(), version = %kept_version(&hello.version),
             epoch = %hello.epoch, last = %hello.last, "a node below is connected"
         );
         Ok((child, joining))
     }
-}
-
-/// The version that it says to be, as much of it as is kept.
-fn version(hello: &Hello) -> String {
-    hello.version.chars().filter(|character| !character.is_control()).take(VERSION_BYTES_MAX).collect()
 }

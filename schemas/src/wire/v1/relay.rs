@@ -37,7 +37,8 @@ pub enum RelayContent {
         /// The last id.
         to: AlarmId,
         /// The alarms.
-        alarms: Vec<Alarm>,
+        #[schema(value_type = Vec<Alarm>)]
+        alarms: Alarms,
     },
     /// It stands here as there.
     Aligned {
@@ -134,6 +135,61 @@ impl<'de> Deserialize<'de> for Changes {
     }
 }
 
+/// Alarms; of one that a newer program wrote, and this one does not understand, only its id is kept.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Alarms {
+    /// Those that are understood.
+    pub known: Vec<Alarm>,
+    /// Those that are not.
+    pub unread: Vec<AlarmId>,
+}
+
+impl From<Vec<Alarm>> for Alarms {
+    fn from(known: Vec<Alarm>) -> Self {
+        Self { known, unread: Vec::new() }
+    }
+}
+
+impl Deref for Alarms {
+    type Target = [Alarm];
+
+    fn deref(&self) -> &[Alarm] {
+        &self.known
+    }
+}
+
+impl Serialize for Alarms {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum Written<'a> {
+            Known(&'a Alarm),
+            Unread { id: AlarmId },
+        }
+        let unread = self.unread.iter().map(|id| Written::Unread { id: *id });
+        serializer.collect_seq(self.known.iter().map(Written::Known).chain(unread))
+    }
+}
+
+impl<'de> Deserialize<'de> for Alarms {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "alarms: one has no id")]
+        enum Read {
+            Known(Box<Alarm>),
+            Unread { id: AlarmId },
+        }
+        let mut alarms = Self::default();
+        for read in Vec::<Read>::deserialize(deserializer)? {
+            match read {
+                Read::Known(alarm) => alarms.known.push(*alarm),
+                Read::Unread { id } => alarms.unread.push(id),
+            }
+        }
+        Ok(alarms)
+    }
+}
+
 impl From<&crate::child::Relay> for Relay {
     fn from(relay: &crate::child::Relay) -> Self {
         Self { child: relay.child.clone(), epoch: relay.epoch, content: (&relay.content).into() }
@@ -157,12 +213,10 @@ impl From<&crate::child::RelayContent> for RelayContent {
             Changes { known, unread }
         };
         match content {
-            Content::Alignment { at, from, to, alarms } => Self::Alignment {
-                at: *at,
-                from: *from,
-                to: *to,
-                alarms: alarms.iter().map(|alarm| Alarm::shown(alarm, false)).collect(),
-            },
+            Content::Alignment { at, from, to, alarms, unread } => {
+                let known = alarms.iter().map(|alarm| Alarm::shown(alarm, false)).collect();
+                Self::Alignment { at: *at, from: *from, to: *to, alarms: Alarms { known, unread: unread.clone() } }
+            }
             Content::Aligned { at, after, fingerprint, below } => {
                 Self::Aligned { at: *at, after: *after, fingerprint: *fingerprint, below: below.clone() }
             }
@@ -192,8 +246,17 @@ impl TryFrom<RelayContent> for crate::child::RelayContent {
         };
         Ok(match form {
             RelayContent::Alignment { at, from, to, alarms } => {
-                let alarms = alarms.into_iter().map(|alarm| alarm.try_into().map(Arc::new));
-                Self::Alignment { at, from, to, alarms: alarms.collect::<Result<_, FormError>>()? }
+                let Alarms { known, mut unread } = alarms;
+                let mut sound = Vec::with_capacity(known.len());
+                for alarm in known {
+                    let id = alarm.id;
+                    match alarm.try_into() {
+                        Ok(alarm) => sound.push(Arc::new(alarm)),
+                        Err(_) => unread.push(id),
+                    }
+                }
+                unread.sort_unstable();
+                Self::Alignment { at, from, to, alarms: sound, unread }
             }
             RelayContent::Aligned { at, after, fingerprint, below } => Self::Aligned { at, after, fingerprint, below },
             RelayContent::Live { after, upto, changes } => {
@@ -231,6 +294,34 @@ mod tests {
         let crate::child::RelayContent::Live { changes, unread, .. } = &relay.content else { panic!("{relay:?}") };
         assert_eq!((changes.len(), *unread), (2, 2));
         // The journal keeps how many they were.
+        let stored = serde_json::to_string(&Relay::from(&relay)).expect("serializes");
+        let again = serde_json::from_str::<Relay>(&stored).expect("is read");
+        assert_eq!(crate::child::Relay::try_from(again).expect("is one"), relay);
+    }
+
+    #[test]
+    fn of_an_alarm_of_a_newer_release_its_id_is_kept_and_the_rest_is_read() {
+        let id = |number: u128| AlarmId(uuid::Uuid::from_u128(number));
+        let alarm = |number: u128, severity: &str| {
+            json!({ "id": id(number), "site": "s", "resource": "host=a", "alarm_type": "fan.failed", "catalogued": true,
+                    "severity": severity, "cleared": false, "text": "", "raise_seq": 1,
+                    "first_raised_at": "2026-11-22T03:12:00Z", "raised_at": "2026-11-22T03:12:00Z",
+                    "changed_at": "2026-11-22T03:12:00Z", "last_change": { "epoch": 1, "seq": 1 }, "count": 1,
+                    "last_reported_at": "2026-11-22T03:12:00Z", "acknowledged": null, "assigned": null, "shelved": null,
+                    "stale": null, "notes": [] })
+        };
+        // The third is understood by its words, and not as a whole.
+        let mut unsound = alarm(3, "major");
+        unsound["resource"] = json!("");
+        let alarms = [alarm(1, "major"), alarm(2, "catastrophic"), unsound, alarm(4, "minor"), json!({ "id": id(5) })];
+        let content = json!({ "at": 9, "from": id(0), "to": id(9), "alarms": alarms });
+        let step = json!({ "child": "s", "epoch": 1, "alignment": content });
+        let form: Relay = serde_json::from_value(step).expect("is read");
+        let relay = crate::child::Relay::try_from(form).expect("is one");
+        let crate::child::RelayContent::Alignment { alarms, unread, .. } = &relay.content else { panic!("{relay:?}") };
+        assert_eq!(alarms.iter().map(|alarm| alarm.id).collect::<Vec<_>>(), [id(1), id(4)]);
+        assert_eq!(*unread, [id(2), id(3), id(5)]);
+        // The journal keeps which they were.
         let stored = serde_json::to_string(&Relay::from(&relay)).expect("serializes");
         let again = serde_json::from_str::<Relay>(&stored).expect("is read");
         assert_eq!(crate::child::Relay::try_from(again).expect("is one"), relay);
