@@ -368,6 +368,56 @@ fn a_site_goes_to_another_centre_and_the_old_one_knows_where() {
 }
 
 #[test]
+fn a_centre_that_is_somewhere_else_is_gone_on_with_and_a_stranger_is_not() {
+    let (dir, hook) = (scratch("address-"), Hook::start());
+    let centre = centre(dir.path(), &hook, "");
+    let stranger = Place::start(dir.path(), "stranger", world::QUICK);
+    let mut alpha = Below::join(dir.path(), &centre, "alpha", "site", "");
+    alpha.report(&[("fan=a", "major")]);
+    wait_same(&centre, &alpha);
+    hook.wait_told(1);
+    let first = format!("http://{}", alpha.wan.address());
+    let is_at = |alpha: &Below, url: &str| {
+        let shown = alpha.json("/uplink/state");
+        shown["state"] == "connected" && shown["url"].as_str().is_some_and(|shown| shown.trim_end_matches('/') == url)
+    };
+    let epoch = centre.site("alpha").expect("is there")["reached"]["epoch"].clone();
+    // Whoever did not give the credential does not take it.
+    let refused = alpha.cli(&["site", "rehome", &stranger.base]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("stays above") && said.contains("a token is needed"), "{said}");
+    wait_until("it is where it was", || is_at(&alpha, &first));
+    let again = alpha.cli(&["site", "rehome", &first]);
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("already"));
+    // The old address is no more.
+    alpha.wan.set(Weather::Cut);
+    alpha.report(&[("fan=b", "minor"), ("fan=a", "critical")]);
+    alpha.cli_ok(&["site", "rehome", &centre.base]);
+    wait_until("it is at the new address", || is_at(&alpha, &centre.base));
+    wait_same(&centre, &alpha);
+    // That is kept, whatever the settings still say.
+    alpha.place.kill();
+    alpha.place.start_again();
+    wait_until("it is at the new address", || is_at(&alpha, &centre.base));
+    // Both addresses lead there, and the connection lives.
+    alpha.wan.set(Weather::Fair);
+    alpha.cli_ok(&["site", "rehome", &first]);
+    alpha.report(&[("fan=c", "minor")]);
+    wait_until("it is back", || is_at(&alpha, &first));
+    wait_same(&centre, &alpha);
+    wait_whole_history(&centre, &alpha);
+    let site = centre.wait_site("alpha", "connected");
+    assert!(site["reached"]["epoch"] == epoch && site["moved"].is_null(), "{site}");
+    let steps = centre.child_steps("alpha");
+    let wrong = |step: &serde_json::Value| ["new-epoch", "moved", "doubled"].iter().any(|what| step.to_string().contains(what));
+    assert!(!steps.iter().any(wrong), "{steps:?}");
+    assert!(stranger.site("alpha").is_none());
+    wait_until("what is new is told", || !told_of(&hook, "fan=c").is_empty());
+    let told = told_of(&hook, "fan=a");
+    assert_eq!(told.iter().filter(|(how, _)| how == "raised").count(), 1, "{told:?}");
+}
+
+#[test]
 fn a_retired_site_is_forgotten_and_not_let_in_any_more() {
     let (dir, hook) = (scratch("retire-"), Hook::start());
     let centre = centre(dir.path(), &hook, "");
@@ -567,15 +617,30 @@ fn mix(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Disks and clocks of single nodes need the shim, loaded before anything runs: whether `test` was run in a process of its own, with
+/// that.
+fn was_run_with_shim(test: &str) -> bool {
+    if std::env::var_os(mishaps::NODES).is_some() {
+        return false;
+    }
+    let nodes = scratch("nodes-");
+    let mut again = Command::new(std::env::current_exe().expect("is a program"));
+    again.args(["--exact", "--nocapture", test]);
+    let done = again.env("LD_PRELOAD", harness::shim()).env(mishaps::NODES, nodes.path()).status().expect("runs");
+    assert!(done.success(), "{done}");
+    true
+}
+
+#[test]
+fn what_a_site_that_is_restored_twice_did_in_between_is_known_in_the_end() {
+    if !was_run_with_shim("what_a_site_that_is_restored_twice_did_in_between_is_known_in_the_end") {
+        println!("{:?}", again::restored_twice());
+    }
+}
+
 #[test]
 fn in_the_end_the_centre_knows_what_happened_once_whatever_happened() {
-    // Disks and clocks of single nodes need the shim, loaded before anything runs.
-    if std::env::var_os(mishaps::NODES).is_none() {
-        let nodes = scratch("nodes-");
-        let mut again = Command::new(std::env::current_exe().expect("is a program"));
-        again.args(["--exact", "--nocapture", "in_the_end_the_centre_knows_what_happened_once_whatever_happened"]);
-        let done = again.env("LD_PRELOAD", harness::shim()).env(mishaps::NODES, nodes.path()).status().expect("runs");
-        assert!(done.success(), "{done}");
+    if was_run_with_shim("in_the_end_the_centre_knows_what_happened_once_whatever_happened") {
         return;
     }
     let count = std::env::var("KLAXON_COUNT")

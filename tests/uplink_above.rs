@@ -300,6 +300,70 @@ fn a_damaged_file_of_the_node_above_stops_nothing_else() {
 }
 
 #[test]
+fn a_file_that_can_be_read_again_brings_the_uplink_up_without_a_restart() {
+    let scratch = scratch("above-mended-");
+    let above = Above::start();
+    let setup = Setup::new(&scratch.path().join("data")).config(SITE);
+    let node = setup.start();
+    node.cli_ok(&["join", &above.url(), "--token", "t"]);
+    wait_until("it is connected", || state(&node)["state"] == "connected");
+    node.stop();
+    let (file, aside) = (scratch.path().join("data/uplink.json"), scratch.path().join("aside"));
+    std::fs::rename(&file, &aside).expect("is moved");
+    std::fs::create_dir(&file).expect("is in the way");
+    let node = setup.start();
+    let down = || node.alarms().into_iter().find(|alarm| alarm["alarm_type"] == "klaxon.uplink.down");
+    wait_until("it is an alarm", || down().is_some_and(|alarm| alarm["text"].to_string().contains("uplink.json")));
+    let shown = state(&node);
+    assert!(shown["last_error"].to_string().contains("cannot read") && shown["last_error_at"].is_string(), "{shown}");
+    std::fs::remove_dir(&file).expect("is removed");
+    std::fs::rename(&aside, &file).expect("is moved back");
+    wait_until("it is connected", || state(&node)["state"] == "connected");
+    wait_until("it is over", || down().is_some_and(|alarm| alarm["cleared"] == true));
+    assert_eq!(above.came().tokens, ["t", "first-credential"]);
+}
+
+#[test]
+fn a_token_of_another_node_costs_no_credential() {
+    let scratch = scratch("above-mismatch-");
+    let above = Above::start();
+    let node = Setup::new(&scratch.path().join("data")).config(SITE).start();
+    node.cli_ok(&["join", &above.url(), "--token", "t"]);
+    wait_until("it is connected", || above.came().hellos.len() == 1);
+    let reason = "site: it says depot-7, and should be depot-8".to_owned();
+    above.instead_of_welcome(Down::Refused { reason, code: Refusal::Mismatch, retry_after_s: 60 });
+    node.cli_ok(&["join", &above.url(), "--token", "of-another"]);
+    wait_until("it comes again", || above.came().hellos.len() == 3);
+    assert_eq!(above.came().tokens, ["t", "of-another", "first-credential"]);
+    wait_until("it is connected", || state(&node)["state"] == "connected");
+    assert!(kept(&node)["join_token"].is_null(), "that token is forgotten");
+    let shown = node.cli_ok(&["uplink"]);
+    assert!(shown.contains("should be depot-8"), "who ordered it sees why: {shown}");
+}
+
+#[test]
+fn a_node_above_that_is_mute_holds_up_no_order() {
+    let scratch = scratch("above-mute-");
+    let (old, new) = (Above::start(), Above::start());
+    let node = Setup::new(&scratch.path().join("data")).config(SITE).start();
+    node.cli_ok(&["join", &old.url(), "--token", "t"]);
+    wait_connected(&node, &old);
+    old.instead_json(json!({ "m": "something-newer" }));
+    come_again(&old);
+    // It waits for its welcome. The same node is said to be somewhere else, and takes what it gave.
+    new.came().reached = old.came().reached.clone();
+    let begun = std::time::Instant::now();
+    let done = node.cli_ok(&["site", "rehome", &new.url()]);
+    assert!(done.contains("is where the node above is"), "{done}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "it took {:?}", begun.elapsed());
+    wait_connected(&node, &new);
+    assert_eq!(new.came().tokens, ["first-credential"; 2], "asked once, and gone on with");
+    assert_eq!((old.came().moved.clone(), kept(&node)["leaving"].clone()), (None, Value::Null));
+    let epochs: Vec<_> = old.came().hellos.iter().chain(&new.came().hellos).map(|hello| hello.epoch).collect();
+    assert!(epochs.iter().all(|epoch| *epoch == epochs[0]), "{epochs:?}");
+}
+
+#[test]
 fn a_node_that_leaves_has_no_parent_and_its_journal_is_kept_for_nobody() {
     let scratch = scratch("above-leave-");
     let above = Above::start();
@@ -371,7 +435,7 @@ fn a_node_that_does_not_run_is_told_to_join_by_whoever_may_and_one_that_runs_is_
     }
     let setup = Setup::new(&data).config(SITE);
     let node = setup.start();
-    wait_until("it is connected", || above.came().hellos.len() == 1);
+    wait_until("it is let in", || kept(&node)["credential"] == "first-credential");
     // One that runs without its socket runs all the same.
     std::fs::remove_file(data.join("klaxon.sock")).expect("is there");
     let (is_taken, said) = join("t2");

@@ -178,7 +178,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Why { id } => wait(async { show::why(&output, &find(node.as_deref()).await?, &id).await }),
         Command::Receivers(args) => wait(async { receivers::receivers(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Join(args) if args.is_offline() => uplink::join_offline(&output, &args),
-        Command::Join(args) => wait(async { uplink::join(&output, &find(node.as_deref()).await?, &args, false).await }),
+        Command::Join(args) => wait(async { uplink::join(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Uplink => wait(async { uplink::uplink(&output, &find(node.as_deref()).await?).await }),
         Command::Sites(args) => wait(async { sites::sites(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Site(command) => wait(async { sites::site(&output, &find(node.as_deref()).await?, &command).await }),

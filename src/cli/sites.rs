@@ -15,7 +15,7 @@ use super::failure::{Code, Failure, Outcome};
 use super::output::{Output, Style, printable, remark};
 use super::table::{Cell, Column, Table};
 use super::time::{age, now};
-use super::uplink::JoinArgs;
+use super::uplink::RehomeArgs;
 
 /// The most nodes on one page of the API.
 const PAGE_LIMIT: usize = 1_000;
@@ -115,8 +115,8 @@ pub(super) enum SiteCommand {
         #[arg(long)]
         approve: bool,
     },
-    /// Leave the node above for another one, once that one has let this node in; the old one is told then
-    Rehome(JoinArgs),
+    /// Leave the node above for another one, once that one has let this node in; or say that it has another address
+    Rehome(RehomeArgs),
     /// Leave the node above, for none; it is told when it is reached
     Leave,
     /// Give a node up: its alarms are forgotten here, and what proved it is void
@@ -271,7 +271,7 @@ pub(super) async fn site(output: &Output, client: &Client, command: &SiteCommand
     let path = |name: &str, behind: &str| format!("/sites/{}{behind}", percent(name));
     match command {
         SiteCommand::Add(args) => add(output, client, args).await,
-        SiteCommand::Rehome(args) => super::uplink::join(output, client, args, true).await,
+        SiteCommand::Rehome(args) => super::uplink::rehome(output, client, args).await,
         SiteCommand::Leave => super::uplink::leave(output, client).await,
         SiteCommand::List(args) => sites(output, client, args).await,
         SiteCommand::Show { name } => {

@@ -37,6 +37,28 @@ pub(super) struct JoinArgs {
     data: Option<PathBuf>,
 }
 
+/// Another node is to be above, or the same one is somewhere else.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+To another node: the token is made there (klaxon site add NAME). The one that is left is told where this node went.
+
+To the same node at another address, another name or port of it: without a token. This node then shows that address the \
+credential that the node above gave it, and goes on there as if nothing had been. The certificate of who is there is checked as \
+always, against uplink.ca_file or the system's authorities; whoever has one that holds sees the credential, so give an address \
+that you are sure of. If another node is there, it refuses, and a token is needed.
+
+Either way, the node that is above stays until this one has been let in; if it is not, all is as it was.")]
+pub(super) struct RehomeArgs {
+    /// Where it is: https://HOST[:PORT], or http://HOST:PORT on this host
+    url: Address,
+    /// The token; whoever may list processes sees it: better use a file
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    token: Option<String>,
+    /// A file that holds the token; - for standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
 /// How the uplink stands, as the API has it.
 #[derive(Debug, Deserialize)]
 struct Shown {
@@ -63,25 +85,28 @@ struct Shown {
     round_trip_ms: Option<i64>,
 }
 
+/// The token, from where it is said to be.
+fn token_of(token: Option<&String>, file: Option<&PathBuf>) -> Outcome<Option<String>> {
+    let text = match (token, file) {
+        (Some(token), _) => token.clone(),
+        (None, Some(file)) => {
+            let said =
+                if file.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+            said.map_err(|error| Failure::new(Code::Usage, format!("cannot read {}: {error}", file.display())))?
+        }
+        (None, None) => return Ok(None),
+    };
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Failure::new(Code::Usage, "that is no token: one word is expected"));
+    }
+    Ok(Some(token.to_owned()))
+}
+
 impl JoinArgs {
     fn token(&self) -> Outcome<String> {
-        let text = match (&self.token, &self.token_file) {
-            (Some(token), _) => token.clone(),
-            (None, Some(file)) => {
-                let said = if file.as_os_str() == "-" {
-                    std::io::read_to_string(std::io::stdin())
-                } else {
-                    std::fs::read_to_string(file)
-                };
-                said.map_err(|error| Failure::new(Code::Usage, format!("cannot read {}: {error}", file.display())))?
-            }
-            (None, None) => String::new(),
-        };
-        let token = text.trim();
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Failure::new(Code::Usage, "that is no token: one word is expected"));
-        }
-        Ok(token.to_owned())
+        let token = token_of(self.token.as_ref(), self.token_file.as_ref())?;
+        token.ok_or_else(|| Failure::new(Code::Usage, "that is no token: one word is expected"))
     }
 
     /// Whether it is about the store of a node that does not run.
@@ -123,16 +148,33 @@ pub(super) fn join_offline(output: &Output, args: &JoinArgs) -> Outcome {
     Ok(output.line(&format!("{} is joined when the node starts", args.url))?)
 }
 
-/// Tells a node that runs to join another one, or to go there.
-pub(super) async fn join(output: &Output, client: &Client, args: &JoinArgs, is_rehome: bool) -> Outcome {
+/// Tells a node that runs to join another one.
+pub(super) async fn join(output: &Output, client: &Client, args: &JoinArgs) -> Outcome {
     let body = json!({ "url": args.url.to_string(), "token": args.token()? });
-    let path = if is_rehome { "/uplink/rehome" } else { "/uplink/join" };
-    let answer = good(client.post(path, &body).await?)?;
+    let done = format!("{} is being joined", args.url);
+    order(output, client, ("/uplink/join", &body), &done).await
+}
+
+/// Tells a node that runs to go to another one, or that the one above is somewhere else.
+pub(super) async fn rehome(output: &Output, client: &Client, args: &RehomeArgs) -> Outcome {
+    let token = token_of(args.token.as_ref(), args.token_file.as_ref())?;
+    let done = match token {
+        Some(_) => format!("{} is above now, or is being joined if none was", args.url),
+        None => format!("{} is where the node above is from now on", args.url),
+    };
+    let mut body = json!({ "url": args.url.to_string() });
+    if let Some(token) = token {
+        body["token"] = token.into();
+    }
+    order(output, client, ("/uplink/rehome", &body), &done).await
+}
+
+async fn order(output: &Output, client: &Client, (path, body): (&str, &serde_json::Value), done: &str) -> Outcome {
+    let answer = good(client.post(path, body).await?)?;
     if output.json {
         return Ok(output.json(&answer)?);
     }
-    let what = if is_rehome { "is above now, or is being joined if none was" } else { "is being joined" };
-    Ok(output.line(&format!("{} {what}; klaxon uplink tells how it goes", args.url))?)
+    Ok(output.line(&format!("{done}; klaxon uplink tells how it goes"))?)
 }
 
 /// Tells a node that runs to have none above.

@@ -1,25 +1,16 @@
-//! What the uplink shares with those who ask about it and give it orders: what is kept of the node above, and how things stand.
+//! What is kept of the node above, shared with those who ask about it and give orders: where it is, with what this node proves to it who
+//! it is, and what becomes of that by orders, settings and answers.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use klaxon_api::http::{UplinkShown, UplinkState};
-use klaxon_schemas::child::Reached;
 use klaxon_schemas::ids::Position;
-use klaxon_schemas::names::{ChildName, Follower, Site};
-use klaxon_schemas::state::Followed;
-use klaxon_schemas::time::Timestamp;
-use klaxon_schemas::wire::v1::uplink::Welcome;
-use klaxon_store::door::{Door, Tally};
-use klaxon_store::publish::{Item, Keep};
+use klaxon_schemas::names::ChildName;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-use super::budget::Budget;
 use super::kept::{Kept, KeptError, Leaving, Token};
-use super::link::{LineCounts, token_in};
-use super::{Address, FOLLOWER, Plan, now};
-use crate::follow::Control;
+use super::link::token_in;
+use super::{Address, Plan, now};
 
 /// What is said to be above when a node leaves without another one.
 const NOWHERE: &str = "nowhere";
@@ -32,6 +23,25 @@ pub(super) struct Target {
     pub(super) token: Option<Token>,
     /// What is tried if that is not taken.
     pub(super) previous: Option<Token>,
+}
+
+/// Where the node above was last, and with what this node proves to it who it is.
+#[derive(Debug, Clone)]
+pub(super) struct Proven {
+    pub(super) url: Address,
+    pub(super) token: Option<Token>,
+    /// What is tried if that is not taken.
+    pub(super) previous: Option<Token>,
+}
+
+/// See [`Desk::hold`].
+pub(super) struct Hold<'a>(&'a Desk);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.lock().holds -= 1;
+        self.0.wake();
+    }
 }
 
 /// What is kept of the node above.
@@ -49,9 +59,33 @@ struct Inner {
     kept: Option<Kept>,
     /// Why it is not known what is kept.
     broken: Option<String>,
+    /// How many want no connection to be made for now.
+    holds: u32,
 }
 
 impl Inner {
+    /// Reads what is kept in `dir`, and takes up what the settings say, on the disk as well.
+    fn read(&mut self, dir: &Path) -> Result<(), KeptError> {
+        self.kept = Kept::read(dir)?;
+        if let Some(new) = settled(self, &self.plan) {
+            new.write(dir)?;
+            self.kept = Some(new);
+        }
+        Ok(())
+    }
+
+    /// The same again, if it could not be done: what was in the way may be gone. Whether it is done now.
+    fn mend(&mut self, dir: &Path) -> bool {
+        if self.broken.is_none() {
+            return false;
+        }
+        self.broken = self.read(dir).err().map(|error| error.to_string());
+        if self.broken.is_none() {
+            tracing::info!("it is known again which node is above");
+        }
+        self.broken.is_none()
+    }
+
     /// Where the node above is, if one is meant to be there.
     fn url(&self) -> Option<&Address> {
         match &self.kept {
@@ -63,20 +97,11 @@ impl Inner {
 }
 
 impl Desk {
-    /// Reads what is kept in `dir`, and takes up what the settings say. If that cannot be read or written, there is no way up, and
-    /// the node goes on without one.
+    /// Reads what is kept in `dir`, and takes up what the settings say. If that cannot be read or written, there is no way up until
+    /// it can, and the node goes on without one.
     pub(super) fn open(dir: PathBuf, plan: Plan) -> Self {
-        let (kept, broken) = match Kept::read(&dir) {
-            Ok(kept) => (kept, None),
-            Err(error) => (None, Some(error.to_string())),
-        };
-        let mut inner = Inner { plan, kept, broken };
-        if let Some(new) = settled(&inner, &inner.plan) {
-            match new.write(&dir) {
-                Ok(()) => inner.kept = Some(new),
-                Err(error) => inner.broken = Some(error.to_string()),
-            }
-        }
+        let mut inner = Inner { plan, kept: None, broken: None, holds: 0 };
+        inner.broken = inner.read(&dir).err().map(|error| error.to_string());
         if let Some(reason) = &inner.broken {
             tracing::error!(%reason, "the node goes on without the node above");
         }
@@ -85,6 +110,13 @@ impl Desk {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same; what could not be read or written is tried again. Blocks.
+    fn lock_mended(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = self.lock();
+        inner.mend(&self.dir);
+        inner
     }
 
     pub(super) fn plan(&self) -> Plan {
@@ -109,6 +141,15 @@ impl Desk {
     pub(super) fn apply(&self, plan: Plan) -> Result<bool, KeptError> {
         {
             let mut inner = self.lock();
+            if inner.broken.is_some() {
+                // What is kept cannot be read: that is no reason to refuse other settings.
+                let is_other = inner.plan != plan;
+                inner.plan = plan;
+                let is_mended = inner.mend(&self.dir);
+                drop(inner);
+                self.wake();
+                return Ok(is_other || is_mended);
+            }
             if inner.plan == plan {
                 return Ok(false);
             }
@@ -127,6 +168,17 @@ impl Desk {
         Ok(())
     }
 
+    /// No connection is made while what this gives is kept, and the one that lives ends.
+    pub(super) fn hold(&self) -> Hold<'_> {
+        self.lock().holds += 1;
+        self.wake();
+        Hold(self)
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.lock().holds > 0
+    }
+
     /// Whether a node is meant to be above.
     pub(super) fn has_target(&self) -> bool {
         let inner = self.lock();
@@ -141,7 +193,7 @@ impl Desk {
     /// Where the node above is, if there is one. The file with the join token is read now. Blocks.
     pub(super) fn target(&self) -> Result<Option<Target>, String> {
         let (url, kept, plan) = {
-            let inner = self.lock();
+            let inner = self.lock_mended();
             if let Some(reason) = &inner.broken {
                 return Err(reason.clone());
             }
@@ -176,7 +228,7 @@ impl Desk {
     /// Joins the node at `url`, which may be the one that is above already. Blocks.
     pub(super) fn join(&self, url: Address, token: Token) -> Result<(), String> {
         {
-            let mut inner = self.lock();
+            let mut inner = self.lock_mended();
             if let Some(refusal) = url.refusal(inner.plan.insecure) {
                 return Err(format!("{url} {refusal}"));
             }
@@ -194,16 +246,16 @@ impl Desk {
         Ok(())
     }
 
-    /// The node that would be left for the one at `url`, if that is another.
+    /// The node that would be left for the one at `url`, if that is another. Blocks.
     pub(super) fn left_for(&self, url: &Address) -> Option<Address> {
-        let inner = self.lock();
+        let inner = self.lock_mended();
         inner.kept.as_ref().filter(|kept| kept.url != *url).and_then(|kept| kept.leaving(now())).map(|leaving| leaving.url)
     }
 
     /// The node at `url` has let this one in as `name`: from now on it is above, and the one that was is left. On the disk when
     /// this returns; nobody is woken. Blocks.
     pub(super) fn rehomed(&self, url: Address, name: ChildName, token: Token) -> Result<(), String> {
-        let mut inner = self.lock();
+        let mut inner = self.lock_mended();
         let configured = inner.plan.configured.clone();
         let leaving = inner.kept.as_ref().and_then(|kept| kept.leaving(now()).or_else(|| kept.leaving.clone()));
         let leaving = leaving.filter(|leaving| leaving.url != url);
@@ -211,10 +263,50 @@ impl Desk {
         self.put(&mut inner, new).map_err(|error| error.to_string())
     }
 
+    /// What proves this node to the one that is above, wherever that one is. Blocks.
+    pub(super) fn proven(&self) -> Option<Proven> {
+        let inner = self.lock_mended();
+        let kept = inner.kept.as_ref().filter(|kept| !kept.is_off)?;
+        match (&kept.credential, &kept.leaving) {
+            (Some(_), _) => {
+                Some(Proven { url: kept.url.clone(), token: kept.credential.clone(), previous: kept.previous.clone() })
+            }
+            // The settings say another address, and whoever is there has not let it in.
+            (None, Some(left)) if kept.name.is_none() && left.credential.is_some() => {
+                Some(Proven { url: left.url.clone(), token: left.credential.clone(), previous: None })
+            }
+            _ => None,
+        }
+    }
+
+    /// The node above, which was at `old.url`, is at `url` and takes `token`: nothing else is another. On the disk when this returns;
+    /// nobody is woken. Blocks.
+    pub(super) fn readdressed(&self, old: &Proven, url: Address, token: Option<&Token>) -> Result<(), String> {
+        let mut inner = self.lock();
+        let configured = inner.plan.configured.clone();
+        let kept = inner.kept.clone().filter(|kept| !kept.is_off).ok_or("another order came meanwhile")?;
+        let mut new = if kept.url == old.url && kept.credential == old.token {
+            Kept { url, configured, ..kept }
+        } else if let Some(left) = kept.leaving.filter(|left| left.url == old.url && kept.credential.is_none()) {
+            Kept {
+                name: left.name,
+                credential: left.credential,
+                standing_upto: kept.standing_upto,
+                ..Kept::joining(url, configured, None)
+            }
+        } else {
+            return Err("another order came meanwhile".to_owned());
+        };
+        if new.previous.is_some() && new.previous.as_ref() == token {
+            std::mem::swap(&mut new.credential, &mut new.previous);
+        }
+        self.put(&mut inner, new).map_err(|error| error.to_string())
+    }
+
     /// No node is above from now on. On the disk when this returns. Blocks.
     pub(super) fn leave(&self) -> Result<(), String> {
         {
-            let mut inner = self.lock();
+            let mut inner = self.lock_mended();
             let Some(url) = inner.url().cloned() else { return Err("no node is above this one".to_owned()) };
             let configured = inner.plan.configured.clone();
             let leaving = inner.kept.as_ref().and_then(|kept| kept.leaving(now()).or_else(|| kept.leaving.clone()));
@@ -270,10 +362,11 @@ impl Desk {
             Some(kept)
         })
         .await
+        .map(drop)
     }
 
-    /// The node at `target` does not take its token, and there is a credential from before: that one holds.
-    pub(super) async fn not_taken(self: &Arc<Self>, target: Target) -> Result<(), KeptError> {
+    /// The node at `target` does not take its token, and there is a credential from before: that one holds. Whether that is news.
+    pub(super) async fn not_taken(self: &Arc<Self>, target: Target) -> Result<bool, KeptError> {
         self.update(move |inner| {
             let is_it = |kept: &Kept| kept.join_token.is_some() && kept.join_token == target.token;
             let kept = inner.kept.clone().filter(|kept| kept.url == target.url && is_it(kept) && kept.credential.is_some())?;
@@ -290,6 +383,7 @@ impl Desk {
             Some(Kept { standing_upto: upto, ..kept })
         })
         .await
+        .map(drop)
     }
 
     /// Whom this node leaves, and for what: known as soon as the other one has let it in. Until then it may go back.
@@ -320,13 +414,14 @@ impl Desk {
         }
     }
 
-    async fn update(self: &Arc<Self>, change: impl FnOnce(&Inner) -> Option<Kept> + Send + 'static) -> Result<(), KeptError> {
+    /// Whether anything is kept that was not.
+    async fn update(self: &Arc<Self>, change: impl FnOnce(&Inner) -> Option<Kept> + Send + 'static) -> Result<bool, KeptError> {
         let desk = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || {
             let mut inner = desk.lock();
-            change(&inner).map_or(Ok(()), |kept| desk.put(&mut inner, kept))
+            change(&inner).map_or(Ok(false), |kept| desk.put(&mut inner, kept).map(|()| true))
         });
-        done.await.unwrap_or(Ok(()))
+        done.await.unwrap_or(Ok(false))
     }
 }
 
@@ -348,197 +443,6 @@ fn settled(inner: &Inner, plan: &Plan) -> Option<Kept> {
         }
         (leaving, before) => Kept { leaving: leaving.or(before.filter(|left| left.url != url)), ..joining },
     })
-}
-
-/// How things stand.
-#[derive(Debug, Default)]
-pub(super) struct Board(Mutex<Standing>);
-
-/// What is known of the connection.
-#[derive(Debug, Default)]
-pub(super) struct Standing {
-    pub(super) connected: bool,
-    pub(super) connected_since: Option<Timestamp>,
-    pub(super) disconnected_since: Option<Timestamp>,
-    pub(super) parent: Option<Site>,
-    pub(super) parent_version: Option<String>,
-    pub(super) last_error: Option<(String, Timestamp)>,
-    pub(super) next_try_at: Option<Timestamp>,
-    pub(super) connections: u64,
-    /// How often the node above has said that more has come in.
-    pub(super) advances: u64,
-    pub(super) changes_sent: u64,
-    pub(super) history_sent: u64,
-    pub(super) clock_offset_ms: Option<i64>,
-    pub(super) round_trip_ms: Option<i64>,
-    pub(super) reached: Option<Reached>,
-    /// The node above is not known to lack anything up to here.
-    pub(super) settled: Option<Position>,
-    /// What was last kept of how far it has come, and whether anything is.
-    kept: Option<Position>,
-}
-
-impl Board {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Standing> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What all that the uplink does needs.
-pub(super) struct Part {
-    pub(super) door: Door,
-    pub(super) site: Site,
-    pub(super) control: mpsc::Sender<Control>,
-    pub(super) desk: Arc<Desk>,
-    pub(super) board: Board,
-    pub(super) line: Arc<LineCounts>,
-    pub(super) stop: CancellationToken,
-    /// What may be sent, over all connections.
-    pub(super) budget: Mutex<Budget>,
-    /// What the connection that lives follows from.
-    pub(super) current: Mutex<Option<(Plan, Address, Option<Token>)>>,
-}
-
-impl Part {
-    pub(super) fn plan(&self) -> Plan {
-        self.desk.plan()
-    }
-
-    pub(super) fn budget(&self) -> MutexGuard<'_, Budget> {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Where the node above is, looked up where it may take its time.
-    pub(super) async fn target(&self) -> Result<Option<Target>, String> {
-        let desk = Arc::clone(&self.desk);
-        tokio::task::spawn_blocking(move || desk.target()).await.map_err(|error| error.to_string())?
-    }
-
-    /// The connection that begins follows from what is wanted now.
-    pub(super) fn take_up(&self) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = self.desk.wanted();
-    }
-
-    /// The connection that lives is let in: a token that was to be taken is taken, or not.
-    pub(super) fn let_in(&self) {
-        if let Some((_, _, join_token)) = &mut *self.current.lock().unwrap_or_else(PoisonError::into_inner) {
-            *join_token = None;
-        }
-    }
-
-    /// Whether the connection that lives is not the one that is wanted any more.
-    pub(super) fn is_replanned(&self) -> bool {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) != self.desk.wanted()
-    }
-
-    /// The node above is not the one that was: nothing is known of it.
-    pub(super) fn forget_standing(&self) {
-        let mut board = self.board.lock();
-        (board.reached, board.settled, board.parent, board.parent_version) = (None, None, None, None);
-        (board.clock_offset_ms, board.round_trip_ms) = (None, None);
-    }
-
-    /// Up to where the node above is known to have had all, as far as that is kept.
-    pub(super) fn followed(&self) -> Option<Position> {
-        self.door.store().read().state().followers().get(&follower()).map(|followed| followed.position)
-    }
-
-    pub(super) fn welcomed(&self, welcome: &Welcome) {
-        let mut board = self.board.lock();
-        board.connected = true;
-        board.connections += 1;
-        board.connected_since = Some(now());
-        board.disconnected_since = None;
-        board.next_try_at = None;
-        board.parent = Some(welcome.parent.clone());
-        board.parent_version = Some(welcome.version.clone());
-        tracing::info!(parent = %welcome.parent, name = %welcome.child, "the node above is reached");
-    }
-
-    pub(super) fn reached(&self, reached: &Reached) {
-        self.board.lock().reached = Some(reached.clone());
-    }
-
-    /// Keeps how far the node above has come, so that retention waits for it. If it cannot be kept now, it is the next time.
-    pub(super) async fn keep_cursor(&self, is_last: bool) {
-        let position = {
-            let board = self.board.lock();
-            let position = board.reached.as_ref().map(Reached::needed_after);
-            position.filter(|position| board.kept != Some(*position))
-        };
-        let Some(position) = position else { return };
-        let followed = Followed { position, delivery: None };
-        let keep = Item::Keep(Arc::new(Keep::cursor(follower(), Some(followed))));
-        match self.door.publish(vec![keep], Tally::default()).await {
-            Ok(_) => self.board.lock().kept = Some(position),
-            Err(error) if is_last => tracing::debug!(%error, "how far the node above has come is not kept"),
-            Err(_) => {}
-        }
-    }
-
-    /// No node is above: retention waits for nobody. Tells whether that is kept.
-    pub(super) async fn forget_cursor(&self) -> bool {
-        if self.followed().is_none() {
-            return true;
-        }
-        let keep = Item::Keep(Arc::new(Keep::cursor(follower(), None)));
-        let is_forgotten = self.door.publish(vec![keep], Tally::default()).await.is_ok();
-        if is_forgotten {
-            self.board.lock().kept = None;
-        }
-        is_forgotten
-    }
-
-    /// How things stand, for whoever asks.
-    pub(super) fn shown(&self) -> UplinkShown {
-        let (plan, kept, has_target, broken) = (self.plan(), self.desk.kept(), self.desk.has_target(), self.desk.broken());
-        let kept = kept.filter(|kept| !kept.is_off);
-        let board = self.board.lock();
-        let state = match (board.connected, has_target) {
-            (true, _) => UplinkState::Connected,
-            (false, true) => UplinkState::Disconnected,
-            (false, false) => UplinkState::Off,
-        };
-        let last = *self.door.store().committed().borrow();
-        let reached = board.reached.as_ref();
-        let load = |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
-        UplinkShown {
-            state,
-            kind: plan.kind,
-            url: kept
-                .as_ref()
-                .map(|kept| &kept.url)
-                .or(plan.configured.as_ref())
-                .filter(|_| has_target)
-                .map(ToString::to_string),
-            name: kept.as_ref().and_then(|kept| kept.name.clone()),
-            parent: board.parent.clone(),
-            parent_version: board.parent_version.clone(),
-            since: if board.connected { board.connected_since } else { board.disconnected_since },
-            last_error: broken.or(board.last_error.as_ref().map(|(error, _)| error.clone())),
-            last_error_at: board.last_error.as_ref().map(|(_, at)| *at),
-            next_try_at: board.next_try_at,
-            position: last,
-            reached: reached.map(|reached| reached.position),
-            // What stands behind its place and is of no interest to it is no lag.
-            lag_records: reached
-                .map(|reached| if board.settled == Some(last) { 0 } else { last.0.saturating_sub(reached.position.0) }),
-            history_missing_records: reached
-                .map(|reached| reached.missing.iter().map(|span| span.upto.0.saturating_sub(span.after.0)).sum()),
-            changes_sent: board.changes_sent,
-            history_sent: board.history_sent,
-            connections: board.connections,
-            sent_bytes: load(&self.line.sent),
-            received_bytes: load(&self.line.received),
-            clock_offset_ms: board.clock_offset_ms,
-            round_trip_ms: board.round_trip_ms,
-        }
-    }
-}
-
-/// Under which name it is kept how far the node above has come.
-pub(super) fn follower() -> Follower {
-    FOLLOWER.parse().expect("is a word")
 }
 
 #[cfg(test)]
@@ -671,5 +575,71 @@ mod tests {
         std::fs::create_dir(file.with_extension("json.tmp")).expect("is in the way");
         assert!(desk.apply(plan(Some("https://two:443"))).is_err());
         assert_eq!(desk.plan().configured, Some(address("https://one:443")));
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_read_or_written_is_tried_again() {
+        let dir = tempfile::tempdir().expect("can be made");
+        let (file, aside) = (dir.path().join(crate::uplink::KEPT_FILE), dir.path().join("aside"));
+        let [one, two] = ["https://one:443", "https://two:443"];
+        let desk = Arc::new(Desk::open(dir.path().to_owned(), plan(Some(one))));
+        desk.join(address(one), token("t")).expect("joins");
+        let_in(&desk, "c").await;
+        let known = desk.target().expect("is known");
+        // For a while it cannot be read.
+        std::fs::rename(&file, &aside).expect("is moved");
+        std::fs::create_dir(&file).expect("is in the way");
+        let desk = Desk::open(dir.path().to_owned(), plan(Some(one)));
+        assert!(desk.target().is_err() && desk.broken().is_some());
+        assert!(!desk.apply(plan(Some(one))).expect("is no error"), "it is as it was");
+        std::fs::remove_dir(&file).expect("is removed");
+        std::fs::rename(&aside, &file).expect("is moved back");
+        assert_eq!(desk.target(), Ok(known.clone()));
+        assert_eq!(desk.broken(), None);
+        // Nor can what follows from other settings be written.
+        let in_the_way = file.with_extension("json.tmp");
+        std::fs::create_dir(&in_the_way).expect("is in the way");
+        let desk = Desk::open(dir.path().to_owned(), plan(Some(two)));
+        assert!(desk.target().is_err() && desk.broken().is_some());
+        std::fs::remove_dir(&in_the_way).expect("is removed");
+        assert!(desk.apply(plan(Some(two))).expect("is taken"), "it is known again");
+        assert_eq!(desk.broken(), None);
+        let kept = desk.kept().expect("is kept");
+        assert_eq!((kept.url, kept.leaving.expect("leaves").url), (address(two), address(one)));
+        // And with the settings that were, it goes back.
+        std::fs::create_dir(&in_the_way).expect("is in the way");
+        let desk = Desk::open(dir.path().to_owned(), plan(Some(one)));
+        assert!(desk.broken().is_some());
+        std::fs::remove_dir(&in_the_way).expect("is removed");
+        assert_eq!(desk.target(), Ok(known));
+    }
+
+    #[tokio::test]
+    async fn the_same_node_at_another_address_is_no_other_one() {
+        let dir = tempfile::tempdir().expect("can be made");
+        let [one, two, three] = ["https://one:443", "https://two:443", "https://three:443"];
+        let desk = Arc::new(Desk::open(dir.path().to_owned(), plan(Some(one))));
+        assert!(desk.proven().is_none());
+        desk.join(address(one), token("t")).expect("joins");
+        assert!(desk.proven().is_none(), "a token is no credential");
+        let_in(&desk, "c").await;
+        desk.rotated(address(one), token("c2")).await.expect("is written");
+        let proven = desk.proven().expect("is known");
+        assert_eq!((&proven.url, &proven.token, &proven.previous), (&address(one), &Some(token("c2")), &Some(token("c"))));
+        // What is taken there counts from now on, and nobody is left.
+        desk.readdressed(&proven, address(two), Some(&token("c"))).expect("is written");
+        assert!(desk.readdressed(&proven, address(three), None).is_err(), "it is there no more");
+        let both = Target { previous: Some(token("c2")), ..to(&address(two), Some(token("c"))) };
+        assert_eq!(desk.target().expect("is known"), Some(both.clone()));
+        assert!(desk.leaving().is_none());
+        let desk = Arc::new(Desk::open(dir.path().to_owned(), plan(Some(one))));
+        assert_eq!(desk.target().expect("is known"), Some(both), "what the settings said before changes nothing");
+        // Settings that say where it is are followed by the same order.
+        assert!(desk.apply(plan(Some(three))).expect("is taken"));
+        assert!(desk.target().is_err(), "there is no token for it");
+        let proven = desk.proven().expect("is known");
+        desk.readdressed(&proven, address(three), proven.token.as_ref()).expect("is written");
+        assert_eq!(desk.target().expect("is known"), Some(to(&address(three), Some(token("c")))));
+        assert!(desk.leaving().is_none() && desk.kept().expect("is kept").name == Some(name()));
     }
 }

@@ -3,15 +3,14 @@
 use klaxon_schemas::child::{Reached, fingerprint};
 use klaxon_schemas::entry::NewEpoch;
 use klaxon_schemas::ids::{Epoch, Position};
-use klaxon_store::{HistoryQuery, NodeIdentity, Order, ReadError, Store};
+use klaxon_store::{HistoryQuery, NodeIdentity, Numbering, Order, ReadError, Store};
 
 /// What there is here.
 #[derive(Debug, Clone)]
 pub(super) struct Mine {
     pub(super) epoch: Epoch,
-    pub(super) new_epoch: NewEpoch,
-    /// The numbering began behind this.
-    pub(super) epoch_after: Position,
+    /// The numberings of which the journal is, as far as they are known; the present one is the last.
+    numberings: Vec<Numbering>,
     /// The end of the journal.
     pub(super) last: Position,
 }
@@ -36,9 +35,8 @@ pub(super) fn judge(mine: &Mine, reached: Option<&Reached>, known: impl FnOnce(P
     }
     if reached.epoch < mine.epoch {
         // What was numbered twice before a numbering began for that reason is better never sent than sent as something else.
-        let after =
-            if mine.new_epoch == NewEpoch::Diverged { mine.epoch_after } else { mine.epoch_after.min(reached.position) };
-        return Lineage::Anew(after);
+        let parted = mine.parted_beyond(reached.epoch);
+        return Lineage::Anew(parted.unwrap_or_else(|| mine.after(reached.epoch).min(reached.position)));
     }
     if reached.position > mine.last {
         return Lineage::Diverged(reached.epoch);
@@ -51,7 +49,18 @@ pub(super) fn judge(mine: &Mine, reached: Option<&Reached>, known: impl FnOnce(P
 
 impl Mine {
     pub(super) fn of(node: &NodeIdentity, last: Position) -> Self {
-        Self { epoch: node.epoch, new_epoch: node.new_epoch, epoch_after: node.epoch_after, last }
+        Self { epoch: node.epoch, numberings: node.numberings().collect(), last }
+    }
+
+    /// Behind which position the journal is not of `epoch` any more, nor of one before it.
+    fn after(&self, epoch: Epoch) -> Position {
+        self.numberings.iter().find(|numbering| numbering.epoch > epoch).map_or(self.last, |numbering| numbering.after)
+    }
+
+    /// Behind which position the last numbering beyond `epoch` began that began because the two had parted.
+    pub(super) fn parted_beyond(&self, epoch: Epoch) -> Option<Position> {
+        let is_parted = |numbering: &&Numbering| numbering.epoch > epoch && numbering.reason == NewEpoch::Diverged;
+        self.numberings.iter().rev().find(is_parted).map(|numbering| numbering.after)
     }
 }
 
@@ -75,29 +84,49 @@ pub(super) fn fingerprint_at(store: &Store, position: Position) -> Result<Option
 mod tests {
     use super::*;
 
+    fn mine(numberings: &[(u64, u64, NewEpoch)]) -> Mine {
+        let numbering = |&(epoch, after, reason)| Numbering { epoch: Epoch(epoch), after: Position(after), reason };
+        let numberings: Vec<_> = numberings.iter().map(numbering).collect();
+        Mine { epoch: numberings.last().expect("there is one").epoch, numberings, last: Position(100) }
+    }
+
+    fn judge(mine: &Mine, (epoch, position): (u64, u64), here: Option<u64>) -> Lineage {
+        let reached = Reached { epoch: Epoch(epoch), position: Position(position), fingerprint: 7, missing: Vec::new() };
+        super::judge(mine, Some(&reached), |_| here)
+    }
+
+    fn anew(after: u64) -> Lineage {
+        Lineage::Anew(Position(after))
+    }
+
     #[test]
     fn what_is_above_is_taken_up_or_a_new_numbering_begins() {
-        let mine = Mine { epoch: Epoch(5), new_epoch: NewEpoch::Restored, epoch_after: Position(40), last: Position(100) };
-        let reached = |epoch, position| Reached {
-            epoch: Epoch(epoch),
-            position: Position(position),
-            fingerprint: 7,
-            missing: Vec::new(),
-        };
-        let judge = |mine: &Mine, reached: &Reached, here: u64| judge(mine, Some(reached), |_| Some(here));
-        assert_eq!(super::judge(&mine, None, |_| None), Lineage::Anew(Position(0)));
-        assert_eq!(judge(&mine, &reached(5, 60), 7), Lineage::Behind(Position(60)));
-        assert_eq!(judge(&mine, &reached(5, 60), 8), Lineage::Diverged(Epoch(5)), "another change");
-        assert_eq!(judge(&mine, &reached(5, 101), 7), Lineage::Diverged(Epoch(5)), "more than there is");
-        assert_eq!(judge(&mine, &reached(6, 60), 7), Lineage::Diverged(Epoch(6)), "of the future");
-        assert_eq!(judge(&mine, &reached(4, 30), 7), Lineage::Anew(Position(30)), "before the restore");
-        assert_eq!(judge(&mine, &reached(4, 70), 7), Lineage::Anew(Position(40)), "behind the backup");
-        let diverged = Mine { new_epoch: NewEpoch::Diverged, ..mine };
-        assert_eq!(judge(&diverged, &reached(4, 30), 7), Lineage::Anew(Position(40)));
-        assert_eq!(
-            super::judge(&diverged, Some(&reached(5, 60)), |_| None),
-            Lineage::Behind(Position(60)),
-            "not kept any more"
-        );
+        let restored = mine(&[(5, 40, NewEpoch::Restored)]);
+        assert_eq!(super::judge(&restored, None, |_| None), anew(0));
+        assert_eq!(judge(&restored, (5, 60), Some(7)), Lineage::Behind(Position(60)));
+        assert_eq!(judge(&restored, (5, 60), Some(8)), Lineage::Diverged(Epoch(5)), "another change");
+        assert_eq!(judge(&restored, (5, 101), Some(7)), Lineage::Diverged(Epoch(5)), "more than there is");
+        assert_eq!(judge(&restored, (6, 60), Some(7)), Lineage::Diverged(Epoch(6)), "of the future");
+        assert_eq!(judge(&restored, (4, 30), Some(7)), anew(30), "before the restore");
+        assert_eq!(judge(&restored, (4, 70), Some(7)), anew(40), "behind the backup");
+        let parted = mine(&[(5, 40, NewEpoch::Diverged)]);
+        assert_eq!(judge(&parted, (4, 30), Some(7)), anew(40));
+        assert_eq!(judge(&parted, (5, 60), None), Lineage::Behind(Position(60)), "not kept any more");
+    }
+
+    #[test]
+    fn what_came_between_two_restores_is_sent_where_nothing_of_it_is_known() {
+        let twice = mine(&[(1, 0, NewEpoch::FirstStart), (4, 40, NewEpoch::Restored), (6, 80, NewEpoch::Restored)]);
+        assert_eq!(judge(&twice, (1, 60), None), anew(40), "it has other changes under the numbers 41 to 60");
+        assert_eq!(judge(&twice, (3, 60), None), anew(40), "of a restore of which this one knows nothing");
+        assert_eq!(judge(&twice, (1, 30), None), anew(30));
+        assert_eq!(judge(&twice, (4, 60), None), anew(60), "there was contact between the two");
+        assert_eq!(judge(&twice, (4, 90), None), anew(80));
+        // What was numbered twice is sent in no case.
+        let (first, second) = ((4, 50, NewEpoch::Diverged), (6, 80, NewEpoch::Restored));
+        assert_eq!(judge(&mine(&[(1, 0, NewEpoch::FirstStart), first, second]), (1, 30), None), anew(50));
+        assert_eq!(judge(&mine(&[(1, 0, NewEpoch::FirstStart), first, second]), (4, 60), None), anew(60));
+        let (first, second) = ((4, 40, NewEpoch::Restored), (6, 80, NewEpoch::Diverged));
+        assert_eq!(judge(&mine(&[(1, 0, NewEpoch::FirstStart), first, second]), (1, 60), None), anew(80));
     }
 }

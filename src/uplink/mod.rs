@@ -16,6 +16,8 @@ mod desk;
 mod kept;
 mod lineage;
 mod link;
+mod part;
+mod rehome;
 mod session;
 mod stood;
 
@@ -43,8 +45,9 @@ pub use kept::{FILE as KEPT_FILE, Kept, KeptError, Token};
 
 use crate::follow::Control;
 use budget::Budget;
-use desk::{Board, Desk, Part, Target};
+use desk::{Desk, Target};
 use link::{LineCounts, Link, LinkError, Proof};
+use part::{Board, Part};
 use session::{End, Failure};
 
 /// The alarm that stands while the node above is out of reach.
@@ -57,8 +60,6 @@ const KEEP_EVERY: Duration = Duration::from_secs(5);
 const LEAVING_TOLD_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How seldom.
 const LEAVING_SELDOM: Duration = Duration::from_secs(3600);
-/// How long another node may take to let this one in, before it is left for it.
-const REHOME_WAIT: Duration = Duration::from_secs(20);
 /// How long it is until what could not be kept is tried again.
 const KEEP_AGAIN: Duration = Duration::from_secs(10);
 /// How long the connection that lives has to tell it, before another one is made for that.
@@ -160,6 +161,7 @@ impl Uplink {
             line: Arc::new(LineCounts::default()),
             stop,
             budget: Mutex::new(Budget::default()),
+            turn: tokio::sync::Mutex::new(()),
             current: Mutex::new(None),
         });
         (Self(Arc::clone(&part)), UplinkControl(part))
@@ -184,6 +186,13 @@ async fn stay_connected(part: &Part) {
     let mut last: Option<Address> = None;
     while !part.stop.is_cancelled() {
         changed.borrow_and_update();
+        if part.desk.is_held() {
+            tokio::select! {
+                () = part.stop.cancelled() => {}
+                _ = changed.changed() => {}
+            }
+            continue;
+        }
         // Before it is looked up: what is ordered meanwhile is another one.
         part.take_up();
         let target = match part.target().await {
@@ -217,7 +226,10 @@ async fn stay_connected(part: &Part) {
             Ok(target) => {
                 let (before, begun) = (part.board.lock().advances, Instant::now());
                 let connections = part.board.lock().connections;
-                let end = attempt(part, &target, changed.clone()).await;
+                let end = {
+                    let _turn = part.turn.lock().await;
+                    attempt(part, &target, changed.clone()).await
+                };
                 {
                     // One that is only welcome, again and again, is not what it takes.
                     let board = part.board.lock();
@@ -272,12 +284,36 @@ async fn attempt(part: &Part, target: &Target, wanted: watch::Receiver<u64>) -> 
     let opening = open(part, &plan, target);
     let opened = tokio::select! {
         () = part.stop.cancelled() => return End::Wanted,
+        () = part.replanned(wanted.clone()) => return End::Wanted,
         opened = opening => opened,
     };
-    match opened {
-        Ok((link, target)) => session::speak(part, link, &target, wanted).await,
-        Err(failure) => End::Failed(failure),
+    let (link, target) = match opened {
+        Ok(opened) => opened,
+        Err(failure) => return End::Failed(failure),
+    };
+    match session::speak(part, link, &target, wanted).await {
+        // Such as a token that is another node's.
+        End::Refused { code: Refusal::Mismatch, reason, .. } if target.previous.is_some() => {
+            match fall_back(part, &target, refused(Refusal::Mismatch, &reason)).await {
+                Ok(true) => End::Wanted,
+                Ok(false) => End::Refused { code: Refusal::Mismatch, reason, retry_after: Duration::ZERO },
+                Err(failure) => End::Failed(failure),
+            }
+        }
+        end => end,
     }
+}
+
+/// The node above does not take what it was shown, for `reason`, and there is something that it took before. Whether a token is forgotten
+/// for that.
+async fn fall_back(part: &Part, target: &Target, reason: String) -> Result<bool, Failure> {
+    tracing::warn!(%reason, "the node above does not take what is newest; what proved this node before is tried");
+    part.board.lock().last_error = Some((reason, now()));
+    let is_forgotten = part.desk.not_taken(target.clone()).await?;
+    if is_forgotten {
+        part.let_in();
+    }
+    Ok(is_forgotten)
 }
 
 /// Connects with what proves who this node is; if that is not taken, with what did before. Tells with which.
@@ -293,49 +329,12 @@ async fn open(part: &Part, plan: &Plan, target: &Target) -> Result<(Link, Target
     };
     match with(target.previous.as_ref()).await {
         Ok(link) => {
-            tracing::warn!(error = %denied, "the node above takes what proved this node before, and nothing newer");
-            part.desk.not_taken(target.clone()).await?;
+            fall_back(part, target, denied.to_string()).await?;
             Ok((link, Target { token: target.previous.clone(), ..target.clone() }))
         }
         Err(LinkError::Denied { .. }) => Err(denied.into()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Has the node at `url` let this one in, while the one that is above stays until then; and goes there. Otherwise it tells why not,
-/// and all is as it was.
-async fn rehome(part: &Part, url: &Address, token: &Token) -> Result<(), String> {
-    let plan = part.plan();
-    if let Some(refusal) = url.refusal(plan.insecure) {
-        return Err(format!("{url} {refusal}"));
-    }
-    let proof = Proof { tls: &plan.tls, token: Some(token) };
-    let asked = async {
-        let mut times = 0;
-        loop {
-            let mut link = Link::open(url, &proof, plan.connect_timeout.min(REHOME_WAIT), &part.line).await?;
-            match session::greet(part, &mut link, true).await {
-                // It knows this node from before.
-                Err(End::Anew) if times < ANEW_MAX => times += 1,
-                other => return other.map(|greeted| (link, greeted.welcome)),
-            }
-        }
-    };
-    let (link, welcome) = match tokio::time::timeout(REHOME_WAIT, asked).await {
-        Ok(Ok(asked)) => asked,
-        Ok(Err(End::Refused { code, reason, .. })) => return Err(refused(code, &reason)),
-        Ok(Err(End::Failed(failure))) => return Err(klaxon_api::uplink::chain(&failure)),
-        Ok(Err(End::Anew)) => return Err("a new numbering is asked for again and again".to_owned()),
-        Ok(Err(End::Wanted)) => return Err("the node is stopping".to_owned()),
-        Err(_elapsed) => return Err(format!("{url} did not let this node in within {} s", REHOME_WAIT.as_secs())),
-    };
-    let credential = welcome.credential.map_or_else(|| token.clone(), Token);
-    let (desk, url) = (Arc::clone(&part.desk), url.clone());
-    let kept = tokio::task::spawn_blocking(move || desk.rehomed(url, welcome.child, credential)).await;
-    // The connection that lasts is made by who makes them all.
-    link.close().await;
-    part.desk.wake();
-    kept.map_err(|error| error.to_string())?
 }
 
 fn refused(code: Refusal, reason: &str) -> String {
@@ -368,8 +367,7 @@ async fn watch(part: &Part, alarm: &OwnAlarm) {
             // Which one it is will not be known by waiting.
             let down_after = part.desk.broken().map_or(part.plan().down_after, |_| Duration::ZERO);
             if begun.elapsed() >= down_after && (!told || alarm.standing().is_none()) {
-                let last = part.board.lock().last_error.as_ref().map(|(reason, _)| reason.clone());
-                let reason = part.desk.broken().or(last);
+                let reason = part.last_error().map(|(reason, _)| reason);
                 let text = format!(
                     "The node above has not been reached for {}: {}. What happens here is kept and told when it is reached.",
                     humantime::format_duration(Duration::from_secs(begun.elapsed().as_secs())),
@@ -439,9 +437,13 @@ impl UplinkControl {
 
     /// Joins a node, goes to another one, or to none. Blocks.
     fn order(&self, order: UplinkOrder) -> Result<(), String> {
+        let runtime = tokio::runtime::Handle::current;
         let (url, token, is_rehome) = match order {
             UplinkOrder::Join { url, token } => (url, token, false),
-            UplinkOrder::Rehome { url, token } => (url, token, true),
+            UplinkOrder::Rehome { url, token: Some(token) } => (url, token, true),
+            UplinkOrder::Rehome { url, token: None } => {
+                return runtime().block_on(rehome::same_node(&self.0, &url.parse()?));
+            }
             UplinkOrder::Leave => return self.0.desk.leave(),
         };
         let url: Address = url.parse()?;
@@ -453,7 +455,7 @@ impl UplinkControl {
         match self.0.desk.left_for(&url).filter(|_| is_rehome) {
             None => self.0.desk.join(url, token),
             Some(old) => {
-                let rehomed = tokio::runtime::Handle::current().block_on(rehome(&self.0, &url, &token));
+                let rehomed = runtime().block_on(rehome::other_node(&self.0, &url, &token));
                 rehomed.map_err(|reason| format!("{old} stays above this node: {reason}"))
             }
         }
@@ -491,7 +493,7 @@ impl UplinkControl {
 
 /// For whom an agent's journal is kept whole.
 pub(crate) fn kept_for(kind: ChildKind) -> Option<Follower> {
-    (kind == ChildKind::Agent).then(desk::follower)
+    (kind == ChildKind::Agent).then(part::follower)
 }
 
 /// The wall clock.

@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use klaxon_schemas::action::Action;
 use klaxon_schemas::child::{Below, ChildKind, Digests, MISSING_SPANS_MAX, Reached, Span};
-use klaxon_schemas::entry::NewEpoch;
 use klaxon_schemas::ids::{ActionId, Epoch, Position};
 use klaxon_schemas::state::StateKey;
 use klaxon_schemas::wire::v1;
@@ -31,11 +30,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::batch::{self, BatchError, Ready, Snapshot};
-use super::desk::{Part, Target};
+use super::desk::Target;
 use super::kept::{KeptError, Token};
 use super::lineage::{Lineage, Mine, fingerprint_at, judge};
 use super::link::{Heard, Link, LinkError};
 use super::now;
+use super::part::Part;
 use super::stood::Stood;
 
 /// How long the node above may take to answer who this node is: it journals that first.
@@ -144,7 +144,12 @@ pub(super) struct Session<'a> {
 /// Says who this node is, is let in, and speaks until it is over. `wanted` wakes when another node is wanted than when `target` was
 /// looked up.
 pub(super) async fn speak(part: &Part, link: Link, target: &Target, wanted: watch::Receiver<u64>) -> End {
-    match Session::begin(part, link, target).await {
+    let begun = tokio::select! {
+        // A node above may take long to say anything.
+        () = part.replanned(wanted.clone()) => Err(End::Wanted),
+        begun = Session::begin(part, link, target) => begun,
+    };
+    match begun {
         Ok(mut session) => {
             let end = session.run(wanted).await;
             session.part.keep_cursor(true).await;
@@ -314,6 +319,7 @@ impl<'a> Session<'a> {
         let kept = part.desk.kept().and_then(|kept| kept.standing_upto);
         let reached = self.welcome.reached.as_ref();
         let here = reached.filter(|reached| reached.epoch == self.mine.epoch).map_or(Position(0), |reached| reached.position);
+        let parted = reached.and_then(|reached| self.mine.parted_beyond(reached.epoch));
         let upto = match (kept, part.followed(), lineage) {
             (Some(kept), ..) => Some(kept.min(self.mine.last)),
             // It has forgotten what it had.
@@ -321,11 +327,7 @@ impl<'a> Session<'a> {
             (None, None, Lineage::Behind(_)) => None,
             (None, ..) if reached.is_none() => Some(self.mine.last),
             // Which of what was numbered twice came in is not known; but up to here it was the same journal.
-            (None, followed, _) if self.mine.new_epoch == NewEpoch::Diverged => {
-                let end = self.mine.epoch_after;
-                Some(followed.map_or(end, |followed| followed.min(end)))
-            }
-            (None, ..) => None,
+            (None, followed, _) => parted.map(|end| followed.map_or(end, |followed| followed.min(end))),
         };
         let Some(upto) = upto.filter(|upto| *upto > here) else {
             part.desk.standing(self.target.url.clone(), None).await?;

@@ -33,7 +33,7 @@ pub use config::{Retention, StoreConfig, ViewConfig, ViewEngine};
 pub use frame::{Frame, Results};
 pub use history::{HISTORY_LIMIT_MAX, HistoryPage, HistoryQuery, Order};
 pub use journal::{DamageError, FRAME_BYTES_MAX, ReadError};
-pub use node::{NodeError, NodeIdentity};
+pub use node::{EARLIER_MAX, NodeError, NodeIdentity, Numbering};
 pub use open::{OpenError, OpenReport, TailMissing, TornTail};
 pub use state::{
     ALARMS_LIMIT_MAX, AlarmCursor, AlarmCursorError, AlarmPage, AlarmQuery, AlarmSort, Cleared, Counts, SeverityCounts,

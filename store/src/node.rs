@@ -16,6 +16,9 @@ use uuid::Uuid;
 use crate::files;
 use crate::journal::FORMAT;
 
+/// So many numberings before the present one are known. Of what is beyond, only the end is: a node above that knows nothing newer is
+/// told what came behind the oldest that is known.
+pub const EARLIER_MAX: usize = 64;
 const NODE: &str = "node.json";
 const HIGH_WATER: &str = "high-water";
 const HIGH_WATER_MAGIC: [u8; 8] = *b"klaxnhwm";
@@ -36,6 +39,19 @@ pub struct NodeIdentity {
     pub created_at: Timestamp,
     /// The last record of the journal before that numbering; what is behind it is of that numbering.
     pub epoch_after: Position,
+    /// The numberings before that one, the oldest first: those of which the journal is, and no more than [`EARLIER_MAX`].
+    pub earlier: Vec<Numbering>,
+}
+
+/// A numbering of changes, and where in the journal it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbering {
+    /// The numbering.
+    pub epoch: Epoch,
+    /// The last record of the journal before it.
+    pub after: Position,
+    /// Why it began.
+    pub reason: NewEpoch,
 }
 
 /// Why the identity cannot be read or written.
@@ -99,6 +115,9 @@ struct NodeFile {
     /// It came later, and is not among what the checksum is over, so that an older program reads the file too.
     #[serde(default)]
     epoch_after: Position,
+    /// As for `epoch_after`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    earlier: Vec<Numbering>,
     /// CRC32C over what the other fields say, see [`NodeIdentity::checksum`].
     checksum: u32,
 }
@@ -107,6 +126,12 @@ impl NodeIdentity {
     fn checksum(&self) -> u32 {
         let said = format!("{FORMAT} {} {} {:?} {}", self.node_id, self.epoch, self.new_epoch, self.created_at);
         crc32c::crc32c(said.as_bytes())
+    }
+
+    /// The numberings of which the journal is, as far as they are known; the present one is the last.
+    pub fn numberings(&self) -> impl Iterator<Item = Numbering> {
+        let present = Numbering { epoch: self.epoch, after: self.epoch_after, reason: self.new_epoch };
+        self.earlier.iter().copied().chain([present])
     }
 
     /// The path of the identity in `dir`.
@@ -122,13 +147,16 @@ impl NodeIdentity {
             new_epoch: NewEpoch::FirstStart,
             created_at: now(),
             epoch_after: Position(0),
+            earlier: Vec::new(),
         }
     }
 
     /// The same node in a new numbering, beyond its own and beyond `beyond`, from behind the record `after` on.
     pub(crate) fn in_new_epoch(&self, beyond: Epoch, reason: NewEpoch, after: Position) -> Self {
         let epoch = Epoch(now_ms().max(self.epoch.0.saturating_add(1)).max(beyond.0.saturating_add(1)));
-        Self { epoch, new_epoch: reason, epoch_after: after, ..self.clone() }
+        let mut earlier: Vec<_> = self.numberings().collect();
+        earlier.drain(..earlier.len().saturating_sub(EARLIER_MAX));
+        Self { epoch, new_epoch: reason, epoch_after: after, earlier, ..self.clone() }
     }
 
     /// Reads it from `dir`, if it is there.
@@ -159,6 +187,7 @@ impl NodeIdentity {
                     new_epoch: file.new_epoch,
                     created_at: file.created_at,
                     epoch_after: file.epoch_after,
+                    earlier: file.earlier,
                 };
                 match (file.checksum, node.checksum()) {
                     (found, computed) if found == computed => Ok(Some(node)),
@@ -179,6 +208,7 @@ impl NodeIdentity {
             new_epoch: self.new_epoch,
             created_at: self.created_at,
             epoch_after: self.epoch_after,
+            earlier: self.earlier.clone(),
             checksum: self.checksum(),
         };
         let mut json = serde_json::to_vec_pretty(&file).expect("numbers and times serialize");

@@ -1,4 +1,4 @@
-//! Who is told what by a centre that was restored.
+//! Who is told what by a centre that was restored; and what is known there of a site that was, twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +9,7 @@ use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
 
 use super::facts::facts_of;
+use super::hits::Hits;
 use super::inside::Told;
 use super::schedules::{TYPE, World};
 
@@ -139,4 +140,22 @@ pub(crate) fn believed(told: &Told) -> BTreeMap<AlarmId, (Severity, usize)> {
         }
         stands
     })
+}
+
+/// A site is restored, something happens at it, and it is restored again, before anybody hears of it.
+pub(crate) fn restored_twice() -> Hits {
+    let mut world = World::new(2);
+    world.report(0, 40);
+    world.back_up(0);
+    world.report(0, 40);
+    world.calm();
+    world.cut(0);
+    world.restore(0);
+    world.report(0, 60);
+    world.back_up(0);
+    world.restore(0);
+    world.report(0, 40);
+    world.calm();
+    world.check();
+    world.close()
 }

@@ -152,7 +152,7 @@ fn open_centre(dir: &Path, told: &Told, mishaps: &Mishaps) -> Node {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let dir = scratch();
         let told = Told::default();
         let mishaps = Mishaps::new(&dir.path().join("centre"));
@@ -282,7 +282,7 @@ impl World {
     }
 
     /// One request of a reporter to a site.
-    fn report(&mut self, at: usize, count: u64) {
+    pub(crate) fn report(&mut self, at: usize, count: u64) {
         // What is beyond the line above may be away as well, but then what happens is only late there.
         let cut = self.sites[at].line.is_cut().then_some(self.cuts);
         // What is to be taken back if it is refused.
@@ -381,7 +381,7 @@ impl World {
         }
     }
 
-    fn cut(&mut self, at: usize) {
+    pub(crate) fn cut(&mut self, at: usize) {
         self.sites[at].line.cut();
         self.cuts += 1;
         self.hits.cuts += 1;
@@ -440,7 +440,7 @@ impl World {
         }
     }
 
-    fn back_up(&mut self, at: usize) {
+    pub(crate) fn back_up(&mut self, at: usize) {
         let to = self.folder("backup");
         let site = &mut self.sites[at];
         backup::backup(&site.dir, &to, &[]).expect("is backed up");
@@ -449,7 +449,7 @@ impl World {
     }
 
     /// A disk broke; the newest backup is what there is.
-    fn restore(&mut self, at: usize) {
+    pub(crate) fn restore(&mut self, at: usize) {
         let to = self.folder("restored");
         let site = &mut self.sites[at];
         let Some((from, mut ledger)) = site.backup.take() else { return };
@@ -585,7 +585,7 @@ impl World {
     }
 
     /// The weather is fair; all that is to come comes.
-    fn calm(&mut self) {
+    pub(crate) fn calm(&mut self) {
         self.mishaps.make_room();
         for site in &self.sites {
             site.mishaps.make_room();
@@ -620,7 +620,7 @@ impl World {
         });
     }
 
-    fn check(&mut self) {
+    pub(crate) fn check(&mut self) {
         let history = self.centre().history();
         let mut numbers = BTreeMap::new();
         for change in &history {
@@ -753,7 +753,7 @@ impl World {
         }
     }
 
-    fn close(mut self) -> Hits {
+    pub(crate) fn close(mut self) -> Hits {
         self.hits.full_centres += self.mishaps.times_met();
         for site in &mut self.sites {
             self.hits.full_sites += site.mishaps.times_met();

@@ -107,8 +107,8 @@ pub enum UplinkOrder {
     Rehome {
         /// Where it is.
         url: String,
-        /// The token with which this node joins.
-        token: String,
+        /// The token with which this node joins; without one it is the same node at another address, which takes the credential.
+        token: Option<String>,
     },
     /// To have none above.
     Leave,
@@ -134,6 +134,16 @@ pub(crate) struct JoinRequest {
     url: String,
     /// The token that was made there for this node; good once.
     token: String,
+}
+
+/// Where another node is, or the same one by now.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RehomeRequest {
+    /// Its address: `https://HOST[:PORT]`, or `http://HOST:PORT` on this host.
+    url: String,
+    /// The token that was made there for this node; good once. Without one it must be the node that is above already, at another
+    /// address: the credential that it gave is shown there.
+    token: Option<String>,
 }
 
 /// Show how the uplink stands: the node above this one.
@@ -166,11 +176,12 @@ pub(crate) async fn join(
     body: WholeBody,
 ) -> Result<Response, Problem> {
     let (url, token) = order_of(&body)?;
+    let token = token.ok_or_else(|| Problem::of_field(Kind::InvalidBody, "token", "is missing"))?;
     order(&api, UplinkOrder::Join { url, token }, &actor).await
 }
 
 /// Go to another node above this one. The one that is above now is told once the other has let this node in; if that one does not
-/// answer, or refuses, all stays as it is.
+/// answer, or refuses, all stays as it is. Without a token it is the same node at another address, and nobody is told.
 ///
 /// Only over the Unix socket, where it is known who acts.
 #[utoipa::path(
@@ -178,7 +189,7 @@ pub(crate) async fn join(
     path = "/uplink/rehome",
     tag = "node",
     operation_id = "rehomeUplink",
-    request_body(content = JoinRequest),
+    request_body(content = RehomeRequest),
     responses((status = 200, description = "The other node has let this one in, and that is kept", body = UplinkShown), Always, Acts)
 )]
 pub(crate) async fn rehome(
@@ -233,8 +244,8 @@ async fn order(api: &Api, order: UplinkOrder, actor: &klaxon_schemas::names::Act
     }
 }
 
-/// Where a node is, and the token with which it is joined.
-fn order_of(body: &WholeBody) -> Result<(String, String), Problem> {
+/// Where a node is, and the token with which it is joined, if there is one.
+fn order_of(body: &WholeBody) -> Result<(String, Option<String>), Problem> {
     let text = body.json()?;
     if text.len() > BODY_BYTES_MAX {
         return Err(Problem::new(Kind::TooLarge, format!("an order to join has at most {BODY_BYTES_MAX} bytes")));
@@ -243,11 +254,12 @@ fn order_of(body: &WholeBody) -> Result<(String, String), Problem> {
         return Err(Problem::new(Kind::MalformedBody, "the body is no JSON object"));
     };
     let mut take = |name: &str| match members.remove(name) {
-        Some(Value::String(word)) => Ok(word),
+        Some(Value::String(word)) => Ok(Some(word)),
         Some(_) => Err(Problem::of_field(Kind::InvalidBody, name, "is no text")),
-        None => Err(Problem::of_field(Kind::InvalidBody, name, "is missing")),
+        None => Ok(None),
     };
-    let (url, token) = (take("url")?, take("token")?);
+    let url = take("url")?.ok_or_else(|| Problem::of_field(Kind::InvalidBody, "url", "is missing"))?;
+    let token = take("token")?;
     match members.keys().next() {
         Some(other) => Err(Problem::of_fields(Kind::InvalidBody, vec![FieldError::new(other, "is unknown")])),
         None => Ok((url, token)),

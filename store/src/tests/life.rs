@@ -124,6 +124,37 @@ fn a_held_folder_and_a_newer_format_are_refused() {
     assert!(error.to_string().contains("has format 2"), "{error}");
 }
 
+#[test]
+fn where_the_numberings_of_a_journal_began_is_known_over_restores_and_between_releases() {
+    use crate::node::{EARLIER_MAX, NodeIdentity};
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("makes")).collect();
+    let (mut toy, first) = Toy::open(dirs[0].path());
+    toy.raise(1, 10, 10);
+    let mut numberings = vec![(first.epoch, Position(0), NewEpoch::FirstStart)];
+    for n in 1..3 {
+        toy.close();
+        let to = dirs[n].path();
+        let report = backup::restore(dirs[n - 1].path(), to, &[]).expect("is restored");
+        numberings.push((report.epoch, report.last_position, NewEpoch::Restored));
+        (toy, _) = Toy::open(to);
+        toy.raise(n as u64 * 10, n as u64 * 10 + 5, 5);
+    }
+    let known: Vec<_> = toy.store.node().numberings().map(|one| (one.epoch, one.after, one.reason)).collect();
+    assert_eq!(known, numberings);
+    toy.close();
+    // As an older release writes it, and how far such a release understands this one's.
+    let path = dirs[2].path().join("node.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).expect("is there")).expect("is JSON");
+    json.as_object_mut().expect("is one").remove("earlier").expect("is beside what the others know");
+    std::fs::write(&path, json.to_string()).expect("is written");
+    let mut node = NodeIdentity::read(dirs[2].path()).expect("is read").expect("is there");
+    assert_eq!(node.numberings().map(|one| one.epoch).collect::<Vec<_>>(), [numberings[2].0]);
+    for n in 0..100 {
+        node = node.in_new_epoch(node.epoch, NewEpoch::Restored, Position(n));
+    }
+    assert_eq!((node.earlier.len(), node.earlier[0].after), (EARLIER_MAX, Position(99 - EARLIER_MAX as u64)));
+}
+
 fn others() -> [backup::OtherFile; 2] {
     let restored = |content: Vec<u8>| [&content[..], b" restored"].concat();
     ["beside.json", "missing.json"].map(|name| backup::OtherFile { name, restored })
