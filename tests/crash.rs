@@ -99,7 +99,7 @@ fn nothing_acknowledged_is_lost_by_kills_and_nothing_is_there_twice() {
         if run >= wanted && all.torn > 0 && all.left_without_results > 0 && all.duplicates > 0 {
             break;
         }
-        let hits = kill_again_and_again(seed, if is_long() { 60 } else { 16 });
+        let hits = kill_again_and_again(seed, if is_long() { 40 } else { 16 });
         all.acknowledged += hits.acknowledged;
         all.kills += hits.kills;
         all.torn += hits.torn;

@@ -1,6 +1,7 @@
 //! Random schedules: changes, failures, restarts, crashes and other filters, in any order. In the end the receiver knows what
 //! stands.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use klaxon_api::notify::{Filter, ReceiverConfig, SinkLimits};
@@ -9,6 +10,9 @@ use klaxon_schemas::names::{AlarmType, Text};
 use klaxon_schemas::severity::Severity;
 
 use super::node::{Mode, Node, World, in_an_hour, mix, picture, receiver};
+
+/// How many schedules run at one time.
+const AT_ONCE: usize = 4;
 
 /// Numbers without a pattern.
 struct Dice(u64);
@@ -112,11 +116,23 @@ fn run(seed: u64) {
 
 #[test]
 fn in_the_end_a_receiver_knows_what_stands_whatever_happened() {
-    let seeds = if std::env::var_os("KLAXON_LONG").is_some() { 0..200 } else { 0..6 };
-    for seed in seeds {
-        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
-            eprintln!("seed {seed}");
-            std::panic::resume_unwind(panic);
+    let seeds = if std::env::var_os("KLAXON_LONG").is_some() { 200 } else { 6 };
+    let next = AtomicU64::new(0);
+    // Most of a schedule is waiting.
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
+                        eprintln!("seed {seed}");
+                        std::panic::resume_unwind(panic);
+                    }
+                }
+            });
         }
-    }
+    });
 }
