@@ -335,8 +335,8 @@ impl<'a> Session<'a> {
         };
         let is_known = reached.is_some();
         let (store, name) = (part.door.store().clone(), self.welcome.child.clone());
-        let room = upto.0 - here.0;
-        let stood = tokio::task::spawn_blocking(move || Stood::take(&store, &name, is_known, here, room)).await?;
+        let stood = tokio::task::spawn_blocking(move || Stood::take(&store, &name, is_known, here, upto)).await?;
+        let stood = stood.map_err(BatchError::from)?;
         part.desk.standing(self.target.url.clone(), Some(upto)).await?;
         let Some(stood) = stood else {
             // It took some of it before, again and again: with a new numbering all places are free.

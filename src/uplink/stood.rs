@@ -9,17 +9,18 @@
 //! The reports take the first free places behind `here`. There are enough: an alarm that stood at `upto` took two records of the
 //! journal at least, and one that was raised later is told by its event.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use klaxon_api::uplink::codec::{self, CodecError};
 use klaxon_schemas::alarm::{Alarm, ClearedBy};
+use klaxon_schemas::change::{ChangeKind, Subject};
 use klaxon_schemas::event::{Event, Report};
-use klaxon_schemas::ids::Position;
+use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::ChildName;
 use klaxon_schemas::time::{JournalTime, Timestamp};
 use klaxon_schemas::wire::v1::uplink::{PlacedEvent, Up};
-use klaxon_store::Store;
+use klaxon_store::{HISTORY_LIMIT_MAX, HistoryQuery, Order, ReadError, Store};
 
 use super::batch::{ITEMS_MAX, Ready, renamed};
 
@@ -34,23 +35,33 @@ pub(super) struct Stood {
 }
 
 impl Stood {
-    /// The alarms that stand, the oldest first, and to a node above that may know them the others that are kept as cleared. They
-    /// begin behind `here` and have `room` places; nothing, if that is too little because some of it was taken before. Blocks.
-    pub(super) fn take(store: &Store, name: &ChildName, is_known: bool, here: Position, room: u64) -> Option<Self> {
+    /// The alarms that stand and were raised up to `upto`, the oldest first, and to a node above that may know them the others that
+    /// are kept as cleared. They have the places from behind `here` up to there; nothing, if that is too little because some of it
+    /// was taken before. Blocks.
+    pub(super) fn take(
+        store: &Store,
+        name: &ChildName,
+        is_known: bool,
+        here: Position,
+        upto: Position,
+    ) -> Result<Option<Self>, ReadError> {
         let read = store.read();
         let now = (read.cursor().at, super::now());
         let is_told = |alarm: &Alarm| (alarm.is_active() || is_known) && !alarm.is_mirrored();
         let mut alarms: Vec<_> = read.alarms().filter(|alarm| is_told(alarm)).cloned().collect();
+        let last = read.state().position();
         drop(read);
+        let later = raised_between(store, upto, last)?;
+        alarms.retain(|alarm| !later.contains(&alarm.id));
         alarms.sort_unstable_by_key(|alarm| (alarm.raised_at, alarm.id));
-        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let room = usize::try_from(upto.0.saturating_sub(here.0)).unwrap_or(usize::MAX);
         if alarms.len() > room {
             if here > Position(0) {
-                return None;
+                return Ok(None);
             }
             alarms.truncate(room);
         }
-        Some(Self { alarms: alarms.into(), name: name.clone(), next: here.plus(1), now })
+        Ok(Some(Self { alarms: alarms.into(), name: name.clone(), next: here.plus(1), now }))
     }
 
     /// The next message, behind `after`; the last goes up to `upto`. Blocks.
@@ -89,4 +100,24 @@ impl Stood {
         });
         event
     }
+}
+
+/// Which alarms were raised behind `after`, up to `last`. Blocks.
+fn raised_between(store: &Store, after: Position, last: Position) -> Result<HashSet<AlarmId>, ReadError> {
+    let (mut raised, mut from) = (HashSet::new(), after);
+    while from < last {
+        let kinds = vec![ChangeKind::Raised];
+        let limit = HISTORY_LIMIT_MAX;
+        let query = HistoryQuery { kinds, order: Order::Ascending, cursor: Some(from), limit, ..HistoryQuery::default() };
+        let page = store.history(&query)?;
+        raised.extend(page.items.iter().filter_map(|(_, change)| match &change.subject {
+            Subject::Alarm { alarm, .. } => Some(alarm.id),
+            _ => None,
+        }));
+        match page.next {
+            Some(next) if next > from => from = next,
+            _ => break,
+        }
+    }
+    Ok(raised)
 }
