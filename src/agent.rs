@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klaxon_ingest::own::OwnAlarm;
+use klaxon_schemas::error::chain;
 use klaxon_schemas::event::Report;
 use klaxon_schemas::severity::Severity;
 use klaxon_snmp::{Agent, AgentCounts, AgentError, EngineError, EngineHome, Objects, Refusals};
@@ -147,7 +148,7 @@ impl AgentPart {
                     }
                 }
             };
-            let reason = reason(&error);
+            let reason = chain(&error);
             if !is_warned {
                 tracing::warn!(
                     listen = %plan.config.listen, %reason, retry_s = RETRY_EVERY.as_secs(),
@@ -223,18 +224,6 @@ async fn tell_refusals(counts: &AgentCounts) {
             told = now;
         }
     }
-}
-
-/// What is wrong, with what is behind it.
-fn reason(error: &Unavailable) -> String {
-    let mut text = error.to_string();
-    let mut behind = std::error::Error::source(error);
-    while let Some(source) = behind {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        behind = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

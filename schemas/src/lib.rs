@@ -9,7 +9,8 @@
 //! * [`notify`]: what receivers are told, and what is kept of it,
 //! * [`wire`]: the versioned JSON forms, the only ones that leave or outlive a process,
 //! * [`catalogue`]: the inventory of alarm types,
-//! * [`mib`]: what SNMP shows.
+//! * [`mib`]: what SNMP shows,
+//! * [`error`]: errors in words.
 
 pub mod action;
 pub mod alarm;
@@ -17,6 +18,7 @@ pub mod catalogue;
 pub mod change;
 pub mod child;
 pub mod entry;
+pub mod error;
 pub mod event;
 pub mod ids;
 pub mod mib;

@@ -58,13 +58,7 @@ impl Failure {
 
     /// An error with all that led to it.
     pub(super) fn of(code: Code, error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            message = format!("{message}: {error}");
-            source = error.source();
-        }
-        Self::new(code, message)
+        Self::new(code, klaxon_schemas::error::chain(error))
     }
 }
 

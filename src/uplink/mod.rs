@@ -250,7 +250,7 @@ async fn stay_connected(part: &Part) {
                         least = retry_after.min(part.plan().backoff.max);
                         refused(code, &reason)
                     }
-                    End::Failed(failure) => klaxon_api::uplink::chain(&failure),
+                    End::Failed(failure) => klaxon_schemas::error::chain(&failure),
                 }
             }
         };

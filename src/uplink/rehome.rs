@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use klaxon_api::uplink::chain;
+use klaxon_schemas::error::chain;
 
 use super::desk::Target;
 use super::kept::Token;
@@ -73,7 +73,7 @@ pub(super) async fn same_node(part: &Part, url: &Address) -> Result<(), String> 
     let held = part.desk.hold();
     let asked = async {
         let _turn = part.turn.lock().await;
-        let target = Target { url: url.clone(), token: proven.token.clone(), previous: proven.previous.clone() };
+        let target = Target { url: url.clone(), ..proven.clone() };
         let (mut link, target) = open(part, &plan, &target).await?;
         match session::greet(part, &mut link, false).await {
             // Whoever took the credential is the node that gave it; if it has gone back in time, that is seen to as always.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject};
 use klaxon_schemas::entry::Entry;
+use klaxon_schemas::error::chain;
 use klaxon_schemas::ids::{ActionId, AlarmId, Position};
 use klaxon_schemas::names::{AlarmType, Site};
 use klaxon_schemas::resource::Resource;
@@ -21,7 +22,6 @@ use crate::journal::index::{Chunk, Key, index_path};
 use crate::journal::record::{self, Sketch};
 use crate::journal::segment::Segment;
 use crate::journal::{Journal, ReadError};
-use crate::open::chain;
 use crate::state::Needle;
 use crate::stream::unreadable;
 

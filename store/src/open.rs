@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use klaxon_schemas::entry::NewEpoch;
+use klaxon_schemas::error::chain;
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
 use klaxon_schemas::state::StateKey;
 
@@ -456,18 +457,6 @@ pub(crate) fn fold(state: &mut State, record: &RawRecord<'_>) -> Result<(), Unus
 
 fn fact(record: &RawRecord<'_>) -> Result<Fact, Unusable> {
     record::fact(record.kind, record.payload).map_err(|error| record::unreadable(record.kind, &error))
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// The journal goes on beyond what is missing: in a new numbering of changes, and at positions that were not used.

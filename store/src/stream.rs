@@ -5,13 +5,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use klaxon_schemas::change::Change;
+use klaxon_schemas::error::chain;
 use klaxon_schemas::ids::Position;
 use klaxon_schemas::wire::v1::Touched;
 
 use crate::journal::frame::Kind;
 use crate::journal::frame::NEWER;
 use crate::journal::{DamageError, Journal, ReadError, record};
-use crate::open::chain;
 
 /// The most items in one [`Page`].
 pub const STREAM_LIMIT_MAX: usize = 10_000;

@@ -256,13 +256,7 @@ impl Problem {
 
     /// Something that no client can cause. What it was is logged, and not told.
     pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
-        let mut chain = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            chain = format!("{chain}: {cause}");
-            source = cause.source();
-        }
-        tracing::error!(error = chain, "a request failed");
+        tracing::error!(error = klaxon_schemas::error::chain(error), "a request failed");
         Self::new(Kind::Internal, "something broke here; the log says more under this request's id")
     }
 

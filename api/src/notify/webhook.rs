@@ -28,6 +28,7 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, RETRY_AFTER};
 use hyper::{Response, StatusCode, Uri};
 use klaxon_schemas::change::Subject;
+use klaxon_schemas::error::chain;
 use klaxon_schemas::wire::v1;
 use tokio::time::Instant;
 
@@ -446,20 +447,6 @@ fn printable(text: &str) -> String {
         Some((end, _)) => format!("{}…", &words[..end]),
         None => words,
     }
-}
-
-/// An error with all that led to it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !message.ends_with(&words) {
-            message = format!("{message}: {words}");
-        }
-        source = cause.source();
-    }
-    message
 }
 
 #[cfg(test)]

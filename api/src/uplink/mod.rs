@@ -188,20 +188,6 @@ fn later(time: Timestamp, span: Duration) -> Timestamp {
     time.saturating_add_micros(i64::try_from(span.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// An error with what is behind it, as far as it does not say that itself.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut behind = error.source();
-    while let Some(source) = behind {
-        let said = source.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        behind = source.source();
-    }
-    text
-}
-
 /// Why the journal did not take one of several items, in words, if it did not.
 fn rejection(published: &Published) -> Option<String> {
     published.answers.iter().find_map(|answer| match answer {

@@ -24,6 +24,7 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use bytes::Bytes;
 use klaxon_schemas::child::{CREDENTIALS_MAX, Child, ChildEvent, ChildFact, ChildKind, Credential, Digests, NotTaken};
+use klaxon_schemas::error::chain;
 use klaxon_schemas::ids::{ActionId, Epoch, Position};
 use klaxon_schemas::names::{ChildName, Text};
 use klaxon_schemas::time::Timestamp;
@@ -38,7 +39,7 @@ use super::clock::by_clock_ahead;
 use super::entrance::Proof;
 use super::steps::{Malformed, Step, Voice};
 use super::table::{Order, Seat, mark};
-use super::{NewToken, Uplinks, chain, codec, later, new_token, now, read};
+use super::{NewToken, Uplinks, codec, later, new_token, now, read};
 use unlisted::Unlisted;
 
 /// How long the other side may take to say who it is.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use klaxon_schemas::error::chain;
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1::{self, CollectorState};
@@ -140,11 +141,11 @@ impl Runner {
                     failures += 1;
                     self.health.stumbled();
                     if failures >= FAILURES_MAX {
-                        let reason = Chain(&error).to_string();
+                        let reason = chain(&error);
                         self.fail(&reason, &mut backlog).await;
                         FAILED_LOOK_AGAIN.min(self.spec.interval())
                     } else {
-                        tracing::warn!(collector = %self.spec.name(), error = %Chain(&error), "a look failed");
+                        tracing::warn!(collector = %self.spec.name(), error = chain(&error), "a look failed");
                         LOOK_AGAIN.min(self.spec.interval())
                     }
                 }
@@ -282,21 +283,6 @@ impl Runner {
             Finding::new(Subject::new(self.host.part("collector", &name), "klaxon.collector-failed"), Severity::Major, &text);
         let reported = self.desk.went_blind(finding).await;
         self.note(reported, backlog);
-    }
-}
-
-/// An error with what led to it.
-pub(super) struct Chain<'a>(pub(super) &'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use klaxon_schemas::alarm::{Alarm, EngineMarks};
 use klaxon_schemas::change::{Change, ChangeKind};
 use klaxon_schemas::child::ChildKind;
 use klaxon_schemas::entry::Entry;
+use klaxon_schemas::error::chain;
 use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::{Producer, Site};
 use klaxon_schemas::severity::Severity;
@@ -19,7 +20,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Unusable;
 use super::frame::{FrameBuffer, Kind, NEWER};
-use crate::open::chain;
 
 /// The site of a stored event that names none; doors always name one.
 const NO_SITE: &str = "-";
