@@ -25,15 +25,6 @@ pub(super) struct Target {
     pub(super) previous: Option<Token>,
 }
 
-/// Where the node above was last, and with what this node proves to it who it is.
-#[derive(Debug, Clone)]
-pub(super) struct Proven {
-    pub(super) url: Address,
-    pub(super) token: Option<Token>,
-    /// What is tried if that is not taken.
-    pub(super) previous: Option<Token>,
-}
-
 /// See [`Desk::hold`].
 pub(super) struct Hold<'a>(&'a Desk);
 
@@ -264,16 +255,16 @@ impl Desk {
     }
 
     /// What proves this node to the one that is above, wherever that one is. Blocks.
-    pub(super) fn proven(&self) -> Option<Proven> {
+    pub(super) fn proven(&self) -> Option<Target> {
         let inner = self.lock_mended();
         let kept = inner.kept.as_ref().filter(|kept| !kept.is_off)?;
         match (&kept.credential, &kept.leaving) {
             (Some(_), _) => {
-                Some(Proven { url: kept.url.clone(), token: kept.credential.clone(), previous: kept.previous.clone() })
+                Some(Target { url: kept.url.clone(), token: kept.credential.clone(), previous: kept.previous.clone() })
             }
             // The settings say another address, and whoever is there has not let it in.
             (None, Some(left)) if kept.name.is_none() && left.credential.is_some() => {
-                Some(Proven { url: left.url.clone(), token: left.credential.clone(), previous: None })
+                Some(Target { url: left.url.clone(), token: left.credential.clone(), previous: None })
             }
             _ => None,
         }
@@ -281,7 +272,7 @@ impl Desk {
 
     /// The node above, which was at `old.url`, is at `url` and takes `token`: nothing else is another. On the disk when this returns;
     /// nobody is woken. Blocks.
-    pub(super) fn readdressed(&self, old: &Proven, url: Address, token: Option<&Token>) -> Result<(), String> {
+    pub(super) fn readdressed(&self, old: &Target, url: Address, token: Option<&Token>) -> Result<(), String> {
         let mut inner = self.lock();
         let configured = inner.plan.configured.clone();
         let kept = inner.kept.clone().filter(|kept| !kept.is_off).ok_or("another order came meanwhile")?;
