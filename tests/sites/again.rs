@@ -124,21 +124,22 @@ pub(crate) fn told_of(told: &Told, first: usize) -> BTreeSet<(AlarmId, Severity)
     })
 }
 
-/// What stands as far as was told, and where in what was told.
-pub(crate) fn believed(told: &Told) -> BTreeMap<AlarmId, (Severity, usize)> {
+/// As what each alarm stands by what was told of it last, if it does, and where in what was told that is.
+pub(crate) fn believed(told: &Told) -> BTreeMap<AlarmId, (Option<Severity>, usize)> {
     told.look(|all| {
-        let mut stands = BTreeMap::new();
+        let mut last = BTreeMap::new();
         for (at, one) in all.iter().enumerate() {
             if let What::Alarm { how, alarm, .. } = &one.what
                 && *alarm.key.alarm_type == *TYPE
             {
-                match how {
-                    How::Raised | How::Changed => drop(stands.insert(alarm.id, (alarm.severity, at))),
-                    How::Left | How::Cleared | How::Retired => drop(stands.remove(&alarm.id)),
-                }
+                let severity = match how {
+                    How::Raised | How::Changed => Some(alarm.severity),
+                    How::Left | How::Cleared | How::Retired => None,
+                };
+                last.insert(alarm.id, (severity, at));
             }
         }
-        stands
+        last
     })
 }
 

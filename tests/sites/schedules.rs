@@ -251,7 +251,7 @@ impl World {
                     println!("{}: its last change is {}", site.name, site.node().last_change());
                     let (below, above) = (listed(site.node(), None), listed(self.centre(), Some(site.name)));
                     let differing = below.iter().chain(&above).filter(|(id, row)| {
-                        let is_told = believed(&self.told).get(id).is_some_and(|(told, _)| *told == row.1);
+                        let is_told = believed(&self.told).get(id).is_some_and(|(told, _)| *told == Some(row.1));
                         !is_told || below.get(id) != Some(*row) || above.get(id) != Some(*row)
                     });
                     for (id, (resource, ..)) in differing {
@@ -611,12 +611,12 @@ impl World {
             let forgotten = world.restores.last().map_or(0, |restore| restore.told);
             let before = told_of(&world.told, forgotten);
             let knows = stands.iter().all(|(id, severity)| {
-                let is_known = |(told, at): &(Severity, usize)| {
-                    told == severity || (*at < forgotten && before.contains(&(*id, *severity)))
+                let is_known = |(told, at): &(Option<Severity>, usize)| {
+                    *told == Some(*severity) || (*at < forgotten && before.contains(&(*id, *severity)))
                 };
                 believed.get(id).is_some_and(is_known)
             });
-            knows && believed.iter().all(|(id, (_, at))| *at < forgotten || stands.contains_key(id))
+            knows && believed.iter().all(|(id, (told, at))| told.is_none() || *at < forgotten || stands.contains_key(id))
         });
     }
 
