@@ -4,6 +4,7 @@
 mod agent;
 mod collect;
 mod engine;
+mod journal;
 mod loopback;
 mod receivers;
 mod sites;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use agent::{AgentPlan, AgentSection};
 pub use collect::CollectSection;
 pub use engine::EngineConfig;
+pub use journal::{JournalConfig, JournalKind};
 pub use loopback::Loopback;
 pub use receivers::ReceiversSection;
 pub use sites::{ApiSection, SitesSection};
@@ -95,6 +97,8 @@ pub struct Config {
     pub traps: TrapsConfig,
     /// Who speaks SNMP with the node.
     pub snmp: SnmpConfig,
+    /// Where the journal is.
+    pub journal: JournalConfig,
     /// The disk.
     pub store: StoreConfig,
     /// The engine's limits.
@@ -449,6 +453,7 @@ impl Config {
             .or_else(|| self.collect.build().err())
             .or_else(|| self.receivers(&self.snmp.names()).err())
             .or_else(|| self.uplink.mistake())
+            .or_else(|| self.journal.mistake())
     }
 
     fn own_mistake(&self) -> Option<(&'static str, String)> {

@@ -11,6 +11,8 @@ mod failure;
 mod filter;
 mod heartbeat;
 mod history;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod man;
 mod output;
 mod ready;
@@ -120,6 +122,10 @@ enum Command {
     /// Verify, back up, restore, look into and rebuild the store
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Make and check the topics of a centre whose journal is in an Apache Kafka
+    #[cfg(feature = "kafka")]
+    #[command(subcommand)]
+    Kafka(kafka::KafkaCommand),
     /// What a manager needs to know of the node's SNMP
     #[command(subcommand)]
     Snmp(snmp::SnmpCommand),
@@ -185,6 +191,8 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Ready => wait(async { ready::ready(&output, &find(node.as_deref()).await?).await }),
         Command::Trap(trap::TrapCommand::Explain(args)) => trap::explain(&output, &args),
         Command::Store(command) => store::store(&output, command),
+        #[cfg(feature = "kafka")]
+        Command::Kafka(command) => wait(async { kafka::kafka(&output, &command).await }),
         Command::Snmp(command) => snmp::snmp(&output, &command),
         Command::Config(ConfigCommand::Default) => Ok(output.text(DEFAULT_FILE)?),
         Command::Completions { shell } => {

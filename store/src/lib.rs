@@ -6,6 +6,7 @@
 //!
 //! * [`Store::open`] gives a [`Store`], which everybody may clone and read, and the one [`Writer`].
 //! * [`publish`] is the queue between the doors and the loop that owns the [`Writer`].
+//! * `kafka` (a feature) has what a journal has in topics of an Apache Kafka, for what outgrows one machine.
 //! * [`offline`] and [`backup`] work on the files, without a running node or beside one.
 //!
 //! This crate must not know how alarms come about: it never decides what a change is, it keeps the changes it is given.
@@ -17,6 +18,8 @@ mod files;
 mod frame;
 mod history;
 mod journal;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod keeper;
 mod lock;
 mod node;

@@ -6,6 +6,7 @@ pub(crate) mod above;
 pub(crate) mod authority;
 pub(crate) mod hook;
 pub(crate) mod http;
+pub(crate) mod kafka;
 pub(crate) mod load;
 pub(crate) mod mount;
 pub(crate) mod oracle;
