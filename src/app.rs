@@ -51,6 +51,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs a node until it is told to stop.
 pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow::Result<()> {
+    #[cfg(feature = "kafka")]
+    if let Some(cluster) = config.journal.cluster().map_err(contradiction)? {
+        return run_correlator(&config, cluster);
+    }
     // What of a newer program lies beside the journal is met before that is touched; what is damaged there stops nothing.
     if let Err(error @ KeptError::Newer { .. }) = Kept::read(&config.store.dir) {
         return Err(error.into());
@@ -84,6 +88,40 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     let followed = follow.join().map_err(|_| anyhow::anyhow!("the journalling loop broke; see the log"))?;
     followed.context("the journalling loop ended")?;
     served
+}
+
+/// Runs a correlator until it is told to stop.
+#[cfg(feature = "kafka")]
+fn run_correlator(config: &Config, cluster: klaxon_store::kafka::Cluster) -> anyhow::Result<()> {
+    use crate::correlator::{Correlator, Parts};
+    let stop = CancellationToken::new();
+    let correlator = Correlator::start(Parts {
+        cluster,
+        name: config.journal.node_name.clone(),
+        site: config.node.site.clone(),
+        settings: config.engine.settings(),
+        catalogue: Arc::new(Catalogue::built_in()),
+        status: Arc::default(),
+        stop: stop.clone(),
+    })?;
+    let ended = stop.clone().drop_guard();
+    let thread = std::thread::Builder::new().name("correlate".to_owned()).spawn(move || {
+        let _ended = ended;
+        correlator.run()
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        tokio::select! {
+            _ = signals.terminate.recv() => {}
+            _ = signals.interrupt.recv() => {}
+            () = stop.cancelled() => {}
+        }
+        stop.cancel();
+        std::io::Result::Ok(())
+    })?;
+    thread.join().map_err(|_| anyhow::anyhow!("the correlator broke; see the log"))??;
+    Ok(())
 }
 
 fn contradiction((key, reason): (String, String)) -> anyhow::Error {

@@ -788,7 +788,7 @@ fn answer_behind(mut asked: Vec<Asked>, ahead: &Ahead) -> impl FnOnce(Result<Dur
     }
 }
 
-fn panic_text(payload: &(dyn std::any::Any + Send)) -> Text {
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> Text {
     let words = payload
         .downcast_ref::<&str>()
         .map(|words| (*words).to_owned())

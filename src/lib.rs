@@ -2,6 +2,7 @@
 //!
 //! * [`app`]: the life of a node: build, run, drain,
 //! * [`follow`]: the one loop that applies what came in and commits what followed, with [`clock`] and [`own`],
+//! * `correlator` (with the feature `kafka`): the same over partitions of a Kafka,
 //! * [`uplink`]: this node as one below another,
 //! * [`config`]: the settings, checked once,
 //! * [`log`]: what the program says of itself,
@@ -12,6 +13,8 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "kafka")]
+pub mod correlator;
 mod faults;
 pub mod follow;
 pub mod log;

@@ -3,11 +3,20 @@
 
 mod harness;
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use harness::kafka::Brokers;
-use harness::{klaxon, scratch};
-use serde_json::Value;
+use harness::{Chance, PATIENCE, klaxon, scratch, seeds, wait_until};
+use klaxon_store::kafka::partition_of;
+use klaxon_store::kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
+use klaxon_store::kafka::rdkafka::error::KafkaError;
+use klaxon_store::kafka::rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use klaxon_store::kafka::rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use serde_json::{Value, json};
 
 /// Runs `klaxon kafka` with this configuration: whether it went well, and what it says as JSON.
 fn kafka(dir: &Path, config: &str, command: &str) -> (bool, Value) {
@@ -86,4 +95,164 @@ fn a_kafka_that_is_not_there_is_said_to_be_so() {
     std::fs::write(&file, "").expect("can be written");
     let output = klaxon().args(["kafka", "check", "--config"]).arg(&file).output().expect("it runs");
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// A correlator as a process.
+struct Correlator {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Correlator {
+    fn start(dir: &Path, name: &str, config: &str) -> Self {
+        let (file, log) = (dir.join(format!("{name}.toml")), dir.join(format!("{name}.log")));
+        let config = config.replace("[journal]\n", &format!("[journal]\nnode_name = \"{name}\"\n"));
+        std::fs::write(&file, config).expect("can be written");
+        let written = File::options().create(true).append(true).open(&log).expect("can be written");
+        let mut command = klaxon();
+        command.args(["run", "--config"]).arg(&file).arg("--data").arg(dir.join(name));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(written).spawn().expect("it runs");
+        Self { child, log }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it has ended");
+    }
+}
+
+impl Drop for Correlator {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.child.kill().expect("it can be killed");
+            self.child.wait().expect("it has ended");
+        }
+        if std::thread::panicking() {
+            eprintln!("{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+        }
+    }
+}
+
+/// What anybody may use to produce: keyed by site, hashed as Kafka's own clients do.
+fn producer(brokers: &Brokers) -> ThreadedProducer<DefaultProducerContext> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers.addresses().join(",")).set("partitioner", "murmur2_random");
+    config.set("enable.idempotence", "true").set("linger.ms", "1");
+    config.create().expect("is a client")
+}
+
+fn produce(producer: &ThreadedProducer<DefaultProducerContext>, topic: &str, event: &Value) {
+    let text = event.to_string();
+    let site = event["site"].as_str().expect("has a site");
+    producer.send(BaseRecord::to(topic).key(site).payload(&text)).map_err(|(error, _)| error).expect("is taken");
+}
+
+/// All that is committed in a topic by now: partition, offset and JSON.
+fn read_all(brokers: &Brokers, topic: &str, partitions: i32) -> Vec<(i32, i64, String, Value)> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers.addresses().join(",")).set("group.id", "looks").set("enable.auto.commit", "false");
+    config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
+    let consumer: BaseConsumer = config.create().expect("is a client");
+    let mut all = TopicPartitionList::new();
+    for partition in 0..partitions {
+        all.add_partition_offset(topic, partition, Offset::Beginning).expect("is an offset");
+    }
+    consumer.assign(&all).expect("can be read");
+    let (mut records, mut ended, begun) = (Vec::new(), BTreeSet::new(), Instant::now());
+    while ended.len() < usize::try_from(partitions).expect("some") {
+        assert!(begun.elapsed() < PATIENCE, "the end of {topic} does not come");
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                let value = serde_json::from_slice(message.payload().unwrap_or(b"null")).expect("is JSON");
+                let key = String::from_utf8(message.key().unwrap_or_default().to_vec()).expect("is text");
+                records.push((message.partition(), message.offset(), key, value));
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => drop(ended.insert(partition)),
+            Some(Err(error)) => panic!("{error}"),
+            None => {}
+        }
+    }
+    records
+}
+
+#[test]
+fn what_anybody_produces_is_correlated_once_whoever_is_killed() {
+    const PARTITIONS: i32 = 4;
+    let Some(brokers) = Brokers::one() else { return };
+    let scratch = scratch("kafka-correlate-");
+    let dir = scratch.path();
+    for seed in seeds(1, 6) {
+        let mut dice = Chance::new(seed);
+        let prefix = format!("seed{seed}.");
+        let config = brokers.journal(&prefix, &format!("partitions = {PARTITIONS}"));
+        assert!(kafka(dir, &config, "init").0);
+        let (events, changes) = (format!("{prefix}events"), format!("{prefix}changes"));
+        let producer = producer(&brokers);
+        let mut running: Vec<Option<Correlator>> = vec![None, None];
+        // What each alarm was last said to be.
+        let mut stands: BTreeMap<(String, String), Option<&str>> = BTreeMap::new();
+        let (mut said, mut kills) = (0, 0);
+        for round in 0..6 {
+            for _ in 0..300 {
+                let site = format!("site-{}", dice.below(12));
+                let resource = format!("unit={}", dice.below(8));
+                let severity = ["critical", "major", "minor", "cleared"][dice.below(4) as usize];
+                produce(
+                    &producer,
+                    &events,
+                    &json!({ "site": site, "resource": resource, "alarm_type": "t", "severity": severity }),
+                );
+                stands.insert((site, resource), (severity != "cleared").then_some(severity));
+                said += 1;
+                if dice.below(40) == 0 {
+                    producer.flush(Duration::from_secs(10)).expect("is taken");
+                    let at = dice.below(2) as usize;
+                    match running[at].take() {
+                        Some(correlator) => {
+                            correlator.kill();
+                            kills += 1;
+                        }
+                        None => running[at] = Some(Correlator::start(dir, &format!("c{at}"), &config)),
+                    }
+                }
+            }
+            println!("seed {seed}, round {round}: {said} said, {kills} killed");
+            if running.iter().all(Option::is_none) {
+                running[0] = Some(Correlator::start(dir, "c0", &config));
+            }
+        }
+        producer.flush(Duration::from_secs(10)).expect("is taken");
+        let of_alarms = |all: &[(i32, i64, String, Value)]| -> BTreeMap<(String, String), String> {
+            let mut now = BTreeMap::new();
+            for (_, _, _, change) in all {
+                let alarm = &change["alarm"];
+                if let (Some(site), Some(resource)) = (alarm["site"].as_str(), alarm["resource"].as_str()) {
+                    let key = (site.to_owned(), resource.to_owned());
+                    match change["kind"].as_str() {
+                        Some("cleared") => drop(now.remove(&key)),
+                        _ => drop(now.insert(key, alarm["severity"].as_str().expect("a word").to_owned())),
+                    }
+                }
+            }
+            now
+        };
+        let wanted: BTreeMap<_, _> =
+            stands.iter().filter_map(|(key, severity)| severity.map(|severity| (key.clone(), severity.to_owned()))).collect();
+        wait_until("all is correlated", || of_alarms(&read_all(&brokers, &changes, PARTITIONS)) == wanted);
+        // Each change once, in its order, and where its site belongs.
+        let all = read_all(&brokers, &changes, PARTITIONS);
+        let mut last: BTreeMap<(i32, u64), u64> = BTreeMap::new();
+        let mut epochs: BTreeMap<i32, BTreeSet<u64>> = BTreeMap::new();
+        for (partition, _, key, change) in &all {
+            let (epoch, seq) = (change["epoch"].as_u64().expect("a number"), change["seq"].as_u64().expect("a number"));
+            assert_eq!(seq, last.get(&(*partition, epoch)).copied().unwrap_or(0) + 1, "{change}");
+            last.insert((*partition, epoch), seq);
+            epochs.entry(*partition).or_default().insert(epoch);
+            if change["alarm"].is_object() {
+                assert_eq!(*partition, i32::from(partition_of(key.as_bytes(), 4)), "{change}");
+            }
+        }
+        assert!(epochs.values().all(|epochs| epochs.len() == 1), "{epochs:?}");
+        assert!(kills > 3 && all.len() > 600, "{kills} kills, {} changes", all.len());
+    }
 }

@@ -25,6 +25,8 @@ pub struct JournalConfig {
     pub brokers: Vec<String>,
     /// What the names of the topics begin with.
     pub topic_prefix: String,
+    /// What this node is called among those that share the work.
+    pub node_name: String,
     /// How many partitions each topic has.
     pub partitions: u16,
     /// How many brokers have a copy.
@@ -83,6 +85,7 @@ impl Default for JournalConfig {
             kind: JournalKind::Embedded,
             brokers: Vec::new(),
             topic_prefix: "klaxon.".to_owned(),
+            node_name: "klaxon-1".to_owned(),
             partitions: 12,
             replication_factor: 3,
             min_insync_replicas: 2,
@@ -120,6 +123,9 @@ impl JournalConfig {
         if self.topic_prefix.len() > PREFIX_CHARS_MAX || !self.topic_prefix.chars().all(is_of_a_name) {
             let most = format!("may have {PREFIX_CHARS_MAX} letters, digits, dots, hyphens and underscores");
             return wrong("topic_prefix", &most);
+        }
+        if self.node_name.is_empty() || self.node_name.len() > PREFIX_CHARS_MAX || !self.node_name.chars().all(is_of_a_name) {
+            return wrong("node_name", "must have letters, digits, dots, hyphens or underscores");
         }
         if !(1..=PARTITIONS_MAX).contains(&self.partitions) {
             return wrong("partitions", &format!("must be between 1 and {PARTITIONS_MAX}"));

@@ -4,9 +4,23 @@
 //! left. A fourth has how far the receivers of notifications are.
 
 mod cluster;
+mod door;
+mod input;
+mod output;
 mod place;
+mod record;
+mod restore;
 mod topics;
 
 pub use cluster::{Cluster, ClusterError, Sasl, SaslMechanism, Tls};
+#[doc(hidden)]
+pub use rdkafka;
+pub use rdkafka::error::KafkaError;
+
+pub use door::{Events, Place, Sent, is_full};
+pub use input::{Input, Moved, Polled};
+pub use output::{TransactionError, Transactions};
 pub use place::{PARTITIONS_MAX, partition_of};
+pub use record::{Mark, Unread, site_of_entry};
+pub use restore::{RestoreError, Restored, restore};
 pub use topics::{Finding, Found, Topic, TopicShown, Weight, check, create};

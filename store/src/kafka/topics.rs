@@ -127,7 +127,7 @@ impl Topic {
         match self {
             // The time of what came in is the time of the journal.
             Self::Events => {
-                wanted.extend([must("message.timestamp.type", "LogAppendTime"), should("retention.ms", 7 * DAY_MS)])
+                wanted.extend([must("message.timestamp.type", "LogAppendTime"), should("retention.ms", 7 * DAY_MS)]);
             }
             Self::Changes => wanted.push(should("retention.ms", 90 * DAY_MS)),
             Self::State | Self::Cursors => wanted.extend([

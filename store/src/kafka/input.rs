@@ -1,0 +1,195 @@
+//! What a correlator reads: the events of the partitions that its group gave it.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use klaxon_schemas::entry::Entry;
+use klaxon_schemas::names::{Door, Site};
+use klaxon_schemas::time::JournalTime;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, ConsumerGroupMetadata, Rebalance};
+use rdkafka::error::KafkaError;
+use rdkafka::message::BorrowedMessage;
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+
+use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
+use super::record::{self, Unread};
+use super::topics::Topic;
+
+/// After this time without a word of a correlator, others take its sites over.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much may wait in memory to be applied.
+const QUEUED_KBYTES_MAX: u32 = 64 * 1024;
+
+/// What the group did with partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Moved {
+    /// They are this correlator's from now on.
+    Here(BTreeSet<u16>),
+    /// They are not any more.
+    Away(BTreeSet<u16>),
+}
+
+/// What was polled.
+#[derive(Debug)]
+pub enum Polled {
+    /// A record at its place.
+    Record {
+        /// The partition.
+        partition: u16,
+        /// Its place there.
+        offset: i64,
+        /// What it is, or why it is nothing.
+        entry: Result<Entry, Unread>,
+    },
+    /// This partition was read to its end.
+    End(u16),
+    /// Nothing came in time.
+    Nothing,
+    /// The brokers cannot be reached now, or say something else that passes.
+    Trouble(KafkaError),
+}
+
+#[derive(Debug, Default)]
+struct Context {
+    moved: Mutex<Vec<Moved>>,
+}
+
+impl ClientContext for Context {}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(partitions) = rebalance {
+            self.push(Moved::Away(numbers(partitions)));
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(partitions) = rebalance {
+            self.push(Moved::Here(numbers(partitions)));
+        }
+    }
+}
+
+impl Context {
+    fn push(&self, moved: Moved) {
+        self.moved.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(moved);
+    }
+
+    fn take(&self) -> Vec<Moved> {
+        std::mem::take(&mut *self.moved.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+fn numbers(partitions: &TopicPartitionList) -> BTreeSet<u16> {
+    partitions.elements().iter().filter_map(|element| u16::try_from(element.partition()).ok()).collect()
+}
+
+/// The events, as a member of the correlators' group.
+pub struct Input {
+    consumer: BaseConsumer<Context>,
+    events: String,
+    partitions: u16,
+    own: Site,
+    door: Door,
+}
+
+impl Input {
+    /// Joins the group. Events that name no site are of `own`; those that no node sent came by `door`.
+    ///
+    /// # Errors
+    /// The settings make no client.
+    pub fn join(cluster: &Cluster, own: Site, door: Door) -> Result<Self, ClusterError> {
+        let mut config = cluster.client();
+        config
+            .set("group.id", format!("{}correlators", cluster.prefix))
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string())
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("queued.max.messages.kbytes", QUEUED_KBYTES_MAX.to_string());
+        let consumer: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(ClusterError::Settings)?;
+        let events = Topic::Events.name(cluster);
+        consumer.subscribe(&[&events]).map_err(ClusterError::Settings)?;
+        Ok(Self { consumer, events, partitions: cluster.partitions, own, door })
+    }
+
+    /// Waits so long for the next record. `not_before` is the journal time of a partition.
+    pub fn poll(&self, wait: Duration, not_before: impl Fn(u16) -> JournalTime) -> Polled {
+        match self.consumer.poll(wait) {
+            None => Polled::Nothing,
+            Some(Ok(message)) => self.read(&message, not_before),
+            Some(Err(KafkaError::PartitionEOF(partition))) => u16::try_from(partition).map_or(Polled::Nothing, Polled::End),
+            Some(Err(error)) => Polled::Trouble(error),
+        }
+    }
+
+    fn read(&self, message: &BorrowedMessage<'_>, not_before: impl Fn(u16) -> JournalTime) -> Polled {
+        let Ok(partition) = u16::try_from(message.partition()) else { return Polled::Nothing };
+        let entry = record::read_entry(message, self.partitions, &self.own, &self.door, not_before(partition));
+        Polled::Record { partition, offset: message.offset(), entry }
+    }
+
+    /// What the group did since it was asked last, in its order. It does so only while [`Input::poll`] runs.
+    pub fn moved(&self) -> Vec<Moved> {
+        self.consumer.context().take()
+    }
+
+    /// Whether the group did something since it was asked last.
+    pub fn has_moved(&self) -> bool {
+        !self.consumer.context().moved.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty()
+    }
+
+    /// As what the group knows this member, for a transaction that moves its offsets.
+    pub fn group(&self) -> Option<ConsumerGroupMetadata> {
+        self.consumer.group_metadata()
+    }
+
+    /// Where the group has read a partition up to, as far as is certain: a transaction that is not over is waited for.
+    ///
+    /// # Errors
+    /// The brokers do not tell, or the transaction is not over.
+    pub fn committed(&self, partition: u16) -> Result<Option<i64>, KafkaError> {
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(&self.events, partition.into());
+        let told = self.consumer.committed_offsets(asked, REQUEST_WAIT)?;
+        let offset = told.elements().first().map(|element| element.offset());
+        Ok(match offset {
+            Some(Offset::Offset(next)) => Some(next),
+            _ => None,
+        })
+    }
+
+    /// Reads a partition from there on.
+    ///
+    /// # Errors
+    /// It is not this member's.
+    pub fn seek(&self, partition: u16, next: i64) -> Result<(), KafkaError> {
+        self.consumer.seek(&self.events, partition.into(), Offset::Offset(next), REQUEST_WAIT)
+    }
+
+    /// Reads nothing of a partition until [`Input::resume`].
+    ///
+    /// # Errors
+    /// It is not this member's.
+    pub fn pause(&self, partition: u16) -> Result<(), KafkaError> {
+        self.consumer.pause(&self.list(partition))
+    }
+
+    /// Reads a partition again.
+    ///
+    /// # Errors
+    /// It is not this member's.
+    pub fn resume(&self, partition: u16) -> Result<(), KafkaError> {
+        self.consumer.resume(&self.list(partition))
+    }
+
+    fn list(&self, partition: u16) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.events, partition.into());
+        list
+    }
+}
