@@ -51,10 +51,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs a node until it is told to stop.
 pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow::Result<()> {
-    #[cfg(feature = "kafka")]
-    if let Some(cluster) = config.journal.cluster().map_err(contradiction)? {
-        return run_correlator(&config, cluster);
-    }
     // What of a newer program lies beside the journal is met before that is touched; what is damaged there stops nothing.
     if let Err(error @ KeptError::Newer { .. }) = Kept::read(&config.store.dir) {
         return Err(error.into());
@@ -74,9 +70,8 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
         control: asked,
         status: Arc::clone(&status),
     };
-    let follow = Follow::start(parts, config.engine.settings(), Arc::new(Catalogue::built_in()))?;
     let stop = CancellationToken::new();
-    let follow = spawn_follow(follow, &stop)?;
+    let loops = spawn_loops(&config, parts, &publisher, &stop)?;
     let snmp = Arc::new(EngineHome::new(&config.store.dir));
     let mut wanted = Wanted::of(&config).map_err(contradiction)?;
     let trap_users = Users::new(std::mem::take(&mut wanted.trap_users));
@@ -85,43 +80,47 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     let served = runtime.block_on(node.serve(wanted));
     // Whatever still runs holds a publisher; with the last one gone the loop ends.
     runtime.shutdown_timeout(DRAIN);
-    let followed = follow.join().map_err(|_| anyhow::anyhow!("the journalling loop broke; see the log"))?;
-    followed.context("the journalling loop ended")?;
+    loops.join()?;
     served
 }
 
-/// Runs a correlator until it is told to stop.
+/// The loops of a node whose journal is in a Kafka, each on a thread of its own.
 #[cfg(feature = "kafka")]
-fn run_correlator(config: &Config, cluster: klaxon_store::kafka::Cluster) -> anyhow::Result<()> {
-    use crate::correlator::{Correlator, Parts};
-    let stop = CancellationToken::new();
-    let correlator = Correlator::start(Parts {
+fn spawn_kafka(
+    config: &Config,
+    cluster: klaxon_store::kafka::Cluster,
+    parts: Parts,
+    wake: Publisher,
+    stop: &CancellationToken,
+) -> anyhow::Result<Loops> {
+    use crate::{correlator, replica};
+    let held = Arc::new(crate::held::Held::new(config.engine.settings(), Arc::new(Catalogue::built_in())));
+    let mut loops = Loops::default();
+    if config.journal.correlate {
+        let correlator = correlator::Correlator::start(correlator::Parts {
+            cluster: cluster.clone(),
+            name: config.journal.node_name.clone(),
+            site: config.node.site.clone(),
+            held: Arc::clone(&held),
+            status: Arc::default(),
+            stop: stop.clone(),
+        })?;
+        loops.spawn("correlate", stop, move || correlator.run().map_err(FollowError::Kafka))?;
+    }
+    let replica = replica::Replica::start(replica::Parts {
         cluster,
-        name: config.journal.node_name.clone(),
-        site: config.node.site.clone(),
-        settings: config.engine.settings(),
-        catalogue: Arc::new(Catalogue::built_in()),
+        site: parts.site,
+        store: parts.store,
+        writer: parts.writer,
+        intake: parts.intake,
+        control: parts.control,
+        held,
+        wake,
         status: Arc::default(),
         stop: stop.clone(),
     })?;
-    let ended = stop.clone().drop_guard();
-    let thread = std::thread::Builder::new().name("correlate".to_owned()).spawn(move || {
-        let _ended = ended;
-        correlator.run()
-    })?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut signals = Signals::new()?;
-        tokio::select! {
-            _ = signals.terminate.recv() => {}
-            _ = signals.interrupt.recv() => {}
-            () = stop.cancelled() => {}
-        }
-        stop.cancel();
-        std::io::Result::Ok(())
-    })?;
-    thread.join().map_err(|_| anyhow::anyhow!("the correlator broke; see the log"))??;
-    Ok(())
+    loops.spawn("replica", stop, move || Ok(replica.run()?))?;
+    Ok(loops)
 }
 
 fn contradiction((key, reason): (String, String)) -> anyhow::Error {
@@ -132,13 +131,46 @@ fn cannot_open(dir: &Path) -> String {
     format!("cannot open the store {}", dir.display())
 }
 
-/// The loop blocks, so it has a thread. If it ends, however it does, the node stops.
-fn spawn_follow(follow: Follow, stop: &CancellationToken) -> std::io::Result<std::thread::JoinHandle<Result<(), FollowError>>> {
-    let ended = stop.clone().drop_guard();
-    std::thread::Builder::new().name("follow".to_owned()).spawn(move || {
-        let _ended = ended;
-        follow.run()
-    })
+/// What follows the journal, wherever it is.
+fn spawn_loops(config: &Config, parts: Parts, publisher: &Publisher, stop: &CancellationToken) -> anyhow::Result<Loops> {
+    #[cfg(feature = "kafka")]
+    if let Some(cluster) = config.journal.cluster().map_err(contradiction)? {
+        return spawn_kafka(config, cluster, parts, publisher.clone(), stop);
+    }
+    let _ = publisher;
+    let follow = Follow::start(parts, config.engine.settings(), Arc::new(Catalogue::built_in()))?;
+    let mut loops = Loops::default();
+    loops.spawn("follow", stop, move || follow.run())?;
+    Ok(loops)
+}
+
+/// Loops that block, so each has a thread. If one ends, however it does, the node stops.
+#[derive(Default)]
+struct Loops(Vec<std::thread::JoinHandle<Result<(), FollowError>>>);
+
+impl Loops {
+    fn spawn(
+        &mut self,
+        name: &str,
+        stop: &CancellationToken,
+        run: impl FnOnce() -> Result<(), FollowError> + Send + 'static,
+    ) -> std::io::Result<()> {
+        let ended = stop.clone().drop_guard();
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _ended = ended;
+            run()
+        })?;
+        self.0.push(thread);
+        Ok(())
+    }
+
+    fn join(self) -> anyhow::Result<()> {
+        for thread in self.0 {
+            let ended = thread.join().map_err(|_| anyhow::anyhow!("the journalling loop broke; see the log"))?;
+            ended.context("the journalling loop ended")?;
+        }
+        Ok(())
+    }
 }
 
 fn tell(report: &OpenReport) {

@@ -17,11 +17,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use klaxon_correlate::{Engine, Output};
-use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::entry::{Entry, EntryKind};
 use klaxon_schemas::ids::Epoch;
 use klaxon_schemas::names::{Door, Site};
-use klaxon_schemas::state::{Cursor, Settings};
+use klaxon_schemas::state::Cursor;
 use klaxon_schemas::time::JournalTime;
 use klaxon_store::Results;
 use klaxon_store::kafka::{
@@ -30,7 +29,8 @@ use klaxon_store::kafka::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::follow::panic_text;
+use crate::follow::{committed, panic_text};
+use crate::held::Held;
 use crate::own;
 
 /// The most entries in one transaction.
@@ -73,9 +73,7 @@ pub struct Parts {
     /// The centre's own site.
     pub site: Site,
     /// What the engines are held to.
-    pub settings: Settings,
-    /// The catalogue.
-    pub catalogue: Arc<Catalogue>,
+    pub held: Arc<Held>,
     /// What it tells.
     pub status: Arc<CorrelatorStatus>,
     /// Ends it.
@@ -127,6 +125,8 @@ pub struct Correlator {
     /// What was said of them, so that it is said once.
     said: BTreeMap<u16, String>,
     in_trouble: bool,
+    /// Which of what the engines are held to was told.
+    held_version: u64,
 }
 
 impl Correlator {
@@ -140,7 +140,7 @@ impl Correlator {
         let door = Door::new("kafka").expect("a door may be called so");
         let input = Input::join(&parts.cluster, parts.site.clone(), door)?;
         let (mine, waiting, said) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Ok(Self { parts, input, output, events, mine, waiting, said, in_trouble: false })
+        Ok(Self { parts, input, output, events, mine, waiting, said, in_trouble: false, held_version: 0 })
     }
 
     /// Runs until it is told to stop.
@@ -155,6 +155,7 @@ impl Correlator {
                 self.serve(gathered)?;
             }
             self.try_again();
+            self.look_at_held();
             self.send_deadlines();
         }
         self.events.flush();
@@ -281,14 +282,21 @@ impl Correlator {
     /// What the engine is held to, where it is held to something else.
     fn tell_engine(&self, partition: u16) {
         let Some(part) = self.mine.get(&partition) else { return };
-        let (settings, catalogue) = (&self.parts.settings, &self.parts.catalogue);
+        let (_, settings, catalogue) = self.parts.held.get();
         let is_new = part.engine.cursor().catalogue.is_none();
-        if is_new || part.engine.settings() != settings {
-            self.send(partition, EntryKind::Settings(settings.clone()));
+        if is_new || *part.engine.settings() != settings {
+            self.send(partition, EntryKind::Settings(settings));
         }
         if part.engine.cursor().catalogue.as_ref() != Some(catalogue.digest()) {
-            let digest = catalogue.digest().clone();
-            self.send(partition, EntryKind::Bundle { digest, catalogue: Arc::clone(catalogue) });
+            self.send(partition, EntryKind::Bundle { digest: catalogue.digest().clone(), catalogue });
+        }
+    }
+
+    /// Tells all engines when what they are held to has changed.
+    fn look_at_held(&mut self) {
+        let (version, ..) = self.parts.held.get();
+        if std::mem::replace(&mut self.held_version, version) != version {
+            self.mine.keys().for_each(|partition| self.tell_engine(*partition));
         }
     }
 
@@ -418,8 +426,7 @@ impl Correlator {
             .into_iter()
             .filter_map(|(partition, (mut out, _))| {
                 let part = self.mine.get(&partition)?;
-                let klaxon_correlate::Results { changes, touched, puts, cursor } = out.take(&part.engine);
-                Some((partition, part.next, Results { changes, touched, puts, cursor }))
+                Some((partition, part.next, committed(out.take(&part.engine))))
             })
             .collect();
         if results.is_empty() {

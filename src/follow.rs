@@ -102,6 +102,10 @@ pub enum FollowError {
     /// The journal cannot be read.
     #[error("cannot read what waits in the journal")]
     Read(#[from] klaxon_store::ReadError),
+    /// The brokers that hold the journal cannot be had.
+    #[cfg(feature = "kafka")]
+    #[error(transparent)]
+    Kafka(klaxon_store::kafka::ClusterError),
     /// The store did not close cleanly.
     #[error(transparent)]
     Close(#[from] klaxon_store::CloseError),
@@ -646,7 +650,7 @@ impl Follow {
         let results = out.map(|mut out| {
             let mut results = out.take(&self.engine);
             results.puts.append(&mut self.puts);
-            Results { changes: results.changes, touched: results.touched, puts: results.puts, cursor: results.cursor }
+            committed(results)
         });
         let failure = Arc::clone(&self.failure);
         let status = Arc::clone(&self.status);
@@ -726,6 +730,12 @@ fn load(site: &Site, store: &Store) -> Engine {
     // After a restore, what was journalled and has no results yet is numbered anew as well.
     engine.adopt(store.epoch());
     engine
+}
+
+/// What the engine made, as the store takes it.
+pub(crate) fn committed(results: klaxon_correlate::Results) -> Results {
+    let klaxon_correlate::Results { changes, touched, puts, cursor } = results;
+    Results { changes, alarms: Vec::new(), touched, puts, cursor }
 }
 
 fn apply_one(engine: &mut Engine, entry: &Entry, out: &mut Output) -> Answer {

@@ -2,7 +2,7 @@
 //!
 //! * [`app`]: the life of a node: build, run, drain,
 //! * [`follow`]: the one loop that applies what came in and commits what followed, with [`clock`] and [`own`],
-//! * `correlator` (with the feature `kafka`): the same over partitions of a Kafka,
+//! * `correlator` and `replica` (with the feature `kafka`): the same where the journal is in a Kafka, in two halves,
 //! * [`uplink`]: this node as one below another,
 //! * [`config`]: the settings, checked once,
 //! * [`log`]: what the program says of itself,
@@ -17,6 +17,10 @@ pub mod config;
 pub mod correlator;
 mod faults;
 pub mod follow;
+#[cfg(feature = "kafka")]
+pub mod held;
 pub mod log;
 pub mod own;
+#[cfg(feature = "kafka")]
+pub mod replica;
 pub mod uplink;

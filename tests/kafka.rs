@@ -10,7 +10,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::kafka::Brokers;
-use harness::{Chance, PATIENCE, klaxon, scratch, seeds, wait_until};
+use harness::{Chance, Node, PATIENCE, Setup, klaxon, scratch, seeds, wait_until};
 use klaxon_store::kafka::partition_of;
 use klaxon_store::kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
 use klaxon_store::kafka::rdkafka::error::KafkaError;
@@ -254,5 +254,65 @@ fn what_anybody_produces_is_correlated_once_whoever_is_killed() {
         }
         assert!(epochs.values().all(|epochs| epochs.len() == 1), "{epochs:?}");
         assert!(kills > 3 && all.len() > 600, "{kills} kills, {} changes", all.len());
+    }
+}
+
+/// A node whose journal is in these brokers.
+fn node(dir: &Path, name: &str, journal: &str, lines: &str) -> Node {
+    let config = format!(
+        "{}\n[node]\nsite = \"noc\"\n",
+        journal.replace("[journal]\n", &format!("[journal]\nnode_name = \"{name}\"\n{lines}"))
+    );
+    Setup::new(&dir.join(name)).config(&config).start()
+}
+
+/// What stands, as a node shows it: site, resource, severity, and who has acknowledged it.
+fn shown(node: &Node) -> BTreeSet<(String, String, String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let row = |alarm: &Value| {
+        (text(&alarm["site"]), text(&alarm["resource"]), text(&alarm["severity"]), text(&alarm["acknowledged"]["by"]))
+    };
+    node.json("/alarms?cleared=false&limit=5000")["alarms"].as_array().expect("is a list").iter().map(row).collect()
+}
+
+#[test]
+fn what_comes_in_at_one_node_is_shown_at_all() {
+    let Some(brokers) = Brokers::one() else { return };
+    let scratch = scratch("kafka-nodes-");
+    let dir = scratch.path();
+    let config = brokers.journal("nodes.", "partitions = 4");
+    assert!(kafka(dir, &config, "init").0);
+    let one = node(dir, "one", &config, "");
+    let two = node(dir, "two", &config, "correlate = false\n");
+    for site in ["alpha", "beta", "gamma", "delta"] {
+        two.send(&json!({ "site": site, "resource": "host=a", "alarm_type": "t", "severity": "major" }));
+    }
+    one.send(&json!({ "site": "alpha", "resource": "host=b", "alarm_type": "t", "severity": "minor" }));
+    wait_until("both show all", || shown(&one).len() == 5 && shown(&one) == shown(&two));
+    let id = one.json("/alarms?site=beta")["alarms"][0]["id"].as_str().expect("has an id").to_owned();
+    // Whoever acts has the effect before the answer.
+    let told = two.cli_ok(&["--json", "alarms", "ack", &id]);
+    assert!(told.contains("acknowledged"), "{told}");
+    assert!(shown(&two).iter().any(|(site, .., by)| site == "beta" && !by.is_empty()), "{:?}", shown(&two));
+    wait_until("the other shows it as well", || shown(&one) == shown(&two));
+    two.send(&json!({ "site": "alpha", "resource": "host=b", "alarm_type": "t", "severity": "cleared" }));
+    wait_until("it is over at both", || shown(&one).len() == 4 && shown(&one) == shown(&two));
+    // One that comes later has it all, with its history.
+    let three = node(dir, "three", &config, "correlate = false\n");
+    wait_until("it shows the same", || shown(&three) == shown(&one));
+    let history = |node: &Node| -> Vec<(Value, Value)> {
+        node.history().iter().map(|change| (change["epoch"].clone(), change["seq"].clone())).collect()
+    };
+    let sorted = |node: &Node| -> BTreeSet<String> { history(node).iter().map(|pair| format!("{pair:?}")).collect() };
+    wait_until("and tells the same", || sorted(&three) == sorted(&one));
+    assert_eq!(history(&three).len(), sorted(&three).len(), "each once");
+    // And after a kill.
+    three.kill();
+    one.send(&json!({ "site": "alpha", "resource": "host=c", "alarm_type": "t", "severity": "minor" }));
+    let three = node(dir, "three", &config, "correlate = false\n");
+    wait_until("it goes on from where it was", || shown(&three) == shown(&one) && shown(&three).len() == 5);
+    assert_eq!(history(&three).len(), sorted(&three).len(), "each once");
+    for node in [one, two, three] {
+        assert!(node.stop().success());
     }
 }

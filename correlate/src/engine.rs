@@ -172,7 +172,7 @@ impl Engine {
                 self.timers.add_pending(&key, &pending);
                 self.pending.entry(key.0).or_default().insert(key.1, pending);
             }
-            (StateKey::Follower(_) | StateKey::Told(..) | StateKey::Outbox(..), _) => {}
+            (StateKey::Follower(_) | StateKey::Told(..) | StateKey::Outbox(..) | StateKey::Partition(_), _) => {}
             (key, record) => self.admission.load(key, &record),
         }
     }

@@ -54,6 +54,8 @@ pub enum StateKey {
     Below(ChildName),
     /// [`PendingAction`]: ordered here for alarms of that node, which has not yet said what became of it.
     Pending(ChildName, ActionId),
+    /// [`Copied`]: how far a partition of a journal that is kept elsewhere has been copied.
+    Partition(u16),
 }
 
 /// The record that belongs to a [`StateKey`].
@@ -89,6 +91,8 @@ pub enum StateRecord {
     Below(Arc<Vec<Below>>),
     /// An action on its way down.
     Pending(Arc<PendingAction>),
+    /// How far a partition has been copied.
+    Copied(Copied),
 }
 
 /// How many numbers below the highest a producer's [`Window`] remembers.
@@ -374,6 +378,19 @@ pub struct Followed {
     /// How far the delivery is, if the follower is a receiver of notifications.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Box<Delivery>>,
+}
+
+/// How far a partition of a journal that is kept elsewhere has been copied. The engine has no part in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Copied {
+    /// The first record of the changes that is not here.
+    pub changes: i64,
+    /// The first record of the state that is not here.
+    pub state: i64,
+    /// The first record of what came in that has no effect here yet.
+    pub next: i64,
+    /// The journal time of what came in last of what has.
+    pub at: JournalTime,
 }
 
 /// How far the engine has come, and the numbers it goes on with. One stands at the end of every frame that has results.

@@ -27,6 +27,8 @@ pub struct JournalConfig {
     pub topic_prefix: String,
     /// What this node is called among those that share the work.
     pub node_name: String,
+    /// Whether it correlates; if not, it only takes in and shows.
+    pub correlate: bool,
     /// How many partitions each topic has.
     pub partitions: u16,
     /// How many brokers have a copy.
@@ -86,6 +88,7 @@ impl Default for JournalConfig {
             brokers: Vec::new(),
             topic_prefix: "klaxon.".to_owned(),
             node_name: "klaxon-1".to_owned(),
+            correlate: true,
             partitions: 12,
             replication_factor: 3,
             min_insync_replicas: 2,

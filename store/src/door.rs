@@ -190,7 +190,7 @@ impl Tally {
     /// Notes that `count` were refused together.
     pub fn refuse(&mut self, error: &PublishError, count: u64) {
         match error {
-            PublishError::Busy => self.dropped[DropReason::Busy as usize] += count,
+            PublishError::Busy | PublishError::Away { .. } => self.dropped[DropReason::Busy as usize] += count,
             PublishError::DiskFull { .. } | PublishError::Unread { .. } => self.dropped[DropReason::DiskFull as usize] += count,
             PublishError::Stopping => self.dropped[DropReason::Stopping as usize] += count,
             PublishError::TooMany { .. } => self.reject(RejectReason::TooLarge, count),

@@ -7,7 +7,7 @@ use klaxon_schemas::change::Change;
 use klaxon_schemas::entry::Entry;
 use klaxon_schemas::state::{Cursor, StateKey, StateRecord};
 
-/// One commit: there whole, or not at all. Its records take positions in the order entries, changes, touched, puts, cursor.
+/// One commit: there whole, or not at all. Its records take positions in the order entries, changes, alarms, touched, puts, cursor.
 #[derive(Debug, Clone, Default)]
 pub struct Frame {
     /// What came in, at the positions that the writer said.
@@ -21,6 +21,8 @@ pub struct Frame {
 pub struct Results {
     /// The changes, in order.
     pub changes: Vec<Arc<Change>>,
+    /// Alarms as they are, where the changes that led there are not known: those of a state that was kept elsewhere.
+    pub alarms: Vec<Arc<Alarm>>,
     /// The alarms that were only reported again, as they are now; each at most once, and after its changes.
     pub touched: Vec<Arc<Alarm>>,
     /// The engine's keyed records: put, or deleted where there is none.
@@ -40,6 +42,6 @@ impl Frame {
 impl Results {
     /// How many records it takes.
     fn records(&self) -> u64 {
-        (self.changes.len() + self.touched.len() + self.puts.len()) as u64 + 1
+        (self.changes.len() + self.alarms.len() + self.touched.len() + self.puts.len()) as u64 + 1
     }
 }

@@ -195,6 +195,12 @@ pub enum PublishError {
         /// How large it may grow.
         history_max_bytes: u64,
     },
+    /// The journal is kept elsewhere, and cannot be reached.
+    #[error("the journal cannot be reached: {reason}")]
+    Away {
+        /// Why.
+        reason: String,
+    },
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
@@ -237,16 +243,23 @@ impl Pending {
     }
 }
 
+/// What stands in the queue.
+enum Queued {
+    Submission(Submission),
+    /// Nothing came in, but there is something to do.
+    Wake,
+}
+
 /// The doors' end of the queue.
 #[derive(Clone)]
 pub struct Publisher {
     room: Arc<Semaphore>,
-    queue: mpsc::Sender<Submission>,
+    queue: mpsc::Sender<Queued>,
 }
 
 /// The journalling loop's end of the queue.
 pub struct Intake {
-    queue: mpsc::Receiver<Submission>,
+    queue: mpsc::Receiver<Queued>,
     room: Arc<Semaphore>,
 }
 
@@ -286,8 +299,14 @@ impl Publisher {
         };
         let (reply, answer) = oneshot::channel();
         let submission = Submission { door, items, lane: lane.clone(), reply, _room: room };
-        self.queue.send(submission).map_err(|_| PublishError::Stopping)?;
+        self.queue.send(Queued::Submission(submission)).map_err(|_| PublishError::Stopping)?;
         Ok(Pending(answer))
+    }
+
+    /// Has [`Intake::next`] look up from its waiting.
+    pub fn wake(&self) {
+        // Nobody waits any more: then there is nothing to do.
+        let _ = self.queue.send(Queued::Wake);
     }
 
     /// How many entries wait.
@@ -309,7 +328,8 @@ impl Intake {
             None => self.queue.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
         };
         match outcome {
-            Ok(submission) => match in_order(submission) {
+            Ok(Queued::Wake) => Next::Nothing,
+            Ok(Queued::Submission(submission)) => match in_order(submission) {
                 Some(submission) => Next::Submission(submission),
                 None => Next::Nothing,
             },
@@ -322,7 +342,9 @@ impl Intake {
     /// A submission that already waits.
     pub fn waiting(&self) -> Option<Submission> {
         loop {
-            if let Some(submission) = in_order(self.queue.try_recv().ok()?) {
+            if let Queued::Submission(submission) = self.queue.try_recv().ok()?
+                && let Some(submission) = in_order(submission)
+            {
                 return Some(submission);
             }
         }

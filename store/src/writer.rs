@@ -470,6 +470,11 @@ impl Thread {
                 self.sizes.push(appender.frame.len() - before);
                 too_large_yet(appender)?;
             }
+            for alarm in &results.alarms {
+                appender.place();
+                record::push_alarm(&mut appender.frame, alarm);
+                too_large_yet(appender)?;
+            }
             for alarm in &results.touched {
                 appender.place();
                 let before = appender.frame.len();
@@ -501,13 +506,17 @@ impl Thread {
     }
 
     fn publish_results(&mut self, first: Position, results: Results, last: Position) {
-        let touched_first = first.plus(results.changes.len() as u64);
+        let alarms_first = first.plus(results.changes.len() as u64);
+        let touched_first = alarms_first.plus(results.alarms.len() as u64);
         let puts_first = touched_first.plus(results.touched.len() as u64);
         let at = |first: Position, number: usize| first.plus(number as u64);
         {
             let mut state = self.shared.state_mut();
             for (number, change) in results.changes.iter().enumerate() {
                 state.apply_change(change, at(first, number));
+            }
+            for (number, alarm) in results.alarms.iter().enumerate() {
+                state.put_alarm(alarm, at(alarms_first, number));
             }
             for alarm in &results.touched {
                 state.touch(alarm);
@@ -525,7 +534,8 @@ impl Thread {
                     Subject::Alarm { alarm, .. } => Some(alarm.id),
                     _ => None,
                 });
-                for id in changed.chain(results.touched.iter().map(|alarm| alarm.id)) {
+                let whole = results.alarms.iter().chain(&results.touched).map(|alarm| alarm.id);
+                for id in changed.chain(whole) {
                     let held = state.held_alarm(id).map(|held| (Arc::clone(&held.value), held.written));
                     dirty.alarms.insert(id, held);
                 }

@@ -197,7 +197,7 @@ pub(crate) async fn post(
 /// Why nothing was taken, as a problem.
 pub(crate) fn refused(error: &PublishError) -> Problem {
     let kind = match error {
-        PublishError::Busy => Kind::Busy,
+        PublishError::Busy | PublishError::Away { .. } => Kind::Busy,
         PublishError::TooMany { .. } => Kind::TooLarge,
         PublishError::DiskFull { .. } | PublishError::Unread { .. } => Kind::DiskFull,
         PublishError::Stopping => Kind::Stopping,

@@ -4,6 +4,7 @@
 //! left. A fourth has how far the receivers of notifications are.
 
 mod cluster;
+mod copy;
 mod door;
 mod input;
 mod output;
@@ -17,10 +18,11 @@ pub use cluster::{Cluster, ClusterError, Sasl, SaslMechanism, Tls};
 pub use rdkafka;
 pub use rdkafka::error::KafkaError;
 
+pub use copy::{Copy, Copying, Record};
 pub use door::{Events, Place, Sent, is_full};
 pub use input::{Input, Moved, Polled};
 pub use output::{TransactionError, Transactions};
 pub use place::{PARTITIONS_MAX, partition_of};
-pub use record::{Mark, Unread, site_of_entry};
+pub use record::{Mark, StateFact, Unread, site_of_entry};
 pub use restore::{RestoreError, Restored, restore};
 pub use topics::{Finding, Found, Topic, TopicShown, Weight, check, create};

@@ -63,7 +63,7 @@ pub enum Unread {
 
 /// The state's record that has this key, or lacks it.
 #[derive(Debug)]
-pub(super) enum StateFact {
+pub enum StateFact {
     /// An alarm as it is now; nothing if it is forgotten.
     Alarm(AlarmId, Option<Box<Alarm>>),
     /// A keyed record; nothing if it is gone.
@@ -76,7 +76,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("names, numbers and times serialize")
 }
 
-fn malformed(error: &(dyn std::error::Error + 'static)) -> Unread {
+pub(super) fn malformed(error: &(dyn std::error::Error + 'static)) -> Unread {
     Unread::Malformed(chain(error))
 }
 
@@ -86,7 +86,7 @@ fn header<'a, M: Message>(message: &'a M, name: &str) -> Option<&'a str> {
     std::str::from_utf8(found.value?).ok()
 }
 
-fn check_reader<M: Message>(message: &M) -> Result<(), Unread> {
+pub(super) fn check_reader<M: Message>(message: &M) -> Result<(), Unread> {
     let needs = header(message, MIN_READER_HEADER).map_or(Ok(READER), str::parse);
     match needs {
         Ok(needs) if needs > READER => Err(Unread::Newer { needs }),

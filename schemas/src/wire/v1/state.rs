@@ -14,7 +14,9 @@ use crate::ids::{ActionId, AlarmId, Position};
 use crate::names::{AlarmType, ChildName, EventId, Follower, Producer, Qualifier, Site};
 use crate::notify::{Outbox, Told};
 use crate::resource::Resource;
-use crate::state::{Followed, Heartbeat, Quarantined, Seen, Shelf, StateKey, StateRecord, Suppression, Tombstone, Window};
+use crate::state::{
+    Copied, Followed, Heartbeat, Quarantined, Seen, Shelf, StateKey, StateRecord, Suppression, Tombstone, Window,
+};
 use crate::time::{JournalTime, Timestamp};
 
 /// An active alarm was reported again and did not change: written once per commit, however often it was.
@@ -78,6 +80,7 @@ pub fn state_key_text(key: &StateKey) -> String {
         StateKey::Child(child) => join("child", &[child]),
         StateKey::Below(child) => join("below", &[child]),
         StateKey::Pending(child, action) => join("pending", &[child, &action.to_string()]),
+        StateKey::Partition(number) => join("partition", &[&number.to_string()]),
         StateKey::Quarantine(position) => join("quarantine", &[&position.to_string()]),
     }
 }
@@ -123,6 +126,7 @@ pub fn state_key(text: &str) -> Result<StateKey, FormError> {
         ["child", child] => StateKey::Child(ChildName::new(child).map_err(|_| broken())?),
         ["below", child] => StateKey::Below(ChildName::new(child).map_err(|_| broken())?),
         ["pending", child, action] => StateKey::Pending(ChildName::new(child).map_err(|_| broken())?, id(action)?),
+        ["partition", number] => StateKey::Partition(number.parse().map_err(|_| broken())?),
         ["quarantine", position] => StateKey::Quarantine(position.parse().map(Position).map_err(|_| broken())?),
         _ => return Err(broken()),
     })
@@ -147,6 +151,7 @@ impl StatePut {
             StateRecord::Below(below) => serde_json::to_value(&**below),
             StateRecord::Pending(pending) => serde_json::to_value(PendingForm::from(&**pending)),
             StateRecord::Quarantine(quarantined) => serde_json::to_value(quarantined),
+            StateRecord::Copied(copied) => serde_json::to_value(copied),
         };
         Self { key: state_key_text(key), value: value.expect("names and numbers serialize") }
     }
@@ -176,6 +181,7 @@ impl StatePut {
             StateKey::Below(_) => StateRecord::Below(Arc::new(serde_json::from_value::<Vec<Below>>(value)?)),
             StateKey::Pending(..) => StateRecord::Pending(Arc::new(serde_json::from_value::<PendingForm>(value)?.try_into()?)),
             StateKey::Quarantine(_) => StateRecord::Quarantine(serde_json::from_value::<Quarantined>(value)?),
+            StateKey::Partition(_) => StateRecord::Copied(serde_json::from_value::<Copied>(value)?),
         };
         Ok((key, record))
     }
