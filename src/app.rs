@@ -19,7 +19,7 @@ use klaxon_api::http::{
     Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, Tls, TlsFiles, serve_tcp, serve_tls, serve_unix,
 };
 use klaxon_api::notify::{Authorities, ReceiverConfig, Receivers, SinkBuilder, SinkTools, TOLD_MAX};
-use klaxon_api::uplink::Uplinks;
+use klaxon_api::uplink::{Fresh, Uplinks};
 use klaxon_ingest::collect::{CollectConfig, Collectors, Host};
 use klaxon_ingest::own::OwnAlarm;
 use klaxon_ingest::trap::{self, TrapControl, TrapCounts, TrapDoors, TrapReceiver, TrapRules};
@@ -75,7 +75,8 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     let snmp = Arc::new(EngineHome::new(&config.store.dir));
     let mut wanted = Wanted::of(&config).map_err(contradiction)?;
     let trap_users = Users::new(std::mem::take(&mut wanted.trap_users));
-    let node = Node { config, settings, log, store, publisher, control, traps: None, status, snmp, stop, trap_users };
+    let fresh = loops.fresh.clone();
+    let node = Node { config, settings, log, store, publisher, control, traps: None, status, snmp, stop, trap_users, fresh };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("klaxon").build()?;
     let served = runtime.block_on(node.serve(wanted));
     // Whatever still runs holds a publisher; with the last one gone the loop ends.
@@ -107,6 +108,9 @@ fn spawn_kafka(
         })?;
         loops.spawn("correlate", stop, move || correlator.run().map_err(FollowError::Kafka))?;
     }
+    let status = Arc::<replica::ReplicaStatus>::default();
+    let shown = Arc::clone(&status);
+    loops.fresh = Some(Arc::new(move || shown.fresh_since()));
     let replica = replica::Replica::start(replica::Parts {
         cluster,
         site: parts.site,
@@ -116,7 +120,7 @@ fn spawn_kafka(
         control: parts.control,
         held,
         wake,
-        status: Arc::default(),
+        status,
         stop: stop.clone(),
     })?;
     loops.spawn("replica", stop, move || Ok(replica.run()?))?;
@@ -146,7 +150,11 @@ fn spawn_loops(config: &Config, parts: Parts, publisher: &Publisher, stop: &Canc
 
 /// Loops that block, so each has a thread. If one ends, however it does, the node stops.
 #[derive(Default)]
-struct Loops(Vec<std::thread::JoinHandle<Result<(), FollowError>>>);
+struct Loops {
+    threads: Vec<std::thread::JoinHandle<Result<(), FollowError>>>,
+    /// Where the journal is shared: since when what is here of it is up to date.
+    fresh: Option<Fresh>,
+}
 
 impl Loops {
     fn spawn(
@@ -160,12 +168,12 @@ impl Loops {
             let _ended = ended;
             run()
         })?;
-        self.0.push(thread);
+        self.threads.push(thread);
         Ok(())
     }
 
     fn join(self) -> anyhow::Result<()> {
-        for thread in self.0 {
+        for thread in self.threads {
             let ended = thread.join().map_err(|_| anyhow::anyhow!("the journalling loop broke; see the log"))?;
             ended.context("the journalling loop ended")?;
         }
@@ -220,6 +228,8 @@ struct Node {
     stop: CancellationToken,
     /// Whose notifications of SNMPv3 are taken.
     trap_users: Users,
+    /// Where the journal is shared: since when what is here of it is up to date.
+    fresh: Option<Fresh>,
 }
 
 impl Node {
@@ -360,7 +370,8 @@ impl Node {
 
     /// The way in for the nodes below: nobody is connected yet.
     fn uplinks(&self) -> Uplinks {
-        Uplinks::new(self.config.sites_config(), self.door("uplink"), self.config.node.site.clone(), self.stop.clone())
+        let (config, site) = (self.config.sites_config(), self.config.node.site.clone());
+        Uplinks::sharing(config, self.door("uplink"), site, self.stop.clone(), self.fresh.clone())
     }
 
     /// Where other hosts reach the node, if they do.

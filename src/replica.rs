@@ -9,23 +9,24 @@
 //! What followers keep is this node's own and goes to its store alone. It runs on a thread of its own and blocks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use klaxon_correlate::screen_step;
 use klaxon_schemas::action::{Action, Verb};
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::alarm::ChangeNumber;
 use klaxon_schemas::change::{Change, Reason, Subject};
-use klaxon_schemas::child::site_of;
+use klaxon_schemas::child::{NotTaken, Relay, RelayContent, site_of};
 use klaxon_schemas::entry::EntryKind;
 use klaxon_schemas::ids::{ActionId, AlarmId, Seq};
-use klaxon_schemas::names::{Door, Site};
+use klaxon_schemas::names::{ChildName, Door, Site};
 use klaxon_schemas::state::{Copied, Cursor, StateKey, StateRecord};
 use klaxon_store::kafka::{
     Cluster, ClusterError, Copy, Copying, Events, KafkaError, Mark, Place, Record, StateFact, is_full, partition_of,
 };
-use klaxon_store::publish::{Answer, Intake, Item, Next, PublishError, Published, Publisher, Submission};
+use klaxon_store::publish::{Answer, Intake, Item, Next, PublishError, Published, Publisher, Rejection, Submission};
 use klaxon_store::{AppendError, CloseError, Durable, Frame, Results, Store, Writer};
 use tokio_util::sync::CancellationToken;
 
@@ -45,21 +46,46 @@ const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// How long a state that is ahead of the changes waits for them: retention may have dropped them.
 const CHANGES_WAIT: Duration = Duration::from_secs(1);
 /// How long whoever acts waits until the effect is here.
-const EFFECT_WAIT: Duration = Duration::from_secs(5);
+const ACTION_WAIT: Duration = Duration::from_secs(5);
+/// How long is waited for the effect of what a node below sent: the correlator of its partition may be gone, and another one takes
+/// that over.
+const CHILD_WAIT: Duration = Duration::from_secs(25);
 /// How long the loop waits after a full disk before it tries anew.
 const FULL_WAIT: Duration = Duration::from_millis(200);
 
 /// What a replica tells of itself.
 #[derive(Debug, Default)]
 pub struct ReplicaStatus {
-    /// The brokers do not answer.
-    pub is_away: AtomicBool,
+    /// Since when what is here is up to date; nothing while the brokers do not answer.
+    fresh_since: Mutex<Option<Instant>>,
     /// Records copied.
     pub copied: AtomicU64,
     /// Records that cannot be read.
     pub unread: AtomicU64,
     /// Entries produced and acknowledged.
     pub produced: AtomicU64,
+}
+
+impl ReplicaStatus {
+    /// Since when what is here is up to date; nothing while the brokers do not answer.
+    pub fn fresh_since(&self) -> Option<Instant> {
+        *self.fresh_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answers(&self, answers: bool) {
+        let mut since = self.fresh_since.lock().unwrap_or_else(PoisonError::into_inner);
+        match (answers, since.is_some()) {
+            (true, false) => {
+                tracing::info!("the brokers answer");
+                *since = Some(Instant::now());
+            }
+            (false, true) => {
+                tracing::warn!("the brokers do not answer; what is shown is as old as that");
+                *since = None;
+            }
+            _ => {}
+        }
+    }
 }
 
 /// What a replica is made of.
@@ -92,12 +118,34 @@ struct Asked {
     answers: Vec<Option<Answer>>,
     left: usize,
     failure: Option<PublishError>,
-    /// Actions, and behind which records their effect is.
-    actions: Vec<(usize, ActionId)>,
+    /// What is answered when its effect is here, and which item it was.
+    awaited: Vec<(usize, Awaited)>,
+    /// Behind which records that is.
     places: BTreeMap<u16, i64>,
 }
 
-/// Actions that the brokers have, and whose effect is not here yet.
+/// What is answered when its effect is here: whoever sent it goes by that.
+enum Awaited {
+    /// An action.
+    Action(ActionId),
+    /// A step of a node below.
+    Step(Arc<Relay>),
+    /// What became of a node below.
+    Fact(ChildName),
+}
+
+impl Awaited {
+    /// The node below that it is about.
+    fn child(&self) -> Option<&ChildName> {
+        match self {
+            Self::Action(_) => None,
+            Self::Step(relay) => Some(&relay.child),
+            Self::Fact(child) => Some(child),
+        }
+    }
+}
+
+/// What the brokers have, and whose effect is not here yet.
 struct Waiting {
     asked: Asked,
     until: Instant,
@@ -138,6 +186,8 @@ pub struct Replica {
     landed: (mpsc::Sender<Asked>, mpsc::Receiver<Asked>),
     partitions: BTreeMap<u16, Partition>,
     waiting: Vec<Waiting>,
+    /// Of which nodes below how many steps and facts are on their way.
+    moving: BTreeMap<ChildName, usize>,
     failure: Arc<Mutex<Option<AppendError>>>,
     status: Arc<ReplicaStatus>,
     cursor: Cursor,
@@ -165,7 +215,7 @@ impl Replica {
             })
             .collect();
         let cursor = Cursor { epoch: store.epoch(), ..store.read().cursor().clone() };
-        let (landed, waiting, failure) = (mpsc::channel(), Vec::new(), Arc::default());
+        let (landed, waiting, moving, failure) = (mpsc::channel(), Vec::new(), BTreeMap::new(), Arc::default());
         Ok(Self {
             site,
             store,
@@ -179,6 +229,7 @@ impl Replica {
             landed,
             partitions,
             waiting,
+            moving,
             failure,
             status,
             cursor,
@@ -226,14 +277,25 @@ impl Replica {
     fn serve(&mut self, mut submission: Submission) {
         let (items, door) = (std::mem::take(&mut submission.items), submission.door.clone());
         let mut answers: Vec<Option<Answer>> = vec![None; items.len()];
-        let (mut sends, mut puts, mut actions) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut sends, mut puts, mut awaited) = (Vec::new(), Vec::new(), Vec::new());
         for (number, item) in items.into_iter().enumerate() {
             match item {
                 Item::Event(event) => sends.push((number, Place::OfItsSite, EntryKind::Event(event))),
-                Item::Relay(relay) => sends.push((number, Place::OfItsSite, EntryKind::Relay(relay))),
-                Item::Child(fact) => sends.push((number, Place::OfItsSite, EntryKind::Child(fact))),
+                Item::Relay(relay) => match self.screen(&relay) {
+                    Some(answer) => answers[number] = Some(answer),
+                    None => {
+                        *self.moving.entry(relay.child.clone()).or_default() += 1;
+                        awaited.push((number, Awaited::Step(Arc::clone(&relay))));
+                        sends.push((number, Place::OfItsSite, EntryKind::Relay(relay)));
+                    }
+                },
+                Item::Child(fact) => {
+                    *self.moving.entry(fact.child.clone()).or_default() += 1;
+                    awaited.push((number, Awaited::Fact(fact.child.clone())));
+                    sends.push((number, Place::OfItsSite, EntryKind::Child(fact)));
+                }
                 Item::Action(action) => {
-                    actions.push((number, action.id));
+                    awaited.push((number, Awaited::Action(action.id)));
                     for (partition, action) in self.places(&action) {
                         sends.push((number, Place::Partition(partition), EntryKind::Action(action)));
                     }
@@ -251,8 +313,42 @@ impl Replica {
             self.commit(Results { puts, cursor: self.cursor(), ..Results::default() });
         }
         let asked =
-            Asked { submission: Some(submission), answers, left: sends.len(), failure: None, actions, places: BTreeMap::new() };
+            Asked { submission: Some(submission), answers, left: sends.len(), failure: None, awaited, places: BTreeMap::new() };
         self.send(&door, asked, sends);
+    }
+
+    /// What is to be said of a step before it is sent, as far as is known here. What comes behind one that is on its way is judged
+    /// by where that leads.
+    fn screen(&self, relay: &Relay) -> Option<Answer> {
+        if self.moving.contains_key(&relay.child) {
+            return None;
+        }
+        match self.judge(relay) {
+            Ok(true) => None,
+            Ok(false) => Some(Answer::Duplicate),
+            Err(why) => Some(Answer::Rejected(Rejection::NotTaken(why))),
+        }
+    }
+
+    /// Whether a step is new by what is known here.
+    fn judge(&self, relay: &Relay) -> Result<bool, NotTaken> {
+        let read = self.store.read();
+        let state = read.state();
+        let is_pending = |id: &ActionId| state.pending(&relay.child).any(|(pending, _)| pending == id);
+        screen_step(state.children().get(&relay.child), is_pending, relay)
+    }
+
+    /// What became of a step whose effect must be here: one that is still new was not taken.
+    fn verdict(&self, relay: &Relay) -> Option<Answer> {
+        let not_taken = |why| Some(Answer::Rejected(Rejection::NotTaken(why)));
+        match (self.judge(relay), &relay.content) {
+            (Err(why), RelayContent::Alignment { .. } | RelayContent::Aligned { .. }) => not_taken(why),
+            // What is missing may be another stretch by now.
+            (Err(_), _) | (Ok(false), _) => None,
+            // They may come again and again.
+            (Ok(true), RelayContent::Alignment { .. } | RelayContent::Aligned { .. } | RelayContent::Acted { .. }) => None,
+            (Ok(true), _) => not_taken(NotTaken::Broke { child: relay.child.clone() }),
+        }
     }
 
     /// Keeps what a follower wants kept, and answers when it is on the disk.
@@ -323,27 +419,80 @@ impl Replica {
         let landed: Vec<Asked> = self.landed.1.try_iter().collect();
         for mut asked in landed {
             if let Some(failure) = asked.failure.take() {
-                if let Some(submission) = asked.submission.take() {
-                    submission.answer(Err(failure));
-                }
-            } else if asked.actions.is_empty() {
+                self.refuse(asked, failure);
+            } else if asked.awaited.is_empty() {
                 self.answer(asked);
             } else {
                 let changes = BTreeMap::new();
-                self.waiting.push(Waiting { asked, until: Instant::now() + EFFECT_WAIT, changes });
+                let is_of_child = asked.awaited.iter().any(|(_, awaited)| awaited.child().is_some());
+                let until = Instant::now() + if is_of_child { CHILD_WAIT } else { ACTION_WAIT };
+                self.waiting.push(Waiting { asked, until, changes });
             }
         }
-        let now = Instant::now();
-        let is_here = |place: (&u16, &i64)| self.partitions.get(place.0).is_some_and(|one| one.copied.next >= *place.1);
-        let done: Vec<Waiting> =
-            self.waiting.extract_if(.., |one| one.until <= now || one.asked.places.iter().all(is_here)).collect();
-        for Waiting { mut asked, mut changes, .. } in done {
-            for (number, id) in &asked.actions {
-                if let Some(Answer::Accepted { changes: told, .. }) = &mut asked.answers[*number] {
-                    *told = changes.remove(id).unwrap_or_default();
+        let (now, partitions) = (Instant::now(), &self.partitions);
+        let is_here = |one: &Waiting| {
+            let is_copied = |place: (&u16, &i64)| partitions.get(place.0).is_some_and(|one| one.copied.next >= *place.1);
+            one.asked.places.iter().all(is_copied)
+        };
+        let done: Vec<(Waiting, bool)> = self
+            .waiting
+            .extract_if(.., |one| one.until <= now || is_here(one))
+            .map(|one| {
+                let is_here = is_here(&one);
+                (one, is_here)
+            })
+            .collect();
+        if !done.is_empty() {
+            // They are answered by what the store says.
+            self.writer.drain();
+        }
+        for (waiting, is_here) in done {
+            self.answer_awaited(waiting, is_here);
+        }
+    }
+
+    fn answer_awaited(&mut self, waiting: Waiting, is_here: bool) {
+        let Waiting { mut asked, mut changes, .. } = waiting;
+        let is_of_child = asked.awaited.iter().any(|(_, awaited)| awaited.child().is_some());
+        if !is_here && is_of_child {
+            // What was sent is on its way all the same; it comes again and is known then.
+            return self.refuse(asked, PublishError::Busy);
+        }
+        for (number, awaited) in &asked.awaited {
+            let answer = match awaited {
+                Awaited::Action(id) => {
+                    if let Some(Answer::Accepted { changes: told, .. }) = &mut asked.answers[*number] {
+                        *told = changes.remove(id).unwrap_or_default();
+                    }
+                    None
+                }
+                Awaited::Step(relay) => self.verdict(relay),
+                Awaited::Fact(_) => None,
+            };
+            if let Some(answer) = answer {
+                asked.answers[*number] = Some(answer);
+            }
+        }
+        self.stand(&asked);
+        self.answer(asked);
+    }
+
+    fn refuse(&mut self, mut asked: Asked, failure: PublishError) {
+        self.stand(&asked);
+        if let Some(submission) = asked.submission.take() {
+            submission.answer(Err(failure));
+        }
+    }
+
+    /// Nothing of it is on its way any more.
+    fn stand(&mut self, asked: &Asked) {
+        for child in asked.awaited.iter().filter_map(|(_, awaited)| awaited.child()) {
+            if let Some(count) = self.moving.get_mut(child) {
+                *count -= 1;
+                if *count == 0 {
+                    self.moving.remove(child);
                 }
             }
-            self.answer(asked);
         }
     }
 
@@ -383,8 +532,10 @@ impl Replica {
                             one.last = change.number;
                         }
                         for waiting in &mut self.waiting {
-                            for (_, id) in &waiting.asked.actions {
-                                if change.reasons.contains(&Reason::Action(*id)) {
+                            for (_, awaited) in &waiting.asked.awaited {
+                                if let Awaited::Action(id) = awaited
+                                    && change.reasons.contains(&Reason::Action(*id))
+                                {
                                     waiting.changes.entry(*id).or_default().push(Arc::clone(&change));
                                 }
                             }
@@ -544,17 +695,20 @@ fn read(
                 }
                 Copying::Nothing => break,
                 Copying::Trouble(error) => {
-                    if !status.is_away.swap(true, Ordering::Relaxed) {
-                        tracing::warn!(%error, "the brokers do not answer; what is shown is as old as that");
-                    }
+                    tracing::debug!(%error, "trouble with the brokers");
+                    status.answers(false);
                 }
             }
         }
         if batch.is_empty() {
+            if status.fresh_since().is_none() && copy.is_there() {
+                status.answers(true);
+            }
             continue;
         }
-        if status.is_away.swap(false, Ordering::Relaxed) {
-            tracing::info!("the brokers answer again");
+        // With a full one it is not known how much more there is.
+        if batch.len() < FRAME_RECORDS_MAX {
+            status.answers(true);
         }
         if records.send(batch).is_err() {
             return;

@@ -37,3 +37,4 @@ mod timers;
 pub use admit::Screening;
 pub use engine::{Engine, TIMERS_PER_ENTRY_MAX};
 pub use output::{Disposition, Output, Results};
+pub use screen::screen_step;

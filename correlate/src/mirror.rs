@@ -29,6 +29,7 @@ use klaxon_schemas::time::JournalTime;
 use crate::below::{note_below, rows_below};
 use crate::engine::{Cause, Engine, Moment};
 use crate::output::{Disposition, Output};
+use crate::screen::takes_steps;
 
 /// The most alarms that one alignment ends because a region had not heard that they are over; others wait for the next.
 const GHOSTS_MAX: usize = 1024;
@@ -129,15 +130,7 @@ impl Engine {
 
     /// A child whose steps are taken.
     pub(crate) fn steps_of(&self, name: &ChildName) -> Result<&Arc<Child>, NotTaken> {
-        let unknown = || NotTaken::UnknownChild { child: name.clone() };
-        let child = self.children.get(name).filter(|child| child.retired.is_none()).ok_or_else(unknown)?;
-        if !child.kind.owns() {
-            return Err(NotTaken::OtherKind { child: name.clone() });
-        }
-        if child.awaits_approval {
-            return Err(NotTaken::AwaitsApproval { child: name.clone() });
-        }
-        Ok(child)
+        takes_steps(name, self.children.get(name))
     }
 
     fn take_step(&mut self, moment: &Moment<'_>, relay: &Relay, out: &mut Output) -> Result<Disposition, NotTaken> {

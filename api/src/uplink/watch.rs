@@ -110,12 +110,17 @@ impl Uplinks {
             }
         }
         let mut facts = Vec::new();
+        let (begun, is_fresh) = match &self.0.fresh {
+            None => (begun, true),
+            // What was journalled meanwhile may not be here yet.
+            Some(fresh) => fresh().map_or((begun, false), |since| (begun.max(since.into()), true)),
+        };
         for (name, child) in &children {
             let heard = self.table().heard(name).map_or(begun, |heard| heard.at.max(begun));
-            let silent_for = heard.elapsed();
+            let silent_for = self.heard_elsewhere(child).map_or(heard.elapsed(), |ago| ago.min(heard.elapsed()));
             // To one that is not read nobody listens: what it says waits.
             let is_listening = live.get(name).is_none_or(|live| live.pulse.is_listening());
-            if is_listening && silent_for >= config.silent_after && may_fall_silent(child) {
+            if is_fresh && is_listening && silent_for >= config.silent_after && may_fall_silent(child) {
                 let ago = i64::try_from(silent_for.as_micros()).unwrap_or(i64::MAX);
                 let since = now().saturating_add_micros(-ago);
                 facts.push(ChildFact { child: name.clone(), actor: None, what: ChildEvent::Silent { since } });
@@ -124,10 +129,10 @@ impl Uplinks {
                     live.cut();
                 }
             } else if let Some(live) = live.get(name)
-                && child.silent_since.is_some()
+                && (child.silent_since.is_some() || self.heard_elsewhere(child).is_some_and(|ago| ago >= config.heartbeat))
                 && child.moved.is_none()
             {
-                // That it is silent was journalled behind that it is connected.
+                // That it is silent was journalled behind that it is connected; or other nodes must know that it is heard here.
                 let version = child.version.clone().unwrap_or_default();
                 let what = ChildEvent::Connected { node: live.node, version };
                 facts.push(ChildFact { child: name.clone(), actor: None, what });
@@ -155,6 +160,14 @@ impl Uplinks {
                 Err(error) => tracing::warn!(%error, "that nodes are silent cannot be journalled yet"),
             }
         }
+    }
+}
+
+impl Uplinks {
+    /// Where several nodes share the journal: how long ago any of them said that they hear from it.
+    fn heard_elsewhere(&self, child: &Child) -> Option<Duration> {
+        let at = child.last_heard_at.filter(|_| self.0.fresh.is_some())?;
+        Some(Duration::from_micros(u64::try_from(now().micros_since(at)).unwrap_or(0)))
     }
 }
 

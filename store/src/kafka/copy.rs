@@ -19,6 +19,9 @@ use super::topics::Topic;
 /// How much may wait in memory to be copied.
 const QUEUED_KBYTES_MAX: u32 = 32 * 1024;
 
+/// How long the brokers are waited for to see whether they answer.
+const LOOK_WAIT: Duration = Duration::from_secs(2);
+
 /// A record that was read, of a partition, and the place behind it.
 #[derive(Debug)]
 pub enum Record {
@@ -95,6 +98,11 @@ impl Copy {
             Some(Ok(message)) => self.read(&message),
             Some(Err(error)) => Copying::Trouble(error),
         }
+    }
+
+    /// Whether the brokers answer now. It takes as long as that.
+    pub fn is_there(&self) -> bool {
+        self.consumer.fetch_watermarks(&self.changes, 0, LOOK_WAIT).is_ok()
     }
 
     fn read(&self, message: &BorrowedMessage<'_>) -> Copying {

@@ -1,0 +1,81 @@
+//! Sites below a centre whose journal is in an Apache Kafka: their uplinks end at any of its nodes, and all of them know.
+#![cfg(feature = "kafka")]
+
+mod harness;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use harness::kafka::Brokers;
+use harness::{Node, Setup, klaxon, scratch, wait_until};
+use serde_json::{Value, json};
+
+const UPLINK: &str = "[uplink]\nretry_min = \"20ms\"\nretry_max = \"200ms\"\n";
+
+/// A node of the centre.
+fn node(dir: &Path, name: &str, journal: &str) -> Node {
+    let journal = journal.replace("[journal]\n", &format!("[journal]\nnode_name = \"{name}\"\n"));
+    let sites = "[sites]\nheartbeat = \"1s\"\nsilent_after = \"5s\"\n";
+    Setup::new(&dir.join(name)).config(&format!("{journal}\n[node]\nsite = \"noc\"\n{sites}")).start()
+}
+
+/// What a site has standing, as a node shows it.
+fn stands(node: &Node, site: &str) -> BTreeSet<(String, String, bool, bool)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let row = |alarm: &Value| {
+        let is_acknowledged = alarm["acknowledged"].is_object();
+        (text(&alarm["resource"]), text(&alarm["severity"]), is_acknowledged, alarm["stale"].is_object())
+    };
+    let list = node.json(&format!("/alarms?cleared=false&limit=5000&alarm_type=t&site={site}"));
+    list["alarms"].as_array().expect("is a list").iter().map(row).collect()
+}
+
+#[test]
+fn a_site_below_a_centre_in_kafka_is_known_at_all_its_nodes() {
+    let Some(brokers) = Brokers::one() else { return };
+    let scratch = scratch("kafka-sites-");
+    let dir = scratch.path();
+    let journal = brokers.journal("sites.", "partitions = 4");
+    let file = dir.join("init.toml");
+    std::fs::write(&file, &journal).expect("can be written");
+    assert!(klaxon().args(["kafka", "init", "--config"]).arg(&file).status().expect("it runs").success());
+    let (one, two) = (node(dir, "one", &journal), node(dir, "two", &journal));
+    let token = one.cli_ok(&["site", "add", "alpha"]);
+    let site = Setup::new(&dir.join("alpha")).config(&format!("[node]\nsite = \"alpha\"\n{UPLINK}")).start();
+    for (unit, severity) in [("a", "major"), ("b", "minor"), ("c", "critical")] {
+        site.send(&json!({ "resource": format!("unit={unit}"), "alarm_type": "t", "severity": severity }));
+    }
+    site.cli_ok(&["join", &one.base, "--token", token.trim()]);
+    let agree = |site: &Node, nodes: &[&Node]| {
+        let at_site = stands(site, "alpha");
+        nodes.iter().all(|node| stands(node, "alpha") == at_site)
+    };
+    wait_until("both have what stands", || stands(&site, "alpha").len() == 3 && agree(&site, &[&one, &two]));
+    site.send(&json!({ "resource": "unit=a", "alarm_type": "t", "severity": "cleared" }));
+    site.send(&json!({ "resource": "unit=d", "alarm_type": "t", "severity": "warning" }));
+    wait_until("what is fresh comes up", || stands(&site, "alpha").len() == 3 && agree(&site, &[&one, &two]));
+    // Ordered at the node where the uplink does not end.
+    let id = two.json("/alarms?site=alpha&resource=unit%3Dc")["alarms"][0]["id"].as_str().expect("has an id").to_owned();
+    two.cli_ok(&["alarms", "ack", &id]);
+    wait_until("the order took effect at the site", || {
+        stands(&site, "alpha").iter().any(|(unit, _, is_acknowledged, _)| unit == "unit=c" && *is_acknowledged)
+    });
+    wait_until("and all know", || agree(&site, &[&one, &two]));
+    // The node where the uplink ends is killed and comes again.
+    one.kill();
+    for number in 0..200 {
+        let severity = ["major", "minor", "cleared"][number % 3];
+        site.send(&json!({ "resource": format!("unit={}", number % 20), "alarm_type": "t", "severity": severity }));
+    }
+    let one = node(dir, "one", &journal);
+    // What the killed one correlated goes on when the group has missed it.
+    wait_until("the site is taken", || site.cli(&["site", "rehome", &one.base]).status.success());
+    wait_until("what came meanwhile came up", || agree(&site, &[&one, &two]));
+    // The site falls silent, for all.
+    site.kill();
+    for node in [&one, &two] {
+        wait_until("all is stale", || stands(node, "alpha").iter().all(|(.., is_stale)| *is_stale));
+        let silent = node.json("/alarms?cleared=false&alarm_type=klaxon.site.silent")["alarms"].as_array().expect("is a list").len();
+        assert_eq!(silent, 1);
+    }
+}
