@@ -19,7 +19,7 @@ use klaxon_api::http::{
     Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, Tls, TlsFiles, serve_tcp, serve_tls, serve_unix,
 };
 use klaxon_api::notify::{Authorities, ReceiverConfig, Receivers, SinkBuilder, SinkTools, TOLD_MAX};
-use klaxon_api::uplink::{Fresh, Uplinks};
+use klaxon_api::uplink::Uplinks;
 use klaxon_ingest::collect::{CollectConfig, Collectors, Host};
 use klaxon_ingest::own::OwnAlarm;
 use klaxon_ingest::trap::{self, TrapControl, TrapCounts, TrapDoors, TrapReceiver, TrapRules};
@@ -75,8 +75,7 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     let snmp = Arc::new(EngineHome::new(&config.store.dir));
     let mut wanted = Wanted::of(&config).map_err(contradiction)?;
     let trap_users = Users::new(std::mem::take(&mut wanted.trap_users));
-    let fresh = loops.fresh.clone();
-    let node = Node { config, settings, log, store, publisher, control, traps: None, status, snmp, stop, trap_users, fresh };
+    let node = Node { config, settings, log, store, publisher, control, traps: None, status, snmp, stop, trap_users };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("klaxon").build()?;
     let served = runtime.block_on(node.serve(wanted));
     // Whatever still runs holds a publisher; with the last one gone the loop ends.
@@ -108,9 +107,6 @@ fn spawn_kafka(
         })?;
         loops.spawn("correlate", stop, move || correlator.run().map_err(FollowError::Kafka))?;
     }
-    let status = Arc::<replica::ReplicaStatus>::default();
-    let shown = Arc::clone(&status);
-    loops.fresh = Some(Arc::new(move || shown.fresh_since()));
     let replica = replica::Replica::start(replica::Parts {
         cluster,
         site: parts.site,
@@ -120,7 +116,7 @@ fn spawn_kafka(
         control: parts.control,
         held,
         wake,
-        status,
+        status: Arc::default(),
         stop: stop.clone(),
     })?;
     loops.spawn("replica", stop, move || Ok(replica.run()?))?;
@@ -150,11 +146,7 @@ fn spawn_loops(config: &Config, parts: Parts, publisher: &Publisher, stop: &Canc
 
 /// Loops that block, so each has a thread. If one ends, however it does, the node stops.
 #[derive(Default)]
-struct Loops {
-    threads: Vec<std::thread::JoinHandle<Result<(), FollowError>>>,
-    /// Where the journal is shared: since when what is here of it is up to date.
-    fresh: Option<Fresh>,
-}
+struct Loops(Vec<std::thread::JoinHandle<Result<(), FollowError>>>);
 
 impl Loops {
     fn spawn(
@@ -168,12 +160,12 @@ impl Loops {
             let _ended = ended;
             run()
         })?;
-        self.threads.push(thread);
+        self.0.push(thread);
         Ok(())
     }
 
     fn join(self) -> anyhow::Result<()> {
-        for thread in self.threads {
+        for thread in self.0 {
             let ended = thread.join().map_err(|_| anyhow::anyhow!("the journalling loop broke; see the log"))?;
             ended.context("the journalling loop ended")?;
         }
@@ -228,8 +220,6 @@ struct Node {
     stop: CancellationToken,
     /// Whose notifications of SNMPv3 are taken.
     trap_users: Users,
-    /// Where the journal is shared: since when what is here of it is up to date.
-    fresh: Option<Fresh>,
 }
 
 impl Node {
@@ -370,8 +360,7 @@ impl Node {
 
     /// The way in for the nodes below: nobody is connected yet.
     fn uplinks(&self) -> Uplinks {
-        let (config, site) = (self.config.sites_config(), self.config.node.site.clone());
-        Uplinks::sharing(config, self.door("uplink"), site, self.stop.clone(), self.fresh.clone())
+        Uplinks::new(self.config.sites_config(), self.door("uplink"), self.config.node.site.clone(), self.stop.clone())
     }
 
     /// Where other hosts reach the node, if they do.

@@ -56,36 +56,12 @@ const FULL_WAIT: Duration = Duration::from_millis(200);
 /// What a replica tells of itself.
 #[derive(Debug, Default)]
 pub struct ReplicaStatus {
-    /// Since when what is here is up to date; nothing while the brokers do not answer.
-    fresh_since: Mutex<Option<Instant>>,
     /// Records copied.
     pub copied: AtomicU64,
     /// Records that cannot be read.
     pub unread: AtomicU64,
     /// Entries produced and acknowledged.
     pub produced: AtomicU64,
-}
-
-impl ReplicaStatus {
-    /// Since when what is here is up to date; nothing while the brokers do not answer.
-    pub fn fresh_since(&self) -> Option<Instant> {
-        *self.fresh_since.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn answers(&self, answers: bool) {
-        let mut since = self.fresh_since.lock().unwrap_or_else(PoisonError::into_inner);
-        match (answers, since.is_some()) {
-            (true, false) => {
-                tracing::info!("the brokers answer");
-                *since = Some(Instant::now());
-            }
-            (false, true) => {
-                tracing::warn!("the brokers do not answer; what is shown is as old as that");
-                *since = None;
-            }
-            _ => {}
-        }
-    }
 }
 
 /// What a replica is made of.
@@ -204,7 +180,8 @@ impl Replica {
         let copied = copied(&store);
         let copy = Copy::start(&cluster, &copied)?;
         let (sender, records) = mpsc::sync_channel(BATCHES_MAX);
-        let (waker, told) = (wake.clone(), Arc::clone(&status));
+        store.is_copy(false);
+        let (waker, told) = (wake.clone(), store.clone());
         std::thread::Builder::new()
             .name("copy".to_owned())
             .spawn(move || read(&copy, &sender, &waker, &told, &stop))
@@ -275,6 +252,13 @@ impl Replica {
 
     /// Sends the items of a submission to the brokers. What followers keep stays here.
     fn serve(&mut self, mut submission: Submission) {
+        let is_kept = |item: &Item| matches!(item, Item::Keep(_));
+        if self.store.original().is_some_and(|original| original.reached_since.is_none())
+            && !submission.items.iter().all(is_kept)
+        {
+            // The client would hold it for as long as it takes; whoever sends it can do that better.
+            return submission.answer(Err(PublishError::Away { reason: "no broker answers".to_owned() }));
+        }
         let (items, door) = (std::mem::take(&mut submission.items), submission.door.clone());
         let mut answers: Vec<Option<Answer>> = vec![None; items.len()];
         let (mut sends, mut puts, mut awaited) = (Vec::new(), Vec::new(), Vec::new());
@@ -675,13 +659,13 @@ fn copied(store: &Store) -> BTreeMap<u16, Copied> {
 }
 
 /// Reads what is to be copied, until nobody takes it any more.
-fn read(
-    copy: &Copy,
-    records: &mpsc::SyncSender<Vec<Record>>,
-    wake: &Publisher,
-    status: &ReplicaStatus,
-    stop: &CancellationToken,
-) {
+fn read(copy: &Copy, records: &mpsc::SyncSender<Vec<Record>>, wake: &Publisher, store: &Store, stop: &CancellationToken) {
+    let answers = |answers: bool| match (store.is_copy(answers), answers) {
+        (true, true) => tracing::info!("the brokers answer"),
+        (true, false) => tracing::warn!("the brokers do not answer; what is shown is as old as that"),
+        (false, _) => {}
+    };
+    let is_away = || store.original().is_some_and(|original| original.reached_since.is_none());
     while !stop.is_cancelled() {
         let mut batch = Vec::new();
         let mut until = Instant::now() + POLL_WAIT;
@@ -694,21 +678,19 @@ fn read(
                     batch.push(record);
                 }
                 Copying::Nothing => break,
-                Copying::Trouble(error) => {
-                    tracing::debug!(%error, "trouble with the brokers");
-                    status.answers(false);
-                }
+                Copying::Away => answers(false),
+                Copying::Trouble(error) => tracing::debug!(%error, "trouble with the brokers"),
             }
         }
         if batch.is_empty() {
-            if status.fresh_since().is_none() && copy.is_there() {
-                status.answers(true);
+            if is_away() && copy.is_there() {
+                answers(true);
             }
             continue;
         }
         // With a full one it is not known how much more there is.
         if batch.len() < FRAME_RECORDS_MAX {
-            status.answers(true);
+            answers(true);
         }
         if records.send(batch).is_err() {
             return;

@@ -75,7 +75,8 @@ fn a_site_below_a_centre_in_kafka_is_known_at_all_its_nodes() {
     site.kill();
     for node in [&one, &two] {
         wait_until("all is stale", || stands(node, "alpha").iter().all(|(.., is_stale)| *is_stale));
-        let silent = node.json("/alarms?cleared=false&alarm_type=klaxon.site.silent")["alarms"].as_array().expect("is a list").len();
+        let silent =
+            node.json("/alarms?cleared=false&alarm_type=klaxon.site.silent")["alarms"].as_array().expect("is a list").len();
         assert_eq!(silent, 1);
     }
 }

@@ -42,7 +42,7 @@ pub use state::{
     ALARMS_LIMIT_MAX, AlarmCursor, AlarmCursorError, AlarmPage, AlarmQuery, AlarmSort, Cleared, Counts, SeverityCounts,
     Silences, SiteCounts, State,
 };
-pub use store::{Info, StateRead, Store};
+pub use store::{Info, Original, StateRead, Store};
 pub use stream::{Item, Page, STREAM_LIMIT_MAX};
 pub use writer::{AppendError, CloseError, Durable, Recovered, Room, Writer};
 

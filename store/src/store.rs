@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::catalogue::Catalogue;
@@ -12,6 +12,7 @@ use klaxon_schemas::event::AlarmKey;
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
 use klaxon_schemas::names::AlarmType;
 use klaxon_schemas::state::{Cursor, Heartbeat, Shelf, StateKey, StateRecord, Suppression};
+use klaxon_schemas::time::Timestamp;
 use tokio::sync::watch;
 
 use crate::config::{Retention, StoreConfig};
@@ -91,6 +92,17 @@ pub(crate) struct Shared {
     pub(crate) view_position: AtomicU64,
     pub(crate) view_bytes: AtomicU64,
     pub(crate) view_repairs: AtomicU64,
+    /// Nothing where the journal is this store's own.
+    original: Mutex<Option<Original>>,
+}
+
+/// The journal of which a store is a copy, where that is kept elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Original {
+    /// Since when it can be reached, and the copy is up to date; nothing while it is not.
+    pub reached_since: Option<Instant>,
+    /// As of when the copy is, if it is not up to date: when it was last, as far as is known.
+    pub as_of: Timestamp,
 }
 
 /// What waits for the keeper.
@@ -129,6 +141,7 @@ impl Shared {
             view_position: AtomicU64::new(view.0),
             view_bytes: AtomicU64::new(0),
             view_repairs: AtomicU64::new(0),
+            original: Mutex::default(),
         }
     }
 
@@ -310,6 +323,23 @@ impl Store {
     pub(crate) fn build_indexes(&self) -> Result<(), ReadError> {
         let segments = self.0.journal.segments();
         segments.iter().try_for_each(|segment| segment.index().map(drop))
+    }
+
+    /// The journal of which this store is a copy, if it is one.
+    pub fn original(&self) -> Option<Original> {
+        *self.0.original.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This store is a copy, and its original can be reached, or cannot. Whether that is news.
+    pub fn is_copy(&self, is_reached: bool) -> bool {
+        let mut original = self.0.original.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = original.is_none_or(|one| one.reached_since.is_some() != is_reached);
+        if is_news {
+            // What was there at the start is as of the last that was applied.
+            let as_of = if original.is_none() { self.0.state().cursor().wall } else { crate::node::now() };
+            *original = Some(Original { reached_since: is_reached.then(Instant::now), as_of });
+        }
+        is_news
     }
 
     /// What the store is at the moment.

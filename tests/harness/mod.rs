@@ -94,6 +94,17 @@ impl Setup {
 
     /// Starts a node; tells how it ended if it does not come to serve.
     pub(crate) fn try_start(&self) -> Result<Node, Failed> {
+        let node = self.try_serve()?;
+        node.wait_ready();
+        Ok(node)
+    }
+
+    /// Starts a node that serves, and may not be ready to take anything.
+    pub(crate) fn start_unready(&self) -> Node {
+        self.try_serve().unwrap_or_else(|failed| panic!("the node did not start: {}\n{}", failed.status, failed.log))
+    }
+
+    fn try_serve(&self) -> Result<Node, Failed> {
         let log = self.data.with_extension("log");
         let errors = std::fs::File::options().create(true).append(true).open(&log).expect("the log can be opened");
         let mut child = self.command().stdout(Stdio::piped()).stderr(errors).spawn().expect("the node can be run");
@@ -109,7 +120,6 @@ impl Setup {
                 let udp = |what: &str| line.split_once(what).and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
                 let (traps, snmp) = (udp("traps udp://"), udp("snmp udp://"));
                 let node = Node { child, base, traps, snmp, data: self.data.clone(), log, agent: agent() };
-                node.wait_ready();
                 return Ok(node);
             }
             line.clear();

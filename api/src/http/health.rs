@@ -55,6 +55,9 @@ pub(crate) async fn readiness(State(api): State<Api>, Query(NoParams): Query<NoP
     if info.free_bytes.is_some_and(|free| free < info.free_space_watermark_bytes) {
         reasons.push("disk full");
     }
+    if api.store().original().is_some_and(|original| original.reached_since.is_none()) {
+        reasons.push("journal away");
+    }
     if api.stop().is_cancelled() {
         reasons.push("stopping");
     }

@@ -12,6 +12,8 @@ use tracing::Instrument;
 use super::Api;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+/// As of when what is shown is, if that is not now.
+const AS_OF: HeaderName = HeaderName::from_static("klaxon-as-of");
 /// The longest id that is taken from a client.
 const BYTES_MAX: usize = 128;
 
@@ -37,6 +39,12 @@ fn is_sane(id: &str) -> bool {
     (1..=BYTES_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte))
 }
 
+/// As of when what is shown is, where the journal is kept elsewhere and cannot be reached.
+fn as_of(api: &Api) -> Option<HeaderValue> {
+    let original = api.store().original().filter(|original| original.reached_since.is_none())?;
+    HeaderValue::from_str(&original.as_of.to_string()).ok()
+}
+
 /// Gives a request its id and a span to log in, and counts what became of it.
 pub(crate) async fn trace(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers().get(HEADER));
@@ -49,6 +57,9 @@ pub(crate) async fn trace(State(api): State<Api>, mut request: Request, next: Ne
     span.in_scope(|| tracing::debug!(status = response.status().as_u16(), took_us = took.as_micros(), "request answered"));
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(HEADER, value);
+    }
+    if let Some(value) = as_of(&api) {
+        response.headers_mut().insert(AS_OF, value);
     }
     response
 }

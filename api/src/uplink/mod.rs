@@ -82,9 +82,6 @@ impl Default for SitesConfig {
     }
 }
 
-/// Where several nodes share one journal: since when what this one has of it is up to date; nothing while it is not.
-pub type Fresh = Arc<dyn Fn() -> Option<std::time::Instant> + Send + Sync>;
-
 /// The door of the nodes below. Cloning shares it.
 #[derive(Clone)]
 pub struct Uplinks(Arc<Inner>);
@@ -98,18 +95,12 @@ struct Inner {
     denials: Semaphore,
     bulk: Bulk,
     sessions: TaskTracker,
-    fresh: Option<Fresh>,
     stop: CancellationToken,
 }
 
 impl Uplinks {
     /// A door for the nodes below the node of `site`, until `stop`.
     pub fn new(config: SitesConfig, door: Door, site: Site, stop: CancellationToken) -> Self {
-        Self::sharing(config, door, site, stop, None)
-    }
-
-    /// As [`Uplinks::new`], where other nodes share the journal: a node below may be connected to one of them.
-    pub fn sharing(config: SitesConfig, door: Door, site: Site, stop: CancellationToken, fresh: Option<Fresh>) -> Self {
         Self(Arc::new(Inner {
             config: ArcSwap::from_pointee(config),
             door,
@@ -119,7 +110,6 @@ impl Uplinks {
             denials: Semaphore::new(DENIALS_AT_ONCE),
             bulk: Bulk::default(),
             sessions: TaskTracker::new(),
-            fresh,
             stop,
         }))
     }

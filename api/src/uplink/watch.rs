@@ -110,10 +110,10 @@ impl Uplinks {
             }
         }
         let mut facts = Vec::new();
-        let (begun, is_fresh) = match &self.0.fresh {
+        let (begun, is_fresh) = match self.store().original() {
             None => (begun, true),
             // What was journalled meanwhile may not be here yet.
-            Some(fresh) => fresh().map_or((begun, false), |since| (begun.max(since.into()), true)),
+            Some(original) => original.reached_since.map_or((begun, false), |since| (begun.max(since.into()), true)),
         };
         for (name, child) in &children {
             let heard = self.table().heard(name).map_or(begun, |heard| heard.at.max(begun));
@@ -166,7 +166,7 @@ impl Uplinks {
 impl Uplinks {
     /// Where several nodes share the journal: how long ago any of them said that they hear from it.
     fn heard_elsewhere(&self, child: &Child) -> Option<Duration> {
-        let at = child.last_heard_at.filter(|_| self.0.fresh.is_some())?;
+        let at = child.last_heard_at.filter(|_| self.store().original().is_some())?;
         Some(Duration::from_micros(u64::try_from(now().micros_since(at)).unwrap_or(0)))
     }
 }

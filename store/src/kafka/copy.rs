@@ -8,7 +8,7 @@ use klaxon_schemas::change::Change;
 use klaxon_schemas::state::Copied;
 use klaxon_schemas::wire::v1;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
@@ -52,7 +52,9 @@ pub enum Copying {
     Record(Record),
     /// Nothing came in time.
     Nothing,
-    /// The brokers cannot be reached now, or say something else that passes.
+    /// No broker can be reached.
+    Away,
+    /// They say something else that passes.
     Trouble(KafkaError),
 }
 
@@ -96,6 +98,7 @@ impl Copy {
         match self.consumer.poll(wait) {
             None => Copying::Nothing,
             Some(Ok(message)) => self.read(&message),
+            Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) => Copying::Away,
             Some(Err(error)) => Copying::Trouble(error),
         }
     }

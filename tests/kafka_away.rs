@@ -1,0 +1,95 @@
+//! An Apache Kafka that is away for a while: what is there is shown, and said to be as old as it is; what comes in is refused until
+//! it is back; then nothing is lost, and nothing there twice.
+#![cfg(feature = "kafka")]
+
+mod harness;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use harness::kafka::Brokers;
+use harness::{Node, Setup, klaxon, scratch, wait_until};
+use serde_json::{Value, json};
+
+fn node(dir: &Path, name: &str, journal: &str) -> Node {
+    let journal = journal.replace("[journal]\n", &format!("[journal]\nnode_name = \"{name}\"\n"));
+    Setup::new(&dir.join(name)).config(&format!("{journal}\n[node]\nsite = \"noc\"\n")).start()
+}
+
+fn event(unit: u32, severity: &str) -> Value {
+    json!({ "site": format!("site-{}", unit % 5), "resource": format!("unit={unit}"), "alarm_type": "t", "severity": severity })
+}
+
+fn stands(node: &Node) -> BTreeSet<String> {
+    let list = node.json("/alarms?cleared=false&limit=5000");
+    list["alarms"].as_array().expect("is a list").iter().map(|alarm| alarm["resource"].to_string()).collect()
+}
+
+/// As of when a node says that it shows, if that is not now.
+fn as_of(node: &Node) -> Option<String> {
+    let reply = ureq::get(node.url("/alarms")).call().expect("it answers");
+    reply.headers().get("klaxon-as-of").map(|value| value.to_str().expect("is text").to_owned())
+}
+
+#[test]
+fn while_kafka_is_away_a_node_shows_what_it_has_and_takes_nothing() {
+    let Some(mut brokers) = Brokers::one() else { return };
+    let scratch = scratch("kafka-away-");
+    let dir = scratch.path();
+    let journal = brokers.journal("away.", "partitions = 4");
+    let file = dir.join("init.toml");
+    std::fs::write(&file, &journal).expect("can be written");
+    assert!(klaxon().args(["kafka", "init", "--config"]).arg(&file).status().expect("it runs").success());
+    let one = node(dir, "one", &journal);
+    let mut taken = BTreeSet::new();
+    let mut unit = 0;
+    let mut report = |node: &Node| {
+        unit += 1;
+        let reply = node.post("/events", &event(unit, "major").to_string()).expect("it answers");
+        if reply.status == 200 {
+            taken.insert(format!("\"unit={unit}\""));
+        }
+        (reply.status, taken.clone())
+    };
+    for _ in 0..50 {
+        assert_eq!(report(&one).0, 200);
+    }
+    wait_until("all is shown", || stands(&one).len() == 50);
+    assert_eq!(as_of(&one), None);
+    for round in 1..=2 {
+        brokers.kill(0);
+        wait_until("it is seen", || as_of(&one).is_some());
+        let before = stands(&one);
+        let (status, _) = report(&one);
+        assert_eq!(status, 503);
+        let refused = one.post("/events", &event(999, "major").to_string()).expect("it answers");
+        assert!(
+            refused.status == 503 && refused.body.contains("the journal cannot be reached: no broker answers"),
+            "{}",
+            refused.body
+        );
+        assert_eq!(one.get("//readyz").expect("it answers").status, 503);
+        assert_eq!(stands(&one), before, "what was there is there");
+        let log = one.log_text();
+        assert_eq!(log.matches("the brokers do not answer").count(), round, "{log}");
+        brokers.run(0);
+        brokers.wait(0);
+        one.wait_ready();
+        assert_eq!(as_of(&one), None);
+        for _ in 0..10 {
+            wait_until("it is taken again", || report(&one).0 == 200);
+        }
+        let taken = report(&one).1;
+        wait_until("all that was taken is shown", || taken.is_subset(&stands(&one)));
+    }
+    // One that starts while it is away shows what it had.
+    let before = stands(&one);
+    assert!(one.stop().success());
+    brokers.kill(0);
+    let journal = journal.replace("[journal]\n", "[journal]\ncorrelate = false\n");
+    let setup = format!("{}\n[node]\nsite = \"noc\"\n", journal.replace("[journal]\n", "[journal]\nnode_name = \"one\"\n"));
+    let setup = Setup::new(&dir.join("one")).config(&setup);
+    let one = setup.start_unready();
+    assert_eq!(stands(&one), before);
+    assert!(as_of(&one).is_some());
+}
