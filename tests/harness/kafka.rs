@@ -157,6 +157,11 @@ impl Brokers {
         });
     }
 
+    /// The process of one that runs.
+    pub(crate) fn pid(&self, at: usize) -> u32 {
+        self.running[at].as_ref().expect("it runs").id()
+    }
+
     /// SIGKILL to one.
     pub(crate) fn kill(&mut self, at: usize) {
         let mut child = self.running[at].take().expect("it runs");
