@@ -110,6 +110,7 @@ fn spawn_kafka(
     let replica = replica::Replica::start(replica::Parts {
         cluster,
         site: parts.site,
+        spool: config.journal.spool,
         store: parts.store,
         writer: parts.writer,
         intake: parts.intake,

@@ -8,6 +8,8 @@
 //!
 //! What followers keep is this node's own and goes to its store alone. It runs on a thread of its own and blocks.
 
+mod spool;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::follow::Control;
 use crate::held::Held;
+use spool::Spool;
 
 /// The most records that are copied in one frame.
 const FRAME_RECORDS_MAX: usize = 1_000;
@@ -70,6 +73,8 @@ pub struct Parts {
     pub cluster: Cluster,
     /// The centre's own site.
     pub site: Site,
+    /// Whether reports that come in while the brokers are away are kept until they are back.
+    pub spool: bool,
     /// The store.
     pub store: Store,
     /// Its one writer.
@@ -162,6 +167,7 @@ pub struct Replica {
     landed: (mpsc::Sender<Asked>, mpsc::Receiver<Asked>),
     partitions: BTreeMap<u16, Partition>,
     waiting: Vec<Waiting>,
+    spool: Spool,
     /// Of which nodes below how many steps and facts are on their way.
     moving: BTreeMap<ChildName, usize>,
     failure: Arc<Mutex<Option<AppendError>>>,
@@ -175,7 +181,7 @@ impl Replica {
     /// # Errors
     /// The settings make no client.
     pub fn start(parts: Parts) -> Result<Self, ClusterError> {
-        let Parts { cluster, site, store, writer, intake, control, held, wake, status, stop } = parts;
+        let Parts { cluster, site, spool, store, writer, intake, control, held, wake, status, stop } = parts;
         let events = Arc::new(Events::new(&cluster)?);
         let copied = copied(&store);
         let copy = Copy::start(&cluster, &copied)?;
@@ -192,6 +198,7 @@ impl Replica {
             })
             .collect();
         let cursor = Cursor { epoch: store.epoch(), ..store.read().cursor().clone() };
+        let spool = Spool::of(&store, spool);
         let (landed, waiting, moving, failure) = (mpsc::channel(), Vec::new(), BTreeMap::new(), Arc::default());
         Ok(Self {
             site,
@@ -206,6 +213,7 @@ impl Replica {
             landed,
             partitions,
             waiting,
+            spool,
             moving,
             failure,
             status,
@@ -229,6 +237,7 @@ impl Replica {
             self.mend();
             self.take_in();
             self.answer_landed();
+            self.send_spool();
             self.writer.maintain();
         }
         self.events.flush();
@@ -252,10 +261,11 @@ impl Replica {
 
     /// Sends the items of a submission to the brokers. What followers keep stays here.
     fn serve(&mut self, mut submission: Submission) {
-        let is_kept = |item: &Item| matches!(item, Item::Keep(_));
-        if self.store.original().is_some_and(|original| original.reached_since.is_none())
-            && !submission.items.iter().all(is_kept)
-        {
+        let is_away = self.store.original().is_some_and(|original| original.reached_since.is_none());
+        if self.spool.takes(is_away) && submission.items.iter().all(|item| matches!(item, Item::Event(_))) {
+            return self.spool_in(submission);
+        }
+        if is_away && !submission.items.iter().all(|item| matches!(item, Item::Keep(_))) {
             // The client would hold it for as long as it takes; whoever sends it can do that better.
             return submission.answer(Err(PublishError::Away { reason: "no broker answers".to_owned() }));
         }
@@ -301,6 +311,20 @@ impl Replica {
         self.send(&door, asked, sends);
     }
 
+    /// Keeps reports until the brokers have them.
+    fn spool_in(&mut self, mut submission: Submission) {
+        let (first, epoch) = (self.writer.next_position(), self.store.epoch());
+        let events = std::mem::take(&mut submission.items).into_iter().filter_map(|item| match item {
+            Item::Event(event) => Some(event),
+            _ => None,
+        });
+        let entries: Vec<_> =
+            events.zip(0..).map(|(event, n)| self.spool.keep(first.plus(n), epoch, submission.door.clone(), &event)).collect();
+        let answers =
+            entries.iter().map(|entry| Some(Answer::Accepted { position: entry.position, changes: Vec::new() })).collect();
+        self.submit(Frame { entries, results: None }, submission, answers);
+    }
+
     /// What is to be said of a step before it is sent, as far as is known here. What comes behind one that is on its way is judged
     /// by where that leads.
     fn screen(&self, relay: &Relay) -> Option<Answer> {
@@ -338,8 +362,13 @@ impl Replica {
     /// Keeps what a follower wants kept, and answers when it is on the disk.
     fn keep(&mut self, submission: Submission, answers: Vec<Option<Answer>>, puts: Vec<(StateKey, Option<StateRecord>)>) {
         let results = (!puts.is_empty()).then(|| Results { puts, cursor: self.cursor(), ..Results::default() });
+        self.submit(Frame { entries: Vec::new(), results }, submission, answers);
+    }
+
+    /// Answers when a frame is on the disk.
+    fn submit(&mut self, frame: Frame, submission: Submission, answers: Vec<Option<Answer>>) {
         let failure = Arc::clone(&self.failure);
-        self.writer.submit(Frame { entries: Vec::new(), results }, move |durable| match durable {
+        self.writer.submit(frame, move |durable| match durable {
             Ok(durable) => submission.answer(Ok(published(answers, durable))),
             Err(error) => {
                 submission.answer(Err(PublishError::Busy));
@@ -600,9 +629,18 @@ impl Replica {
         self.commit(results);
     }
 
+    fn send_spool(&mut self) {
+        match self.spool.send(&self.store, &self.events, &self.wake) {
+            Ok(true) => self.commit(Results { cursor: self.cursor(), ..Results::default() }),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "what was kept for the brokers cannot be read"),
+        }
+    }
+
     /// As a frame has it that is written now.
     fn cursor(&self) -> Cursor {
-        Cursor { applied: self.writer.next_position(), ..self.cursor.clone() }
+        let applied = self.spool.done().unwrap_or_else(|| self.writer.next_position());
+        Cursor { applied, ..self.cursor.clone() }
     }
 
     fn commit(&mut self, results: Results) {

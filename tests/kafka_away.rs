@@ -93,3 +93,67 @@ fn while_kafka_is_away_a_node_shows_what_it_has_and_takes_nothing() {
     assert_eq!(stands(&one), before);
     assert!(as_of(&one).is_some());
 }
+
+#[test]
+fn what_is_reported_while_kafka_is_away_may_be_kept_until_it_is_back() {
+    let Some(mut brokers) = Brokers::one() else { return };
+    let scratch = scratch("kafka-spool-");
+    let dir = scratch.path();
+    let journal = brokers.journal("spool.", "partitions = 4");
+    let file = dir.join("init.toml");
+    std::fs::write(&file, &journal).expect("can be written");
+    assert!(klaxon().args(["kafka", "init", "--config"]).arg(&file).status().expect("it runs").success());
+    let journal = journal.replace("[journal]\n", "[journal]\nspool = true\n");
+    let mut one = node(dir, "one", &journal);
+    let mut wanted = BTreeSet::new();
+    let mut unit = 0;
+    let mut report = |node: &Node, count: u32| {
+        for _ in 0..count {
+            unit += 1;
+            node.send(&json!([event(unit, "major")]));
+            // A second one of its own kind, which would be counted if it came twice.
+            node.send(&json!([{ "site": "log", "resource": format!("unit={unit}"), "alarm_type": "t", "kind": "log" }]));
+            wanted.insert(format!("\"unit={unit}\""));
+        }
+        wanted.clone()
+    };
+    report(&one, 20);
+    for round in 0..3 {
+        brokers.kill(0);
+        wait_until("it is seen", || as_of(&one).is_some());
+        report(&one, 30);
+        if round == 1 {
+            // What is kept outlives the node.
+            one.kill();
+            let setup = format!(
+                "{}\n[node]\nsite = \"noc\"\n",
+                journal.replace("[journal]\n", "[journal]\nnode_name = \"one\"\ncorrelate = false\n")
+            );
+            one = Setup::new(&dir.join("one")).config(&setup).start_unready();
+            report(&one, 5);
+        }
+        brokers.run(0);
+        brokers.wait(0);
+        if round == 1 {
+            one.kill();
+            one = node(dir, "one", &journal);
+        }
+        one.wait_ready();
+    }
+    let wanted = report(&one, 1);
+    wait_until("all is there", || stands(&one) == wanted);
+    let logged = || {
+        one.history()
+            .iter()
+            .filter(|change| change["kind"] == "logged")
+            .map(|change| change["event"]["resource"].to_string())
+            .collect::<Vec<_>>()
+    };
+    wait_until("each log event is there", || logged().len() >= wanted.len());
+    let logged = logged();
+    assert_eq!(logged.len(), wanted.len(), "once each");
+    // In their order, of each partition; all of these are of one site.
+    let numbers: Vec<u32> =
+        logged.iter().map(|unit| unit.trim_matches('"').trim_start_matches("unit=").parse().expect("a number")).collect();
+    assert!(numbers.is_sorted(), "{numbers:?}");
+}

@@ -29,6 +29,8 @@ pub struct JournalConfig {
     pub node_name: String,
     /// Whether it correlates; if not, it only takes in and shows.
     pub correlate: bool,
+    /// Whether reports that come in while the Kafka is away are kept in this node's files until it is back.
+    pub spool: bool,
     /// How many partitions each topic has.
     pub partitions: u16,
     /// How many brokers have a copy.
@@ -89,6 +91,7 @@ impl Default for JournalConfig {
             topic_prefix: "klaxon.".to_owned(),
             node_name: "klaxon-1".to_owned(),
             correlate: true,
+            spool: false,
             partitions: 12,
             replication_factor: 3,
             min_insync_replicas: 2,

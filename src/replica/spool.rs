@@ -1,0 +1,120 @@
+//! What is reported while the brokers are away, kept in the node's own journal until they have it. It goes to them in its order,
+//! each report under an id of its own, so that one that goes twice counts once.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant, SystemTime};
+
+use klaxon_schemas::entry::{Entry, EntryKind};
+use klaxon_schemas::event::Event;
+use klaxon_schemas::ids::{Epoch, Position};
+use klaxon_schemas::names::{Door, EventId};
+use klaxon_schemas::time::{JournalTime, Timestamp};
+use klaxon_store::kafka::{Events, Place};
+use klaxon_store::publish::Publisher;
+use klaxon_store::{ReadError, Store};
+
+/// The most reports that are on their way to the brokers together.
+const BATCH_ENTRIES_MAX: usize = 500;
+/// And about how many bytes they have at most.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// When reports that did not get there are sent again.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
+
+/// What waits for the brokers.
+pub(super) struct Spool {
+    /// Whether reports are kept while the brokers are away.
+    is_on: bool,
+    /// All up to here is with the brokers.
+    done: Position,
+    /// Something may wait behind that.
+    is_pending: bool,
+    /// Up to where what is on its way goes.
+    on_its_way: bool,
+    not_before: Option<Instant>,
+    landed: (mpsc::Sender<Option<Position>>, mpsc::Receiver<Option<Position>>),
+}
+
+impl Spool {
+    /// As the store has it.
+    pub(super) fn of(store: &Store, is_on: bool) -> Self {
+        let done = store.read().cursor().applied;
+        // What was kept before goes to the brokers, whatever is set now.
+        Self { is_on, done, is_pending: true, on_its_way: false, not_before: None, landed: mpsc::channel() }
+    }
+
+    /// Whether a report is to be kept here, behind those that wait, though the brokers may be there by now.
+    pub(super) fn takes(&self, is_away: bool) -> bool {
+        self.is_on && (is_away || self.is_pending)
+    }
+
+    /// All up to here needs nobody's attention any more; nothing, if that is all there is.
+    pub(super) fn done(&self) -> Option<Position> {
+        self.is_pending.then_some(self.done)
+    }
+
+    /// The entry that keeps a report at `position`.
+    pub(super) fn keep(&mut self, position: Position, epoch: Epoch, door: Door, event: &Arc<Event>) -> Entry {
+        if !self.is_pending {
+            (self.is_pending, self.done) = (true, Position(position.0 - 1));
+        }
+        let mut event = Event::clone(event);
+        if event.origin.event_id.is_none() && event.origin.sequence.is_none() {
+            event.origin.event_id = EventId::new(&format!("spool:{epoch}:{position}")).ok();
+        }
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let micros = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+        Entry {
+            position,
+            at: JournalTime(micros.cast_unsigned()),
+            wall: Timestamp::from_micros(micros).unwrap_or_default(),
+            door,
+            kind: EntryKind::Event(Arc::new(event)),
+        }
+    }
+
+    /// Sends what waits, some at a time. Whether something came to the brokers that is to be kept as sent.
+    pub(super) fn send(&mut self, store: &Store, events: &Events, wake: &Publisher) -> Result<bool, ReadError> {
+        let mut is_news = false;
+        for landed in self.landed.1.try_iter() {
+            self.on_its_way = false;
+            match landed {
+                Some(upto) => (self.done, is_news) = (upto, true),
+                None => self.not_before = Some(Instant::now() + RETRY_WAIT),
+            }
+        }
+        let is_away = store.original().is_none_or(|original| original.reached_since.is_none());
+        if !self.is_pending || self.on_its_way || is_away || self.not_before.is_some_and(|at| at > Instant::now()) {
+            return Ok(is_news);
+        }
+        let last = *store.committed().borrow();
+        let (entries, upto) = store.entries_page(self.done, BATCH_ENTRIES_MAX, BATCH_BYTES_MAX)?;
+        if entries.is_empty() {
+            self.done = upto;
+            if upto >= last {
+                self.is_pending = false;
+            } else {
+                wake.wake();
+            }
+            return Ok(is_news);
+        }
+        self.on_its_way = true;
+        let (left, is_whole) = (Arc::new(AtomicUsize::new(entries.len())), Arc::new(AtomicBool::new(true)));
+        for entry in entries {
+            let (left, is_whole) = (Arc::clone(&left), Arc::clone(&is_whole));
+            let (landed, wake) = (self.landed.0.clone(), wake.clone());
+            events.send(Place::OfItsSite, &entry.door, entry.kind, move |sent| {
+                if let Err(error) = sent {
+                    tracing::debug!(%error, "a report that was kept does not get to the brokers yet");
+                    is_whole.store(false, Ordering::Relaxed);
+                }
+                if left.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    // The loop may have ended: it is sent again then.
+                    let _ = landed.send(is_whole.load(Ordering::Relaxed).then_some(upto));
+                    wake.wake();
+                }
+            });
+        }
+        Ok(is_news)
+    }
+}
