@@ -46,7 +46,10 @@ in_root() {
 
 toolchain() {
     debian "$root" bookworm
-    [ ! -e "$root/toolchain-is-whole" ] || return 0
+    local list
+    list=$(sha256sum <packaging/cross.sh)
+    # What is there may be of an earlier list.
+    [ "$(cat "$root/toolchain-is-whole" 2>/dev/null)" != "$list" ] || return 0
     say "Debian's cross toolchain"
     local mirror
     mirror=$(sed -n 's/^deb \([^ ]*\) bookworm main.*/\1/p' "$root/etc/apt/sources.list")
@@ -54,7 +57,7 @@ toolchain() {
     printf 'deb %s bookworm main\ndeb %s-security bookworm-security main\n' "$mirror" "${mirror%/}" >"$root/etc/apt/sources.list"
     cp packaging/cross.sh "$root/root/"
     in_root "$root" bash /root/cross.sh install arm64 >&2
-    touch "$root/toolchain-is-whole"
+    printf '%s\n' "$list" >"$root/toolchain-is-whole"
 }
 
 build() {

@@ -26,6 +26,8 @@ done
 target=${CARGO_TARGET_DIR:-target}
 tools=${KLAXON_TOOLS:-$target/tools}
 stage=target/package
+# What is shipped can have its journal in an Apache Kafka.
+features=(--features kafka)
 out=${out:-$target/dist}
 mkdir -p "$stage" "$out"
 
@@ -42,7 +44,7 @@ install_cargo_deb() {
 }
 
 build() {
-    local flags=(--quiet --locked --package klaxon --bin klaxon --profile "$profile") dir=$target
+    local flags=(--quiet --locked --package klaxon --bin klaxon "${features[@]}" --profile "$profile") dir=$target
     [ -z "$triple" ] || { flags+=(--target "$triple"); dir+=/$triple; }
     if [ "$profile" = dist ]; then
         # No path of this machine in the program.
@@ -68,14 +70,14 @@ write_pages() {
 # The libraries in the program, their licences, and the text of each licence once, with those it is of.
 write_libraries() {
     local list=$stage/libraries.list texts=$stage/libraries.texts dir name file sum
-    cargo tree --locked --package klaxon --edges normal --prefix none --no-dedupe --format '{p} {l}' |
+    cargo tree --locked --package klaxon "${features[@]}" --edges normal --prefix none --no-dedupe --format '{p} {l}' |
         sed -n 's/^\([^ ]*\) v\([^ ]*\) \(.*\)$/\1-\2 \3/p' | grep -v ' (/' | grep -v '^klaxon' | LC_ALL=C sort -u >"$list"
     rm -rf "$texts"
     mkdir "$texts"
     while IFS= read -r dir; do
         name=$(basename "$dir")
         grep -q "^$name " "$list" || continue
-        for file in "$dir"/LICEN[SC]E* "$dir"/COPYING* "$dir"/COPYRIGHT* "$dir"/NOTICE*; do
+        for file in "$dir"/LICEN[SC]E* "$dir"/COPYING* "$dir"/COPYRIGHT* "$dir"/NOTICE* "$dir"/librdkafka/LICENSES*; do
             [ -f "$file" ] || continue
             sum=$(sha256sum <"$file" | cut -c1-16)
             [ -e "$texts/$sum.text" ] || cp "$file" "$texts/$sum.text"
