@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
+use super::authority::Authority;
 use super::{scratch, wait_until};
 
 /// What a broker remembers of: the same for those of one cluster.
@@ -30,6 +31,8 @@ pub(crate) struct Brokers {
     ports: Vec<(u16, u16)>,
     /// Lines of their configuration beside those that every broker here has.
     lines: String,
+    /// Who may come by a challenge, as the tool that makes their folders takes it.
+    users: Vec<String>,
     running: Vec<Option<Child>>,
 }
 
@@ -41,6 +44,10 @@ impl Brokers {
 
     /// So many, and waits until they are there.
     pub(crate) fn start(count: usize, lines: &str) -> Option<Self> {
+        Self::with_users(count, lines, Vec::new())
+    }
+
+    fn with_users(count: usize, lines: &str, users: Vec<String>) -> Option<Self> {
         let jars = jars()?;
         // All held until all are chosen, so that no two are the same.
         let held: Vec<TcpListener> =
@@ -49,7 +56,7 @@ impl Brokers {
         let ports = held.chunks(2).map(|pair| (port(&pair[0]), port(&pair[1]))).collect();
         drop(held);
         let running = (0..count).map(|_| None).collect();
-        let mut brokers = Self { dir: scratch("kafka-"), jars, ports, lines: lines.to_owned(), running };
+        let mut brokers = Self { dir: scratch("kafka-"), jars, ports, lines: lines.to_owned(), users, running };
         for at in 0..count {
             brokers.format(at);
         }
@@ -110,7 +117,7 @@ impl Brokers {
             id = at + 1,
             voters = voters.join(","),
             data = place.join("data").display(),
-            more = self.lines,
+            more = self.lines.replace("<port>", &port.to_string()).replace("<controller>", &controller.to_string()),
         );
         std::fs::write(place.join("server.properties"), lines).expect("can be written");
         let log = "rootLogger.level=INFO\nrootLogger.appenderRef.o.ref=o\nappender.o.type=Console\nappender.o.name=o\n\
@@ -118,6 +125,7 @@ impl Brokers {
         std::fs::write(self.dir.path().join("log4j2.properties"), log).expect("can be written");
         let mut tool = self.java();
         tool.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]).arg(place.join("server.properties"));
+        tool.args(self.users.iter().flat_map(|user| ["--add-scram", user]));
         let done = tool.output().expect("there is a java");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
@@ -177,5 +185,46 @@ impl Drop for Brokers {
                 self.kill(at);
             }
         }
+    }
+}
+
+/// A broker that lets in who proves to be somebody.
+pub(crate) struct Guarded {
+    pub(crate) brokers: Brokers,
+    /// Where it wants a certificate.
+    pub(crate) tls: String,
+    /// Where it wants a name and a password, over TLS.
+    pub(crate) sasl: String,
+}
+
+impl Guarded {
+    /// The name that it knows, and the password.
+    pub(crate) const USER: (&'static str, &'static str) = ("klaxon", "open-sesame");
+
+    /// One whose certificate, and those that it takes, are of this authority; or nothing where there is no Kafka.
+    pub(crate) fn start(authority: &Authority) -> Option<Self> {
+        authority.serve();
+        let part = |name: &str| std::fs::read_to_string(authority.path(name)).expect("is written");
+        authority.write("broker.pem", &(part("key.pem") + &part("cert.pem") + &part("ca.pem")));
+        let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
+        let [tls, sasl] = held.map(|listener| listener.local_addr().expect("is bound").port());
+        let (user, password) = Self::USER;
+        let listeners = format!("PLAINTEXT://127.0.0.1:<port>,SSL://127.0.0.1:{tls},SASL_SSL://127.0.0.1:{sasl}");
+        let lines = format!(
+            "listeners={listeners},CONTROLLER://127.0.0.1:<controller>\nadvertised.listeners={listeners}\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL\n\
+             ssl.keystore.type=PEM\nssl.keystore.location={keys}\nssl.truststore.type=PEM\nssl.truststore.location={authorities}\n\
+             listener.name.ssl.ssl.client.auth=required\nsasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\n\
+             listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+             user_{user}=\"{password}\";\n\
+             listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config={scram}\n\
+             listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={scram}",
+            keys = authority.path("broker.pem"),
+            authorities = authority.path("ca.pem"),
+            scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+        );
+        let users = ["SCRAM-SHA-256", "SCRAM-SHA-512"].map(|how| format!("{how}=[name={user},password={password}]"));
+        let brokers = Brokers::with_users(1, &lines, users.to_vec())?;
+        Some(Self { brokers, tls: format!("127.0.0.1:{tls}"), sasl: format!("127.0.0.1:{sasl}") })
     }
 }

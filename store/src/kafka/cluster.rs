@@ -1,13 +1,28 @@
 //! Which Kafka it is, and how it is spoken with.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer as _, ProducerContext};
 
 /// How long one request to the brokers may take.
 pub(super) const REQUEST_WAIT: Duration = Duration::from_secs(15);
-
+/// When no broker is waited for any more if all of them were tried in vain: one may just be starting.
+const DOWN_WAIT: Duration = Duration::from_secs(3);
+/// How often it is looked what the client has heard.
+const HEAR_WAIT: Duration = Duration::from_millis(200);
+/// What the client calls some settings, and what they are called here.
+const SETTINGS: [(&str, &str); 3] = [
+    ("ssl.ca.location", "ca_file"),
+    ("security.protocol configuration", "tls and sasl settings"),
+    ("security.protocol", "tls or sasl"),
+];
 /// A Kafka, and the topics in it that are one centre's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
@@ -86,10 +101,76 @@ pub enum ClusterError {
     Unreachable {
         /// Where they were looked for.
         brokers: String,
-        /// What the client says.
+        /// Why, as far as it is known.
         #[source]
-        source: rdkafka::error::KafkaError,
+        source: Unreached,
     },
+}
+
+/// Why no broker answers. A request only times out; what was wrong with the connections is told beside it.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreached {
+    /// They refuse the name, the password or the certificate.
+    #[error("they do not let this client in: {0}")]
+    Refused(String),
+    /// What became of a connection.
+    #[error("{0}")]
+    Connection(String),
+    /// All that is known is what became of the request.
+    #[error(transparent)]
+    Request(#[from] KafkaError),
+}
+
+/// Hears why connections fail.
+#[derive(Default)]
+struct Heard(Mutex<Trouble>);
+
+#[derive(Default)]
+struct Trouble {
+    refused: Option<String>,
+    connection: Option<String>,
+    are_all_down: bool,
+}
+
+impl Heard {
+    fn lock(&self) -> MutexGuard<'_, Trouble> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the client calls by the names of its settings, by those of ours.
+fn in_our_words(text: &str) -> String {
+    SETTINGS.iter().fold(text.to_owned(), |text, (its, ours)| text.replace(its, ours))
+}
+
+impl ClientContext for Heard {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
+        tracing::debug!(facility, line, "the client of the brokers says");
+        // That a broker hung up is told in its log only.
+        if facility == "FAIL" {
+            let mut text = in_our_words(line.split_once("]: ").map_or(line, |(_, text)| text));
+            if text.contains("state APIVERSION_QUERY") {
+                text.push_str("; it may want tls or sasl");
+            }
+            self.lock().connection.get_or_insert(text);
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let mut trouble = self.lock();
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => trouble.are_all_down = true,
+            Some(RDKafkaErrorCode::Authentication) => trouble.refused = Some(in_our_words(reason)),
+            _ => trouble.connection = Some(in_our_words(reason)),
+        }
+    }
+}
+
+impl ProducerContext for Heard {
+    type DeliveryOpaque = ();
+
+    // It produces nothing.
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
 impl Cluster {
@@ -122,7 +203,36 @@ impl Cluster {
         config
     }
 
-    pub(super) fn unreachable(&self, source: rdkafka::error::KafkaError) -> ClusterError {
-        ClusterError::Unreachable { brokers: self.brokers.join(", "), source }
+    /// Waits until a broker answers, and asks it for all topics: to ask for one that is missing may make it, as the brokers like
+    /// it. Blocks.
+    ///
+    /// # Errors
+    /// None answers, and why.
+    pub(super) fn reach(&self) -> Result<Metadata, ClusterError> {
+        let mut config = self.client();
+        config.set_log_level(RDKafkaLogLevel::Info);
+        let client: BaseProducer<Heard> = config.create_with_context(Heard::default()).map_err(ClusterError::Settings)?;
+        let begun = Instant::now();
+        loop {
+            let asked = client.client().fetch_metadata(None, HEAR_WAIT);
+            client.poll(Duration::ZERO);
+            let error = match asked {
+                Ok(metadata) => return Ok(metadata),
+                Err(error) => error,
+            };
+            let mut trouble = client.context().lock();
+            let is_over = begun.elapsed() >= if trouble.are_all_down { DOWN_WAIT } else { REQUEST_WAIT };
+            if let Some(refused) = trouble.refused.take() {
+                return Err(self.unreachable(Unreached::Refused(refused)));
+            }
+            if is_over {
+                let heard = trouble.connection.take().map(Unreached::Connection);
+                return Err(self.unreachable(heard.unwrap_or(Unreached::Request(error))));
+            }
+        }
+    }
+
+    pub(super) fn unreachable(&self, source: impl Into<Unreached>) -> ClusterError {
+        ClusterError::Unreachable { brokers: self.brokers.join(", "), source: source.into() }
     }
 }

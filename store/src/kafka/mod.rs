@@ -13,7 +13,7 @@ mod record;
 mod restore;
 mod topics;
 
-pub use cluster::{Cluster, ClusterError, Sasl, SaslMechanism, Tls};
+pub use cluster::{Cluster, ClusterError, Sasl, SaslMechanism, Tls, Unreached};
 #[doc(hidden)]
 pub use rdkafka;
 pub use rdkafka::error::KafkaError;

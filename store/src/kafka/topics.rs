@@ -265,15 +265,9 @@ struct Admin<'a> {
 
 impl<'a> Admin<'a> {
     async fn new(cluster: &'a Cluster) -> Result<Self, ClusterError> {
-        let client: AdminClient<DefaultClientContext> = cluster.client().create().map_err(ClusterError::Settings)?;
-        // It blocks, and tells of all topics: to ask for one that is missing may make it, as the brokers like it.
-        let (client, metadata) = tokio::task::spawn_blocking(move || {
-            let metadata = client.inner().fetch_metadata(None, REQUEST_WAIT);
-            (client, metadata)
-        })
-        .await
-        .expect("the client does not panic");
-        let metadata = metadata.map_err(|error| cluster.unreachable(error))?;
+        let asked = cluster.clone();
+        let metadata = tokio::task::spawn_blocking(move || asked.reach()).await.expect("the client does not panic")?;
+        let client = cluster.client().create().map_err(ClusterError::Settings)?;
         Ok(Self { cluster, client, metadata })
     }
 
