@@ -23,6 +23,7 @@ const SETTINGS: [(&str, &str); 3] = [
     ("security.protocol configuration", "tls and sasl settings"),
     ("security.protocol", "tls or sasl"),
 ];
+
 /// A Kafka, and the topics in it that are one centre's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
