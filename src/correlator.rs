@@ -10,6 +10,8 @@
 //! What it has in memory of a partition is what is committed of it and nothing else: whatever fails, the engine is built anew
 //! from there. It runs on a thread of its own and blocks.
 
+mod away;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,18 +19,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use klaxon_correlate::{Engine, Output};
-use klaxon_schemas::entry::{Entry, EntryKind};
-use klaxon_schemas::ids::Epoch;
+use klaxon_schemas::entry::{Entry, EntryKind, Started};
 use klaxon_schemas::names::{Door, Site};
 use klaxon_schemas::state::Cursor;
 use klaxon_schemas::time::JournalTime;
 use klaxon_store::Results;
 use klaxon_store::kafka::{
-    Cluster, ClusterError, Events, Input, KafkaError, Moved, Place, Polled, RestoreError, TransactionError, Transactions,
-    Unread, restore,
+    Cluster, ClusterError, Events, Input, KafkaError, Moved, Place, Polled, Probe, RestoreError, Restorer, TransactionError,
+    Transactions, Unread, new_epoch,
 };
 use tokio_util::sync::CancellationToken;
 
+use self::away::Away;
 use crate::follow::{committed, panic_text};
 use crate::held::Held;
 use crate::own;
@@ -39,14 +41,15 @@ const BATCH_ENTRIES_MAX: usize = 2_000;
 const GATHER_WAIT: Duration = Duration::from_millis(20);
 /// How long the loop sleeps at most.
 const IDLE_WAIT: Duration = Duration::from_millis(500);
-/// When something that failed is tried again.
+/// When something that failed is tried again; each time in a row the wait is twice as long, up to the longest.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(10);
+/// When it is looked again whether a transaction is over that somebody else left open.
+const OPEN_WAIT: Duration = Duration::from_millis(250);
+/// How long the loop sleeps before it looks whether it is to stop.
+const STOP_LOOK: Duration = Duration::from_millis(50);
 /// How long it is waited for an entry that says that a deadline has passed, before another one is sent.
 const DEADLINE_WAIT: Duration = Duration::from_secs(2);
-/// An epoch is the time in milliseconds at which it begins, followed by so many bits with the partition: no two partitions
-/// number changes in the same one.
-const PARTITION_BITS: u32 = 10;
-
 /// What a correlator tells of itself.
 #[derive(Debug, Default)]
 pub struct CorrelatorStatus {
@@ -62,6 +65,9 @@ pub struct CorrelatorStatus {
     pub quarantined: AtomicU64,
     /// How many partitions it has.
     pub partitions: AtomicU64,
+    /// How many of those that its group gave it it does not correlate now: their state cannot be had, or a newer program wrote
+    /// what comes next there.
+    pub left_alone: AtomicU64,
 }
 
 /// What a correlator is made of.
@@ -88,7 +94,7 @@ enum NotTaken {
     #[error("the brokers do not tell where the group has read it up to")]
     Offset(#[source] KafkaError),
     /// KAFKA-10167: a group's offset from before a transaction that was on its way.
-    #[error("its state goes up to offset {state} and the group's to {group}")]
+    #[error("its state goes up to offset {state} and the group's to {group}: where that stays so, klaxon kafka reset helps")]
     Apart { state: i64, group: i64 },
     #[error("its state is gone, and the group has read it up to offset {group}: klaxon kafka reset begins anew")]
     Lost { group: i64 },
@@ -110,56 +116,148 @@ struct Part {
 /// What was gathered of a partition.
 type Gathered = Vec<(i64, Result<Entry, Unread>)>;
 
+/// What followed from what was gathered of a partition.
+#[derive(Default)]
+struct Applied {
+    out: Output,
+    entries: u64,
+    rejected: u64,
+    /// A newer program wrote what comes next.
+    newer: Option<Unread>,
+}
+
 /// The engine broke on an entry of these partitions.
 struct Broken(BTreeSet<u16>);
 
-/// The loop, ready to run.
+/// When what failed is tried again.
+struct Retry {
+    at: Instant,
+    wait: Duration,
+}
+
+/// A correlator, ready to run.
 pub struct Correlator {
+    parts: Parts,
+    events: Events,
+    away: Arc<Away>,
+}
+
+impl Correlator {
+    /// Nothing is asked of the brokers yet: they may be away.
+    ///
+    /// # Errors
+    /// The settings make no client.
+    pub fn start(parts: Parts) -> Result<Self, ClusterError> {
+        let events = Events::new(&parts.cluster)?;
+        let away = Away::watch(Probe::new(&parts.cluster)?, parts.stop.clone());
+        Ok(Self { parts, events, away })
+    }
+
+    /// Joins the group of correlators, and runs until it is told to stop.
+    ///
+    /// # Errors
+    /// The settings make no client.
+    pub fn run(self) -> Result<(), ClusterError> {
+        let Self { parts, events, away } = self;
+        let Some(output) = producer(&parts, Duration::ZERO)? else { return Ok(()) };
+        let door = Door::new("kafka").expect("a door may be called so");
+        let input = Input::join(&parts.cluster, parts.site.clone(), door)?;
+        let restorer = Restorer::new(&parts.cluster)?;
+        let work = Work {
+            parts,
+            input,
+            output,
+            events,
+            restorer,
+            away,
+            mine: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            newer: BTreeSet::new(),
+            said: BTreeMap::new(),
+            in_trouble: false,
+            lost_producers: 0,
+            held_version: 0,
+        };
+        work.run()
+    }
+}
+
+/// The transactional producer, as soon as the brokers give one; nothing if it is to stop before.
+fn producer(parts: &Parts, wait: Duration) -> Result<Option<Transactions>, ClusterError> {
+    let (mut wait, mut is_said) = (wait, false);
+    while !stops_within(&parts.stop, wait) {
+        match Transactions::new(&parts.cluster, &parts.name, &|| parts.stop.is_cancelled()) {
+            Ok(output) => return Ok(Some(output)),
+            Err(error @ ClusterError::Settings(_)) => return Err(error),
+            Err(error) if !std::mem::replace(&mut is_said, true) => {
+                let error = anyhow::Error::new(error);
+                tracing::warn!(error = %format!("{error:#}"), "no transaction can be had of the brokers; it is tried again");
+            }
+            Err(_) => {}
+        }
+        wait = (2 * wait).clamp(RETRY_WAIT, RETRY_WAIT_MAX);
+    }
+    Ok(None)
+}
+
+/// Waits so long; whether it is to stop.
+fn stops_within(stop: &CancellationToken, wait: Duration) -> bool {
+    let until = Instant::now() + wait;
+    while !stop.is_cancelled() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        std::thread::sleep(left.min(STOP_LOOK));
+    }
+    true
+}
+
+/// A member of the group.
+struct Work {
     parts: Parts,
     input: Input,
     output: Transactions,
     events: Events,
+    restorer: Restorer,
+    away: Arc<Away>,
     mine: BTreeMap<u16, Part>,
     /// Partitions that could not be taken over, and when that is tried again.
-    waiting: BTreeMap<u16, Instant>,
+    waiting: BTreeMap<u16, Retry>,
+    /// Partitions in which a newer program wrote what comes next: it is for that one.
+    newer: BTreeSet<u16>,
     /// What was said of them, so that it is said once.
     said: BTreeMap<u16, String>,
     in_trouble: bool,
+    /// Transactional producers that came to their end without a transaction since the last one that had one.
+    lost_producers: u32,
     /// Which of what the engines are held to was told.
     held_version: u64,
 }
 
-impl Correlator {
-    /// Joins the group of correlators.
-    ///
-    /// # Errors
-    /// No broker answers.
-    pub fn start(parts: Parts) -> Result<Self, ClusterError> {
-        let output = Transactions::new(&parts.cluster, &parts.name)?;
-        let events = Events::new(&parts.cluster)?;
-        let door = Door::new("kafka").expect("a door may be called so");
-        let input = Input::join(&parts.cluster, parts.site.clone(), door)?;
-        let (mine, waiting, said) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Ok(Self { parts, input, output, events, mine, waiting, said, in_trouble: false, held_version: 0 })
-    }
-
-    /// Runs until it is told to stop.
-    ///
-    /// # Errors
-    /// Its transactional producer can be had no more.
-    pub fn run(mut self) -> Result<(), ClusterError> {
+impl Work {
+    fn run(mut self) -> Result<(), ClusterError> {
         while !self.parts.stop.is_cancelled() {
-            let gathered = self.gather();
-            self.follow_group();
+            let mut gathered = self.gather();
+            self.follow_group(&mut gathered);
             if !gathered.is_empty() {
+                // Whether leases run anew is to be known before time passes for them.
+                self.away.settle();
                 self.serve(gathered)?;
             }
             self.try_again();
             self.look_at_held();
             self.send_deadlines();
+            self.tell();
         }
         self.events.flush();
         Ok(())
+    }
+
+    fn tell(&self) {
+        let status = &self.parts.status;
+        status.partitions.store(self.mine.len() as u64, Ordering::Relaxed);
+        status.left_alone.store((self.waiting.len() + self.newer.len()) as u64, Ordering::Relaxed);
     }
 
     fn gather(&mut self) -> BTreeMap<u16, Gathered> {
@@ -221,51 +319,63 @@ impl Correlator {
         due.map_or(IDLE_WAIT, |due| due.since(now).clamp(Duration::from_millis(1), IDLE_WAIT))
     }
 
-    /// Takes over what the group gave, and lets go what it took.
-    fn follow_group(&mut self) {
+    /// Takes over what the group gave, and lets go what it took. What was gathered there before counts no more: it is read again
+    /// from where the partition is taken over.
+    fn follow_group(&mut self, gathered: &mut BTreeMap<u16, Gathered>) {
         for moved in self.input.moved() {
+            let (Moved::Here(partitions) | Moved::Away(partitions)) = &moved;
+            for partition in partitions {
+                gathered.remove(partition);
+                self.mine.remove(partition);
+                self.waiting.remove(partition);
+                self.newer.remove(partition);
+                self.said.remove(partition);
+            }
             match moved {
-                Moved::Away(partitions) => {
-                    for partition in partitions {
-                        self.mine.remove(&partition);
-                        self.waiting.remove(&partition);
-                        tracing::info!(partition, "a partition went to another correlator");
-                    }
-                }
+                Moved::Away(partitions) if !partitions.is_empty() => tracing::info!(?partitions, "partitions go to others"),
+                Moved::Away(_) => {}
                 Moved::Here(partitions) => partitions.into_iter().for_each(|partition| self.take_over(partition)),
             }
         }
-        self.parts.status.partitions.store(self.mine.len() as u64, Ordering::Relaxed);
     }
 
     fn take_over(&mut self, partition: u16) {
         self.mine.remove(&partition);
+        let begun = Instant::now();
         match self.load(partition) {
             Ok(part) => {
-                let alarms = part.engine.active_alarms();
-                tracing::info!(partition, next = part.next, alarms, "a partition is taken over");
+                let (alarms, millis) = (part.engine.active_alarms(), begun.elapsed().as_millis());
+                tracing::info!(partition, next = part.next, alarms, millis, "a partition is taken over");
                 self.waiting.remove(&partition);
                 self.said.remove(&partition);
                 self.mine.insert(partition, part);
                 self.tell_engine(partition);
             }
             Err(error) => {
+                let is_open = matches!(error, NotTaken::Restore(RestoreError::Open { .. }));
                 let error = anyhow::Error::new(error);
                 let text = format!("{error:#}");
-                if self.said.insert(partition, text.clone()).as_ref() != Some(&text) {
+                // Each time it is said where it begins.
+                if is_open {
+                    if !self.waiting.contains_key(&partition) {
+                        tracing::info!(partition, reason = %text, "a partition is taken over when that is known");
+                    }
+                } else if self.said.insert(partition, text.clone()).as_ref() != Some(&text) {
                     tracing::error!(partition, error = %text, "a partition cannot be taken over; it is tried again");
                 }
                 if let Err(error) = self.input.pause(partition) {
                     tracing::debug!(%error, partition, "a partition cannot be paused");
                 }
-                self.waiting.insert(partition, Instant::now() + RETRY_WAIT);
+                let before = self.waiting.get(&partition).map_or(Duration::ZERO, |retry| retry.wait);
+                let wait = if is_open { OPEN_WAIT } else { (2 * before).clamp(RETRY_WAIT, RETRY_WAIT_MAX) };
+                self.waiting.insert(partition, Retry { at: Instant::now() + wait, wait });
             }
         }
     }
 
     /// The engine in the state that was committed, and the input there.
     fn load(&self, partition: u16) -> Result<Part, NotTaken> {
-        let restored = restore(&self.parts.cluster, partition)?;
+        let restored = self.restorer.restore(partition)?;
         let group = self.input.committed(partition).map_err(NotTaken::Offset)?;
         let (next, cursor) = match (restored.mark, group) {
             (Some(mark), Some(group)) if mark.next == group => (mark.next, mark.cursor),
@@ -273,10 +383,24 @@ impl Correlator {
             (None, Some(group)) => return Err(NotTaken::Lost { group }),
             (None, None) => (0, Cursor { epoch: new_epoch(partition), ..Cursor::default() }),
         };
+        let first = self.input.first(partition).map_err(NotTaken::Offset)?;
+        if group.is_some() && next < first {
+            tracing::error!(partition, from = next, to = first, "the brokers have dropped events that nobody had read");
+        }
         let engine = Engine::load(self.parts.site.clone(), restored.alarms.into_values(), restored.records, cursor);
-        self.input.seek(partition, next).map_err(NotTaken::Offset)?;
+        self.input.seek(partition, next.max(first)).map_err(NotTaken::Offset)?;
         self.input.resume(partition).map_err(NotTaken::Offset)?;
         Ok(Part { engine, next, at_end: false, careful_until: 0, deadline: None })
+    }
+
+    /// Leaves a partition to a newer program.
+    fn leave(&mut self, partition: u16, error: &Unread) {
+        let Some(part) = self.mine.remove(&partition) else { return };
+        tracing::error!(partition, offset = part.next, %error, "a partition is left alone; this node is to be brought up to date");
+        if let Err(error) = self.input.pause(partition) {
+            tracing::debug!(%error, partition, "a partition cannot be paused");
+        }
+        self.newer.insert(partition);
     }
 
     /// What the engine is held to, where it is held to something else.
@@ -310,7 +434,7 @@ impl Correlator {
 
     fn try_again(&mut self) {
         let now = Instant::now();
-        let due: Vec<u16> = self.waiting.iter().filter(|(_, at)| **at <= now).map(|(partition, _)| *partition).collect();
+        let due: Vec<u16> = self.waiting.iter().filter(|(_, retry)| retry.at <= now).map(|(partition, _)| *partition).collect();
         due.into_iter().for_each(|partition| self.take_over(partition));
     }
 
@@ -339,7 +463,7 @@ impl Correlator {
             return self.serve_one_by_one(gathered);
         }
         match self.apply(&gathered) {
-            Ok(outs) => self.commit(outs, &touched),
+            Ok(outs) => self.commit(outs).map(drop),
             Err(Broken(broken)) => {
                 for partition in &broken {
                     let last = gathered[partition].last().map_or(0, |(offset, _)| offset + 1);
@@ -374,21 +498,24 @@ impl Correlator {
                         part.next = offset + 1;
                         self.parts.status.quarantined.fetch_add(1, Ordering::Relaxed);
                         tracing::error!(partition, offset, "an entry broke the engine and is put aside");
-                        BTreeMap::from([(partition, (out, 1))])
+                        BTreeMap::from([(partition, Applied { out, entries: 1, ..Applied::default() })])
                     }
                 };
-                self.commit(outs, &BTreeSet::from([partition]))?;
+                // What is behind one that is not committed is read again, as it is.
+                if !self.commit(outs)? || !self.mine.contains_key(&partition) {
+                    break;
+                }
             }
         }
         Ok(())
     }
 
-    /// Applies what was gathered of each partition that is this correlator's: what followed, and from how many entries.
-    fn apply(&mut self, gathered: &BTreeMap<u16, Gathered>) -> Result<BTreeMap<u16, (Output, u64)>, Broken> {
+    /// Applies what was gathered of each partition that is this correlator's.
+    fn apply(&mut self, gathered: &BTreeMap<u16, Gathered>) -> Result<BTreeMap<u16, Applied>, Broken> {
         let (mut outs, mut broken) = (BTreeMap::new(), BTreeSet::new());
         for (partition, all) in gathered {
             let Some(part) = self.mine.get_mut(partition) else { continue };
-            let (mut out, mut applied) = (Output::default(), 0);
+            let (mut applied, before) = (Applied::default(), part.next);
             for (offset, entry) in all {
                 // It was read before the partition came back to what is committed.
                 if *offset < part.next {
@@ -396,58 +523,97 @@ impl Correlator {
                 }
                 match entry {
                     Ok(entry) => {
-                        let engine = &mut part.engine;
+                        let (engine, out) = (&mut part.engine, &mut applied.out);
+                        let renewed = self.away.leases_anew(*partition, engine.cursor().started_at, entry.at);
                         let done = catch_unwind(AssertUnwindSafe(|| {
                             crate::faults::break_on(entry);
-                            engine.apply(entry, &mut out)
+                            if renewed {
+                                engine.apply(&started(engine, entry), out);
+                            }
+                            engine.apply(entry, out)
                         }));
                         if done.is_err() {
                             broken.insert(*partition);
                             break;
                         }
-                        applied += 1;
+                        applied.entries += 1;
+                    }
+                    Err(error @ Unread::Newer { .. }) => {
+                        applied.newer = Some(error.clone());
+                        break;
                     }
                     Err(error) => {
-                        self.parts.status.rejected.fetch_add(1, Ordering::Relaxed);
+                        applied.rejected += 1;
                         tracing::warn!(partition, offset, %error, "a record of the events is passed over");
                     }
                 }
                 part.next = offset + 1;
             }
-            outs.insert(*partition, (out, applied));
+            if part.next > before || applied.newer.is_some() {
+                outs.insert(*partition, applied);
+            }
         }
         if broken.is_empty() { Ok(outs) } else { Err(Broken(broken)) }
     }
 
-    fn commit(&mut self, outs: BTreeMap<u16, (Output, u64)>, touched: &BTreeSet<u16>) -> Result<(), ClusterError> {
-        let Some(group) = self.input.group() else { return Ok(()) };
-        let applied: u64 = outs.values().map(|(_, applied)| applied).sum();
-        let results: Vec<(u16, i64, Results)> = outs
-            .into_iter()
-            .filter_map(|(partition, (mut out, _))| {
-                let part = self.mine.get(&partition)?;
-                Some((partition, part.next, committed(out.take(&part.engine))))
-            })
-            .collect();
-        if results.is_empty() {
-            return Ok(());
-        }
-        match self.output.commit(&group, results) {
-            Ok(()) => {
-                self.parts.status.applied.fetch_add(applied, Ordering::Relaxed);
-                self.parts.status.committed.fetch_add(1, Ordering::Relaxed);
-                return Ok(());
+    /// Whether it is committed; if not, all that it is about is as it was before.
+    fn commit(&mut self, outs: BTreeMap<u16, Applied>) -> Result<bool, ClusterError> {
+        let (mut entries, mut rejected) = (0, 0);
+        let (mut touched, mut newer, mut results) = (Vec::new(), Vec::new(), Vec::new());
+        for (partition, mut applied) in outs {
+            let Some(part) = self.mine.get(&partition) else { continue };
+            if applied.entries + applied.rejected > 0 {
+                let of_part: Results = committed(applied.out.take(&part.engine));
+                results.push((partition, part.next, of_part));
+                touched.push(partition);
             }
-            Err(error) => {
-                self.parts.status.aborted.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(error = %anyhow::format_err!("{error}"), "a transaction came to nothing; its entries are applied anew");
-                if let TransactionError::Fatal(_) = error {
-                    self.output = Transactions::new(&self.parts.cluster, &self.parts.name)?;
-                }
-            }
+            entries += applied.entries;
+            rejected += applied.rejected;
+            newer.extend(applied.newer.map(|error| (partition, error)));
         }
-        touched.iter().for_each(|partition| self.reload(*partition));
-        Ok(())
+        let status = Arc::clone(&self.parts.status);
+        let outcome = match self.input.group() {
+            _ if results.is_empty() => Ok(()),
+            Some(group) => {
+                let stop = self.parts.stop.clone();
+                self.output.commit(&group, results, &|| stop.is_cancelled())
+            }
+            // The group has put it out; it learns what it lost when it asks the next time.
+            None => Err(TransactionError::Aborted(KafkaError::Canceled)),
+        };
+        if let Err(error) = outcome {
+            status.aborted.fetch_add(1, Ordering::Relaxed);
+            let is_fatal = matches!(error, TransactionError::Fatal(_));
+            let error = anyhow::Error::new(error);
+            tracing::warn!(error = %format!("{error:#}"), "a transaction came to nothing; its entries are applied anew");
+            if is_fatal && !self.renew_producer()? {
+                return Ok(false);
+            }
+            touched.into_iter().for_each(|partition| self.reload(partition));
+            return Ok(false);
+        }
+        if !touched.is_empty() {
+            self.lost_producers = 0;
+            status.committed.fetch_add(1, Ordering::Relaxed);
+        }
+        status.applied.fetch_add(entries, Ordering::Relaxed);
+        status.rejected.fetch_add(rejected, Ordering::Relaxed);
+        newer.into_iter().for_each(|(partition, error)| self.leave(partition, &error));
+        Ok(true)
+    }
+
+    /// Another transactional producer in place of one that can do no more; false if it is to stop before there is one. While the
+    /// next is waited for, the group may give its partitions to others.
+    fn renew_producer(&mut self) -> Result<bool, ClusterError> {
+        self.lost_producers += 1;
+        if self.lost_producers == 2 {
+            let name = &self.parts.name;
+            tracing::error!(%name, "it is put out again and again; does another node have the same journal.node_name?");
+        }
+        let wait = RETRY_WAIT * (self.lost_producers - 1).min(10);
+        let Some(output) = producer(&self.parts, wait)? else { return Ok(false) };
+        self.output = output;
+        Ok(true)
     }
 
     /// Back to what is committed, if it is still this correlator's.
@@ -458,12 +624,15 @@ impl Correlator {
     }
 }
 
+/// Says to the engine of a partition that nobody was heard for a while, just before `entry`.
+fn started(engine: &Engine, entry: &Entry) -> Entry {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let started = Started { version, epoch: engine.cursor().epoch, new_epoch: None, boot: None };
+    Entry { door: own::door(), kind: EntryKind::Started(started), ..entry.clone() }
+}
+
 /// The wall clock, as journal time is: that of the brokers, which is near it.
 fn journal_now() -> JournalTime {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     JournalTime(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
-}
-
-fn new_epoch(partition: u16) -> Epoch {
-    Epoch((journal_now().0 / 1000) << PARTITION_BITS | u64::from(partition))
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use klaxon_schemas::severity::Severity;
-use klaxon_store::kafka::{self, Cluster, Finding, Found, Weight};
+use klaxon_store::kafka::{self, Cluster, Finding, Found, Partition, ResetError, RestoreError, Standing, Weight};
 use serde_json::json;
 
 use super::failure::{Code, Failure, Outcome};
@@ -19,6 +19,34 @@ pub(super) enum KafkaCommand {
     Init(Which),
     /// Look whether the topics are as they have to be; changes nothing
     Check(Which),
+    /// Make partitions correlate again whose state is gone or does not agree with what was read of the events
+    ///
+    /// Each partition's state (topic "state") says up to which record of the events it has come, and so does the group of the
+    /// correlators. Both are written in one transaction; where they do not agree, or the state is gone, correlators refuse the
+    /// partition and say so. All correlators must be stopped (one that was killed counts as running for some seconds).
+    ///
+    /// State gone: what stood in the partition is lost. It begins without alarms, with the events that the group had not read.
+    /// State there, but not where the group is (a topic restored from a backup, the group's offsets moved or expired): only with
+    /// --force. The state is kept, and the group goes on from where the state is. Events between the two that are applied already
+    /// are not applied again if the group was behind; if the group was ahead, they are applied to the state again.
+    ///
+    /// The changes of each partition that is reset are numbered from 1 in a new epoch. Partitions where both agree stay as they
+    /// are, also with --force.
+    #[command(verbatim_doc_comment)]
+    Reset(Reset),
+}
+
+/// How it is reset.
+#[derive(Debug, Args)]
+pub(super) struct Reset {
+    #[command(flatten)]
+    which: Which,
+    /// Say that you know that changes are numbered anew
+    #[arg(long, required = true)]
+    new_epoch: bool,
+    /// Also where there is a state; it is kept, and the group's offset is set to where it has come
+    #[arg(long)]
+    force: bool,
 }
 
 /// Which Kafka.
@@ -30,12 +58,15 @@ pub(super) struct Which {
 }
 
 pub(super) async fn kafka(output: &Output, command: &KafkaCommand) -> Outcome {
-    let (KafkaCommand::Init(which) | KafkaCommand::Check(which)) = command;
+    let (KafkaCommand::Init(which) | KafkaCommand::Check(which) | KafkaCommand::Reset(Reset { which, .. })) = command;
     let cluster = cluster(which)?;
+    if let KafkaCommand::Reset(how) = command {
+        return reset(output, cluster, how.force && how.new_epoch).await;
+    }
     let failed = |error: kafka::ClusterError| Failure::of(Code::NoNode, &error);
     let (created, refused) = match command {
         KafkaCommand::Init(_) => kafka::create(&cluster).await.map_err(failed)?,
-        KafkaCommand::Check(_) => (Vec::new(), Vec::new()),
+        KafkaCommand::Check(_) | KafkaCommand::Reset(_) => (Vec::new(), Vec::new()),
     };
     let mut found = kafka::check(&cluster).await.map_err(failed)?;
     // Why it could not be made says more than that it is not there.
@@ -95,4 +126,66 @@ fn show(output: &Output, created: &[String], found: &Found) -> Outcome {
         output.line(&finding.to_string())?;
     }
     Ok(())
+}
+
+async fn reset(output: &Output, cluster: Cluster, force: bool) -> Outcome {
+    // It blocks.
+    let all = tokio::task::spawn_blocking(move || kafka::reset(&cluster, force)).await.expect("it does not panic");
+    let all = all.map_err(|error| match error {
+        ResetError::Cluster(_) | ResetError::Restore(RestoreError::Cluster(_)) => Failure::of(Code::NoNode, &error),
+        ResetError::Running { .. } | ResetError::Restore(RestoreError::Open { .. }) => Failure::of(Code::Later, &error),
+        ResetError::Restore(_) | ResetError::Write { .. } => Failure::of(Code::Failed, &error),
+    })?;
+    let is_left = |one: &Partition| matches!(one.standing, Standing::Apart { .. }) && one.begun.is_none();
+    if output.json {
+        output.json(&json!({ "partitions": all.iter().map(form).collect::<Vec<_>>() }))?;
+    } else {
+        let mut table = Table::new(&[
+            Column::right("PARTITION"),
+            Column::right("ALARMS"),
+            Column::right("STATE UP TO"),
+            Column::right("GROUP UP TO"),
+            Column::left("NOW"),
+        ]);
+        for one in &all {
+            let (state, group) = places(one);
+            let number = |number: Option<i64>| Cell::from(number.map_or_else(|| "-".to_owned(), |number| number.to_string()));
+            let (style, now) = match (one.standing, one.begun) {
+                (_, Some(epoch)) => (Style::Plain, format!("begins anew in epoch {epoch}")),
+                (Standing::Fresh, None) => (Style::Plain, "nothing was read yet".to_owned()),
+                (Standing::Apart { .. }, None) => (Style::Severity(Severity::Major), "refused: there is a state".to_owned()),
+                (_, None) => (Style::Plain, "good".to_owned()),
+            };
+            let (partition, alarms) = (Cell::from(one.number.to_string()), Cell::from(one.alarms.to_string()));
+            table.row(vec![partition, alarms, number(state), number(group), Cell::new(style, &now)]);
+        }
+        output.text(&table.render(output))?;
+    }
+    if all.iter().any(is_left) {
+        let hint = "there is a state that does not agree with the group; --force keeps it and goes on from where it is";
+        return Err(Failure::new(Code::Failed, hint));
+    }
+    Ok(())
+}
+
+/// Up to where state and group have come.
+fn places(one: &Partition) -> (Option<i64>, Option<i64>) {
+    match one.standing {
+        Standing::Fresh => (None, None),
+        Standing::Good { next } => (Some(next), Some(next)),
+        Standing::Lost { group } => (None, Some(group)),
+        Standing::Apart { state, group } => (Some(state), group),
+    }
+}
+
+fn form(one: &Partition) -> serde_json::Value {
+    let was = match one.standing {
+        Standing::Fresh => "fresh",
+        Standing::Good { .. } => "good",
+        Standing::Lost { .. } => "lost",
+        Standing::Apart { .. } => "apart",
+    };
+    let (state, group) = places(one);
+    let begun = one.begun.map(|epoch| epoch.0);
+    json!({ "partition": one.number, "was": was, "alarms": one.alarms, "state": state, "group": group, "new_epoch": begun })
 }

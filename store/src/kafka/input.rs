@@ -1,7 +1,7 @@
 //! What a correlator reads: the events of the partitions that its group gave it.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use klaxon_schemas::entry::Entry;
@@ -19,6 +19,8 @@ use super::topics::Topic;
 
 /// After this time without a word of a correlator, others take its sites over.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it is waited for the outcome of a transaction that moves the group's offset; then others go first.
+const STABLE_WAIT: Duration = Duration::from_secs(2);
 /// How much may wait in memory to be applied.
 const QUEUED_KBYTES_MAX: u32 = 64 * 1024;
 
@@ -51,9 +53,11 @@ pub enum Polled {
     Trouble(KafkaError),
 }
 
-#[derive(Debug, Default)]
+/// What the group did that was not asked for yet, and as what it knows this member since then.
+#[derive(Default)]
 struct Context {
     moved: Mutex<Vec<Moved>>,
+    group: Mutex<Option<Arc<ConsumerGroupMetadata>>>,
 }
 
 impl ClientContext for Context {}
@@ -61,25 +65,26 @@ impl ClientContext for Context {}
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(partitions) = rebalance {
-            self.push(Moved::Away(numbers(partitions)));
+            lock(&self.moved).push(Moved::Away(numbers(partitions)));
         }
     }
 
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(partitions) = rebalance {
-            self.push(Moved::Here(numbers(partitions)));
+            lock(&self.moved).push(Moved::Here(numbers(partitions)));
         }
+        let group = if consumer.assignment_lost() { None } else { consumer.group_metadata() };
+        *lock(&self.group) = group.map(Arc::new);
     }
 }
 
-impl Context {
-    fn push(&self, moved: Moved) {
-        self.moved.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(moved);
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    fn take(&self) -> Vec<Moved> {
-        std::mem::take(&mut *self.moved.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
+/// The name of the correlators' group.
+pub(super) fn group_of(cluster: &Cluster) -> String {
+    format!("{}correlators", cluster.prefix)
 }
 
 fn numbers(partitions: &TopicPartitionList) -> BTreeSet<u16> {
@@ -103,7 +108,7 @@ impl Input {
     pub fn join(cluster: &Cluster, own: Site, door: Door) -> Result<Self, ClusterError> {
         let mut config = cluster.client();
         config
-            .set("group.id", format!("{}correlators", cluster.prefix))
+            .set("group.id", group_of(cluster))
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string())
             .set("enable.auto.commit", "false")
@@ -135,17 +140,20 @@ impl Input {
 
     /// What the group did since it was asked last, in its order. It does so only while [`Input::poll`] runs.
     pub fn moved(&self) -> Vec<Moved> {
-        self.consumer.context().take()
+        std::mem::take(&mut *lock(&self.consumer.context().moved))
     }
 
     /// Whether the group did something since it was asked last.
     pub fn has_moved(&self) -> bool {
-        !self.consumer.context().moved.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty()
+        !lock(&self.consumer.context().moved).is_empty()
     }
 
-    /// As what the group knows this member, for a transaction that moves its offsets.
-    pub fn group(&self) -> Option<ConsumerGroupMetadata> {
-        self.consumer.group_metadata()
+    /// As what the group knew this member when it gave or took partitions last, for a transaction that moves its offsets.
+    ///
+    /// Not as what it knows it now: whoever slept while others took its partitions over may be a member again, or be none, for
+    /// whom the brokers ask nothing, before it has learnt what it lost.
+    pub fn group(&self) -> Option<Arc<ConsumerGroupMetadata>> {
+        lock(&self.consumer.context().group).clone()
     }
 
     /// Where the group has read a partition up to, as far as is certain: a transaction that is not over is waited for.
@@ -155,12 +163,20 @@ impl Input {
     pub fn committed(&self, partition: u16) -> Result<Option<i64>, KafkaError> {
         let mut asked = TopicPartitionList::new();
         asked.add_partition(&self.events, partition.into());
-        let told = self.consumer.committed_offsets(asked, REQUEST_WAIT)?;
+        let told = self.consumer.committed_offsets(asked, STABLE_WAIT)?;
         let offset = told.elements().first().map(|element| element.offset());
         Ok(match offset {
             Some(Offset::Offset(next)) => Some(next),
             _ => None,
         })
+    }
+
+    /// The first record of a partition that is still there.
+    ///
+    /// # Errors
+    /// The brokers do not tell.
+    pub fn first(&self, partition: u16) -> Result<i64, KafkaError> {
+        Ok(self.consumer.fetch_watermarks(&self.events, partition.into(), REQUEST_WAIT)?.0)
     }
 
     /// Reads a partition from there on.

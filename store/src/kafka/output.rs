@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::Subject;
@@ -22,6 +22,8 @@ use crate::journal::record::forgets;
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most records that wait to be sent.
 const QUEUE_RECORDS_MAX: u32 = 100_000;
+/// How long one answer of the transaction's coordinator is waited for before it is looked whether to give up.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// How long a full queue is waited for before it is looked at again.
 const QUEUE_LOOK: Duration = Duration::from_millis(1);
 
@@ -45,11 +47,11 @@ pub struct Transactions {
 }
 
 impl Transactions {
-    /// A producer by this name, which fences off whoever had it before.
+    /// A producer by this name, which fences off whoever had it before and ends what that left open.
     ///
     /// # Errors
-    /// No broker answers.
-    pub fn new(cluster: &Cluster, name: &str) -> Result<Self, ClusterError> {
+    /// No broker answers, or it is told to give up before one does.
+    pub fn new(cluster: &Cluster, name: &str, give_up: &dyn Fn() -> bool) -> Result<Self, ClusterError> {
         let mut config = cluster.client();
         config
             .set("transactional.id", format!("{}{name}", cluster.prefix))
@@ -61,7 +63,9 @@ impl Transactions {
             .set("linger.ms", "0")
             .set("queue.buffering.max.messages", QUEUE_RECORDS_MAX.to_string());
         let producer: ThreadedProducer<_> = config.create().map_err(ClusterError::Settings)?;
-        producer.init_transactions(REQUEST_WAIT).map_err(|error| cluster.unreachable(error))?;
+        let until = Instant::now() + REQUEST_WAIT;
+        asked_again(|| Instant::now() > until || give_up(), || producer.init_transactions(ANSWER_WAIT))
+            .map_err(|error| cluster.unreachable(error))?;
         let name = |topic: Topic| topic.name(cluster);
         Ok(Self { producer, changes: name(Topic::Changes), state: name(Topic::State), events: name(Topic::Events) })
     }
@@ -69,11 +73,12 @@ impl Transactions {
     /// Commits what followed in some partitions, each with where its events were read up to, as one.
     ///
     /// # Errors
-    /// Nothing of it is committed then.
+    /// Nothing of it is committed then; or it is not known whether it is, and a producer by the same name finds out as it begins.
     pub fn commit(
         &self,
         group: &ConsumerGroupMetadata,
         parts: impl IntoIterator<Item = (u16, i64, Results)>,
+        give_up: &dyn Fn() -> bool,
     ) -> Result<(), TransactionError> {
         self.producer.begin_transaction().map_err(|error| self.failed(error))?;
         let mut offsets = TopicPartitionList::new();
@@ -83,19 +88,9 @@ impl Transactions {
             offsets.add_partition_offset(&self.events, partition.into(), offset).map_err(|error| self.failed(error))?;
         }
         let sent = self.producer.send_offsets_to_transaction(&offsets, group, REQUEST_WAIT);
-        sent.and_then(|()| self.commit_transaction()).map_err(|error| self.failed(error))
-    }
-
-    /// What the outcome is may take longer to be known than one request does.
-    fn commit_transaction(&self) -> Result<(), KafkaError> {
-        loop {
-            match self.producer.commit_transaction(REQUEST_WAIT) {
-                Err(KafkaError::Transaction(error)) if error.is_retriable() => {
-                    tracing::debug!(%error, "whether the transaction is committed is asked again");
-                }
-                outcome => return outcome,
-            }
-        }
+        // What the outcome is may take longer to be known than one request does.
+        sent.and_then(|()| asked_again(give_up, || self.producer.commit_transaction(ANSWER_WAIT)))
+            .map_err(|error| self.failed(error))
     }
 
     fn send_all(&self, partition: i32, next: i64, results: Results) -> Result<(), KafkaError> {
@@ -152,6 +147,18 @@ impl Transactions {
                 tracing::debug!(error = %abort, "a transaction cannot be aborted");
                 TransactionError::Fatal(error)
             }
+        }
+    }
+}
+
+/// Asks until there is an answer, or it is given up.
+fn asked_again(give_up: impl Fn() -> bool, ask: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    loop {
+        match ask() {
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && !give_up() => {
+                tracing::debug!(%error, "the brokers are asked again");
+            }
+            outcome => return outcome,
         }
     }
 }

@@ -194,9 +194,13 @@ pub(super) fn write_mark(mark: &Mark) -> (&'static str, Vec<u8>) {
 /// Reads a record of the state.
 pub(super) fn read_state<M: Message>(message: &M) -> Result<StateFact, Unread> {
     check_reader(message)?;
-    let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
+    read_fact(message.key(), message.payload())
+}
+
+/// Reads what a record of the state says, by its key and payload.
+pub(super) fn read_fact(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<StateFact, Unread> {
+    let key = key.and_then(|key| std::str::from_utf8(key).ok());
     let key = key.ok_or_else(|| Unread::Malformed("it has no key".to_owned()))?;
-    let payload = message.payload();
     if key == MARK_KEY {
         let payload = payload.ok_or_else(|| Unread::Malformed("mark: is empty".to_owned()))?;
         return serde_json::from_slice(payload).map(StateFact::Mark).map_err(|error| malformed(&error));

@@ -12,14 +12,17 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
-use super::output::TRANSACTION_TIMEOUT;
-use super::record::{Mark, StateFact, Unread, read_state};
+use super::record::{Mark, StateFact, Unread, check_reader, read_fact};
 use super::topics::Topic;
 
-/// How long the end of a state is waited for: a transaction that nobody ends is aborted before that.
-const RESTORE_WAIT: Duration = Duration::from_secs(60).saturating_add(TRANSACTION_TIMEOUT);
+/// How long the end of a state is waited for.
+const RESTORE_WAIT: Duration = Duration::from_secs(60);
 /// How long one record is waited for before the time is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a broker waits for more where nothing more comes: the end is told behind that.
+const FETCH_WAIT_MS: u32 = 10;
+/// The most that one answer of a broker has of a partition: a state is read in few of them.
+const FETCH_BYTES_MAX: u32 = 8 << 20;
 
 /// What stood in a partition.
 #[derive(Debug, Default)]
@@ -49,9 +52,19 @@ pub enum RestoreError {
         #[source]
         source: Unread,
     },
-    /// A transaction stands open in it.
-    #[error("the end of {topic} did not come within {}s: a transaction stands open", RESTORE_WAIT.as_secs())]
+    /// A transaction stands open in it: what it becomes belongs to the state. If nobody ends it the brokers do, in seconds.
+    #[error("a transaction stands open in {topic} at {stable} of {end}")]
     Open {
+        /// The topic with the partition.
+        topic: String,
+        /// Where it begins.
+        stable: i64,
+        /// Where the partition ends.
+        end: i64,
+    },
+    /// The brokers are too slow, or fall away while it is read.
+    #[error("the end of {topic} did not come within {}s", RESTORE_WAIT.as_secs())]
+    Slow {
         /// The topic with the partition.
         topic: String,
     },
@@ -69,50 +82,103 @@ impl Restored {
     }
 }
 
-/// Reads the state of a partition, as of all transactions that have begun by now.
-///
-/// # Errors
-/// The brokers do not answer, a transaction stays open, or a record cannot be read.
-pub fn restore(cluster: &Cluster, partition: u16) -> Result<Restored, RestoreError> {
-    let (topic, number) = (Topic::State.name(cluster), i32::from(partition));
-    let unreachable = |error: KafkaError| RestoreError::Cluster(cluster.unreachable(error));
-    let consumer = |isolation: &str| -> Result<BaseConsumer, RestoreError> {
-        let mut config = cluster.client();
-        // It joins no group; the client wants a name all the same.
-        config
-            .set("group.id", format!("{}restore", cluster.prefix))
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", isolation)
-            .set("enable.partition.eof", "true");
-        config.create().map_err(|error| ClusterError::Settings(error).into())
-    };
-    // Where the last record is, also one of a transaction that is not over: what it becomes belongs to the state.
-    let (_, end) = consumer("read_uncommitted")?.fetch_watermarks(&topic, number, REQUEST_WAIT).map_err(unreachable)?;
-    let reader = consumer("read_committed")?;
-    let mut assigned = TopicPartitionList::new();
-    assigned.add_partition_offset(&topic, number, Offset::Beginning).map_err(unreachable)?;
-    reader.assign(&assigned).map_err(unreachable)?;
-    let (begun, mut restored, mut reached) = (Instant::now(), Restored::default(), 0);
-    while reached < end {
-        if begun.elapsed() > RESTORE_WAIT {
-            return Err(RestoreError::Open { topic: format!("{topic}/{partition}") });
-        }
-        match reader.poll(LOOK) {
-            Some(Ok(message)) => {
-                let fact = read_state(&message).map_err(|source| {
-                    let topic = format!("{topic}/{partition}");
-                    RestoreError::Unread { topic, offset: message.offset(), source }
-                })?;
-                restored.take(fact);
-                reached = message.offset() + 1;
-            }
-            // The last records may be marks of transactions, which are not shown; the position has gone beyond them.
-            Some(Err(KafkaError::PartitionEOF(_))) => reached = position(&reader, reached),
-            Some(Err(error)) => tracing::debug!(%error, partition, "the state is read on"),
-            None => {}
-        }
+/// Reads what stood in partitions.
+pub struct Restorer {
+    cluster: Cluster,
+    topic: String,
+    /// Tells where a partition ends, with what is not over.
+    ends: BaseConsumer,
+    /// Tells where the first transaction begins that is not over.
+    stable: BaseConsumer,
+}
+
+/// The last record with a key, as it came.
+struct Raw {
+    offset: i64,
+    reader: Result<(), Unread>,
+    payload: Box<[u8]>,
+}
+
+impl Restorer {
+    /// Nothing is read yet.
+    ///
+    /// # Errors
+    /// The settings make no client.
+    pub fn new(cluster: &Cluster) -> Result<Self, ClusterError> {
+        let (ends, stable) = (consumer(cluster, "read_uncommitted")?, consumer(cluster, "read_committed")?);
+        Ok(Self { cluster: cluster.clone(), topic: Topic::State.name(cluster), ends, stable })
     }
-    Ok(restored)
+
+    /// The state of a partition, as of all transactions that have begun by now.
+    ///
+    /// # Errors
+    /// The brokers do not answer, a transaction is open, or a record cannot be read.
+    pub fn restore(&self, partition: u16) -> Result<Restored, RestoreError> {
+        let (number, unreachable) = (i32::from(partition), |error| RestoreError::Cluster(self.cluster.unreachable(error)));
+        let end_of = |consumer: &BaseConsumer| consumer.fetch_watermarks(&self.topic, number, REQUEST_WAIT);
+        // Where the last record is, also one of a transaction that is not over.
+        let (_, end) = end_of(&self.ends).map_err(unreachable)?;
+        let (_, stable) = end_of(&self.stable).map_err(unreachable)?;
+        if stable < end {
+            return Err(RestoreError::Open { topic: self.name(partition), stable, end });
+        }
+        let mut assigned = TopicPartitionList::new();
+        assigned.add_partition_offset(&self.topic, number, Offset::Beginning).map_err(unreachable)?;
+        // A client of its own: where one has read the same partition before, its position is still that for a while.
+        let reader = consumer(&self.cluster, "read_committed")?;
+        reader.assign(&assigned).map_err(unreachable)?;
+        let raw = self.read(&reader, partition, end)?;
+        // Of what was overwritten nothing needs to be understood.
+        let mut restored = Restored::default();
+        for (key, Raw { offset, reader, payload }) in raw {
+            let fact = reader.and_then(|()| read_fact(Some(&key), Some(&payload)));
+            let unread = |source| RestoreError::Unread { topic: self.name(partition), offset, source };
+            restored.take(fact.map_err(unread)?);
+        }
+        Ok(restored)
+    }
+
+    /// What is there up to `end`, by key.
+    fn read(&self, reader: &BaseConsumer, partition: u16, end: i64) -> Result<HashMap<Box<[u8]>, Raw>, RestoreError> {
+        let (begun, mut last, mut reached) = (Instant::now(), HashMap::new(), 0);
+        while reached < end {
+            if begun.elapsed() > RESTORE_WAIT {
+                return Err(RestoreError::Slow { topic: self.name(partition) });
+            }
+            match reader.poll(LOOK) {
+                Some(Ok(message)) => {
+                    let (offset, reader) = (message.offset(), check_reader(&message));
+                    let key: Box<[u8]> = message.key().unwrap_or_default().into();
+                    match message.payload() {
+                        Some(payload) => drop(last.insert(key, Raw { offset, reader, payload: payload.into() })),
+                        None => drop(last.remove(&key)),
+                    }
+                    reached = offset + 1;
+                }
+                // The last records may be marks of transactions, which are not shown; the position has gone beyond them.
+                Some(Err(KafkaError::PartitionEOF(_))) | None => reached = position(reader, reached),
+                Some(Err(error)) => tracing::debug!(%error, partition, "the state is read on"),
+            }
+        }
+        Ok(last)
+    }
+
+    fn name(&self, partition: u16) -> String {
+        format!("{}/{partition}", self.topic)
+    }
+}
+
+fn consumer(cluster: &Cluster, isolation: &str) -> Result<BaseConsumer, ClusterError> {
+    let mut config = cluster.client();
+    config
+        // It joins no group; the client wants a name all the same.
+        .set("group.id", format!("{}restore", cluster.prefix))
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", isolation)
+        .set("fetch.wait.max.ms", FETCH_WAIT_MS.to_string())
+        .set("max.partition.fetch.bytes", FETCH_BYTES_MAX.to_string())
+        .set("enable.partition.eof", "true");
+    config.create().map_err(ClusterError::Settings)
 }
 
 fn position(reader: &BaseConsumer, reached: i64) -> i64 {

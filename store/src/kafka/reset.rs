@@ -1,0 +1,171 @@
+//! What an operator does where the state of a partition and the group's offset do not belong together.
+
+use std::time::SystemTime;
+
+use klaxon_schemas::ids::{Epoch, Seq};
+use klaxon_schemas::state::Cursor;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
+use super::input::group_of;
+use super::output::{TransactionError, Transactions};
+use super::restore::{RestoreError, Restorer};
+use super::topics::Topic;
+use crate::Results;
+
+/// An epoch is the time in milliseconds at which it begins, followed by so many bits with the partition: no two partitions
+/// number changes in the same one.
+const PARTITION_BITS: u32 = 10;
+/// Who is not in the correlators' way: no node can be called so.
+const NAME: &str = " reset";
+
+/// How the state of a partition and the offset of the correlators' group stand to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing was read of it.
+    Fresh,
+    /// They agree.
+    Good {
+        /// Up to where both have come.
+        next: i64,
+    },
+    /// The state is gone.
+    Lost {
+        /// Up to where the group has read.
+        group: i64,
+    },
+    /// They do not agree.
+    Apart {
+        /// Up to where the state has come.
+        state: i64,
+        /// Up to where the group has read, if it knows that.
+        group: Option<i64>,
+    },
+}
+
+/// A partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// Its number.
+    pub number: u16,
+    /// How it was found.
+    pub standing: Standing,
+    /// How many alarms its state has, cleared ones too.
+    pub alarms: usize,
+    /// How far its engine had come; nothing where there is no state.
+    pub cursor: Option<Cursor>,
+    /// The new numbering of its changes, where one was begun.
+    pub begun: Option<Epoch>,
+}
+
+/// Why nothing was reset.
+#[derive(Debug, thiserror::Error)]
+pub enum ResetError {
+    /// No broker answers.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// A state cannot be read.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// Correlators run, or did a few seconds ago.
+    #[error("{members} correlators are in the group {group}; stop them, and wait some seconds for one that was killed")]
+    Running {
+        /// How many.
+        members: usize,
+        /// The group.
+        group: String,
+    },
+    /// It could not be written.
+    #[error("partition {partition} could not be reset")]
+    Write {
+        /// Which.
+        partition: u16,
+        /// Why.
+        #[source]
+        source: TransactionError,
+    },
+}
+
+/// A numbering that begins now.
+pub fn new_epoch(partition: u16) -> Epoch {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX >> PARTITION_BITS);
+    Epoch(millis << PARTITION_BITS | u64::from(partition))
+}
+
+/// Tells how all partitions stand. Changes nothing. It blocks.
+///
+/// # Errors
+/// No broker answers, or a state cannot be read.
+pub fn look(cluster: &Cluster) -> Result<Vec<Partition>, ResetError> {
+    let (consumer, restorer, mut all) = (group_reader(cluster)?, Restorer::new(cluster)?, Vec::new());
+    let events = Topic::Events.name(cluster);
+    let mut asked = TopicPartitionList::new();
+    for number in 0..cluster.partitions {
+        asked.add_partition(&events, number.into());
+    }
+    let told = consumer.committed_offsets(asked, REQUEST_WAIT).map_err(|error| cluster.unreachable(error))?;
+    for number in 0..cluster.partitions {
+        let restored = restorer.restore(number)?;
+        let group = told.find_partition(&events, number.into()).and_then(|element| match element.offset() {
+            Offset::Offset(next) => Some(next),
+            _ => None,
+        });
+        let standing = match (restored.mark.as_ref(), group) {
+            (None, None) => Standing::Fresh,
+            (None, Some(group)) => Standing::Lost { group },
+            (Some(mark), Some(group)) if mark.next == group => Standing::Good { next: group },
+            (Some(mark), group) => Standing::Apart { state: mark.next, group },
+        };
+        let cursor = restored.mark.map(|mark| mark.cursor);
+        all.push(Partition { number, standing, alarms: restored.alarms.len(), cursor, begun: None });
+    }
+    Ok(all)
+}
+
+/// Begins a new numbering of changes in partitions whose state is gone, from where the group has read; with `force` also in
+/// those whose state does not agree with the group, from where the state has come: it is kept. Others stay as they are. No
+/// correlator may run. It blocks.
+///
+/// # Errors
+/// Correlators run, no broker answers, or a state cannot be read. What was reset before is.
+pub fn reset(cluster: &Cluster, force: bool) -> Result<Vec<Partition>, ResetError> {
+    let consumer = group_reader(cluster)?;
+    let group = group_of(cluster);
+    let groups = consumer.client().fetch_group_list(Some(&group), REQUEST_WAIT).map_err(|error| cluster.unreachable(error))?;
+    let members: usize = groups.groups().iter().map(|group| group.members().len()).sum();
+    if members > 0 {
+        return Err(ResetError::Running { members, group });
+    }
+    let mut all = look(cluster)?;
+    let as_member = consumer.group_metadata().ok_or_else(|| cluster.unreachable(KafkaError::Canceled))?;
+    let mut output = None;
+    for one in &mut all {
+        let next = match one.standing {
+            Standing::Lost { group } => group,
+            Standing::Apart { state, .. } if force => state,
+            Standing::Fresh | Standing::Good { .. } | Standing::Apart { .. } => continue,
+        };
+        let cursor = one.cursor.clone().unwrap_or_default();
+        // Beyond the one before it, whatever the clock says.
+        let epoch = new_epoch(one.number).max(Epoch(cursor.epoch.0 + (1 << PARTITION_BITS)));
+        let results = Results { cursor: Cursor { epoch, last_seq: Seq(0), ..cursor }, ..Results::default() };
+        let output = match &mut output {
+            Some(output) => output,
+            none => none.insert(Transactions::new(cluster, NAME, &|| false)?),
+        };
+        let written = output.commit(&as_member, [(one.number, next, results)], &|| false);
+        written.map_err(|source| ResetError::Write { partition: one.number, source })?;
+        one.begun = Some(epoch);
+    }
+    Ok(all)
+}
+
+/// Asks as the group, without joining it. An offset that a transaction is about to move is waited for.
+fn group_reader(cluster: &Cluster) -> Result<BaseConsumer, ClusterError> {
+    let mut config = cluster.client();
+    config.set("group.id", group_of(cluster)).set("enable.auto.commit", "false").set("isolation.level", "read_committed");
+    config.create().map_err(ClusterError::Settings)
+}
