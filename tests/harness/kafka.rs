@@ -170,6 +170,28 @@ impl Brokers {
         self.running[at].as_ref().expect("it runs").id()
     }
 
+    /// Waits until the topics in which the brokers keep groups and transactions are there: they are made for whoever asks first.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn settle(&self) {
+        use klaxon_store::kafka::rdkafka::ClientConfig;
+        use klaxon_store::kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
+        use klaxon_store::kafka::rdkafka::producer::{BaseProducer, Producer as _};
+        let wait = std::time::Duration::from_secs(10);
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.addresses().join(","));
+        wait_until("there are transactions", || {
+            let producer: BaseProducer = config.clone().set("transactional.id", "first").create().expect("is a client");
+            producer.init_transactions(wait).is_ok()
+        });
+        let consumer: BaseConsumer = config.clone().set("group.id", "first").create().expect("is a client");
+        wait_until("there are groups", || {
+            let _ = consumer.client().fetch_group_list(Some("first"), wait);
+            let mut asked = klaxon_store::kafka::rdkafka::TopicPartitionList::new();
+            asked.add_partition("none", 0);
+            consumer.committed_offsets(asked, wait).is_ok()
+        });
+    }
+
     /// SIGKILL to one.
     pub(crate) fn kill(&mut self, at: usize) {
         let mut child = self.running[at].take().expect("it runs");

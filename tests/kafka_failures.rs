@@ -1,0 +1,15 @@
+//! Correlators on an Apache Kafka where things fail: brokers and correlators are killed and put to sleep, topics and offsets are
+//! lost, and others write what does not belong there.
+#![cfg(feature = "kafka")]
+
+mod harness;
+#[path = "kafka/damage.rs"]
+mod damage;
+#[path = "kafka/kills.rs"]
+mod kills;
+#[path = "kafka/oracle.rs"]
+mod oracle;
+#[path = "kafka/restored.rs"]
+mod restored;
+#[path = "kafka/tools.rs"]
+mod tools;
