@@ -2,9 +2,9 @@
 //! lost, and others write what does not belong there.
 #![cfg(feature = "kafka")]
 
-mod harness;
 #[path = "kafka/damage.rs"]
 mod damage;
+mod harness;
 #[path = "kafka/kills.rs"]
 mod kills;
 #[path = "kafka/oracle.rs"]

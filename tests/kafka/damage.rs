@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use klaxon_store::kafka::partition_of;
+use klaxon_store::kafka::rdkafka::consumer::Consumer as _;
 use klaxon_store::kafka::rdkafka::message::{Header, OwnedHeaders};
 use klaxon_store::kafka::rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
-use klaxon_store::kafka::rdkafka::consumer::Consumer as _;
 use klaxon_store::kafka::rdkafka::{Offset, TopicPartitionList};
 use serde_json::json;
 
@@ -66,7 +66,11 @@ fn a_state_that_is_gone_is_refused_until_it_is_reset() {
     let dir = scratch.path();
     let (topics, config, _, correlator) = begin(&brokers, dir, "lost.");
     let epochs = |topics: &Topics| -> std::collections::BTreeSet<u64> {
-        topics.read("changes").iter().map(|one| one.value.as_ref().expect("has one")["epoch"].as_u64().expect("a number")).collect()
+        topics
+            .read("changes")
+            .iter()
+            .map(|one| one.value.as_ref().expect("has one")["epoch"].as_u64().expect("a number"))
+            .collect()
     };
     let before = (epochs(&topics), topics.read("changes").len(), topics.offsets().expect("the brokers tell"));
     // While correlators run nothing is reset.
@@ -75,7 +79,9 @@ fn a_state_that_is_gone_is_refused_until_it_is_reset() {
     correlator.stop();
     let (is_good, shown, errors) = kafka(dir, &config, &["reset", "--new-epoch"]);
     assert!(is_good, "{errors}");
-    assert!(shown["partitions"].as_array().expect("a list").iter().all(|one| one["was"] == "good" && one["new_epoch"].is_null()));
+    assert!(
+        shown["partitions"].as_array().expect("a list").iter().all(|one| one["was"] == "good" && one["new_epoch"].is_null())
+    );
 
     topics.delete("state");
     wait_until("it is made anew", || kafka(dir, &config, &["init"]).1["created"] == json!(["lost.state"]));
@@ -109,7 +115,10 @@ fn a_state_that_is_gone_is_refused_until_it_is_reset() {
     topics.wait_correlated("it goes on");
     let changes = topics.read("changes");
     super::oracle::each_once(&changes, 2);
-    let new: Vec<_> = changes.iter().filter(|one| !before.0.contains(&one.value.as_ref().expect("has one")["epoch"].as_u64().expect("a number"))).collect();
+    let new: Vec<_> = changes
+        .iter()
+        .filter(|one| !before.0.contains(&one.value.as_ref().expect("has one")["epoch"].as_u64().expect("a number")))
+        .collect();
     let raised = new.iter().filter(|one| one.value.as_ref().expect("has one")["alarm"]["resource"] == "unit=new").count();
     assert_eq!(raised, 2, "what came while it was refused is there, once");
 }
@@ -169,7 +178,8 @@ fn an_offset_that_does_not_agree_with_the_state_is_waited_for() {
 
     // A transaction that is not over, on the offset and in the state.
     let at = topics.offsets().expect("the brokers tell")[&0];
-    let mark = topics.state()[&(0, "mark".to_owned())].to_string().replace(&format!("\"next\":{at}"), &format!("\"next\":{}", at + 2));
+    let mark =
+        topics.state()[&(0, "mark".to_owned())].to_string().replace(&format!("\"next\":{at}"), &format!("\"next\":{}", at + 2));
     let other = Other::begin(&topics, 0, at + 2);
     other.write(&topics.name("state"), 0, "mark", &mark);
     assert_eq!(topics.open("state"), [0], "it is open");
@@ -215,7 +225,8 @@ fn what_does_not_belong_is_passed_over_and_what_is_too_new_is_left_alone() {
         producer.send(record).map_err(|(error, _)| error).expect("is taken");
         producer.flush(FLUSH).expect("is taken");
     };
-    let event = |site: &str| json!({ "site": site, "resource": "unit=wrong", "alarm_type": "t", "severity": "major" }).to_string();
+    let event =
+        |site: &str| json!({ "site": site, "resource": "unit=wrong", "alarm_type": "t", "severity": "major" }).to_string();
     let (here, there) = (site_in(0, 2), site_in(1, 2));
     write(0, &there, &event(&there), None);
     write(0, &here, "{", None);

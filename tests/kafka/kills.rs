@@ -72,10 +72,11 @@ impl Scene<'_> {
             std::thread::sleep(Duration::from_millis(dice.below(60)));
             correlator.signal(Signal::STOP);
             // It may be the other's that is seen, which ends at once.
-            let is_so = !in_transaction || !self.topics.open("state").is_empty() && {
-                std::thread::sleep(Duration::from_millis(300));
-                !self.topics.open("state").is_empty()
-            };
+            let is_so = !in_transaction
+                || !self.topics.open("state").is_empty() && {
+                    std::thread::sleep(Duration::from_millis(300));
+                    !self.topics.open("state").is_empty()
+                };
             tries += 1;
             if !is_so {
                 correlator.signal(Signal::CONT);
@@ -184,7 +185,8 @@ fn run(brokers: &mut Brokers, seed: u64, faults: &[Fault], dice: &mut Chance) ->
         drop(stops);
         // What a replica has is what the state has.
         let lines = "[journal]\nnode_name = \"shows\"\ncorrelate = false\n";
-        let shows = Setup::new(&dir.join("shows")).config(&(config.replace("[journal]\n", lines) + "[node]\nsite = \"noc\"\n")).start();
+        let shows =
+            Setup::new(&dir.join("shows")).config(&(config.replace("[journal]\n", lines) + "[node]\nsite = \"noc\"\n")).start();
         wait_until("all is said", || scope_is_quiet(&topics));
         topics.wait_correlated("all is correlated");
         let model = model.lock().unwrap_or_else(PoisonError::into_inner);
@@ -194,7 +196,10 @@ fn run(brokers: &mut Brokers, seed: u64, faults: &[Fault], dice: &mut Chance) ->
             let ours = all.iter().filter(|one| one["alarm_type"] == "t");
             ours.clone().count() == alarms.len()
                 && ours.into_iter().all(|one| {
-                    let key = (one["site"].as_str().expect("a name").to_owned(), one["resource"].as_str().expect("a name").to_owned());
+                    let key = (
+                        one["site"].as_str().expect("a name").to_owned(),
+                        one["resource"].as_str().expect("a name").to_owned(),
+                    );
                     ["id", "severity", "cleared", "raise_seq", "last_change", "count"]
                         .iter()
                         .all(|field| alarms.get(&key).is_some_and(|other| other[field] == one[field]))

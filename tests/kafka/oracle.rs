@@ -91,7 +91,10 @@ impl Model {
         for ((partition, _), alarm) in state.iter().filter(|((_, key), _)| key.starts_with("alarm\u{1f}")) {
             if alarm["alarm_type"] == "t" {
                 let key = key(alarm);
-                assert_eq!(*partition, i32::from(partition_of(key.0.as_bytes(), u16::try_from(topics.partitions).expect("few"))));
+                assert_eq!(
+                    *partition,
+                    i32::from(partition_of(key.0.as_bytes(), u16::try_from(topics.partitions).expect("few")))
+                );
                 assert!(alarms.insert(key, alarm.clone()).is_none(), "twice: {alarm}");
             }
         }

@@ -22,7 +22,8 @@ fn timers_leases_tombstones_and_shelves_go_on_elsewhere() {
     let dir = scratch.path();
     let config = brokers.journal("timers.", "partitions = 2");
     assert!(kafka(dir, &config, &["init"]).0);
-    let shows = config.replace("[journal]\n", "[journal]\nnode_name = \"shows\"\ncorrelate = false\n") + "[node]\nsite = \"noc\"\n";
+    let shows =
+        config.replace("[journal]\n", "[journal]\nnode_name = \"shows\"\ncorrelate = false\n") + "[node]\nsite = \"noc\"\n";
     let node = Setup::new(&dir.join("shows")).config(&shows).start();
     let first = Correlator::start(dir, "first", &config);
     let event = |resource: &str, severity: &str, more: Value| {

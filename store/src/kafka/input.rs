@@ -8,9 +8,10 @@ use klaxon_schemas::entry::Entry;
 use klaxon_schemas::names::{Door, Site};
 use klaxon_schemas::time::JournalTime;
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, ConsumerGroupMetadata, Rebalance};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, ConsumerGroupMetadata};
 use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
@@ -60,22 +61,35 @@ struct Context {
     group: Mutex<Option<Arc<ConsumerGroupMetadata>>>,
 }
 
-impl ClientContext for Context {}
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        say(&error, reason);
+    }
+}
 
 impl ConsumerContext for Context {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(partitions) = rebalance {
-            lock(&self.moved).push(Moved::Away(numbers(partitions)));
-        }
-    }
-
-    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Assign(partitions) = rebalance {
+    /// The client would begin where the group is, and wait for that of all partitions if a transaction is open on one of them.
+    /// Each begins where its state is instead: see [`Input::seek`].
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        let done = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            let done = partitions.set_all_offsets(Offset::End).and_then(|()| consumer.incremental_assign(partitions));
             lock(&self.moved).push(Moved::Here(numbers(partitions)));
+            done
+        } else {
+            lock(&self.moved).push(Moved::Away(numbers(partitions)));
+            consumer.incremental_unassign(partitions)
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "what the group gave or took cannot be followed");
         }
         let group = if consumer.assignment_lost() { None } else { consumer.group_metadata() };
         *lock(&self.group) = group.map(Arc::new);
     }
+}
+
+/// What clients report: most of it is no error but the end of a partition, or is returned by the call that it belongs to.
+pub(super) fn say(error: &KafkaError, reason: &str) {
+    tracing::debug!(%error, reason, "a client of the brokers reports");
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -179,7 +193,7 @@ impl Input {
         Ok(self.consumer.fetch_watermarks(&self.events, partition.into(), REQUEST_WAIT)?.0)
     }
 
-    /// Reads a partition from there on.
+    /// Reads a partition from there on. Before that what it reads of it is of no use.
     ///
     /// # Errors
     /// It is not this member's.

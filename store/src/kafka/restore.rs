@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::state::{StateKey, StateRecord};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
+use super::input::say;
 use super::record::{Mark, StateFact, Unread, check_reader, read_fact};
 use super::topics::Topic;
 
@@ -82,14 +84,24 @@ impl Restored {
     }
 }
 
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        say(&error, reason);
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
 /// Reads what stood in partitions.
 pub struct Restorer {
     cluster: Cluster,
     topic: String,
     /// Tells where a partition ends, with what is not over.
-    ends: BaseConsumer,
+    ends: BaseConsumer<Quiet>,
     /// Tells where the first transaction begins that is not over.
-    stable: BaseConsumer,
+    stable: BaseConsumer<Quiet>,
 }
 
 /// The last record with a key, as it came.
@@ -115,19 +127,20 @@ impl Restorer {
     /// The brokers do not answer, a transaction is open, or a record cannot be read.
     pub fn restore(&self, partition: u16) -> Result<Restored, RestoreError> {
         let (number, unreachable) = (i32::from(partition), |error| RestoreError::Cluster(self.cluster.unreachable(error)));
-        let end_of = |consumer: &BaseConsumer| consumer.fetch_watermarks(&self.topic, number, REQUEST_WAIT);
+        let end_of = |consumer: &BaseConsumer<Quiet>| consumer.fetch_watermarks(&self.topic, number, REQUEST_WAIT);
         // Where the last record is, also one of a transaction that is not over.
-        let (_, end) = end_of(&self.ends).map_err(unreachable)?;
+        let (first, end) = end_of(&self.ends).map_err(unreachable)?;
         let (_, stable) = end_of(&self.stable).map_err(unreachable)?;
         if stable < end {
             return Err(RestoreError::Open { topic: self.name(partition), stable, end });
         }
         let mut assigned = TopicPartitionList::new();
-        assigned.add_partition_offset(&self.topic, number, Offset::Beginning).map_err(unreachable)?;
+        assigned.add_partition_offset(&self.topic, number, Offset::Offset(first)).map_err(unreachable)?;
         // A client of its own: where one has read the same partition before, its position is still that for a while.
         let reader = consumer(&self.cluster, "read_committed")?;
         reader.assign(&assigned).map_err(unreachable)?;
         let raw = self.read(&reader, partition, end)?;
+        tracing::debug!(partition, first, end, keys = raw.len(), "a state is read");
         // Of what was overwritten nothing needs to be understood.
         let mut restored = Restored::default();
         for (key, Raw { offset, reader, payload }) in raw {
@@ -139,7 +152,7 @@ impl Restorer {
     }
 
     /// What is there up to `end`, by key.
-    fn read(&self, reader: &BaseConsumer, partition: u16, end: i64) -> Result<HashMap<Box<[u8]>, Raw>, RestoreError> {
+    fn read(&self, reader: &BaseConsumer<Quiet>, partition: u16, end: i64) -> Result<HashMap<Box<[u8]>, Raw>, RestoreError> {
         let (begun, mut last, mut reached) = (Instant::now(), HashMap::new(), 0);
         while reached < end {
             if begun.elapsed() > RESTORE_WAIT {
@@ -168,7 +181,7 @@ impl Restorer {
     }
 }
 
-fn consumer(cluster: &Cluster, isolation: &str) -> Result<BaseConsumer, ClusterError> {
+fn consumer(cluster: &Cluster, isolation: &str) -> Result<BaseConsumer<Quiet>, ClusterError> {
     let mut config = cluster.client();
     config
         // It joins no group; the client wants a name all the same.
@@ -178,10 +191,10 @@ fn consumer(cluster: &Cluster, isolation: &str) -> Result<BaseConsumer, ClusterE
         .set("fetch.wait.max.ms", FETCH_WAIT_MS.to_string())
         .set("max.partition.fetch.bytes", FETCH_BYTES_MAX.to_string())
         .set("enable.partition.eof", "true");
-    config.create().map_err(ClusterError::Settings)
+    config.create_with_context(Quiet).map_err(ClusterError::Settings)
 }
 
-fn position(reader: &BaseConsumer, reached: i64) -> i64 {
+fn position(reader: &BaseConsumer<Quiet>, reached: i64) -> i64 {
     let told = reader.position().ok();
     let offset = told.as_ref().and_then(|told| told.elements().first().map(|element| element.offset()));
     match offset {
