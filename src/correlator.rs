@@ -352,6 +352,12 @@ impl Work {
                 self.tell_engine(partition);
             }
             Err(error) => {
+                // What a client knows of who leads a partition may stay as it is for long: another one asks anew.
+                if matches!(error, NotTaken::Restore(RestoreError::Cluster(_)))
+                    && let Ok(restorer) = Restorer::new(&self.parts.cluster)
+                {
+                    self.restorer = restorer;
+                }
                 let is_open = matches!(error, NotTaken::Restore(RestoreError::Open { .. }));
                 let error = anyhow::Error::new(error);
                 let text = format!("{error:#}");

@@ -143,6 +143,9 @@ fn changes_come_once_whatever_is_killed() {
         let mut faults: Vec<Fault> = (from..from + count).map(|at| FAULTS[at % FAULTS.len()]).collect();
         let swap = dice.below(faults.len() as u64) as usize;
         faults.swap(0, swap);
+        if let Ok(only) = std::env::var("KLAXON_FAULT_ONLY") {
+            faults = FAULTS.into_iter().filter(|fault| only.contains(&format!("{fault:?}"))).collect();
+        }
         println!("seed {seed}: {faults:?}");
         struck += run(&mut brokers, seed, &faults, &mut dice);
     }

@@ -143,7 +143,12 @@ impl Topics {
             ends.is_some()
         });
         let ends = ends.unwrap_or_default();
-        wait_until(what, || self.is_correlated(&ends));
+        // Brokers that fall away are noticed after 9 s, correlators after 10 s; a machine may be slow.
+        let begun = Instant::now();
+        while !self.is_correlated(&ends) {
+            assert!(begun.elapsed() < 3 * PATIENCE, "waited too long until {what}: {:?} of {ends:?}", self.offsets());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits until each partition of all topics has so many copies up to date.
