@@ -1,5 +1,6 @@
 //! Three brokers and two correlators under load, of which some are killed or put to sleep.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use klaxon_store::kafka::rdkafka::producer::Producer as _;
 use rustix::process::Signal;
+use serde_json::Value;
 
 use super::oracle::Model;
 use super::tools::{Correlator, Topics, kafka, produce};
 use crate::harness::kafka::Brokers;
-use crate::harness::{Chance, Setup, is_long, scratch, seeds, wait_until};
+use crate::harness::{Chance, Node, PATIENCE, Setup, is_long, scratch, seeds, wait_until};
 
 const PARTITIONS: i32 = 6;
 /// How many events come at once, and how often.
@@ -97,7 +99,9 @@ impl Scene<'_> {
                 };
                 let broker = of(self.topics).expect("there is one");
                 self.brokers.kill(broker);
+                let begun = Instant::now();
                 self.topics.wait_correlated("two brokers go on");
+                println!("  two brokers go on after {:.1} s", begun.elapsed().as_secs_f32());
                 self.brokers.run(broker);
                 self.brokers.wait(broker);
                 self.topics.wait_insync(3);
@@ -194,23 +198,40 @@ fn run(brokers: &mut Brokers, seed: u64, faults: &[Fault], dice: &mut Chance) ->
         topics.wait_correlated("all is correlated");
         let model = model.lock().unwrap_or_else(PoisonError::into_inner);
         let alarms = model.compare(&topics);
-        wait_until("the replica has it", || {
-            let all = shows.alarms();
-            let ours = all.iter().filter(|one| one["alarm_type"] == "t");
-            ours.clone().count() == alarms.len()
-                && ours.into_iter().all(|one| {
-                    let key = (
-                        one["site"].as_str().expect("a name").to_owned(),
-                        one["resource"].as_str().expect("a name").to_owned(),
-                    );
-                    ["id", "severity", "cleared", "raise_seq", "last_change", "count"]
-                        .iter()
-                        .all(|field| alarms.get(&key).is_some_and(|other| other[field] == one[field]))
-                })
-        });
+        let (begun, mut differs) = (Instant::now(), vec![String::new()]);
+        while !differs.is_empty() {
+            assert!(begun.elapsed() < PATIENCE, "the replica does not come to have it: {differs:?}");
+            std::thread::sleep(Duration::from_millis(50));
+            differs = differences(&shows, &alarms);
+        }
         println!("  {} said, {} alarms", model.said, alarms.len());
     });
     faults.len()
+}
+
+/// What a node shows otherwise than the state has it.
+fn differences(node: &Node, alarms: &BTreeMap<(String, String), Value>) -> Vec<String> {
+    let text = |value: &Value| value.as_str().expect("a name").to_owned();
+    let shown: BTreeMap<(String, String), Value> = node
+        .alarms()
+        .into_iter()
+        .filter(|one| one["alarm_type"] == "t")
+        .map(|one| ((text(&one["site"]), text(&one["resource"])), one))
+        .collect();
+    let mut differences = Vec::new();
+    if shown.len() != alarms.len() {
+        differences.push(format!("{} alarms in place of {}", shown.len(), alarms.len()));
+    }
+    for (key, alarm) in alarms {
+        let one = shown.get(key).unwrap_or(&Value::Null);
+        for field in ["id", "severity", "cleared", "raise_seq", "last_change", "count"] {
+            if one[field] != alarm[field] {
+                differences.push(format!("{key:?}: {field} is {} in place of {}", one[field], alarm[field]));
+            }
+        }
+    }
+    differences.truncate(5);
+    differences
 }
 
 /// Ends the load, also when an assertion fails.

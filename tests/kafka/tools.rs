@@ -144,8 +144,12 @@ impl Topics {
         });
         let ends = ends.unwrap_or_default();
         // Brokers that fall away are noticed after 9 s, correlators after 10 s; a machine may be slow.
-        let begun = Instant::now();
+        let (begun, mut said) = (Instant::now(), 1);
         while !self.is_correlated(&ends) {
+            if begun.elapsed() > said * Duration::from_secs(15) {
+                println!("    not yet after {} s: {:?} of {ends:?}", begun.elapsed().as_secs(), self.offsets());
+                said += 1;
+            }
             assert!(begun.elapsed() < 3 * PATIENCE, "waited too long until {what}: {:?} of {ends:?}", self.offsets());
             std::thread::sleep(Duration::from_millis(20));
         }
