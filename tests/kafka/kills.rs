@@ -19,6 +19,8 @@ const PARTITIONS: i32 = 6;
 /// How many events come at once, and how often.
 const BURST: u64 = 4;
 const BURST_WAIT: Duration = Duration::from_millis(15);
+/// How much may wait to be correlated.
+const BEHIND_MAX: i64 = 600;
 
 /// What is done to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -170,7 +172,15 @@ fn run(brokers: &mut Brokers, seed: u64, faults: &[Fault], dice: &mut Chance) ->
         let stops = Stops(&stop);
         scope.spawn(|| {
             let producer = topics.producer();
+            let mut looked = Instant::now();
             while !stop.load(Ordering::Relaxed) {
+                // As much as is asked of it and no more than this machine bears: what waits must be correlated within the patience.
+                if looked.elapsed() > Duration::from_secs(1) {
+                    looked = Instant::now();
+                    if topics.behind().is_none_or(|behind| behind > BEHIND_MAX) {
+                        std::thread::sleep(Duration::from_secs(1));
+                    }
+                }
                 let mut model = model.lock().unwrap_or_else(PoisonError::into_inner);
                 (0..BURST).for_each(|_| produce(&producer, &topics.name("events"), &model.next(&mut load)));
                 drop(model);

@@ -128,6 +128,12 @@ impl Topics {
         Some(told.elements().iter().filter_map(|one| Some((one.partition(), offset(one.offset())?))).collect())
     }
 
+    /// How much waits to be correlated; nothing while brokers are away.
+    pub(crate) fn behind(&self) -> Option<i64> {
+        let (ends, at) = (self.produced()?, self.offsets()?);
+        Some((0..).zip(ends).map(|(partition, end)| end - at.get(&partition).copied().unwrap_or(0)).sum())
+    }
+
     /// Whether all is correlated that was produced up to there.
     pub(crate) fn is_correlated(&self, ends: &[i64]) -> bool {
         self.offsets().is_some_and(|at| {
