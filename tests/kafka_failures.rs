@@ -1,6 +1,7 @@
 //! Correlators on an Apache Kafka where things fail: brokers and correlators are killed and put to sleep, topics and offsets are
 //! lost, and others write what does not belong there.
 #![cfg(feature = "kafka")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test tells its figures, and the logs of what failed")]
 
 #[path = "kafka/damage.rs"]
 mod damage;

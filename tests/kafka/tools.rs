@@ -10,6 +10,7 @@ use klaxon_store::kafka::rdkafka::admin::{AdminClient, AdminOptions};
 use klaxon_store::kafka::rdkafka::client::DefaultClientContext;
 use klaxon_store::kafka::rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use klaxon_store::kafka::rdkafka::error::KafkaError;
+use klaxon_store::kafka::rdkafka::metadata::MetadataTopic;
 use klaxon_store::kafka::rdkafka::producer::{BaseRecord, DefaultProducerContext, ThreadedProducer};
 use klaxon_store::kafka::rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use rustix::process::Signal;
@@ -122,7 +123,9 @@ impl Topics {
     /// Where the correlators' group has read each partition up to; nothing while brokers are away.
     pub(crate) fn offsets(&self) -> Option<BTreeMap<i32, i64>> {
         let mut asked = TopicPartitionList::new();
-        (0..self.partitions).for_each(|partition| drop(asked.add_partition(&self.name("events"), partition)));
+        for partition in 0..self.partitions {
+            asked.add_partition(&self.name("events"), partition);
+        }
         let told = self.group().committed_offsets(asked, ASK).ok()?;
         let offset = |offset: Offset| if let Offset::Offset(at) = offset { Some(at) } else { None };
         Some(told.elements().iter().filter_map(|one| Some((one.partition(), offset(one.offset())?))).collect())
@@ -167,7 +170,7 @@ impl Topics {
         wait_until("all copies are up to date", || {
             consumer.fetch_metadata(None, ASK).is_ok_and(|metadata| {
                 metadata.brokers().len() == copies
-                    && metadata.topics().iter().flat_map(|topic| topic.partitions()).all(|one| one.isr().len() == copies)
+                    && metadata.topics().iter().flat_map(MetadataTopic::partitions).all(|one| one.isr().len() == copies)
             })
         });
     }

@@ -11,6 +11,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, ConsumerGroupMetadata};
 use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
@@ -178,7 +179,7 @@ impl Input {
         let mut asked = TopicPartitionList::new();
         asked.add_partition(&self.events, partition.into());
         let told = self.consumer.committed_offsets(asked, STABLE_WAIT)?;
-        let offset = told.elements().first().map(|element| element.offset());
+        let offset = told.elements().first().map(TopicPartitionListElem::offset);
         Ok(match offset {
             Some(Offset::Offset(next)) => Some(next),
             _ => None,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::metadata::MetadataTopic;
 
 use super::cluster::{Cluster, ClusterError};
 use super::topics::Topic;
@@ -28,7 +29,7 @@ impl Probe {
     /// Nothing if no broker answers within that time.
     pub fn takes(&self, wait: Duration) -> Option<Vec<u16>> {
         let metadata = self.consumer.fetch_metadata(Some(&self.events), wait).ok()?;
-        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
         let taken = partitions.filter(|one| one.leader() >= 0 && one.isr().len() >= self.min_insync);
         Some(taken.filter_map(|one| u16::try_from(one.id()).ok()).collect())
     }

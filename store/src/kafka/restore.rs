@@ -10,6 +10,7 @@ use klaxon_schemas::state::{StateKey, StateRecord};
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
@@ -196,7 +197,7 @@ fn consumer(cluster: &Cluster, isolation: &str) -> Result<BaseConsumer<Quiet>, C
 
 fn position(reader: &BaseConsumer<Quiet>, reached: i64) -> i64 {
     let told = reader.position().ok();
-    let offset = told.as_ref().and_then(|told| told.elements().first().map(|element| element.offset()));
+    let offset = told.as_ref().and_then(|told| told.elements().first().map(TopicPartitionListElem::offset));
     match offset {
         Some(Offset::Offset(next)) => reached.max(next),
         _ => reached,
