@@ -473,6 +473,7 @@ impl Engine {
             actor: cause.actor,
             note: cause.note,
             subject,
+            place: None,
         });
     }
 

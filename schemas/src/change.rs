@@ -36,6 +36,19 @@ pub struct Change {
     pub note: Option<Text>,
     /// What it happened to, as it is afterwards.
     pub subject: Subject,
+    /// Where it stands in the journal that it was copied from; nothing where it came about.
+    pub place: Option<Place>,
+}
+
+/// Where a change stands in a journal that is kept elsewhere, in partitions. This is the only change from `from` up to `next`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+pub struct Place {
+    /// The partition.
+    pub partition: u16,
+    /// The place behind the change of this partition that was copied before it.
+    pub from: i64,
+    /// The place behind it.
+    pub next: i64,
 }
 
 /// What can happen.

@@ -3,10 +3,13 @@
 //! The records ([`Delivery`], [`Told`], [`Outbox`]) are stored as they stand here, like those in [`crate::state`]: a change of one
 //! is a change of the stored format, version 1, and must read what was written before.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::alarm::{Alarm, ChangeNumber};
+use crate::change::Place;
 use crate::event::AlarmKey;
 use crate::ids::{AlarmId, Epoch, Position, Seq};
 use crate::names::{AlarmType, Qualifier, Site, Text};
@@ -162,6 +165,9 @@ pub struct Delivery {
     /// How many changes of other sites had come in up to there.
     #[serde(default, skip_serializing_if = "crate::child::is_zero")]
     pub read_mirrored: u64,
+    /// The same where the journal is kept elsewhere: up to which place of each of its partitions. Positions are those of one copy.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<u16, i64>,
     /// Which filter was used, so that another one is noticed.
     pub filter: String,
     /// How the alarms stand is being told, and this is not done.
@@ -177,6 +183,8 @@ pub enum Realign {
     Whole,
     /// What stands and is not told, or is told and passes no longer; ends follow from the journal.
     Standing,
+    /// As [`Self::Whole`], behind a gap that is to be told first: the changes behind what was looked at are not here.
+    Lost,
 }
 
 /// An alarm that a receiver was told of, and whose end it was not.
@@ -257,6 +265,9 @@ pub enum OutboxEntry {
     Log {
         /// Where the change stands.
         position: Position,
+        /// The same in a journal that is kept elsewhere.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        place: Option<Place>,
     },
     /// A digest.
     Digest {
@@ -280,6 +291,9 @@ pub struct OutboxAlarm {
     /// Where the change stands that led to it; absent where it follows from how the alarms stand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
+    /// The same in a journal that is kept elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     /// The number of the alarm's change that it shows.
     pub number: ChangeNumber,
     /// Whether its type is suppressed.

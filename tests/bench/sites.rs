@@ -106,6 +106,7 @@ impl Client {
                 alarm: Box::new(self.alarm(seq % ALARMS, seq, severity)),
                 previous_severity: None,
             },
+            place: None,
         }
     }
 

@@ -157,6 +157,7 @@ impl Loop {
                     actor: Some(action.actor.clone()),
                     note: None,
                     subject: Subject::Refusal(refusal),
+                    place: None,
                 }));
                 continue;
             }
@@ -186,6 +187,7 @@ impl Loop {
             actor,
             note: None,
             subject: Subject::Alarm { alarm, previous_severity: None },
+            place: None,
         })
     }
 }

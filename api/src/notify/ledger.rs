@@ -157,7 +157,7 @@ impl Ledger {
 fn position_of(entry: &OutboxEntry) -> Option<Position> {
     match entry {
         OutboxEntry::Alarm(alarm) => alarm.position,
-        OutboxEntry::Log { position } => Some(*position),
+        OutboxEntry::Log { position, .. } => Some(*position),
         OutboxEntry::Digest { .. } | OutboxEntry::Gap { .. } => None,
     }
 }
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     fn log(position: u64) -> (OutboxEntry, Position) {
-        (OutboxEntry::Log { position: Position(position) }, Position(position))
+        (OutboxEntry::Log { position: Position(position), place: None }, Position(position))
     }
 
     fn load(ledger: &Ledger) -> Ledger {
@@ -179,6 +179,7 @@ mod tests {
             read: Position(1000),
             read_seq: None,
             read_mirrored: 0,
+            places: BTreeMap::new(),
             filter: String::new(),
             realign: None,
         };

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use klaxon_schemas::ids::Epoch;
 use klaxon_schemas::names::{Follower, Site};
 use klaxon_schemas::notify::{GapReason, Realign, Told};
 use klaxon_store::Store;
 use klaxon_store::publish::Keep;
 
 use super::ledger::Ledger;
+use super::places::Places;
 use super::plan::Rules;
-use super::planner::{Planner, Reached};
+use super::planner::{Planner, Reached, copied};
 use super::{ReceiverConfig, Start};
 
 /// How many records are read while the state is held still.
@@ -19,12 +21,19 @@ const LOAD_STEP: usize = 1024;
 const FORGET_STEP: usize = 256;
 
 /// The planner and the numbers as they were kept, or new ones; with the old numbers if they are of another epoch.
-pub(super) fn load(config: &ReceiverConfig, site: &Site, store: &Store) -> (Planner, Ledger, Option<Ledger>) {
-    let epoch = store.epoch();
+/// `shared`: the journal is kept elsewhere, and other nodes go on with the receiver.
+pub(super) fn load(config: &ReceiverConfig, site: &Site, store: &Store, shared: bool) -> (Planner, Ledger, Option<Ledger>) {
     let rules = Rules::from(config);
     let followed = store.read().state().followers().get(&config.name).cloned();
-    let Some(delivery) = followed.and_then(|followed| followed.delivery) else {
-        return (new_planner(config, rules, site, store), Ledger::new(epoch, config.replay_max), None);
+    let delivery = followed.and_then(|followed| followed.delivery);
+    // Where nodes share the receivers, a numbering goes on over all of them.
+    let epoch = match &delivery {
+        _ if !shared => store.epoch(),
+        Some(delivery) => delivery.epoch,
+        None => new_epoch(),
+    };
+    let Some(delivery) = delivery else {
+        return (new_planner(config, rules, site, store, shared), Ledger::new(epoch, config.replay_max), None);
     };
     let mut told = BTreeMap::<_, Arc<Told>>::new();
     loop {
@@ -50,11 +59,15 @@ pub(super) fn load(config: &ReceiverConfig, site: &Site, store: &Store) -> (Plan
         mirrored: delivery.read_mirrored,
         realign: delivery.realign,
     };
-    let mut planner = Planner::new(rules, (site.clone(), config.fold_after), told, reached, store);
+    let places = shared.then(|| Places::new(delivery.places.clone()));
+    let mut planner = Planner::new(rules, (site.clone(), config.fold_after), places, told, reached, store);
     let ledger = Ledger::load(&delivery, records, config.replay_max);
     if delivery.epoch != epoch {
         planner.gap(store, GapReason::NewEpoch);
         return (planner, Ledger::new(epoch, config.replay_max), Some(ledger));
+    }
+    if delivery.realign == Some(Realign::Lost) {
+        planner.gap(store, GapReason::Retention);
     }
     if delivery.filter != config.filter.digest() && delivery.realign.is_none() {
         planner.realign(store, Realign::Standing);
@@ -62,14 +75,27 @@ pub(super) fn load(config: &ReceiverConfig, site: &Site, store: &Store) -> (Plan
     (planner, ledger, None)
 }
 
-fn new_planner(config: &ReceiverConfig, rules: Rules, site: &Site, store: &Store) -> Planner {
-    let position = *store.committed().borrow();
-    let reached = Reached::at(position, &store.read());
-    let mut planner = Planner::new(rules, (site.clone(), config.fold_after), BTreeMap::new(), reached, store);
+fn new_planner(config: &ReceiverConfig, rules: Rules, site: &Site, store: &Store, shared: bool) -> Planner {
+    let mut position = *store.committed().borrow();
+    let state = store.read();
+    let mut places = shared.then(Places::default);
+    if let Some(places) = &mut places {
+        position = state.position();
+        places.jump(position, copied(&state));
+    }
+    let reached = Reached::at(position, &state);
+    drop(state);
+    let mut planner = Planner::new(rules, (site.clone(), config.fold_after), places, BTreeMap::new(), reached, store);
     if config.start == Start::Active {
         planner.realign(store, Realign::Whole);
     }
     planner
+}
+
+/// A numbering that no other of this receiver has.
+fn new_epoch() -> Epoch {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Epoch(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The next of what is kept under this name, to be deleted: the cursor with the first piece, so that whoever begins anew under

@@ -19,6 +19,7 @@ mod fold;
 mod ledger;
 mod load;
 mod notification;
+mod places;
 mod plan;
 mod planner;
 mod queue;
@@ -36,7 +37,7 @@ pub use config::{Backoff, HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConf
 pub use filter::{FILTER_LIST_MAX, Filter, TypePattern, TypePatternError};
 pub use klaxon_schemas::notify::{Digest, DigestAlarm, Gap, GapReason, How, SeverityCount};
 pub use notification::{Notification, What};
-pub use set::{ReceiverMetric, Receivers, SinkBuilder};
+pub use set::{IsOurs, ReceiverMetric, Receivers, SinkBuilder};
 pub use shown::{Counters, ReceiverShown, ReceiverState, ResendError};
 pub use sink::{Delivered, SEND_TIME_MAX, SendError, Sink, SinkConfig, SinkLimits, SinkTools};
 pub use snmp::{SnmpConfig, SnmpProfile, SnmpSink, Wrs};

@@ -22,11 +22,13 @@ use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::ids::{AlarmId, Position, Seq};
 use klaxon_schemas::names::{AlarmType, Site};
 use klaxon_schemas::notify::{Gap, GapReason, How, OutboxAlarm, OutboxEntry, Realign, Told, condition_sum};
+use klaxon_schemas::state::{StateKey, StateRecord};
 use klaxon_schemas::time::Timestamp;
 use klaxon_store::{Item, Page, ReadError, StateRead, Store};
 
 use super::What;
 use super::fold::Fold;
+use super::places::Places;
 use super::plan::{Rules, Verdict, remains, told_of};
 
 /// How many changes are read at a time.
@@ -111,6 +113,8 @@ pub(super) struct Planner {
     /// This node's: only its own numbers have no gap.
     site: Site,
     fold_after: Option<Duration>,
+    /// Where the journal is kept elsewhere: what of it was looked at.
+    places: Option<Places>,
     told: BTreeMap<AlarmId, Arc<Told>>,
     /// Alarms whose end a scan told, by where the journal was then: the walk has yet to come past it.
     ended: HashMap<AlarmId, Position>,
@@ -133,6 +137,7 @@ impl Planner {
     pub(super) fn new(
         rules: Rules,
         (site, fold_after): (Site, Option<Duration>),
+        places: Option<Places>,
         told: BTreeMap<AlarmId, Arc<Told>>,
         reached: Reached,
         store: &Store,
@@ -142,6 +147,7 @@ impl Planner {
             rules,
             site,
             fold_after,
+            places,
             told,
             ended: HashMap::new(),
             suppressed,
@@ -187,6 +193,11 @@ impl Planner {
         self.pending.pop_front()
     }
 
+    /// Where the journal is kept elsewhere: the places of what was looked at up to `position`, of which less is not asked afterwards.
+    pub(super) fn places_at(&mut self, position: Position) -> BTreeMap<u16, i64> {
+        self.places.as_mut().map(|places| places.up_to(position)).unwrap_or_default()
+    }
+
     /// The receiver cannot be reached: what waits by then may be folded.
     pub(super) fn is_away(&mut self) {
         self.was_away = true;
@@ -208,10 +219,14 @@ impl Planner {
     fn head(&mut self, store: &Store, mode: Realign) -> Reached {
         match mode {
             Realign::Standing => self.reached,
-            Realign::Whole => {
+            Realign::Whole | Realign::Lost => {
                 // The state is at least as far as this, so whatever the scan leaves out stands behind it.
-                let position = *store.committed().borrow();
+                let mut position = *store.committed().borrow();
                 let state = store.read();
+                if let Some(places) = &mut self.places {
+                    position = state.position();
+                    places.jump(position, copied(&state));
+                }
                 let head = Reached::at(position, &state);
                 self.suppressed = suppressed(&state);
                 drop(state);
@@ -230,7 +245,7 @@ impl Planner {
         // What came from sites below is numbered by them.
         let mirrors = store.read().state().children().values().any(|child| child.kind.owns());
         let changes = match (reason, before.seq, self.reached.seq) {
-            (GapReason::Retention | GapReason::Damaged, Some(from), Some(to)) if !mirrors => to.0.checked_sub(from.0),
+            (GapReason::Retention | GapReason::Damaged, Some(from), Some(to)) if !mirrors && self.places.is_none() => to.0.checked_sub(from.0),
             _ => None,
         };
         let to = self.reached.position;
@@ -264,7 +279,7 @@ impl Planner {
     }
 
     fn begin_scan(&mut self, mode: Realign, only: Option<AlarmType>, reached: Reached) {
-        self.scan = Some(Scan { mode, only, in_told: mode == Realign::Whole, after: None, reached });
+        self.scan = Some(Scan { mode, only, in_told: mode != Realign::Standing, after: None, reached });
     }
 
     /// Plans one step to try the receiver with, or says what is needed for it. What follows may still be folded.
@@ -369,6 +384,11 @@ impl Planner {
         for (position, item) in page.items.iter().filter(|(position, _)| *position <= folding.head.position) {
             let Item::Change(change) = item else { continue };
             folding.at = *position;
+            if let (Some(places), Some(place)) = (&mut self.places, change.place)
+                && !places.look(*position, place)
+            {
+                continue;
+            }
             note_suppression(&mut folding.suppressed, change);
             let (suppressed, told) = (&folding.suppressed, &self.told);
             folding.fold.look(&self.rules, change, |of| suppressed.contains(of), |id| told.contains_key(&id));
@@ -396,19 +416,23 @@ impl Planner {
             return;
         };
         let before = self.reached;
-        let (seq, mirrored) = if change.site == self.site {
+        let (seq, mirrored) = if change.site == self.site && self.places.is_none() {
             (Some(change.number.seq), before.mirrored)
         } else {
             (before.seq, before.mirrored + 1)
         };
         self.reached = Reached { position, seq, mirrored, realign: None };
-        if change.past {
+        let is_new = match (&mut self.places, change.place) {
+            (Some(places), Some(place)) => places.look(position, place),
+            _ => true,
+        };
+        if change.past || !is_new {
             return;
         }
         match &change.subject {
             Subject::Alarm { alarm, .. } => self.look_at_alarm(store, position, change, alarm),
             Subject::Event { event, .. } if self.rules.logs(change, self.suppressed.contains(&event.key.alarm_type)) => {
-                let tell = Some((What::Log { change: Arc::clone(change) }, OutboxEntry::Log { position }));
+                let tell = Some((What::Log { change: Arc::clone(change) }, OutboxEntry::Log { position, place: change.place }));
                 self.pending.push_back(Planned { tell, told: None, reached: self.reached });
             }
             Subject::Suppression { alarm_type, .. } => {
@@ -464,6 +488,7 @@ impl Planner {
             alarm: alarm.id,
             how,
             position: change.map(|_| seen),
+            place: change.and_then(|change| change.place),
             number: alarm.last_change,
             suppressed,
             last: before.filter(|_| is_end).map(|told| Box::new((*told).clone())),
@@ -534,6 +559,15 @@ impl Planner {
 
 fn suppressed(state: &StateRead<'_>) -> BTreeSet<AlarmType> {
     state.suppressions().map(|(alarm_type, _)| alarm_type.clone()).collect()
+}
+
+/// How far each partition of the journal has been copied.
+pub(super) fn copied(state: &StateRead<'_>) -> Vec<(u16, i64)> {
+    let of = |partition| match state.record(&StateKey::Partition(partition)) {
+        Some(StateRecord::Copied(copied)) => Some((partition, copied.changes)),
+        _ => None,
+    };
+    (0..).map_while(of).collect()
 }
 
 fn note_suppression(suppressed: &mut BTreeSet<AlarmType>, change: &Change) {

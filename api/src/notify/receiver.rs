@@ -72,6 +72,8 @@ pub(super) enum Command {
 pub(super) struct Parts {
     pub(super) config: ReceiverConfig,
     pub(super) site: Site,
+    /// Other nodes may go on with the receiver.
+    pub(super) shared: bool,
     pub(super) door: Door,
     pub(super) sink: Arc<dyn Sink>,
     pub(super) status: Arc<Status>,
@@ -94,6 +96,7 @@ type SaveOutcome = Result<Published, PublishError>;
 pub(super) struct Receiver {
     config: ReceiverConfig,
     site: Site,
+    shared: bool,
     door: Door,
     store: Store,
     sink: Arc<dyn Sink>,
@@ -167,17 +170,18 @@ pub(super) async fn run(parts: Parts) {
 impl Receiver {
     /// As it was kept, or new.
     async fn load(parts: Parts) -> Self {
-        let Parts { config, site, door, sink, status, commands, stop, alarm_stands } = parts;
+        let Parts { config, site, shared, door, sink, status, commands, stop, alarm_stands } = parts;
         let store = door.store().clone();
         let limits = sink.limits();
         let limits = SinkLimits { window: limits.window.max(1), batch_max: limits.batch_max.max(1) };
         let ahead = limits.window.saturating_mul(limits.batch_max).saturating_mul(4).clamp(AHEAD_MIN, AHEAD_MAX);
         let committed = store.committed();
-        let (planner, ledger, old) = load(&config, &site, &store);
+        let (planner, ledger, old) = load(&config, &site, &store, shared);
         let now = Instant::now();
         let mut receiver = Self {
             filter: config.filter.digest(),
             site,
+            shared,
             sink,
             limits,
             ahead,
@@ -385,7 +389,8 @@ impl Receiver {
 
     /// Whether it is far enough from what was kept.
     fn is_worth_keeping(&self, reached: Reached) -> bool {
-        reached.seq != self.saved.seq || reached.position.0.saturating_sub(self.saved.position.0) > PASSED_OVER_MAX
+        let is_further = reached.seq != self.saved.seq || (self.shared && reached.mirrored != self.saved.mirrored);
+        is_further || reached.position.0.saturating_sub(self.saved.position.0) > PASSED_OVER_MAX
     }
 
     fn take_steps(&mut self) -> Vec<Planned> {
@@ -427,6 +432,7 @@ impl Receiver {
             read: reached.position,
             read_seq: reached.seq,
             read_mirrored: reached.mirrored,
+            places: self.planner.places_at(reached.position),
             filter: self.filter.clone(),
             realign: reached.realign,
         };

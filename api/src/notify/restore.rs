@@ -21,7 +21,7 @@ pub(super) fn restore(store: &Store, entry: &OutboxEntry, now: Timestamp) -> Wha
     match entry {
         OutboxEntry::Digest { digest } => What::Digest(Arc::new(digest.clone())),
         OutboxEntry::Gap { gap } => What::Gap(gap.clone()),
-        OutboxEntry::Log { position } => match change_at(store, *position) {
+        OutboxEntry::Log { position, .. } => match change_at(store, *position) {
             Some(change) => What::Log { change },
             None => forgotten(*position),
         },

@@ -37,6 +37,9 @@ const GIVEN_UP_MAX: usize = 64;
 /// Makes the sink of a receiver. The error says what is wrong, in words and without secrets.
 pub type SinkBuilder = Box<dyn Fn(&ReceiverConfig) -> Result<Arc<dyn Sink>, String> + Send + Sync>;
 
+/// Whether a receiver is this node's, where several nodes share them.
+pub type IsOurs = Box<dyn Fn(&Follower) -> bool + Send + Sync>;
+
 /// All receivers. Cloning shares them.
 #[derive(Clone)]
 pub struct Receivers(Arc<Inner>);
@@ -45,6 +48,10 @@ struct Inner {
     door: Door,
     site: Site,
     build: SinkBuilder,
+    /// Which of them run here; all, if no other node has any.
+    is_ours: Option<IsOurs>,
+    /// All that are set, wherever they run.
+    all: Mutex<BTreeMap<Follower, ReceiverConfig>>,
     running: Mutex<BTreeMap<Follower, Running>>,
     /// Held while settings are applied.
     applying: tokio::sync::Mutex<()>,
@@ -166,8 +173,22 @@ impl Sink for Broken {
 impl Receivers {
     /// None yet. `door` is the node's own: what is kept and the node's alarms about receivers come in by it.
     pub fn new(door: Door, site: Site, build: SinkBuilder) -> Self {
-        let (running, applying) = (Mutex::default(), tokio::sync::Mutex::new(()));
-        Self(Arc::new(Inner { door, site, build, running, applying }))
+        Self::of(door, site, build, None)
+    }
+
+    /// None yet. Nodes whose journal is kept elsewhere share the receivers: only those run here that are this node's, and what is
+    /// kept of one that is not is nobody's here.
+    pub fn shared(door: Door, site: Site, build: SinkBuilder, is_ours: IsOurs) -> Self {
+        Self::of(door, site, build, Some(is_ours))
+    }
+
+    fn of(door: Door, site: Site, build: SinkBuilder, is_ours: Option<IsOurs>) -> Self {
+        let (all, running, applying) = (Mutex::default(), Mutex::default(), tokio::sync::Mutex::new(()));
+        Self(Arc::new(Inner { door, site, build, is_ours, all, running, applying }))
+    }
+
+    fn is_shared(&self) -> bool {
+        self.0.is_ours.is_some()
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<Follower, Running>> {
@@ -180,6 +201,21 @@ impl Receivers {
         let _one_at_a_time = self.0.applying.lock().await;
         let wanted: BTreeMap<Follower, ReceiverConfig> =
             configs.into_iter().map(|config| (config.name.clone(), config)).collect();
+        *self.0.all.lock().unwrap_or_else(PoisonError::into_inner) = wanted.clone();
+        self.run(wanted).await
+    }
+
+    /// Where nodes share the receivers: runs those of the ones applied last that are this node's now, and lets the others end. When
+    /// it returns, what they have confirmed is kept.
+    pub async fn divide(&self) {
+        let _one_at_a_time = self.0.applying.lock().await;
+        let all = self.0.all.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.run(all).await;
+    }
+
+    async fn run(&self, all: BTreeMap<Follower, ReceiverConfig>) -> BTreeSet<Follower> {
+        let mut wanted = all.clone();
+        wanted.retain(|name, _| self.0.is_ours.as_ref().is_none_or(|is_ours| is_ours(name)));
         let changed: Vec<_> = {
             let mut running = self.running();
             let is_other = |name: &Follower, one: &Running| wanted.get(name) != Some(&one.config) || one.task.is_finished();
@@ -188,8 +224,13 @@ impl Receivers {
             names.into_iter().filter_map(|name| running.remove(&name)).collect()
         };
         let mut touched: BTreeSet<Follower> = changed.iter().map(|one| one.config.name.clone()).collect();
+        let gone: Vec<Follower> = touched.iter().filter(|name| !all.contains_key(*name)).cloned().collect();
         end(changed).await;
-        self.forget_others(&wanted).await;
+        if self.is_shared() {
+            self.forget_gone(gone).await;
+        } else {
+            self.forget_others(&wanted).await;
+        }
         let stands = unreachable::standing(self.0.door.store(), &self.0.site);
         let mut running = self.running();
         for (name, config) in wanted {
@@ -221,6 +262,7 @@ impl Receivers {
         let watched = Watched {
             config: config.clone(),
             site: self.0.site.clone(),
+            shared: self.is_shared(),
             door: self.0.door.clone(),
             sink,
             status: Arc::clone(&status),
@@ -263,6 +305,23 @@ impl Receivers {
         }
     }
 
+    /// Removes what is kept of these, which ran here and are not set any more. Of others it is not known whether another node has
+    /// them.
+    async fn forget_gone(&self, gone: Vec<Follower>) {
+        let until = tokio::time::Instant::now() + REMOVE_WAIT;
+        for name in gone {
+            if tokio::time::timeout_at(until, self.forget(&name)).await.is_err() {
+                tracing::warn!(receiver = %name, "what was kept of the receiver cannot be removed");
+            }
+            let report = unreachable::report(&self.0.site, &name, None);
+            if unreachable::standing(self.0.door.store(), &self.0.site).contains(&name)
+                && let Err(error) = unreachable::publish(&self.0.door, report).await
+            {
+                tracing::warn!(receiver = %name, %error, "the alarm about the receiver cannot be cleared yet");
+            }
+        }
+    }
+
     async fn forget(&self, name: &Follower) {
         while let Some(keep) = leftovers(self.0.door.store(), name) {
             let item = Item::Keep(Arc::new(keep));
@@ -290,7 +349,7 @@ impl Receivers {
     /// How each of them stands, by name.
     pub fn list(&self) -> Vec<ReceiverShown> {
         let store = self.0.door.store();
-        let last = last(store);
+        let last = last(store, self.is_shared());
         let now = wall();
         let running = self.running();
         running.iter().map(|(name, one)| shown(name, &one.config, &one.status.lock(), last, now)).collect()
@@ -299,7 +358,7 @@ impl Receivers {
     /// How the receiver `name` stands.
     pub fn get(&self, name: &Follower) -> Option<ReceiverShown> {
         let store = self.0.door.store();
-        let last = last(store);
+        let last = last(store, self.is_shared());
         let running = self.running();
         running.get(name).map(|one| shown(name, &one.config, &one.status.lock(), last, wall()))
     }
@@ -369,21 +428,22 @@ const METRICS: [Metric; 13] = [
 /// How far the journal is.
 #[derive(Debug, Clone, Copy)]
 struct Last {
-    epoch: Epoch,
+    /// The numbering; nothing if those of the receivers are their own.
+    epoch: Option<Epoch>,
     seq: Seq,
     mirrored: u64,
 }
 
-fn last(store: &klaxon_store::Store) -> Last {
+fn last(store: &klaxon_store::Store, shared: bool) -> Last {
     let state = store.read();
     let (seq, mirrored) = (state.cursor().last_seq, state.cursor().mirrored);
-    Last { epoch: store.epoch(), seq, mirrored }
+    Last { epoch: (!shared).then(|| store.epoch()), seq, mirrored }
 }
 
 fn shown(name: &Follower, config: &ReceiverConfig, status: &StatusNow, last: Last, now: Timestamp) -> ReceiverShown {
     // Changes of other sites are not numbered here.
     let of_others = || last.mirrored.saturating_sub(status.read_mirrored);
-    let is_same = status.epoch == last.epoch;
+    let is_same = last.epoch.is_none_or(|epoch| status.epoch == epoch);
     let unread = status.read_seq.filter(|_| is_same).map_or(0, |read| last.seq.0.saturating_sub(read.0) + of_others());
     let lag_us = status.oldest_at.map_or(0, |at| now.micros_since(at));
     ReceiverShown {
@@ -415,6 +475,7 @@ fn lock(commands: &Mutex<mpsc::Sender<Command>>) -> MutexGuard<'_, mpsc::Sender<
 struct Watched {
     config: ReceiverConfig,
     site: Site,
+    shared: bool,
     door: Door,
     sink: Arc<dyn Sink>,
     status: Arc<Status>,
@@ -429,6 +490,7 @@ impl Watched {
         tokio::spawn(receiver::run(receiver::Parts {
             config: self.config.clone(),
             site: self.site.clone(),
+            shared: self.shared,
             door: self.door.clone(),
             sink: Arc::clone(&self.sink),
             status: Arc::clone(&self.status),

@@ -546,6 +546,7 @@ mod tests {
             actor: None,
             note: None,
             subject: Subject::Alarm { alarm: Arc::new(alarm), previous_severity: None },
+            place: None,
         })
     }
 

@@ -180,6 +180,7 @@ impl Loop {
             actor: None,
             note: None,
             subject,
+            place: None,
         })]
     }
 

@@ -37,6 +37,7 @@ fn made_and_read_changes_have_the_same_keys() {
             actor: Some(Actor::new("ann").expect("valid")),
             note: Some(Text::new("a \"note\"\nof two lines").expect("valid")),
             subject,
+            place: None,
         };
         let mut frame = FrameBuffer::default();
         frame.begin(Position(7));

@@ -180,6 +180,7 @@ impl Toy {
                 actor: None,
                 note: None,
                 subject: Subject::Alarm { alarm: Arc::clone(&self.alarms[&id]), previous_severity: None },
+                place: None,
             }));
             if kind == ChangeKind::Purged {
                 self.alarms.remove(&id);

@@ -68,7 +68,7 @@ fn segments_go_and_the_journal_alone_still_makes_the_state() {
             "number": {"epoch": 1, "seq": 1}, "raised_at": "2026-11-22T03:12:00Z"
         });
         let told = Arc::new(serde_json::from_value(told).expect("is sound"));
-        let outbox = Arc::new(Outbox(vec![OutboxEntry::Log { position: Position(1) }]));
+        let outbox = Arc::new(Outbox(vec![OutboxEntry::Log { position: Position(1), place: None }]));
         toy.put(vec![
             (StateKey::Told(receiver.clone(), alarm(1).id), Some(StateRecord::Told(Arc::clone(&told)))),
             (StateKey::Outbox(receiver.clone(), 7), Some(StateRecord::Outbox(Arc::clone(&outbox)))),

@@ -189,6 +189,7 @@ fn about(how: How, alarm: Alarm) -> What {
         actor: None,
         note: None,
         subject: Subject::Alarm { alarm: Arc::clone(&alarm), previous_severity: Some(Severity::Minor) },
+        place: None,
     };
     What::Alarm { how, change: Some(Arc::new(change)), alarm, suppressed: false }
 }

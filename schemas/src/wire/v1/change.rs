@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{Alarm, Event, FormError};
 use crate::alarm::ChangeNumber;
-use crate::change::{ChangeKind, Reason, Refusal, Subject, WithoutEffect};
+use crate::change::{ChangeKind, Place, Reason, Refusal, Subject, WithoutEffect};
 use crate::child::ChildNote;
 use crate::ids::{Epoch, Position, Seq};
 use crate::names::{Actor, AlarmType, Site, Text};
@@ -43,6 +43,10 @@ pub struct Change {
     /// What it happened to.
     #[serde(flatten)]
     pub subject: ChangeSubject,
+    /// Where it was copied from; a node's own, that it shows to nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub place: Option<Place>,
 }
 
 /// What a change happened to: exactly one of these.
@@ -102,7 +106,7 @@ pub enum ChangeSubject {
 impl Change {
     /// The form that is stored.
     pub fn stored(change: &crate::change::Change) -> Self {
-        Self::of(change, Alarm::stored)
+        Self { place: change.place, ..Self::of(change, Alarm::stored) }
     }
 
     /// The form that is shown.
@@ -138,6 +142,7 @@ impl Change {
                 Subject::Child(note) => ChangeSubject::Child { child: (**note).clone() },
                 Subject::Quarantine { entry, failure } => ChangeSubject::Quarantine { entry: *entry, failure: failure.clone() },
             },
+            place: None,
         }
     }
 }
@@ -174,6 +179,7 @@ impl TryFrom<Change> for crate::change::Change {
             actor: form.actor,
             note: form.note,
             subject,
+            place: form.place,
         })
     }
 }
