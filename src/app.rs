@@ -18,7 +18,7 @@ use klaxon_api::agent::{Indexes, Parts as TablesParts, Tables, TablesControl};
 use klaxon_api::http::{
     Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, Tls, TlsFiles, serve_tcp, serve_tls, serve_unix,
 };
-use klaxon_api::notify::{Authorities, ReceiverConfig, Receivers, SinkBuilder, SinkTools, TOLD_MAX};
+use klaxon_api::notify::{Authorities, IsOurs, ReceiverConfig, Receivers, SinkBuilder, SinkTools, TOLD_MAX};
 use klaxon_api::uplink::Uplinks;
 use klaxon_ingest::collect::{CollectConfig, Collectors, Host};
 use klaxon_ingest::own::OwnAlarm;
@@ -71,11 +71,11 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
         status: Arc::clone(&status),
     };
     let stop = CancellationToken::new();
-    let loops = spawn_loops(&config, parts, &publisher, &stop)?;
+    let (loops, share) = spawn_loops(&config, parts, &publisher, &stop)?;
     let snmp = Arc::new(EngineHome::new(&config.store.dir));
     let mut wanted = Wanted::of(&config).map_err(contradiction)?;
     let trap_users = Users::new(std::mem::take(&mut wanted.trap_users));
-    let node = Node { config, settings, log, store, publisher, control, traps: None, status, snmp, stop, trap_users };
+    let node = Node { config, settings, log, store, publisher, control, traps: None, status, snmp, stop, trap_users, share };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("klaxon").build()?;
     let served = runtime.block_on(node.serve(wanted));
     // Whatever still runs holds a publisher; with the last one gone the loop ends.
@@ -92,8 +92,8 @@ fn spawn_kafka(
     parts: Parts,
     wake: Publisher,
     stop: &CancellationToken,
-) -> anyhow::Result<Loops> {
-    use crate::{correlator, replica};
+) -> anyhow::Result<(Loops, Share)> {
+    use crate::{correlator, notifiers, replica};
     let held = Arc::new(crate::held::Held::new(config.engine.settings(), Arc::new(Catalogue::built_in())));
     let mut loops = Loops::default();
     if config.journal.correlate {
@@ -107,6 +107,17 @@ fn spawn_kafka(
         })?;
         loops.spawn("correlate", stop, move || correlator.run().map_err(FollowError::Kafka))?;
     }
+    let (mut keeper, mut share) = (None, Share { is_ours: Box::new(|_| false), told: None });
+    if config.journal.notify {
+        let name = &config.journal.node_name;
+        let (notifier, end, of_receivers) =
+            notifiers::notifier(cluster.clone(), name, parts.store.clone(), wake.clone(), stop.clone());
+        loops.spawn("notify", stop, move || notifier.run().map_err(FollowError::Kafka))?;
+        let notifiers::Share { is_ours, receivers } = of_receivers;
+        // The notifier may have ended: then the node stops.
+        let tell = move |all| drop(receivers.send((all, tokio::runtime::Handle::current())));
+        (keeper, share) = (Some(end), Share { is_ours, told: Some(Box::new(tell)) });
+    }
     let replica = replica::Replica::start(replica::Parts {
         cluster,
         site: parts.site,
@@ -117,11 +128,12 @@ fn spawn_kafka(
         control: parts.control,
         held,
         wake,
+        keeper,
         status: Arc::default(),
         stop: stop.clone(),
     })?;
     loops.spawn("replica", stop, move || Ok(replica.run()?))?;
-    Ok(loops)
+    Ok((loops, share))
 }
 
 fn contradiction((key, reason): (String, String)) -> anyhow::Error {
@@ -132,17 +144,30 @@ fn cannot_open(dir: &Path) -> String {
     format!("cannot open the store {}", dir.display())
 }
 
-/// What follows the journal, wherever it is.
-fn spawn_loops(config: &Config, parts: Parts, publisher: &Publisher, stop: &CancellationToken) -> anyhow::Result<Loops> {
+/// What makes the receivers those of several nodes, which share them.
+pub struct Share {
+    is_ours: IsOurs,
+    /// To be told of them once they are set.
+    told: Option<Box<dyn FnOnce(Receivers) + Send>>,
+}
+
+/// What follows the journal, wherever it is; and how the receivers are shared, if they are.
+fn spawn_loops(
+    config: &Config,
+    parts: Parts,
+    publisher: &Publisher,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Loops, Option<Share>)> {
     #[cfg(feature = "kafka")]
     if let Some(cluster) = config.journal.cluster().map_err(contradiction)? {
-        return spawn_kafka(config, cluster, parts, publisher.clone(), stop);
+        let (loops, share) = spawn_kafka(config, cluster, parts, publisher.clone(), stop)?;
+        return Ok((loops, Some(share)));
     }
     let _ = publisher;
     let follow = Follow::start(parts, config.engine.settings(), Arc::new(Catalogue::built_in()))?;
     let mut loops = Loops::default();
     loops.spawn("follow", stop, move || follow.run())?;
-    Ok(loops)
+    Ok((loops, None))
 }
 
 /// Loops that block, so each has a thread. If one ends, however it does, the node stops.
@@ -221,6 +246,8 @@ struct Node {
     stop: CancellationToken,
     /// Whose notifications of SNMPv3 are taken.
     trap_users: Users,
+    /// How the receivers are shared, if other nodes have some of them.
+    share: Option<Share>,
 }
 
 impl Node {
@@ -240,7 +267,7 @@ impl Node {
         let trap_doors = TrapDoors { traps: self.door("trap"), own: self.door("node") };
         let sets = self.door("snmp");
         let indexes = klaxon_api::agent::indexes(&self.store, &self.config.store.dir);
-        let receivers = self.receivers(Arc::clone(&indexes));
+        let (receivers, shared) = self.receivers(Arc::clone(&indexes));
         let uplinks = self.uplinks();
         let (tables, tables_control) = self.tables(sets.clone(), indexes, &receivers, &uplinks).await?;
         let (agent, agent_control) =
@@ -312,6 +339,9 @@ impl Node {
         say(&greeting(&self.config, &listening));
         collectors.apply(&wanted.collect).await;
         receivers.apply(wanted.receivers).await;
+        if let Some(shared) = shared {
+            shared(receivers.clone());
+        }
         warn_of_told(&self.config);
         let outcome = self.watch(signals, &mut doors, &mut collectors, &asked).await;
         notify(&[NotifyState::Stopping]);
@@ -351,12 +381,16 @@ impl Node {
         Ok(tokio::task::spawn_blocking(move || Tables::new(config, parts, is_on)).await?)
     }
 
-    /// Who is told of alarms: nobody yet.
-    fn receivers(&self, indexes: Arc<Indexes>) -> Receivers {
+    /// Who is told of alarms: nobody yet. And who is to know of them once they are set.
+    fn receivers(&mut self, indexes: Arc<Indexes>) -> (Receivers, Option<Box<dyn FnOnce(Receivers) + Send>>) {
         let (engine, catalogue) = (Arc::clone(&self.snmp), Arc::new(Catalogue::built_in()));
         let tools = SinkTools { engine, catalogue, indexes, authorities: Authorities::default() };
         let build: SinkBuilder = Box::new(move |one| one.sink.build(&tools));
-        Receivers::new(self.door("node"), self.config.node.site.clone(), build)
+        let (door, site) = (self.door("node"), self.config.node.site.clone());
+        match self.share.take() {
+            Some(Share { is_ours, told }) => (Receivers::shared(door, site, build, is_ours), told),
+            None => (Receivers::new(door, site, build), None),
+        }
     }
 
     /// The way in for the nodes below: nobody is connected yet.

@@ -2,7 +2,7 @@
 //!
 //! * [`app`]: the life of a node: build, run, drain,
 //! * [`follow`]: the one loop that applies what came in and commits what followed, with [`clock`] and [`own`],
-//! * `correlator` and `replica` (with the feature `kafka`): the same where the journal is in a Kafka, in two halves,
+//! * `correlator` and `replica` (with the feature `kafka`): the same where the journal is in a Kafka, in two halves, and `notifiers`: who tells whom there,
 //! * [`uplink`]: this node as one below another,
 //! * [`config`]: the settings, checked once,
 //! * [`log`]: what the program says of itself,
@@ -20,6 +20,8 @@ pub mod follow;
 #[cfg(feature = "kafka")]
 pub mod held;
 pub mod log;
+#[cfg(feature = "kafka")]
+pub mod notifiers;
 pub mod own;
 #[cfg(feature = "kafka")]
 pub mod replica;

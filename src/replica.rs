@@ -6,7 +6,8 @@
 //! changes, state ─▶ copied, a frame at a time ─▶ the store ─▶ lists, history, streams, receivers
 //! ```
 //!
-//! What followers keep is this node's own and goes to its store alone. It runs on a thread of its own and blocks.
+//! What followers keep is this node's own and goes to its store alone; what
+//! receivers of notifications keep is shared, see [`crate::notifiers`]. It runs on a thread of its own and blocks.
 
 mod spool;
 
@@ -19,7 +20,7 @@ use klaxon_correlate::screen_step;
 use klaxon_schemas::action::{Action, Verb};
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::alarm::ChangeNumber;
-use klaxon_schemas::change::{Change, Reason, Subject};
+use klaxon_schemas::change::{Change, Place as ChangePlace, Reason, Subject};
 use klaxon_schemas::child::{NotTaken, Relay, RelayContent, site_of};
 use klaxon_schemas::entry::EntryKind;
 use klaxon_schemas::ids::{ActionId, AlarmId, Seq};
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::follow::Control;
 use crate::held::Held;
+use crate::notifiers::{Back, Keeper};
 use spool::Spool;
 
 /// The most records that are copied in one frame.
@@ -87,6 +89,8 @@ pub struct Parts {
     pub held: Arc<Held>,
     /// Wakes the loop.
     pub wake: Publisher,
+    /// What receivers keep goes there first, if this node is one of the notifiers.
+    pub keeper: Option<Keeper>,
     /// What it tells.
     pub status: Arc<ReplicaStatus>,
     /// Ends it.
@@ -162,6 +166,7 @@ pub struct Replica {
     control: mpsc::Receiver<Control>,
     held: Arc<Held>,
     wake: Publisher,
+    keeper: Option<Keeper>,
     events: Arc<Events>,
     records: mpsc::Receiver<Vec<Record>>,
     landed: (mpsc::Sender<Asked>, mpsc::Receiver<Asked>),
@@ -181,7 +186,7 @@ impl Replica {
     /// # Errors
     /// The settings make no client.
     pub fn start(parts: Parts) -> Result<Self, ClusterError> {
-        let Parts { cluster, site, spool, store, writer, intake, control, held, wake, status, stop } = parts;
+        let Parts { cluster, site, spool, store, writer, intake, control, held, wake, keeper, status, stop } = parts;
         let events = Arc::new(Events::new(&cluster)?);
         let copied = copied(&store);
         let copy = Copy::start(&cluster, &copied)?;
@@ -208,6 +213,7 @@ impl Replica {
             control,
             held,
             wake,
+            keeper,
             events,
             records,
             landed,
@@ -238,6 +244,7 @@ impl Replica {
             self.take_in();
             self.answer_landed();
             self.send_spool();
+            self.take_back();
             self.writer.maintain();
         }
         self.events.flush();
@@ -260,7 +267,12 @@ impl Replica {
     }
 
     /// Sends the items of a submission to the brokers. What followers keep stays here.
-    fn serve(&mut self, mut submission: Submission) {
+    fn serve(&mut self, submission: Submission) {
+        let left = match &self.keeper {
+            Some(keeper) => keeper.take(submission, &self.store),
+            None => Some(submission),
+        };
+        let Some(mut submission) = left else { return };
         let is_away = self.store.original().is_some_and(|original| original.reached_since.is_none());
         if self.spool.takes(is_away) && submission.items.iter().all(|item| matches!(item, Item::Event(_))) {
             return self.spool_in(submission);
@@ -375,6 +387,27 @@ impl Replica {
                 failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             }
         });
+    }
+
+    /// What the notifiers have kept, or found there, is kept here as well.
+    fn take_back(&mut self) {
+        let all: Vec<Back> = self.keeper.as_ref().map(|keeper| keeper.back.try_iter().collect()).unwrap_or_default();
+        for back in all {
+            match back {
+                Back::Kept(submission, puts) => {
+                    let position = self.writer.next_position();
+                    self.keep(submission, vec![Some(Answer::Accepted { position, changes: Vec::new() })], puts);
+                }
+                Back::Found { puts, done } => {
+                    let results = Results { puts, cursor: self.cursor(), ..Results::default() };
+                    let frame = Frame { entries: Vec::new(), results: Some(results) };
+                    self.writer.submit(frame, move |durable| {
+                        // Whoever asked may be gone.
+                        let _ = done.send(durable.is_ok());
+                    });
+                }
+            }
+        }
     }
 
     fn send(&self, door: &Door, asked: Asked, sends: Vec<(usize, Place, EntryKind)>) {
@@ -538,9 +571,10 @@ impl Replica {
         match record {
             Record::Change { partition, next, change } => {
                 let one = self.partitions.entry(partition).or_default();
-                one.copied.changes = next;
+                let from = std::mem::replace(&mut one.copied.changes, next);
                 match change {
-                    Ok(change) => {
+                    Ok(mut change) => {
+                        Arc::make_mut(&mut change).place = Some(ChangePlace { partition, from, next });
                         if change.site == self.site {
                             one.last = change.number;
                         }

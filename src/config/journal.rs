@@ -31,6 +31,8 @@ pub struct JournalConfig {
     pub correlate: bool,
     /// Whether reports that come in while the Kafka is away are kept in this node's files until it is back.
     pub spool: bool,
+    /// Whether it sends notifications; if not, others do.
+    pub notify: bool,
     /// How many partitions each topic has.
     pub partitions: u16,
     /// How many brokers have a copy.
@@ -92,6 +94,7 @@ impl Default for JournalConfig {
             node_name: "klaxon-1".to_owned(),
             correlate: true,
             spool: false,
+            notify: true,
             partitions: 12,
             replication_factor: 3,
             min_insync_replicas: 2,

@@ -156,7 +156,18 @@ impl Bench {
         self.cursor.last_seq = self.cursor.last_seq.next();
         let number = ChangeNumber { epoch: self.cursor.epoch, seq: self.cursor.last_seq };
         let site = "depot-7".parse().expect("is a name");
-        Arc::new(Change { site, number, at: time, past: false, kind, reasons: Vec::new(), actor: None, note: None, subject, place: None })
+        Arc::new(Change {
+            site,
+            number,
+            at: time,
+            past: false,
+            kind,
+            reasons: Vec::new(),
+            actor: None,
+            note: None,
+            subject,
+            place: None,
+        })
     }
 
     /// Writes that this happened to these alarms, in one frame.

@@ -245,7 +245,9 @@ impl Planner {
         // What came from sites below is numbered by them.
         let mirrors = store.read().state().children().values().any(|child| child.kind.owns());
         let changes = match (reason, before.seq, self.reached.seq) {
-            (GapReason::Retention | GapReason::Damaged, Some(from), Some(to)) if !mirrors && self.places.is_none() => to.0.checked_sub(from.0),
+            (GapReason::Retention | GapReason::Damaged, Some(from), Some(to)) if !mirrors && self.places.is_none() => {
+                to.0.checked_sub(from.0)
+            }
             _ => None,
         };
         let to = self.reached.position;

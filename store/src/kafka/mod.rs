@@ -5,6 +5,7 @@
 
 mod cluster;
 mod copy;
+mod cursors;
 mod door;
 mod input;
 mod output;
@@ -21,6 +22,7 @@ pub use rdkafka;
 pub use rdkafka::error::KafkaError;
 
 pub use copy::{Copy, Copying, Record};
+pub use cursors::{Cursors, KeptRecord, Notifiers, ends, load_cursors, reaches};
 pub use door::{Events, Place, Sent, is_full};
 pub use input::{Input, Moved, Polled};
 pub use output::{TransactionError, Transactions};

@@ -85,11 +85,61 @@ impl Restored {
     }
 }
 
+<<<<<<< HEAD
 struct Quiet;
 
 impl ClientContext for Quiet {
     fn error(&self, error: KafkaError, reason: &str) {
         say(&error, reason);
+=======
+/// Reads the state of a partition, as of all transactions that have begun by now.
+///
+/// # Errors
+/// The brokers do not answer, a transaction stays open, or a record cannot be read.
+pub fn restore(cluster: &Cluster, partition: u16) -> Result<Restored, RestoreError> {
+    restore_of(cluster, Topic::State, partition)
+}
+
+/// The same of a topic that holds keyed records.
+pub(super) fn restore_of(cluster: &Cluster, topic: Topic, partition: u16) -> Result<Restored, RestoreError> {
+    let (topic, number) = (topic.name(cluster), i32::from(partition));
+    let unreachable = |error: KafkaError| RestoreError::Cluster(cluster.unreachable(error));
+    let consumer = |isolation: &str| -> Result<BaseConsumer, RestoreError> {
+        let mut config = cluster.client();
+        // It joins no group; the client wants a name all the same.
+        config
+            .set("group.id", format!("{}restore", cluster.prefix))
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", isolation)
+            .set("enable.partition.eof", "true");
+        config.create().map_err(|error| ClusterError::Settings(error).into())
+    };
+    // Where the last record is, also one of a transaction that is not over: what it becomes belongs to the state.
+    let (_, end) = consumer("read_uncommitted")?.fetch_watermarks(&topic, number, REQUEST_WAIT).map_err(unreachable)?;
+    let reader = consumer("read_committed")?;
+    let mut assigned = TopicPartitionList::new();
+    assigned.add_partition_offset(&topic, number, Offset::Beginning).map_err(unreachable)?;
+    reader.assign(&assigned).map_err(unreachable)?;
+    let (begun, mut restored, mut reached) = (Instant::now(), Restored::default(), 0);
+    while reached < end {
+        if begun.elapsed() > RESTORE_WAIT {
+            return Err(RestoreError::Open { topic: format!("{topic}/{partition}") });
+        }
+        match reader.poll(LOOK) {
+            Some(Ok(message)) => {
+                let fact = read_state(&message).map_err(|source| {
+                    let topic = format!("{topic}/{partition}");
+                    RestoreError::Unread { topic, offset: message.offset(), source }
+                })?;
+                restored.take(fact);
+                reached = message.offset() + 1;
+            }
+            // The last records may be marks of transactions, which are not shown; the position has gone beyond them.
+            Some(Err(KafkaError::PartitionEOF(_))) => reached = position(&reader, reached),
+            Some(Err(error)) => tracing::debug!(%error, partition, "the state is read on"),
+            None => {}
+        }
+>>>>>>> 5a39c39 (notifiers: nodes whose journal is in a Kafka divide the receivers among themselves)
     }
 }
 
