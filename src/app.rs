@@ -71,6 +71,7 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
         status: Arc::clone(&status),
     };
     let stop = CancellationToken::new();
+    let (over, last) = (stop.clone(), publisher.clone());
     let (loops, share) = spawn_loops(&config, parts, &publisher, &stop)?;
     let snmp = Arc::new(EngineHome::new(&config.store.dir));
     let mut wanted = Wanted::of(&config).map_err(contradiction)?;
@@ -78,8 +79,10 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     let node = Node { config, settings, log, store, publisher, control, traps: None, status, snmp, stop, trap_users, share };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("klaxon").build()?;
     let served = runtime.block_on(node.serve(wanted));
-    // Whatever still runs holds a publisher; with the last one gone the loop ends.
+    // Whatever still runs holds a publisher; with the last one gone the loop ends. Loops that wake each other hold one as well.
     runtime.shutdown_timeout(DRAIN);
+    over.cancel();
+    last.close();
     loops.join()?;
     served
 }

@@ -44,7 +44,10 @@ impl Centre {
     fn new(brokers: &Brokers, prefix: &str, hooks: &[(String, &Hook)], lines: &str) -> Self {
         let journal = brokers.journal(prefix, &format!("partitions = {PARTITIONS}"));
         let of = |(name, hook): &(String, &Hook)| {
-            format!("[receivers.{name}]\nfold_after = \"0s\"\n{lines}\n[receivers.{name}.webhook]\nurl = \"{}\"\n", hook.url())
+            format!(
+                "[receivers.{name}]\nfold_after = \"0s\"\nlog_events = true\n{lines}\n[receivers.{name}.webhook]\nurl = \"{}\"\n",
+                hook.url()
+            )
         };
         let receivers: String = hooks.iter().map(of).collect();
         let centre = Self { journal, receivers, scratch: scratch("kafka-notify-") };
@@ -66,10 +69,13 @@ fn runs(node: &Node) -> BTreeSet<String> {
     all.map(|one| one["name"].as_str().expect("has a name").to_owned()).collect()
 }
 
+/// What is told is the raise of an alarm, or, of each fifth, that something is logged.
 fn raise(node: &Node, numbers: std::ops::Range<usize>) {
     let events: Vec<Value> = numbers
         .map(|number| {
-            json!({ "site": format!("site-{}", number % 9), "resource": format!("unit={number}"), "alarm_type": "t", "severity": "major" })
+            let kind = if number % 5 == 0 { "log" } else { "raise" };
+            let (site, resource) = (format!("site-{}", number % 9), format!("unit={number}"));
+            json!({ "site": site, "resource": resource, "alarm_type": "t", "severity": "major", "kind": kind })
         })
         .collect();
     node.send(&Value::from(events));
@@ -82,10 +88,8 @@ fn by_number(hook: &Hook) -> BTreeMap<u64, (String, String)> {
     for post in hook.posts() {
         for one in post.json()["notifications"].as_array().expect("is a list") {
             epochs.insert(one["epoch"].to_string());
-            let what = match one["alarm"]["resource"].as_str() {
-                Some(resource) => resource.to_owned(),
-                None => one.to_string(),
-            };
+            let subject = if one["what"] == "log" { &one["event"] } else { &one["alarm"] };
+            let what = subject["resource"].as_str().map_or_else(|| one.to_string(), str::to_owned);
             let said = (what, one["how"].to_string());
             let number = one["delivery_seq"].as_u64().expect("is a number");
             let before = all.insert(number, said.clone());

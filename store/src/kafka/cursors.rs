@@ -10,6 +10,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, ConsumerGroupMetadata, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
@@ -115,7 +116,7 @@ impl Notifiers {
         let mut asked = TopicPartitionList::new();
         asked.add_partition(&self.topic, partition.into());
         let told = self.consumer.committed_offsets(asked, REQUEST_WAIT)?;
-        told.elements().iter().try_for_each(|element| element.error())
+        told.elements().iter().try_for_each(TopicPartitionListElem::error)
     }
 
     /// As what the group knows this member. Whoever writes asks first for this and then whether the partition is its own: what the
