@@ -147,11 +147,14 @@ fn cannot_open(dir: &Path) -> String {
     format!("cannot open the store {}", dir.display())
 }
 
+/// Tells whoever divides the receivers which there are.
+type TellReceivers = Box<dyn FnOnce(Receivers) + Send>;
+
 /// What makes the receivers those of several nodes, which share them.
 pub struct Share {
     is_ours: IsOurs,
     /// To be told of them once they are set.
-    told: Option<Box<dyn FnOnce(Receivers) + Send>>,
+    told: Option<TellReceivers>,
 }
 
 /// What follows the journal, wherever it is; and how the receivers are shared, if they are.
@@ -385,7 +388,7 @@ impl Node {
     }
 
     /// Who is told of alarms: nobody yet. And who is to know of them once they are set.
-    fn receivers(&mut self, indexes: Arc<Indexes>) -> (Receivers, Option<Box<dyn FnOnce(Receivers) + Send>>) {
+    fn receivers(&mut self, indexes: Arc<Indexes>) -> (Receivers, Option<TellReceivers>) {
         let (engine, catalogue) = (Arc::clone(&self.snmp), Arc::new(Catalogue::built_in()));
         let tools = SinkTools { engine, catalogue, indexes, authorities: Authorities::default() };
         let build: SinkBuilder = Box::new(move |one| one.sink.build(&tools));

@@ -47,14 +47,17 @@ const STORE_WAIT: Duration = Duration::from_secs(30);
 /// The most submissions that are kept in one transaction.
 const TOGETHER_MAX: usize = 256;
 
+/// What is put into the state, and deleted.
+pub type Puts = Vec<(StateKey, Option<StateRecord>)>;
+
 /// What is to go into the store of the node.
 pub enum Back {
     /// The brokers have it: then it is kept here, and answered.
-    Kept(Submission, Vec<(StateKey, Option<StateRecord>)>),
+    Kept(Submission, Puts),
     /// It was found there, or is not this node's any more.
     Found {
         /// The records.
-        puts: Vec<(StateKey, Option<StateRecord>)>,
+        puts: Puts,
         /// Told whether they are durable.
         done: mpsc::Sender<bool>,
     },
@@ -195,7 +198,7 @@ impl Notifier {
         let divide = Divide { receivers, runtime };
         // What is kept here is a copy of what the brokers have, and most of it is another node's now.
         let of_all = |_: &Follower| true;
-        if self.wait_for(|| self.found(self.forgotten(of_all)).then_some(()), RETRY_WAIT).is_none() || !self.catch_up() {
+        if self.wait_for(|| self.found(&self.forgotten(of_all)).then_some(()), RETRY_WAIT).is_none() || !self.catch_up() {
             return Ok(());
         }
         let gone = Arc::<Mutex<BTreeSet<u16>>>::default();
@@ -236,7 +239,7 @@ impl Notifier {
             let away = std::mem::take(&mut *lock(gone));
             if !away.is_empty() {
                 waiting.retain(|partition, _| !away.contains(partition));
-                self.found(self.forgotten(|name| away.contains(&partition(name, self.cluster.partitions))));
+                self.found(&self.forgotten(|name| away.contains(&partition(name, self.cluster.partitions))));
             }
             let now = Instant::now();
             waiting.extend(group.here().into_iter().map(|partition| (partition, now)));
@@ -274,7 +277,7 @@ impl Notifier {
         for (name, kept) in &all {
             puts.extend(kept.local(name, &self.store)?.ok_or(NotTaken::Behind)?);
         }
-        if !self.found(puts) {
+        if !self.found(&puts) {
             return Err(NotTaken::Store);
         }
         lock(&self.ours.keep).insert(of);
@@ -283,7 +286,7 @@ impl Notifier {
     }
 
     /// What is to be put so that nothing is kept here of these receivers.
-    fn forgotten(&self, of: impl Fn(&Follower) -> bool) -> Vec<(StateKey, Option<StateRecord>)> {
+    fn forgotten(&self, of: impl Fn(&Follower) -> bool) -> Puts {
         let state = self.store.read();
         let is_receiver = |name: &Follower| state.state().followers().get(name).is_none_or(|one| one.delivery.is_some());
         let names = state.state().keepers().into_keys().filter(|name| is_receiver(name) && of(name));
@@ -291,7 +294,7 @@ impl Notifier {
     }
 
     /// Puts it into the store of this node; whether it is durable there.
-    fn found(&self, puts: Vec<(StateKey, Option<StateRecord>)>) -> bool {
+    fn found(&self, puts: &[(StateKey, Option<StateRecord>)]) -> bool {
         puts.chunks(FOUND_RECORDS_MAX).all(|puts| {
             let (done, told) = mpsc::channel();
             let is_there = self.back.send(Back::Found { puts: puts.to_vec(), done }).is_ok();

@@ -448,7 +448,7 @@ impl Replica {
         let mut by_partition: BTreeMap<u16, Vec<_>> = BTreeMap::new();
         for target in targets {
             // One that is not known anywhere is refused where it would be found first.
-            let partition = state.alarm(target.id).map_or(0, |alarm| self.partition(&alarm));
+            let partition = state.alarm(target.id).map_or(0, |alarm| self.partition(alarm));
             by_partition.entry(partition).or_default().push(*target);
         }
         let of = |targets| Arc::new(Action { verb: Verb::OnAlarms(targets, verb.clone()), ..Action::clone(action) });

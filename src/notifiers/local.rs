@@ -10,6 +10,8 @@ use klaxon_schemas::notify::{Delivery, Outbox, OutboxEntry, Realign, Told};
 use klaxon_schemas::state::{Copied, Followed, StateKey, StateRecord};
 use klaxon_store::{HISTORY_LIMIT_MAX, HistoryQuery, Order, ReadError, StateRead, Store};
 
+use super::Puts;
+
 /// How many changes before those that are still to be looked at are searched for what was told and may be asked for again.
 const BACK_CHANGES_MAX: usize = 20_000;
 
@@ -72,11 +74,7 @@ impl Kept {
     }
 
     /// What is to be put here in its stead; nothing if this copy does not have yet what it was told from. It reads the disk.
-    pub(super) fn local(
-        &self,
-        name: &Follower,
-        store: &Store,
-    ) -> Result<Option<Vec<(StateKey, Option<StateRecord>)>>, ReadError> {
+    pub(super) fn local(&self, name: &Follower, store: &Store) -> Result<Option<Puts>, ReadError> {
         let (stale, has, head, mirrored) = {
             let state = store.read();
             let copied = (0..).map_while(|partition| copied(&state, partition));

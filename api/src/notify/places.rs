@@ -47,9 +47,8 @@ impl Places {
 
     /// The places of what was looked at up to `position`. It is not asked for less afterwards.
     pub(super) fn up_to(&mut self, position: Position) -> BTreeMap<u16, i64> {
-        while let Some((_, partition, next)) = self.between.pop_front_if(|(at, ..)| *at <= position) {
-            self.kept.insert(partition, next);
-        }
+        let count = self.between.partition_point(|(at, ..)| *at <= position);
+        self.kept.extend(self.between.drain(..count).map(|(_, partition, next)| (partition, next)));
         self.kept.clone()
     }
 }
