@@ -15,8 +15,8 @@ use klaxon_store::kafka::partition_of;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// As many partitions as make three receivers those of more than one node.
-const PARTITIONS: u16 = 4;
+/// Three nodes have one each.
+const PARTITIONS: u16 = 3;
 
 /// Makes the topics.
 fn init(dir: &Path, config: &str) {
