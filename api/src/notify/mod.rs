@@ -31,6 +31,7 @@ mod shown;
 mod sink;
 mod snmp;
 mod unreachable;
+mod wait;
 pub mod webhook;
 
 pub use config::{Backoff, HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, SPAN_MAX, Start, TOLD_MAX};

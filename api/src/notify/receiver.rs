@@ -32,6 +32,7 @@ use super::reach::{Rate, Reach, chance};
 use super::restore::restore;
 use super::set::Status;
 use super::unreachable::Alarm;
+use super::wait::{joined, of};
 use super::{Counters, Delivered, Notification, ReceiverConfig, ResendError, SEND_TIME_MAX, SendError, Sink, SinkLimits, What};
 
 /// The fewest notifications that are given their numbers ahead of being sent.
@@ -787,20 +788,4 @@ impl Receiver {
 
 async fn submit(door: &Door, keep: Arc<Keep>) -> SaveOutcome {
     door.submit(vec![Item::Keep(keep)], &Lane::default()).await?.outcome().await
-}
-
-/// The outcome, or never, if there is nothing to wait for.
-async fn of(save: &mut Option<BoxFuture<'static, SaveOutcome>>) -> SaveOutcome {
-    match save {
-        Some(save) => save.await,
-        None => std::future::pending().await,
-    }
-}
-
-/// What the thread found, or never, if none is at work.
-async fn joined<T>(work: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
-    let Some(handle) = work else { return std::future::pending().await };
-    let outcome = handle.await;
-    *work = None;
-    outcome
 }
