@@ -214,7 +214,7 @@ impl Notifier {
         };
         let Self { cluster, name, wake, ours, back, .. } = &self;
         std::thread::scope(|scope| {
-            let keeping = Keeping { cluster, name, group: &group, wake, ours, back: back.clone() };
+            let keeping = Keeping { cluster, name, group: &group, wake, ours, back: back.clone(), stop: &self.stop };
             // It takes over what the receivers keep until nobody keeps anything any more.
             let keeping = std::thread::Builder::new().name("keep".to_owned()).spawn_scoped(scope, move || keeping.run(&keeps));
             keeping.expect("a thread can be had at the start");
@@ -352,6 +352,7 @@ struct Keeping<'a> {
     wake: &'a Publisher,
     ours: &'a Ours,
     back: mpsc::Sender<Back>,
+    stop: &'a CancellationToken,
 }
 
 impl Keeping<'_> {
@@ -397,11 +398,12 @@ impl Keeping<'_> {
         records: &[KeptRecord],
     ) -> Result<(), String> {
         let words = |error: anyhow::Error| format!("{error:#}");
+        let stops = || self.stop.is_cancelled();
         let producer = match cursors.take() {
             Some(producer) => producer,
-            None => Cursors::new(self.cluster, self.name).map_err(|error| words(error.into()))?,
+            None => Cursors::new(self.cluster, self.name, &stops).map_err(|error| words(error.into()))?,
         };
-        let outcome = producer.keep(group, records);
+        let outcome = producer.keep(group, records, &stops);
         if !matches!(outcome, Err(TransactionError::Fatal(_))) {
             *cursors = Some(producer);
         }

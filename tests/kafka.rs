@@ -1,5 +1,6 @@
 //! The journal in an Apache Kafka, with real brokers: what the command line makes and finds there.
 #![cfg(feature = "kafka")]
+#![allow(clippy::print_stderr, reason = "a test shows the log of what failed")]
 
 mod harness;
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use klaxon_schemas::names::Site;
 use klaxon_schemas::severity::Severity;
 use klaxon_store::kafka::{self, Cluster, Finding, Found, Partition, ResetError, RestoreError, Standing, Weight};
 use serde_json::json;
@@ -25,7 +26,8 @@ pub(super) enum KafkaCommand {
     /// correlators. Both are written in one transaction; where they do not agree, or the state is gone, correlators refuse the
     /// partition and say so. All correlators must be stopped (one that was killed counts as running for some seconds).
     ///
-    /// State gone: what stood in the partition is lost. It begins without alarms, with the events that the group had not read.
+    /// State gone: what stood in the partition is given up, and each alarm that its changes still tell of is retired there, so
+    /// that nodes and receivers know. It begins without alarms, with the events that the group had not read.
     /// State there, but not where the group is (a topic restored from a backup, the group's offsets moved or expired): only with
     /// --force. The state is kept, and the group goes on from where the state is. Events between the two that are applied already
     /// are not applied again if the group was behind; if the group was ahead, they are applied to the state again.
@@ -59,9 +61,9 @@ pub(super) struct Which {
 
 pub(super) async fn kafka(output: &Output, command: &KafkaCommand) -> Outcome {
     let (KafkaCommand::Init(which) | KafkaCommand::Check(which) | KafkaCommand::Reset(Reset { which, .. })) = command;
-    let cluster = cluster(which)?;
+    let (cluster, site) = cluster(which)?;
     if let KafkaCommand::Reset(how) = command {
-        return reset(output, cluster, how.force && how.new_epoch).await;
+        return reset(output, cluster, site, how.force && how.new_epoch).await;
     }
     let failed = |error: kafka::ClusterError| Failure::of(Code::NoNode, &error);
     let (created, refused) = match command {
@@ -76,12 +78,13 @@ pub(super) async fn kafka(output: &Output, command: &KafkaCommand) -> Outcome {
     if found.is_usable() { Ok(()) } else { Err(Failure::told()) }
 }
 
-fn cluster(which: &Which) -> Outcome<Cluster> {
+fn cluster(which: &Which) -> Outcome<(Cluster, Site)> {
     let usage = |message: String| Failure::new(Code::Usage, message);
     let file = which.config.display();
     let config = Config::load(&which.config).map_err(|error| Failure::of(Code::Usage, &error))?;
     let cluster = config.journal.cluster().map_err(|(key, reason)| usage(format!("{file}: {key}: {reason}")))?;
-    cluster.ok_or_else(|| usage(format!("{file}: journal.kind is \"embedded\": it names no Kafka")))
+    let cluster = cluster.ok_or_else(|| usage(format!("{file}: journal.kind is \"embedded\": it names no Kafka")))?;
+    Ok((cluster, config.node.site))
 }
 
 fn show(output: &Output, created: &[String], found: &Found) -> Outcome {
@@ -128,9 +131,9 @@ fn show(output: &Output, created: &[String], found: &Found) -> Outcome {
     Ok(())
 }
 
-async fn reset(output: &Output, cluster: Cluster, force: bool) -> Outcome {
+async fn reset(output: &Output, cluster: Cluster, site: Site, force: bool) -> Outcome {
     // It blocks.
-    let all = tokio::task::spawn_blocking(move || kafka::reset(&cluster, force)).await.expect("it does not panic");
+    let all = tokio::task::spawn_blocking(move || kafka::reset(&cluster, &site, force)).await.expect("it does not panic");
     let all = all.map_err(|error| match error {
         ResetError::Cluster(_) | ResetError::Restore(RestoreError::Cluster(_)) => Failure::of(Code::NoNode, &error),
         ResetError::Running { .. } | ResetError::Restore(RestoreError::Open { .. }) => Failure::of(Code::Later, &error),

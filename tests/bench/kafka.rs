@@ -25,7 +25,7 @@ use klaxon_store::kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
 use klaxon_store::kafka::rdkafka::error::KafkaError;
 use klaxon_store::kafka::rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use klaxon_store::kafka::rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
-use klaxon_store::kafka::{Cluster, restore};
+use klaxon_store::kafka::{Cluster, Restorer};
 use measure::{cpu_of, millis, own_cpu};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -124,6 +124,7 @@ fn correlate(brokers: &Brokers, prefix: &str) -> Running {
         name: "bench".to_owned(),
         site: "noc".parse().expect("is a site"),
         held: Arc::new(Held::new(Settings::default(), Arc::new(Catalogue::built_in()))),
+        store: None,
         status: Arc::clone(&status),
         stop: stop.clone(),
     };
@@ -360,7 +361,8 @@ fn take_over(brokers: &Brokers, dir: &Path) {
     let mut times: Vec<(Duration, Duration)> = (0..5)
         .map(|_| {
             let (begun, cpu) = (Instant::now(), own_cpu());
-            let restored = restore(&cluster(brokers, "over."), partition).expect("can be read");
+            let restorer = Restorer::new(&cluster(brokers, "over.")).expect("is a client");
+            let restored = restorer.restore(partition).expect("can be read");
             assert_eq!(restored.alarms.len(), RESTORED);
             (begun.elapsed(), own_cpu() - cpu)
         })

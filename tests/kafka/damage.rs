@@ -8,12 +8,12 @@ use klaxon_store::kafka::rdkafka::consumer::Consumer as _;
 use klaxon_store::kafka::rdkafka::message::{Header, OwnedHeaders};
 use klaxon_store::kafka::rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use klaxon_store::kafka::rdkafka::{Offset, TopicPartitionList};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::oracle::Model;
-use super::tools::{Correlator, Topics, kafka, produce};
+use super::tools::{Correlator, Raw, Topics, kafka, produce};
 use crate::harness::kafka::Brokers;
-use crate::harness::{Chance, scratch, wait_until};
+use crate::harness::{Chance, Setup, scratch, wait_until};
 
 const FLUSH: Duration = Duration::from_secs(20);
 
@@ -27,7 +27,8 @@ fn site_in(partition: i32, partitions: i32) -> String {
 /// A centre with one correlator that has correlated something in each partition.
 fn begin(brokers: &Brokers, dir: &Path, prefix: &str) -> (Topics, String, Model, Correlator) {
     let topics = Topics::new(brokers, prefix, 2);
-    let config = brokers.journal(prefix, "partitions = 2");
+    // What is said of the node itself has its place in the second one.
+    let config = brokers.journal(prefix, "partitions = 2") + &format!("[node]\nsite = \"{}\"\n", site_in(1, 2));
     assert!(kafka(dir, &config, &["init"]).0);
     let correlator = Correlator::start(dir, "c0", &config);
     let mut model = Model::default();
@@ -73,6 +74,15 @@ fn a_state_that_is_gone_is_refused_until_it_is_reset() {
             .collect()
     };
     let before = (epochs(&topics), topics.read("changes").len(), topics.offsets().expect("the brokers tell"));
+    let lines = "[journal]\nnode_name = \"shows\"\ncorrelate = false\n";
+    let shows = Setup::new(&dir.join("shows")).config(&config.replace("[journal]\n", lines)).start();
+    let units = || {
+        let ours = |one: &Value| one["alarm_type"] == "t";
+        let all = shows.alarms().into_iter().filter(ours).map(|one| one["resource"].as_str().expect("a name").to_owned());
+        all.collect::<Vec<String>>()
+    };
+    let stood = topics.state().keys().filter(|(_, key)| key.starts_with("alarm")).count();
+    wait_until("it is shown", || units().len() == stood);
     // While correlators run nothing is reset.
     let (is_good, _, errors) = kafka(dir, &config, &["reset", "--new-epoch"]);
     assert!(!is_good && errors.contains("1 correlators are in the group lost.correlators; stop them"), "{errors}");
@@ -119,8 +129,12 @@ fn a_state_that_is_gone_is_refused_until_it_is_reset() {
         .iter()
         .filter(|one| !before.0.contains(&one.value.as_ref().expect("has one")["epoch"].as_u64().expect("a number")))
         .collect();
-    let raised = new.iter().filter(|one| one.value.as_ref().expect("has one")["alarm"]["resource"] == "unit=new").count();
+    let value = |one: &&Raw| one.value.clone().expect("has one");
+    let raised = new.iter().filter(|one| value(one)["alarm"]["resource"] == "unit=new").count();
     assert_eq!(raised, 2, "what came while it was refused is there, once");
+    let retired = new.iter().filter(|one| value(one)["kind"] == "retired" && value(one)["alarm"]["alarm_type"] == "t").count();
+    assert_eq!(retired, stood, "what stood is given up where everybody sees it");
+    wait_until("nodes know", || units() == ["unit=new", "unit=new"]);
 }
 
 /// A transaction of somebody else, with the correlators' group. Nobody asks him whether he is a member.
@@ -168,11 +182,22 @@ fn an_offset_that_does_not_agree_with_the_state_is_waited_for() {
     raise(&topics, &mut model, 0, "unit=late");
     raise(&topics, &mut model, 1, "unit=early");
     wait_until("the other partition goes on", || is_raised(&topics, "unit=early"));
+    let refused = |kind: &str| {
+        let is_so = |change: &Value| {
+            change["kind"] == kind
+                && change["alarm"]["alarm_type"] == "klaxon.partition-refused"
+                && change["alarm"]["resource"] == "klaxon=journal.partition=0"
+        };
+        topics.read("changes").iter().any(|change| change.value.as_ref().is_some_and(is_so))
+    };
+    wait_until("it is an alarm", || refused("raised"));
+    assert!(!refused("cleared"));
     assert!(!is_raised(&topics, "unit=late"));
     // As soon as they agree it goes on by itself.
     let other = Other::begin(&topics, 0, at);
     other.producer.commit_transaction(FLUSH).expect("is committed");
     topics.wait_correlated("it goes on");
+    wait_until("it is over", || refused("cleared"));
     model.compare(&topics);
     correlator.stop();
 

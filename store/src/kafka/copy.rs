@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use klaxon_schemas::change::Change;
 use klaxon_schemas::state::Copied;
-use klaxon_schemas::wire::v1;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::cluster::{Cluster, ClusterError};
-use super::record::{StateFact, Unread, check_reader, malformed, read_state};
+use super::record::{StateFact, Unread, read_change, read_state};
 use super::topics::Topic;
 
 /// How much may wait in memory to be copied.
@@ -117,11 +116,4 @@ impl Copy {
             Record::State { partition, next, fact: read_state(message) }
         })
     }
-}
-
-fn read_change(message: &BorrowedMessage<'_>) -> Result<Arc<Change>, Unread> {
-    check_reader(message)?;
-    let payload = message.payload().ok_or_else(|| Unread::Malformed("it is empty".to_owned()))?;
-    let form: v1::Change = serde_json::from_slice(payload).map_err(|error| malformed(&error))?;
-    form.try_into().map(Arc::new).map_err(|error: v1::FormError| malformed(&error))
 }

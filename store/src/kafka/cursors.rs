@@ -8,23 +8,18 @@ use std::time::{Duration, Instant};
 use klaxon_schemas::state::{StateKey, StateRecord};
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, ConsumerGroupMetadata, Rebalance};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
-use super::output::{TRANSACTION_TIMEOUT, TransactionError};
 use super::record::write_put;
-use super::restore::{RestoreError, restore_of};
+use super::restore::{RestoreError, Restorer};
 use super::topics::Topic;
+use super::transaction::{TransactionError, Transactional};
 
 /// After this time without a word of a notifier, others take its receivers over.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most records that wait to be sent.
-const QUEUE_RECORDS_MAX: u32 = 100_000;
-/// How long a full queue is waited for before it is looked at again.
-const QUEUE_LOOK: Duration = Duration::from_millis(1);
 /// How long one record is waited for before the time is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -131,7 +126,7 @@ pub type KeptRecord = (u16, StateKey, Option<StateRecord>);
 
 /// The one transactional producer of a notifier.
 pub struct Cursors {
-    producer: ThreadedProducer<DefaultProducerContext>,
+    producer: Transactional,
     topic: String,
 }
 
@@ -139,19 +134,9 @@ impl Cursors {
     /// A producer by this name, which fences off whoever had it before.
     ///
     /// # Errors
-    /// No broker answers.
-    pub fn new(cluster: &Cluster, name: &str) -> Result<Self, ClusterError> {
-        let mut config = cluster.client();
-        config
-            .set("transactional.id", format!("{}{name}.notifier", cluster.prefix))
-            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("compression.type", "lz4")
-            .set("linger.ms", "0")
-            .set("queue.buffering.max.messages", QUEUE_RECORDS_MAX.to_string());
-        let producer: ThreadedProducer<_> = config.create().map_err(ClusterError::Settings)?;
-        producer.init_transactions(REQUEST_WAIT).map_err(|error| cluster.unreachable(error))?;
+    /// No broker answers, or it is told to give up before one does.
+    pub fn new(cluster: &Cluster, name: &str, give_up: &dyn Fn() -> bool) -> Result<Self, ClusterError> {
+        let producer = Transactional::new(cluster, &format!("{name}.notifier"), give_up)?;
         Ok(Self { producer, topic: Topic::Cursors.name(cluster) })
     }
 
@@ -159,66 +144,25 @@ impl Cursors {
     ///
     /// # Errors
     /// Nothing of it is kept then; if it is not known, asking for the same again does no harm.
-    pub fn keep(&self, group: &ConsumerGroupMetadata, records: &[KeptRecord]) -> Result<(), TransactionError> {
-        self.producer.begin_transaction().map_err(|error| self.failed(error))?;
-        let mut offsets = TopicPartitionList::new();
-        for partition in records.iter().map(|(partition, ..)| *partition).collect::<BTreeSet<u16>>() {
-            // Nobody reads by it: that it may be moved is what fences.
-            let moved = offsets.add_partition_offset(&self.topic, partition.into(), Offset::Offset(0));
-            moved.map_err(|error| self.failed(error))?;
-        }
-        // First, so that whoever may not does not write either.
-        let fenced = self.producer.send_offsets_to_transaction(&offsets, group, REQUEST_WAIT);
-        fenced.map_err(|error| self.failed(error))?;
-        for (partition, key, record) in records {
-            let (key, payload) = write_put(key, record.as_ref());
-            self.send((*partition).into(), &key, payload.as_deref()).map_err(|error| self.failed(error))?;
-        }
-        self.commit().map_err(|error| self.failed(error))
-    }
-
-    /// What the outcome is may take longer to be known than one request does.
-    fn commit(&self) -> Result<(), KafkaError> {
-        loop {
-            match self.producer.commit_transaction(REQUEST_WAIT) {
-                Err(KafkaError::Transaction(error)) if error.is_retriable() => {
-                    tracing::debug!(%error, "whether the cursors are kept is asked again");
-                }
-                outcome => return outcome,
+    pub fn keep(
+        &self,
+        group: &ConsumerGroupMetadata,
+        records: &[KeptRecord],
+        give_up: &dyn Fn() -> bool,
+    ) -> Result<(), TransactionError> {
+        self.producer.commit(give_up, |producer| {
+            let mut offsets = TopicPartitionList::new();
+            for partition in records.iter().map(|(partition, ..)| *partition).collect::<BTreeSet<u16>>() {
+                // Nobody reads by it: that it may be moved is what fences.
+                offsets.add_partition_offset(&self.topic, partition.into(), Offset::Offset(0))?;
             }
-        }
-    }
-
-    fn send(&self, partition: i32, key: &str, payload: Option<&[u8]>) -> Result<(), KafkaError> {
-        let mut record = BaseRecord::to(&self.topic).partition(partition).key(key);
-        if let Some(payload) = payload {
-            record = record.payload(payload);
-        }
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
-                    record = again;
-                    std::thread::sleep(QUEUE_LOOK);
-                }
-                Err((error, _)) => return Err(error),
-            }
-        }
-    }
-
-    fn failed(&self, error: KafkaError) -> TransactionError {
-        if let KafkaError::Transaction(why) = &error
-            && why.is_fatal()
-        {
-            return TransactionError::Fatal(error);
-        }
-        match self.producer.abort_transaction(REQUEST_WAIT) {
-            Ok(()) => TransactionError::Aborted(error),
-            Err(abort) => {
-                tracing::debug!(error = %abort, "a transaction of the cursors cannot be aborted");
-                TransactionError::Fatal(error)
-            }
-        }
+            // First, so that whoever may not does not write either.
+            producer.send_offsets(&offsets, group)?;
+            records.iter().try_for_each(|(partition, key, record)| {
+                let (key, payload) = write_put(key, record.as_ref());
+                producer.send(&self.topic, (*partition).into(), &key, payload.as_deref())
+            })
+        })
     }
 }
 
@@ -227,7 +171,7 @@ impl Cursors {
 /// # Errors
 /// The brokers do not answer, a transaction stays open, or a record cannot be read.
 pub fn load_cursors(cluster: &Cluster, partition: u16) -> Result<HashMap<StateKey, StateRecord>, RestoreError> {
-    restore_of(cluster, Topic::Cursors, partition).map(|restored| restored.records)
+    Ok(Restorer::of(cluster, Topic::Cursors)?.restore(partition)?.records)
 }
 
 /// Behind the last record of each partition of a topic, as of now.

@@ -15,6 +15,7 @@ mod record;
 mod reset;
 mod restore;
 mod topics;
+mod transaction;
 
 pub use cluster::{Cluster, ClusterError, Sasl, SaslMechanism, Tls, Unreached};
 #[doc(hidden)]
@@ -25,10 +26,11 @@ pub use copy::{Copy, Copying, Record};
 pub use cursors::{Cursors, KeptRecord, Notifiers, ends, load_cursors, reaches};
 pub use door::{Events, Place, Sent, is_full};
 pub use input::{Input, Moved, Polled};
-pub use output::{TransactionError, Transactions};
+pub use output::Transactions;
 pub use place::{PARTITIONS_MAX, partition_of};
 pub use probe::Probe;
 pub use record::{Mark, StateFact, Unread, site_of_entry};
 pub use reset::{Partition, ResetError, Standing, look, new_epoch, reset};
 pub use restore::{RestoreError, Restored, Restorer};
 pub use topics::{Finding, Found, Topic, TopicShown, Weight, check, create};
+pub use transaction::TransactionError;

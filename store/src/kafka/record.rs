@@ -7,6 +7,7 @@ use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::{Change, Subject};
 use klaxon_schemas::child::site_of;
 use klaxon_schemas::entry::{Entry, EntryKind};
+use klaxon_schemas::error::chain;
 use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::{Door, Site};
 use klaxon_schemas::state::{Cursor, StateKey, StateRecord};
@@ -17,7 +18,6 @@ use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use serde::{Deserialize, Serialize};
 
 use super::place::partition_of;
-use crate::open::chain;
 
 /// Marks what is an entry and no event; its value is the form's number.
 const ENTRY_HEADER: &str = "klaxon-entry";
@@ -76,7 +76,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("names, numbers and times serialize")
 }
 
-pub(super) fn malformed(error: &(dyn std::error::Error + 'static)) -> Unread {
+fn malformed(error: &(dyn std::error::Error + 'static)) -> Unread {
     Unread::Malformed(chain(error))
 }
 
@@ -169,6 +169,14 @@ pub(super) fn write_change(change: &Change) -> (String, Vec<u8>) {
         _ => &change.site,
     };
     (site.to_string(), json(&v1::Change::stored(change)))
+}
+
+/// Reads a change.
+pub(super) fn read_change<M: Message>(message: &M) -> Result<Arc<Change>, Unread> {
+    check_reader(message)?;
+    let payload = message.payload().ok_or_else(|| Unread::Malformed("it is empty".to_owned()))?;
+    let form: v1::Change = serde_json::from_slice(payload).map_err(|error| malformed(&error))?;
+    form.try_into().map(Arc::new).map_err(|error: v1::FormError| malformed(&error))
 }
 
 /// An alarm as a record of the state.

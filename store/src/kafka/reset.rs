@@ -1,8 +1,13 @@
 //! What an operator does where the state of a partition and the group's offset do not belong together.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use klaxon_schemas::alarm::{Alarm, ChangeNumber, Clearance, ClearedBy};
+use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::ids::{Epoch, Seq};
+use klaxon_schemas::names::{Site, Text};
 use klaxon_schemas::state::Cursor;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -10,14 +15,17 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
 use super::input::group_of;
-use super::output::{TransactionError, Transactions};
+use super::output::Transactions;
 use super::restore::{RestoreError, Restorer};
 use super::topics::Topic;
+use super::transaction::TransactionError;
 use crate::Results;
 
-/// An epoch is the time in milliseconds at which it begins, followed by so many bits with the partition: no two partitions
-/// number changes in the same one.
+/// An epoch is the time in seconds at which it begins, followed by so many bits with the partition: no two partitions number
+/// changes in the same one. That it is near the time in milliseconds keeps it below [`Epoch::LATEST`].
 const PARTITION_BITS: u32 = 10;
+/// What history says of an alarm that is given up.
+const GIVEN_UP: &str = "the state of its partition was lost: klaxon kafka reset";
 /// Who is not in the correlators' way: no node can be called so.
 const NAME: &str = " reset";
 
@@ -52,7 +60,7 @@ pub struct Partition {
     pub number: u16,
     /// How it was found.
     pub standing: Standing,
-    /// How many alarms its state has, cleared ones too.
+    /// How many alarms its state has, cleared ones too; of one that was lost, how many are given up.
     pub alarms: usize,
     /// How far its engine had come; nothing where there is no state.
     pub cursor: Option<Cursor>,
@@ -91,8 +99,7 @@ pub enum ResetError {
 /// A numbering that begins now.
 pub fn new_epoch(partition: u16) -> Epoch {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX >> PARTITION_BITS);
-    Epoch(millis << PARTITION_BITS | u64::from(partition))
+    Epoch(since.as_secs() << PARTITION_BITS | u64::from(partition))
 }
 
 /// Tells how all partitions stand. Changes nothing. It blocks.
@@ -129,9 +136,12 @@ pub fn look(cluster: &Cluster) -> Result<Vec<Partition>, ResetError> {
 /// those whose state does not agree with the group, from where the state has come: it is kept. Others stay as they are. No
 /// correlator may run. It blocks.
 ///
+/// What stood in a partition whose state is gone is given up: each alarm that its changes still tell of is retired by a change
+/// of `site`, so that whoever follows them knows.
+///
 /// # Errors
 /// Correlators run, no broker answers, or a state cannot be read. What was reset before is.
-pub fn reset(cluster: &Cluster, force: bool) -> Result<Vec<Partition>, ResetError> {
+pub fn reset(cluster: &Cluster, site: &Site, force: bool) -> Result<Vec<Partition>, ResetError> {
     let consumer = group_reader(cluster)?;
     let group = group_of(cluster);
     let groups = consumer.client().fetch_group_list(Some(&group), REQUEST_WAIT).map_err(|error| cluster.unreachable(error))?;
@@ -140,18 +150,26 @@ pub fn reset(cluster: &Cluster, force: bool) -> Result<Vec<Partition>, ResetErro
         return Err(ResetError::Running { members, group });
     }
     let mut all = look(cluster)?;
+    let changes = Restorer::of(cluster, Topic::Changes)?;
     let as_member = consumer.group_metadata().ok_or_else(|| cluster.unreachable(KafkaError::Canceled))?;
     let mut output = None;
     for one in &mut all {
-        let next = match one.standing {
-            Standing::Lost { group } => group,
-            Standing::Apart { state, .. } if force => state,
+        let (next, lost) = match one.standing {
+            Standing::Lost { group } => (group, changes.standing(one.number)?),
+            Standing::Apart { state, .. } if force => (state, BTreeMap::new()),
             Standing::Fresh | Standing::Good { .. } | Standing::Apart { .. } => continue,
         };
         let cursor = one.cursor.clone().unwrap_or_default();
-        // Beyond the one before it, whatever the clock says.
-        let epoch = new_epoch(one.number).max(Epoch(cursor.epoch.0 + (1 << PARTITION_BITS)));
-        let results = Results { cursor: Cursor { epoch, last_seq: Seq(0), ..cursor }, ..Results::default() };
+        // Beyond those before it, whatever the clock says.
+        let own = lost.values().filter(|alarm| alarm.owner.is_none());
+        let last = own.map(|alarm| alarm.last_change.epoch).max().unwrap_or_default().max(cursor.epoch);
+        let epoch = new_epoch(one.number).max(Epoch(last.0 + (1 << PARTITION_BITS)));
+        let changes: Vec<_> = (1..).zip(lost.into_values()).map(|(seq, alarm)| given_up(site, epoch, seq, &alarm)).collect();
+        if matches!(one.standing, Standing::Lost { .. }) {
+            one.alarms = changes.len();
+        }
+        let last_seq = Seq(changes.len() as u64);
+        let results = Results { changes, cursor: Cursor { epoch, last_seq, ..cursor }, ..Results::default() };
         let output = match &mut output {
             Some(output) => output,
             none => none.insert(Transactions::new(cluster, NAME, &|| false)?),
@@ -161,6 +179,26 @@ pub fn reset(cluster: &Cluster, force: bool) -> Result<Vec<Partition>, ResetErro
         one.begun = Some(epoch);
     }
     Ok(all)
+}
+
+/// The change that retires an alarm of which nothing is known any more.
+fn given_up(site: &Site, epoch: Epoch, seq: u64, alarm: &Alarm) -> Arc<Change> {
+    let (number, now) = (ChangeNumber { epoch, seq: Seq(seq) }, crate::node::now());
+    let cleared = alarm.cleared.clone().or(Some(Clearance { at: now, by: ClearedBy::Realignment }));
+    let last_change = if alarm.owner.is_none() { number } else { alarm.last_change };
+    let alarm = Arc::new(Alarm { cleared, stale: None, last_change, changed_at: now, ..alarm.clone() });
+    Arc::new(Change {
+        site: site.clone(),
+        number,
+        at: now,
+        past: false,
+        kind: ChangeKind::Retired,
+        reasons: Vec::new(),
+        actor: None,
+        note: Text::new(GIVEN_UP).ok(),
+        subject: Subject::Alarm { alarm, previous_severity: None },
+        place: None,
+    })
 }
 
 /// Asks as the group, without joining it. An offset that a transaction is about to move is waited for.

@@ -1,24 +1,27 @@
 //! What a partition's state was when it was last committed: the compacted topic, read to its end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use klaxon_schemas::alarm::Alarm;
+use klaxon_schemas::change::Subject;
 use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::state::{StateKey, StateRecord};
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
+use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
 use super::input::say;
-use super::record::{Mark, StateFact, Unread, check_reader, read_fact};
+use super::record::{Mark, StateFact, Unread, check_reader, read_change, read_fact};
 use super::topics::Topic;
+use crate::journal::record::forgets;
 
-/// How long the end of a state is waited for.
+/// How long the next record is waited for.
 const RESTORE_WAIT: Duration = Duration::from_secs(60);
 /// How long one record is waited for before the time is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -66,7 +69,7 @@ pub enum RestoreError {
         end: i64,
     },
     /// The brokers are too slow, or fall away while it is read.
-    #[error("the end of {topic} did not come within {}s", RESTORE_WAIT.as_secs())]
+    #[error("nothing of {topic} came for {}s, and its end is not reached", RESTORE_WAIT.as_secs())]
     Slow {
         /// The topic with the partition.
         topic: String,
@@ -85,61 +88,11 @@ impl Restored {
     }
 }
 
-<<<<<<< HEAD
 struct Quiet;
 
 impl ClientContext for Quiet {
     fn error(&self, error: KafkaError, reason: &str) {
         say(&error, reason);
-=======
-/// Reads the state of a partition, as of all transactions that have begun by now.
-///
-/// # Errors
-/// The brokers do not answer, a transaction stays open, or a record cannot be read.
-pub fn restore(cluster: &Cluster, partition: u16) -> Result<Restored, RestoreError> {
-    restore_of(cluster, Topic::State, partition)
-}
-
-/// The same of a topic that holds keyed records.
-pub(super) fn restore_of(cluster: &Cluster, topic: Topic, partition: u16) -> Result<Restored, RestoreError> {
-    let (topic, number) = (topic.name(cluster), i32::from(partition));
-    let unreachable = |error: KafkaError| RestoreError::Cluster(cluster.unreachable(error));
-    let consumer = |isolation: &str| -> Result<BaseConsumer, RestoreError> {
-        let mut config = cluster.client();
-        // It joins no group; the client wants a name all the same.
-        config
-            .set("group.id", format!("{}restore", cluster.prefix))
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", isolation)
-            .set("enable.partition.eof", "true");
-        config.create().map_err(|error| ClusterError::Settings(error).into())
-    };
-    // Where the last record is, also one of a transaction that is not over: what it becomes belongs to the state.
-    let (_, end) = consumer("read_uncommitted")?.fetch_watermarks(&topic, number, REQUEST_WAIT).map_err(unreachable)?;
-    let reader = consumer("read_committed")?;
-    let mut assigned = TopicPartitionList::new();
-    assigned.add_partition_offset(&topic, number, Offset::Beginning).map_err(unreachable)?;
-    reader.assign(&assigned).map_err(unreachable)?;
-    let (begun, mut restored, mut reached) = (Instant::now(), Restored::default(), 0);
-    while reached < end {
-        if begun.elapsed() > RESTORE_WAIT {
-            return Err(RestoreError::Open { topic: format!("{topic}/{partition}") });
-        }
-        match reader.poll(LOOK) {
-            Some(Ok(message)) => {
-                let fact = read_state(&message).map_err(|source| {
-                    let topic = format!("{topic}/{partition}");
-                    RestoreError::Unread { topic, offset: message.offset(), source }
-                })?;
-                restored.take(fact);
-                reached = message.offset() + 1;
-            }
-            // The last records may be marks of transactions, which are not shown; the position has gone beyond them.
-            Some(Err(KafkaError::PartitionEOF(_))) => reached = position(&reader, reached),
-            Some(Err(error)) => tracing::debug!(%error, partition, "the state is read on"),
-            None => {}
-        }
->>>>>>> 5a39c39 (notifiers: nodes whose journal is in a Kafka divide the receivers among themselves)
     }
 }
 
@@ -163,13 +116,18 @@ struct Raw {
 }
 
 impl Restorer {
-    /// Nothing is read yet.
+    /// Of what stands. Nothing is read yet.
     ///
     /// # Errors
     /// The settings make no client.
     pub fn new(cluster: &Cluster) -> Result<Self, ClusterError> {
+        Self::of(cluster, Topic::State)
+    }
+
+    /// Of a topic that holds keyed records.
+    pub(super) fn of(cluster: &Cluster, topic: Topic) -> Result<Self, ClusterError> {
         let (ends, stable) = (consumer(cluster, "read_uncommitted")?, consumer(cluster, "read_committed")?);
-        Ok(Self { cluster: cluster.clone(), topic: Topic::State.name(cluster), ends, stable })
+        Ok(Self { cluster: cluster.clone(), topic: topic.name(cluster), ends, stable })
     }
 
     /// The state of a partition, as of all transactions that have begun by now.
@@ -177,6 +135,58 @@ impl Restorer {
     /// # Errors
     /// The brokers do not answer, a transaction is open, or a record cannot be read.
     pub fn restore(&self, partition: u16) -> Result<Restored, RestoreError> {
+        let mut last: HashMap<Box<[u8]>, Raw> = HashMap::new();
+        self.read(partition, |message| {
+            let key: Box<[u8]> = message.key().unwrap_or_default().into();
+            match message.payload() {
+                Some(payload) => {
+                    let (offset, reader) = (message.offset(), check_reader(message));
+                    last.insert(key, Raw { offset, reader, payload: payload.into() });
+                }
+                None => drop(last.remove(&key)),
+            }
+            Ok(())
+        })?;
+        // Of what was overwritten nothing needs to be understood.
+        let mut restored = Restored::default();
+        for (key, Raw { offset, reader, payload }) in last {
+            let fact = reader.and_then(|()| read_fact(Some(&key), Some(&payload)));
+            restored.take(fact.map_err(|source| self.unread(partition, offset, source))?);
+        }
+        Ok(restored)
+    }
+
+    /// The alarms that stand in a partition by its changes, those that are still there: of [`Topic::Changes`].
+    ///
+    /// # Errors
+    /// The brokers do not answer, a transaction is open, or a record cannot be read.
+    pub(super) fn standing(&self, partition: u16) -> Result<BTreeMap<AlarmId, Arc<Alarm>>, RestoreError> {
+        let mut alarms = BTreeMap::new();
+        self.read(partition, |message| {
+            let change = read_change(message).map_err(|source| self.unread(partition, message.offset(), source))?;
+            if let Subject::Alarm { alarm, .. } = &change.subject
+                && !change.past
+            {
+                match forgets(change.kind) {
+                    true => drop(alarms.remove(&alarm.id)),
+                    false => drop(alarms.insert(alarm.id, Arc::clone(alarm))),
+                }
+            }
+            Ok(())
+        })?;
+        Ok(alarms)
+    }
+
+    fn unread(&self, partition: u16, offset: i64, source: Unread) -> RestoreError {
+        RestoreError::Unread { topic: self.name(partition), offset, source }
+    }
+
+    /// Shows what is there of a partition, as of all transactions that have begun by now.
+    fn read(
+        &self,
+        partition: u16,
+        mut show: impl FnMut(&BorrowedMessage<'_>) -> Result<(), RestoreError>,
+    ) -> Result<(), RestoreError> {
         let (number, unreachable) = (i32::from(partition), |error| RestoreError::Cluster(self.cluster.unreachable(error)));
         let end_of = |consumer: &BaseConsumer<Quiet>| consumer.fetch_watermarks(&self.topic, number, REQUEST_WAIT);
         // Where the last record is, also one of a transaction that is not over.
@@ -190,41 +200,23 @@ impl Restorer {
         // A client of its own: where one has read the same partition before, its position is still that for a while.
         let reader = consumer(&self.cluster, "read_committed")?;
         reader.assign(&assigned).map_err(unreachable)?;
-        let raw = self.read(&reader, partition, end)?;
-        tracing::debug!(partition, first, end, keys = raw.len(), "a state is read");
-        // Of what was overwritten nothing needs to be understood.
-        let mut restored = Restored::default();
-        for (key, Raw { offset, reader, payload }) in raw {
-            let fact = reader.and_then(|()| read_fact(Some(&key), Some(&payload)));
-            let unread = |source| RestoreError::Unread { topic: self.name(partition), offset, source };
-            restored.take(fact.map_err(unread)?);
-        }
-        Ok(restored)
-    }
-
-    /// What is there up to `end`, by key.
-    fn read(&self, reader: &BaseConsumer<Quiet>, partition: u16, end: i64) -> Result<HashMap<Box<[u8]>, Raw>, RestoreError> {
-        let (begun, mut last, mut reached) = (Instant::now(), HashMap::new(), 0);
+        let (mut moved, mut reached) = (Instant::now(), first);
         while reached < end {
-            if begun.elapsed() > RESTORE_WAIT {
+            if moved.elapsed() > RESTORE_WAIT {
                 return Err(RestoreError::Slow { topic: self.name(partition) });
             }
             match reader.poll(LOOK) {
                 Some(Ok(message)) => {
-                    let (offset, reader) = (message.offset(), check_reader(&message));
-                    let key: Box<[u8]> = message.key().unwrap_or_default().into();
-                    match message.payload() {
-                        Some(payload) => drop(last.insert(key, Raw { offset, reader, payload: payload.into() })),
-                        None => drop(last.remove(&key)),
-                    }
-                    reached = offset + 1;
+                    show(&message)?;
+                    (moved, reached) = (Instant::now(), message.offset() + 1);
                 }
                 // The last records may be marks of transactions, which are not shown; the position has gone beyond them.
-                Some(Err(KafkaError::PartitionEOF(_))) | None => reached = position(reader, reached),
-                Some(Err(error)) => tracing::debug!(%error, partition, "the state is read on"),
+                Some(Err(KafkaError::PartitionEOF(_))) | None => reached = position(&reader, reached),
+                Some(Err(error)) => tracing::debug!(%error, partition, "it is read on"),
             }
         }
-        Ok(last)
+        tracing::debug!(topic = self.topic, partition, first, end, "a partition is read");
+        Ok(())
     }
 
     fn name(&self, partition: u16) -> String {
