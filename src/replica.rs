@@ -11,7 +11,7 @@
 
 mod spool;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -23,11 +23,11 @@ use klaxon_schemas::alarm::ChangeNumber;
 use klaxon_schemas::change::{Change, Place as ChangePlace, Reason, Subject};
 use klaxon_schemas::child::{NotTaken, Relay, RelayContent, site_of};
 use klaxon_schemas::entry::EntryKind;
-use klaxon_schemas::ids::{ActionId, AlarmId, Seq};
+use klaxon_schemas::ids::{ActionId, AlarmId, Position, Seq};
 use klaxon_schemas::names::{ChildName, Door, Site};
 use klaxon_schemas::state::{Copied, Cursor, StateKey, StateRecord};
 use klaxon_store::kafka::{
-    Cluster, ClusterError, Copy, Copying, Events, KafkaError, Mark, Place, Record, StateFact, is_full, partition_of,
+    Cluster, ClusterError, Copy, Copying, Events, KafkaError, Mark, Place, Record, StateFact, Unread, is_full, partition_of,
 };
 use klaxon_store::publish::{Answer, Intake, Item, Next, PublishError, Published, Publisher, Rejection, Submission};
 use klaxon_store::{AppendError, CloseError, Durable, Frame, Results, Store, Writer};
@@ -67,6 +67,8 @@ pub struct ReplicaStatus {
     pub unread: AtomicU64,
     /// Entries produced and acknowledged.
     pub produced: AtomicU64,
+    /// How many partitions are not copied any more: a newer program wrote what comes next there.
+    pub left_alone: AtomicU64,
 }
 
 /// What a replica is made of.
@@ -155,6 +157,8 @@ struct Partition {
     open: Vec<StateFact>,
     /// Transactions that wait for the changes that they are about.
     told: VecDeque<Told>,
+    /// A newer program wrote what comes next: it is for that one.
+    is_newer: bool,
 }
 
 /// The loop, ready to run.
@@ -424,7 +428,7 @@ impl Replica {
                         status.produced.fetch_add(1, Ordering::Relaxed);
                         let reached = asked.places.entry(partition).or_default();
                         *reached = (*reached).max(offset + 1);
-                        let position = klaxon_schemas::ids::Position(u64::try_from(offset).unwrap_or(0) + 1);
+                        let position = Position(u64::try_from(offset).unwrap_or(0) + 1);
                         asked.answers[number] = Some(Answer::Accepted { position, changes: Vec::new() });
                     }
                     Err(error) => asked.failure = Some(refusal(&error)),
@@ -567,8 +571,16 @@ impl Replica {
     }
 
     fn take(&mut self, record: Record, changes: &mut Vec<Arc<Change>>) {
+        let (Record::Change { partition, .. } | Record::State { partition, .. }) = record;
+        if self.partitions.get(&partition).is_some_and(|one| one.is_newer) {
+            return;
+        }
         self.status.copied.fetch_add(1, Ordering::Relaxed);
         match record {
+            Record::Change { partition, next, change: Err(error @ Unread::Newer { .. }) } => {
+                self.leave(partition, next, &error)
+            }
+            Record::State { partition, next, fact: Err(error @ Unread::Newer { .. }) } => self.leave(partition, next, &error),
             Record::Change { partition, next, change } => {
                 let one = self.partitions.entry(partition).or_default();
                 let from = std::mem::replace(&mut one.copied.changes, next);
@@ -604,7 +616,15 @@ impl Replica {
         }
     }
 
-    fn unread(&self, partition: u16, next: i64, what: &str, error: &klaxon_store::kafka::Unread) {
+    /// Copies no more of a partition: that is for a newer program, which goes on here.
+    fn leave(&mut self, partition: u16, next: i64, error: &Unread) {
+        self.partitions.entry(partition).or_default().is_newer = true;
+        self.status.left_alone.fetch_add(1, Ordering::Relaxed);
+        let offset = next - 1;
+        tracing::error!(partition, offset, %error, "what stands in a partition is shown as it is now; this node is to be brought up to date");
+    }
+
+    fn unread(&self, partition: u16, next: i64, what: &str, error: &Unread) {
         self.status.unread.fetch_add(1, Ordering::Relaxed);
         tracing::error!(partition, offset = next - 1, %error, "a {what} cannot be read and is passed over");
     }
@@ -612,17 +632,17 @@ impl Replica {
     /// One frame of the changes, and of what of the state is about changes that are here.
     fn copy(&mut self, changes: Vec<Arc<Change>>) {
         let mut results = Results { changes, ..Results::default() };
-        let mut seen: BTreeSet<AlarmId> = results.changes.iter().filter_map(|change| alarm_of(change)).collect();
-        let mut moved = BTreeSet::new();
+        let mut here: BTreeMap<AlarmId, ChangeNumber> = results.changes.iter().filter_map(|change| alarm_of(change)).collect();
+        let (mut whole, mut touched, mut moved) = (BTreeMap::new(), BTreeMap::new(), false);
         // What is compared with must have all that was copied before.
         self.writer.drain();
         let state = self.store.read();
-        for (number, one) in &mut self.partitions {
+        for one in self.partitions.values_mut() {
             while let Some(told) = one.told.front() {
                 let cursor = &told.mark.cursor;
                 let wanted = ChangeNumber { epoch: cursor.epoch, seq: cursor.last_seq };
                 let is_here = one.last >= wanted || cursor.last_seq == Seq(0) || told.came.elapsed() >= CHANGES_WAIT;
-                if !is_here || results.alarms.len() + results.puts.len() >= FRAME_RECORDS_MAX {
+                if !is_here || whole.len() + touched.len() + results.puts.len() >= FRAME_RECORDS_MAX {
                     break;
                 }
                 let Some(told) = one.told.pop_front() else { break };
@@ -635,26 +655,32 @@ impl Replica {
                 }
                 for fact in told.facts {
                     match fact {
-                        StateFact::Alarm(id, Some(alarm)) if !seen.contains(&id) => {
-                            let alarm = Arc::new(*alarm);
-                            match state.alarm(id) {
-                                Some(here) if here.last_change == alarm.last_change => results.touched.push(alarm),
-                                Some(_) => continue,
-                                None => results.alarms.push(alarm),
+                        StateFact::Alarm(id, Some(alarm)) => {
+                            let known = here.get(&id).copied().or_else(|| state.alarm(id).map(|alarm| alarm.last_change));
+                            if known > Some(alarm.last_change) {
+                                continue;
                             }
-                            seen.insert(id);
+                            here.insert(id, alarm.last_change);
+                            if known == Some(alarm.last_change) && !whole.contains_key(&id) {
+                                touched.insert(id, Arc::new(*alarm));
+                            } else {
+                                // The change that led there is in the history of others only.
+                                touched.remove(&id);
+                                whole.insert(id, Arc::new(*alarm));
+                            }
                         }
                         StateFact::Put(key, record) if is_shown(&key) => results.puts.push((key, record)),
                         _ => {}
                     }
                 }
-                moved.insert(*number);
+                moved = true;
             }
         }
         drop(state);
-        if results.changes.is_empty() && moved.is_empty() {
+        if results.changes.is_empty() && !moved {
             return;
         }
+        (results.alarms, results.touched) = (whole.into_values().collect(), touched.into_values().collect());
         let copied =
             self.partitions.iter().map(|(number, one)| (StateKey::Partition(*number), Some(StateRecord::Copied(one.copied))));
         results.puts.extend(copied);
@@ -700,9 +726,10 @@ impl Replica {
     }
 }
 
-fn alarm_of(change: &Change) -> Option<AlarmId> {
+/// The alarm that a change is about, and the change that it is as of.
+fn alarm_of(change: &Change) -> Option<(AlarmId, ChangeNumber)> {
     match &change.subject {
-        Subject::Alarm { alarm, .. } => Some(alarm.id),
+        Subject::Alarm { alarm, .. } if !change.past => Some((alarm.id, alarm.last_change)),
         _ => None,
     }
 }
