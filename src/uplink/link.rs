@@ -1,6 +1,7 @@
 //! A connection to the node above: TCP, TLS where the address says so, a WebSocket, and messages over it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -98,6 +99,21 @@ pub(super) struct Link {
     pub(super) patience: Duration,
 }
 
+/// Connects to the first of these that takes it: a name may stand for several nodes. One that is dead says nothing, so each has
+/// no more than its share of the time.
+async fn dial(all: &[SocketAddr], wait: Duration) -> io::Result<TcpStream> {
+    let share = wait / u32::try_from(all.len()).unwrap_or(u32::MAX).max(1);
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for one in all {
+        match tokio::time::timeout(share, TcpStream::connect(one)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(error)) => last = error,
+            Err(_elapsed) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{one} does not answer")),
+        }
+    }
+    Err(last)
+}
+
 /// What bytes go over.
 trait Line: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Line for T {}
@@ -110,7 +126,7 @@ impl Link {
         wait: Duration,
         counts: &Arc<LineCounts>,
     ) -> Result<Self, LinkError> {
-        match tokio::time::timeout(wait, Self::connect(address, proof, counts)).await {
+        match tokio::time::timeout(wait, Self::connect(address, proof, wait, counts)).await {
             Ok(outcome) => Ok(Self { socket: outcome?, patience: wait }),
             Err(_elapsed) => Err(LinkError::Slow { address: address.clone(), wait }),
         }
@@ -119,10 +135,12 @@ impl Link {
     async fn connect(
         address: &Address,
         proof: &Proof<'_>,
+        wait: Duration,
         counts: &Arc<LineCounts>,
     ) -> Result<WebSocketStream<Box<dyn Line>>, LinkError> {
         let failed = |source| LinkError::Connect { address: address.clone(), source };
-        let tcp = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(failed)?;
+        let all: Vec<_> = lookup_host((address.host.as_str(), address.port)).await.map_err(failed)?.collect();
+        let tcp = dial(&all, wait).await.map_err(failed)?;
         tcp.set_nodelay(true).map_err(failed)?;
         let line = Counted { line: tcp, counts: Arc::clone(counts) };
         let line: Box<dyn Line> = if address.is_secure {
@@ -365,5 +383,43 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.line).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(300);
+
+    /// With nobody to take them, so many connections that it answers no more.
+    async fn mute() -> (TcpSocket, SocketAddr, Vec<TcpStream>) {
+        let socket = TcpSocket::new_v4().expect("there are sockets");
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port is free");
+        let at = socket.local_addr().expect("it has one");
+        // It listens, and this one keeps the descriptor.
+        rustix::net::listen(&socket, 0).expect("it listens");
+        let mut taken = Vec::new();
+        while let Ok(Ok(tcp)) = tokio::time::timeout(SOON, TcpStream::connect(at)).await {
+            taken.push(tcp);
+        }
+        (socket, at, taken)
+    }
+
+    #[tokio::test]
+    async fn the_next_address_of_a_name_is_tried_when_one_is_dead() {
+        let (_socket, dead, _taken) = mute().await;
+        let living = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        let at = living.local_addr().expect("it has one");
+        let tcp = dial(&[dead, at], 4 * SOON).await.expect("one lives");
+        assert_eq!(tcp.peer_addr().expect("it is connected"), at);
+        let error = dial(&[dead], SOON).await.expect_err("it is dead");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(error.to_string().contains(&dead.to_string()), "{error}");
+        assert_eq!(dial(&[], SOON).await.expect_err("there is none").kind(), io::ErrorKind::NotFound);
     }
 }
