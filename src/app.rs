@@ -9,7 +9,6 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use klaxon_api::agent::{Indexes, Parts as TablesParts, Tables, TablesControl};
 use klaxon_api::http::{
     Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, Tls, TlsFiles, serve_tcp, serve_tls, serve_unix,
 };
-use klaxon_api::notify::{Authorities, IsOurs, ReceiverConfig, Receivers, SinkBuilder, SinkTools, TOLD_MAX};
+use klaxon_api::notify::{Authorities, ReceiverConfig, Receivers, SinkBuilder, SinkTools, TOLD_MAX};
 use klaxon_api::uplink::Uplinks;
 use klaxon_ingest::collect::{CollectConfig, Collectors, Host};
 use klaxon_ingest::own::OwnAlarm;
@@ -38,8 +37,9 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::{AGENT_UNAVAILABLE, AgentControl, AgentPart};
 use crate::cli::run::{Listening, Settings, greeting};
 use crate::config::{AgentPlan, Config};
-use crate::follow::{Control, Follow, FollowError, FollowStatus, Parts};
+use crate::follow::{Control, Parts};
 use crate::log::LogHandle;
+use crate::loops::{self, LoopStatus, Share, Started, TellReceivers};
 use crate::uplink::{Kept, KeptError, UPLINK_DOWN, Uplink, UplinkControl, UplinkNeeds};
 
 /// Who may use the socket: its owner and its group.
@@ -59,7 +59,6 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     tell(&report);
     let (publisher, intake) = publish::queue();
     let (control, asked) = mpsc::channel();
-    let status = Arc::<FollowStatus>::default();
     let parts = Parts {
         site: config.node.site.clone(),
         is_agent: config.uplink.kind == ChildKind::Agent,
@@ -68,11 +67,11 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
         report,
         intake,
         control: asked,
-        status: Arc::clone(&status),
+        status: Arc::default(),
     };
     let stop = CancellationToken::new();
     let (over, last) = (stop.clone(), publisher.clone());
-    let (loops, share) = spawn_loops(&config, parts, &publisher, &stop)?;
+    let Started { loops, status, share } = loops::start(&config, parts, &publisher, &stop)?;
     let snmp = Arc::new(EngineHome::new(&config.store.dir));
     let mut wanted = Wanted::of(&config).map_err(contradiction)?;
     let trap_users = Users::new(std::mem::take(&mut wanted.trap_users));
@@ -87,122 +86,12 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     served
 }
 
-/// The loops of a node whose journal is in a Kafka, each on a thread of its own.
-#[cfg(feature = "kafka")]
-fn spawn_kafka(
-    config: &Config,
-    cluster: klaxon_store::kafka::Cluster,
-    parts: Parts,
-    wake: Publisher,
-    stop: &CancellationToken,
-) -> anyhow::Result<(Loops, Share)> {
-    use crate::{correlator, notifiers, replica};
-    let held = Arc::new(crate::held::Held::new(config.engine.settings(), Arc::new(Catalogue::built_in())));
-    let mut loops = Loops::default();
-    if config.journal.correlate {
-        let correlator = correlator::Correlator::start(correlator::Parts {
-            cluster: cluster.clone(),
-            name: config.journal.node_name.clone(),
-            site: config.node.site.clone(),
-            held: Arc::clone(&held),
-            status: Arc::default(),
-            stop: stop.clone(),
-        })?;
-        loops.spawn("correlate", stop, move || correlator.run().map_err(FollowError::Kafka))?;
-    }
-    let (mut keeper, mut share) = (None, Share { is_ours: Box::new(|_| false), told: None });
-    if config.journal.notify {
-        let name = &config.journal.node_name;
-        let (notifier, end, of_receivers) =
-            notifiers::notifier(cluster.clone(), name, parts.store.clone(), wake.clone(), stop.clone());
-        loops.spawn("notify", stop, move || notifier.run().map_err(FollowError::Kafka))?;
-        let notifiers::Share { is_ours, receivers } = of_receivers;
-        // The notifier may have ended: then the node stops.
-        let tell = move |all| drop(receivers.send((all, tokio::runtime::Handle::current())));
-        (keeper, share) = (Some(end), Share { is_ours, told: Some(Box::new(tell)) });
-    }
-    let replica = replica::Replica::start(replica::Parts {
-        cluster,
-        site: parts.site,
-        spool: config.journal.spool,
-        store: parts.store,
-        writer: parts.writer,
-        intake: parts.intake,
-        control: parts.control,
-        held,
-        wake,
-        keeper,
-        status: Arc::default(),
-        stop: stop.clone(),
-    })?;
-    loops.spawn("replica", stop, move || Ok(replica.run()?))?;
-    Ok((loops, share))
-}
-
 fn contradiction((key, reason): (String, String)) -> anyhow::Error {
     anyhow::anyhow!("{key}: {reason}")
 }
 
 fn cannot_open(dir: &Path) -> String {
     format!("cannot open the store {}", dir.display())
-}
-
-/// Tells whoever divides the receivers which there are.
-type TellReceivers = Box<dyn FnOnce(Receivers) + Send>;
-
-/// What makes the receivers those of several nodes, which share them.
-pub struct Share {
-    is_ours: IsOurs,
-    /// To be told of them once they are set.
-    told: Option<TellReceivers>,
-}
-
-/// What follows the journal, wherever it is; and how the receivers are shared, if they are.
-fn spawn_loops(
-    config: &Config,
-    parts: Parts,
-    publisher: &Publisher,
-    stop: &CancellationToken,
-) -> anyhow::Result<(Loops, Option<Share>)> {
-    #[cfg(feature = "kafka")]
-    if let Some(cluster) = config.journal.cluster().map_err(contradiction)? {
-        let (loops, share) = spawn_kafka(config, cluster, parts, publisher.clone(), stop)?;
-        return Ok((loops, Some(share)));
-    }
-    let _ = publisher;
-    let follow = Follow::start(parts, config.engine.settings(), Arc::new(Catalogue::built_in()))?;
-    let mut loops = Loops::default();
-    loops.spawn("follow", stop, move || follow.run())?;
-    Ok((loops, None))
-}
-
-/// Loops that block, so each has a thread. If one ends, however it does, the node stops.
-#[derive(Default)]
-struct Loops(Vec<std::thread::JoinHandle<Result<(), FollowError>>>);
-
-impl Loops {
-    fn spawn(
-        &mut self,
-        name: &str,
-        stop: &CancellationToken,
-        run: impl FnOnce() -> Result<(), FollowError> + Send + 'static,
-    ) -> std::io::Result<()> {
-        let ended = stop.clone().drop_guard();
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let _ended = ended;
-            run()
-        })?;
-        self.0.push(thread);
-        Ok(())
-    }
-
-    fn join(self) -> anyhow::Result<()> {
-        for thread in self.0 {
-            let ended = thread.join().map_err(|_| anyhow::anyhow!("the journalling loop broke; see the log"))?;
-            ended.context("the journalling loop ended")?;
-        }
-        Ok(())
-    }
 }
 
 fn tell(report: &OpenReport) {
@@ -246,7 +135,7 @@ struct Node {
     control: mpsc::Sender<Control>,
     /// Of the trap receiver, if there is one.
     traps: Option<TrapControl>,
-    status: Arc<FollowStatus>,
+    status: LoopStatus,
     /// Who the node is in SNMP: the same for the agent, for what receives and for what sends.
     snmp: Arc<EngineHome>,
     stop: CancellationToken,
@@ -442,7 +331,7 @@ impl Node {
         collectors: CollectorsShown,
         asked: &Asked,
     ) -> anyhow::Result<Api> {
-        let status = Arc::clone(&self.status);
+        let status = self.status.clone();
         let uplink = asked.uplink.clone();
         let parts = ApiParts {
             door: self.door("http"),
@@ -454,7 +343,7 @@ impl Node {
             uplink: Some(asked.uplink.parts()),
             uplinks: asked.uplinks.clone(),
             more_metrics: Some(Box::new(move |text| {
-                engine_metrics(&status, text);
+                status.metrics(text);
                 snmp_metrics(&counts, text);
                 uplink.metrics(text);
             })),
@@ -650,24 +539,6 @@ fn say(words: &str) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(words.as_bytes()).and_then(|()| out.flush());
-}
-
-fn engine_metrics(status: &FollowStatus, text: &mut MetricsText) {
-    let counters = [
-        ("klaxon_engine_entries_applied_total", "Journal entries applied.", &status.applied),
-        ("klaxon_engine_entries_quarantined_total", "Entries that broke the engine and were put aside.", &status.quarantined),
-        (
-            "klaxon_engine_alarms_uncatalogued_total",
-            "Episodes raised of types that the catalogue does not know.",
-            &status.uncatalogued,
-        ),
-        ("klaxon_engine_batches_ahead_total", "Batches whose entries were durable before their results.", &status.ran_ahead),
-        ("klaxon_journal_appends_refused_total", "Frames for which there was no room.", &status.appends_failed),
-    ];
-    for (name, help, value) in counters {
-        text.family(name, MetricKind::Counter, help);
-        text.sample(name, &[], value.load(Ordering::Relaxed));
-    }
 }
 
 /// What the parts that speak SNMP count.

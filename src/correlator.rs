@@ -20,20 +20,20 @@ use std::time::{Duration, Instant, SystemTime};
 
 use klaxon_correlate::{Engine, Output};
 use klaxon_schemas::entry::{Entry, EntryKind, Started};
-use klaxon_schemas::names::{Door, Site};
+use klaxon_schemas::names::{Door, Site, Text};
 use klaxon_schemas::state::Cursor;
 use klaxon_schemas::time::JournalTime;
-use klaxon_store::Results;
 use klaxon_store::kafka::{
     Cluster, ClusterError, Events, Input, KafkaError, Moved, Place, Polled, Probe, RestoreError, Restorer, TransactionError,
     Transactions, Unread, new_epoch,
 };
+use klaxon_store::{Results, Store};
 use tokio_util::sync::CancellationToken;
 
 use self::away::Away;
-use crate::follow::{committed, panic_text};
+use crate::engine::{committed, panic_text};
 use crate::held::Held;
-use crate::own;
+use crate::own::{self, OwnAlarm};
 
 /// The most entries in one transaction.
 const BATCH_ENTRIES_MAX: usize = 2_000;
@@ -50,6 +50,7 @@ const OPEN_WAIT: Duration = Duration::from_millis(250);
 const STOP_LOOK: Duration = Duration::from_millis(50);
 /// How long it is waited for an entry that says that a deadline has passed, before another one is sent.
 const DEADLINE_WAIT: Duration = Duration::from_secs(2);
+
 /// What a correlator tells of itself.
 #[derive(Debug, Default)]
 pub struct CorrelatorStatus {
@@ -80,6 +81,8 @@ pub struct Parts {
     pub site: Site,
     /// What the engines are held to.
     pub held: Arc<Held>,
+    /// This node's copy, if it has one: what it says of itself stands there.
+    pub store: Option<Store>,
     /// What it tells.
     pub status: Arc<CorrelatorStatus>,
     /// Ends it.
@@ -126,8 +129,8 @@ struct Applied {
     newer: Option<Unread>,
 }
 
-/// The engine broke on an entry of these partitions.
-struct Broken(BTreeSet<u16>);
+/// The engine broke on an entry of these partitions, with these words.
+struct Broken(BTreeMap<u16, Text>);
 
 /// When what failed is tried again.
 struct Retry {
@@ -347,9 +350,14 @@ impl Work {
                 let (alarms, millis) = (part.engine.active_alarms(), begun.elapsed().as_millis());
                 tracing::info!(partition, next = part.next, alarms, millis, "a partition is taken over");
                 self.waiting.remove(&partition);
-                self.said.remove(&partition);
                 self.mine.insert(partition, part);
                 self.tell_engine(partition);
+                let (site, refused) = (&self.parts.site, OwnAlarm::PartitionRefused(partition));
+                // Whoever raised it may be gone, or may not have copied it yet.
+                let stands = || self.parts.store.as_ref().is_some_and(|store| own::stands(site, refused, store));
+                if self.said.remove(&partition).is_some() || stands() {
+                    self.send(Place::OfItsSite, own::clear(site, refused, "It is correlated again."));
+                }
             }
             Err(error) => {
                 // What a client knows of who leads a partition may stay as it is for long: another one asks anew.
@@ -368,6 +376,7 @@ impl Work {
                     }
                 } else if self.said.insert(partition, text.clone()).as_ref() != Some(&text) {
                     tracing::error!(partition, error = %text, "a partition cannot be taken over; it is tried again");
+                    self.refuse(partition, &text);
                 }
                 if let Err(error) = self.input.pause(partition) {
                     tracing::debug!(%error, partition, "a partition cannot be paused");
@@ -403,10 +412,16 @@ impl Work {
     fn leave(&mut self, partition: u16, error: &Unread) {
         let Some(part) = self.mine.remove(&partition) else { return };
         tracing::error!(partition, offset = part.next, %error, "a partition is left alone; this node is to be brought up to date");
+        self.refuse(partition, &error.to_string());
         if let Err(error) = self.input.pause(partition) {
             tracing::debug!(%error, partition, "a partition cannot be paused");
         }
         self.newer.insert(partition);
+    }
+
+    /// Raises that a partition is not correlated. If that is the one where this would be said, others say so.
+    fn refuse(&self, partition: u16, why: &str) {
+        self.send(Place::OfItsSite, own::raise(&self.parts.site, OwnAlarm::PartitionRefused(partition), why));
     }
 
     /// What the engine is held to, where it is held to something else.
@@ -415,10 +430,10 @@ impl Work {
         let (_, settings, catalogue) = self.parts.held.get();
         let is_new = part.engine.cursor().catalogue.is_none();
         if is_new || *part.engine.settings() != settings {
-            self.send(partition, EntryKind::Settings(settings));
+            self.send(Place::Partition(partition), EntryKind::Settings(settings));
         }
         if part.engine.cursor().catalogue.as_ref() != Some(catalogue.digest()) {
-            self.send(partition, EntryKind::Bundle { digest: catalogue.digest().clone(), catalogue });
+            self.send(Place::Partition(partition), EntryKind::Bundle { digest: catalogue.digest().clone(), catalogue });
         }
     }
 
@@ -430,10 +445,10 @@ impl Work {
         }
     }
 
-    fn send(&self, partition: u16, kind: EntryKind) {
-        self.events.send(Place::Partition(partition), &own::door(), kind, move |sent| {
+    fn send(&self, place: Place, kind: EntryKind) {
+        self.events.send(place, &own::door(), kind, move |sent| {
             if let Err(error) = sent {
-                tracing::warn!(partition, %error, "an entry of the correlator did not reach the brokers");
+                tracing::warn!(?place, %error, "an entry of the correlator did not reach the brokers");
             }
         });
     }
@@ -456,7 +471,7 @@ impl Work {
                 due.push(*partition);
             }
         }
-        due.into_iter().for_each(|partition| self.send(partition, EntryKind::Deadline));
+        due.into_iter().for_each(|partition| self.send(Place::Partition(partition), EntryKind::Deadline));
     }
 
     fn serve(&mut self, gathered: BTreeMap<u16, Gathered>) -> Result<(), ClusterError> {
@@ -471,7 +486,7 @@ impl Work {
         match self.apply(&gathered) {
             Ok(outs) => self.commit(outs).map(drop),
             Err(Broken(broken)) => {
-                for partition in &broken {
+                for partition in broken.keys() {
                     let last = gathered[partition].last().map_or(0, |(offset, _)| offset + 1);
                     self.reload(*partition);
                     if let Some(part) = self.mine.get_mut(partition) {
@@ -479,7 +494,7 @@ impl Work {
                     }
                 }
                 // What the others made of theirs is not committed either.
-                touched.difference(&broken).for_each(|partition| self.reload(*partition));
+                touched.iter().filter(|one| !broken.contains_key(one)).for_each(|partition| self.reload(*partition));
                 Ok(())
             }
         }
@@ -492,18 +507,20 @@ impl Work {
                 let one = BTreeMap::from([(partition, vec![(offset, entry)])]);
                 let outs = match self.apply(&one) {
                     Ok(outs) => outs,
-                    Err(Broken(_)) => {
+                    Err(Broken(mut broken)) => {
+                        let Some(failure) = broken.remove(&partition) else { break };
+                        let Some((_, Ok(entry))) = one.into_values().flatten().next() else { break };
+                        tracing::error!(partition, offset, %failure, "an entry broke the engine and is put aside");
+                        let text = format!("Entry {} of partition {partition} broke the engine: {failure}", entry.position);
+                        self.send(Place::OfItsSite, own::raise(&self.parts.site, OwnAlarm::Quarantine, &text));
                         let careful_until = self.mine.get(&partition).map_or(0, |part| part.careful_until);
                         self.reload(partition);
                         let Some(part) = self.mine.get_mut(&partition) else { break };
                         part.careful_until = careful_until;
-                        let Some((_, Ok(entry))) = one.into_values().flatten().next() else { break };
                         let mut out = Output::default();
-                        let text = panic_text(&"the engine broke on it; see the log");
-                        part.engine.quarantine(&entry, text, &mut out);
+                        part.engine.quarantine(&entry, failure, &mut out);
                         part.next = offset + 1;
                         self.parts.status.quarantined.fetch_add(1, Ordering::Relaxed);
-                        tracing::error!(partition, offset, "an entry broke the engine and is put aside");
                         BTreeMap::from([(partition, Applied { out, entries: 1, ..Applied::default() })])
                     }
                 };
@@ -518,7 +535,7 @@ impl Work {
 
     /// Applies what was gathered of each partition that is this correlator's.
     fn apply(&mut self, gathered: &BTreeMap<u16, Gathered>) -> Result<BTreeMap<u16, Applied>, Broken> {
-        let (mut outs, mut broken) = (BTreeMap::new(), BTreeSet::new());
+        let (mut outs, mut broken) = (BTreeMap::new(), BTreeMap::new());
         for (partition, all) in gathered {
             let Some(part) = self.mine.get_mut(partition) else { continue };
             let (mut applied, before) = (Applied::default(), part.next);
@@ -538,8 +555,8 @@ impl Work {
                             }
                             engine.apply(entry, out)
                         }));
-                        if done.is_err() {
-                            broken.insert(*partition);
+                        if let Err(payload) = done {
+                            broken.insert(*partition, panic_text(&*payload));
                             break;
                         }
                         applied.entries += 1;

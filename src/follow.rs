@@ -25,14 +25,15 @@ use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::Change;
 use klaxon_schemas::entry::{Entry, EntryKind, NewEpoch, Started};
 use klaxon_schemas::ids::Epoch;
-use klaxon_schemas::names::{Door, Site, Text};
+use klaxon_schemas::names::{Door, Site};
 use klaxon_schemas::state::{FOLLOWERS_MAX, Settings, StateKey, StateRecord};
 use klaxon_store::publish::{
     Answer, Intake, Item, KEEP_RECORDS_MAX, Keep, Next, PublishError, Published, Rejection, Submission,
 };
-use klaxon_store::{AppendError, Durable, Frame, NodeError, OpenReport, Results, Retention, Room, Store, Writer};
+use klaxon_store::{AppendError, Durable, Frame, NodeError, OpenReport, Retention, Room, Store, Writer};
 
 use crate::clock::{Clock, Reading};
+use crate::engine::{committed, panic_text};
 use crate::own::{self, OwnAlarm, Standing};
 use size::{FRAME_BYTES_ROUGH_MAX, FRAME_ENTRIES_MAX, child_of, chunks, frame_bytes, no_room, within_bounds};
 
@@ -732,12 +733,6 @@ fn load(site: &Site, store: &Store) -> Engine {
     engine
 }
 
-/// What the engine made, as the store takes it.
-pub(crate) fn committed(results: klaxon_correlate::Results) -> Results {
-    let klaxon_correlate::Results { changes, touched, puts, cursor } = results;
-    Results { changes, alarms: Vec::new(), touched, puts, cursor }
-}
-
 fn apply_one(engine: &mut Engine, entry: &Entry, out: &mut Output) -> Answer {
     crate::faults::break_on(entry);
     match engine.apply(entry, out) {
@@ -796,13 +791,4 @@ fn answer_behind(mut asked: Vec<Asked>, ahead: &Ahead) -> impl FnOnce(Result<Dur
             answer(asked, ahead.get().unwrap_or(&Err(PublishError::Stopping)));
         }
     }
-}
-
-pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> Text {
-    let words = payload
-        .downcast_ref::<&str>()
-        .map(|words| (*words).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "it does not say why".to_owned());
-    Text::lossy(&words).unwrap_or_else(|_| Text::new("it does not say why").expect("printable"))
 }

@@ -2,7 +2,9 @@
 //!
 //! * [`app`]: the life of a node: build, run, drain,
 //! * [`follow`]: the one loop that applies what came in and commits what followed, with [`clock`] and [`own`],
-//! * `correlator` and `replica` (with the feature `kafka`): the same where the journal is in a Kafka, in two halves, and `notifiers`: who tells whom there,
+//! * `loops`: what follows the journal, wherever that is,
+//! * `correlator` and `replica` (with the feature `kafka`): the same where the journal is in a Kafka, in two halves, and
+//!   `notifiers`: who tells whom there,
 //! * [`uplink`]: this node as one below another,
 //! * [`config`]: the settings, checked once,
 //! * [`log`]: what the program says of itself,
@@ -15,11 +17,13 @@ pub mod clock;
 pub mod config;
 #[cfg(feature = "kafka")]
 pub mod correlator;
+mod engine;
 mod faults;
 pub mod follow;
 #[cfg(feature = "kafka")]
 pub mod held;
 pub mod log;
+mod loops;
 #[cfg(feature = "kafka")]
 pub mod notifiers;
 pub mod own;

@@ -8,7 +8,7 @@ use klaxon_schemas::event::{AlarmKey, Event, Report};
 use klaxon_schemas::names::{AlarmType, Door, Producer, Qualifier, Site, Text};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
-use klaxon_store::Room;
+use klaxon_store::{Room, Store};
 
 /// An alarm about the node itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum OwnAlarm {
     Quarantine,
     /// A part of the journal cannot be read.
     JournalDamaged,
+    /// A partition of a journal that is kept elsewhere is not correlated.
+    PartitionRefused(u16),
 }
 
 impl OwnAlarm {
@@ -36,14 +38,23 @@ impl OwnAlarm {
             Self::TailMissing => "klaxon.journal-tail-missing",
             Self::Quarantine => "klaxon.quarantine",
             Self::JournalDamaged => "klaxon.journal-damaged",
+            Self::PartitionRefused(_) => "klaxon.partition-refused",
         }
     }
 
     fn severity(self) -> Severity {
         match self {
-            Self::DiskLow | Self::TailMissing | Self::JournalDamaged => Severity::Critical,
+            Self::DiskLow | Self::TailMissing | Self::JournalDamaged | Self::PartitionRefused(_) => Severity::Critical,
             Self::AlarmLimit | Self::HeartbeatLimit | Self::Quarantine => Severity::Major,
         }
+    }
+
+    fn resource(self) -> Resource {
+        let resource = match self {
+            Self::PartitionRefused(partition) => Resource::new(&format!("klaxon=journal.partition={partition}")),
+            _ => Resource::new("klaxon=node"),
+        };
+        resource.expect("is a resource")
     }
 }
 
@@ -57,14 +68,21 @@ pub fn raise(site: &Site, alarm: OwnAlarm, text: &str) -> EntryKind {
     report(site, alarm, Report::Raise(alarm.severity()), text)
 }
 
-fn clear(site: &Site, alarm: OwnAlarm, text: &str) -> EntryKind {
+/// The report that clears `alarm`.
+pub fn clear(site: &Site, alarm: OwnAlarm, text: &str) -> EntryKind {
     report(site, alarm, Report::Clear, text)
+}
+
+/// Whether `alarm` stands raised in a store.
+pub fn stands(site: &Site, alarm: OwnAlarm, store: &Store) -> bool {
+    let key = key(site, alarm);
+    store.read().alarms().any(|alarm| alarm.is_active() && alarm.key == key)
 }
 
 fn key(site: &Site, alarm: OwnAlarm) -> AlarmKey {
     AlarmKey {
         site: site.clone(),
-        resource: Resource::new("klaxon=node").expect("is a resource"),
+        resource: alarm.resource(),
         alarm_type: AlarmType::new(alarm.alarm_type()).expect("is a type"),
         qualifier: Qualifier::new("").expect("may be empty"),
     }
