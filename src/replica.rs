@@ -9,6 +9,7 @@
 //! What followers keep is this node's own and goes to its store alone; what
 //! receivers of notifications keep is shared, see [`crate::notifiers`]. It runs on a thread of its own and blocks.
 
+mod read;
 mod spool;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,7 +28,7 @@ use klaxon_schemas::ids::{ActionId, AlarmId, Position, Seq};
 use klaxon_schemas::names::{ChildName, Door, Site};
 use klaxon_schemas::state::{Copied, Cursor, StateKey, StateRecord};
 use klaxon_store::kafka::{
-    Cluster, ClusterError, Copy, Copying, Events, KafkaError, Mark, Place, Record, StateFact, Unread, is_full, partition_of,
+    Cluster, ClusterError, Copy, Events, KafkaError, Mark, Place, Record, StateFact, Unread, is_full, partition_of,
 };
 use klaxon_store::publish::{Answer, Intake, Item, Next, PublishError, Published, Publisher, Rejection, Submission};
 use klaxon_store::{AppendError, CloseError, Durable, Frame, Results, Store, Writer};
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use crate::follow::Control;
 use crate::held::Held;
 use crate::notifiers::{Back, Keeper};
+use read::read;
 use spool::Spool;
 
 /// The most records that are copied in one frame.
@@ -44,8 +46,6 @@ const FRAME_RECORDS_MAX: usize = 1_000;
 const BATCHES_MAX: usize = 8;
 /// How long records are gathered once one has come.
 const GATHER_WAIT: Duration = Duration::from_millis(10);
-/// How long is waited for the next record before it is looked whether to stop.
-const POLL_WAIT: Duration = Duration::from_millis(200);
 /// How long the loop sleeps at most.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// How long a state that is ahead of the changes waits for them: retention may have dropped them.
@@ -577,10 +577,8 @@ impl Replica {
         }
         self.status.copied.fetch_add(1, Ordering::Relaxed);
         match record {
-            Record::Change { partition, next, change: Err(error @ Unread::Newer { .. }) } => {
-                self.leave(partition, next, &error)
-            }
-            Record::State { partition, next, fact: Err(error @ Unread::Newer { .. }) } => self.leave(partition, next, &error),
+            Record::Change { partition, next, change: Err(error @ Unread::Newer { .. }) }
+            | Record::State { partition, next, fact: Err(error @ Unread::Newer { .. }) } => self.leave(partition, next, &error),
             Record::Change { partition, next, change } => {
                 let one = self.partitions.entry(partition).or_default();
                 let from = std::mem::replace(&mut one.copied.changes, next);
@@ -755,45 +753,4 @@ fn copied(store: &Store) -> BTreeMap<u16, Copied> {
         _ => None,
     });
     records.collect()
-}
-
-/// Reads what is to be copied, until nobody takes it any more.
-fn read(copy: &Copy, records: &mpsc::SyncSender<Vec<Record>>, wake: &Publisher, store: &Store, stop: &CancellationToken) {
-    let answers = |answers: bool| match (store.is_copy(answers), answers) {
-        (true, true) => tracing::info!("the brokers answer"),
-        (true, false) => tracing::warn!("the brokers do not answer; what is shown is as old as that"),
-        (false, _) => {}
-    };
-    let is_away = || store.original().is_some_and(|original| original.reached_since.is_none());
-    while !stop.is_cancelled() {
-        let mut batch = Vec::new();
-        let mut until = Instant::now() + POLL_WAIT;
-        while batch.len() < FRAME_RECORDS_MAX {
-            match copy.poll(until.saturating_duration_since(Instant::now())) {
-                Copying::Record(record) => {
-                    if batch.is_empty() {
-                        until = Instant::now() + GATHER_WAIT;
-                    }
-                    batch.push(record);
-                }
-                Copying::Nothing => break,
-                Copying::Away => answers(false),
-                Copying::Trouble(error) => tracing::debug!(%error, "trouble with the brokers"),
-            }
-        }
-        if batch.is_empty() {
-            if is_away() && copy.is_there() {
-                answers(true);
-            }
-            continue;
-        }
-        // With a full one it is not known how much more there is.
-        if batch.len() < FRAME_RECORDS_MAX {
-            answers(true);
-        }
-        if records.send(batch).is_err() {
-            return;
-        }
-        wake.wake();
-    }
 }

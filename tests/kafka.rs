@@ -298,6 +298,18 @@ fn what_comes_in_at_one_node_is_shown_at_all() {
     wait_until("the other shows it as well", || shown(&one) == shown(&two));
     two.send(&json!({ "site": "alpha", "resource": "host=b", "alarm_type": "t", "severity": "cleared" }));
     wait_until("it is over at both", || shown(&one).len() == 4 && shown(&one) == shown(&two));
+    // What lies where its site has no place is rejected, and counted.
+    let misplaced = json!({ "site": "alpha", "resource": "host=d", "alarm_type": "t", "severity": "major" }).to_string();
+    let elsewhere = i32::from((partition_of(b"alpha", 4) + 1) % 4);
+    let producer = producer(&brokers);
+    let record = BaseRecord::to("nodes.events").key("alpha").payload(&misplaced).partition(elsewhere);
+    producer.send(record).map_err(|(error, _)| error).expect("is taken");
+    producer.flush(PATIENCE).expect("is taken");
+    wait_until("it is counted", || {
+        one.get("//metrics").expect("it answers").body.contains("\nklaxon_kafka_records_rejected_total 1\n")
+    });
+    assert_eq!((shown(&one).len(), shown(&two).len()), (4, 4));
+    assert!(!two.get("//metrics").expect("it answers").body.contains("klaxon_kafka_transactions_total"), "it is no correlator");
     // One that comes later has it all, with its history.
     let three = node(dir, "three", &config, "correlate = false\n");
     wait_until("it shows the same", || shown(&three) == shown(&one));

@@ -39,7 +39,7 @@ fn while_kafka_is_away_a_node_shows_what_it_has_and_takes_nothing() {
     let journal = brokers.journal("away.", "partitions = 4");
     let file = dir.join("init.toml");
     std::fs::write(&file, &journal).expect("can be written");
-    assert!(klaxon().args(["kafka", "init", "--config"]).arg(&file).status().expect("it runs").success());
+    assert!(klaxon().args(["kafka", "init", "--config"]).arg(&file).output().expect("it runs").status.success());
     let one = node(dir, "one", &journal);
     let mut taken = BTreeSet::new();
     let mut unit = 0;
@@ -102,7 +102,7 @@ fn what_is_reported_while_kafka_is_away_may_be_kept_until_it_is_back() {
     let journal = brokers.journal("spool.", "partitions = 4");
     let file = dir.join("init.toml");
     std::fs::write(&file, &journal).expect("can be written");
-    assert!(klaxon().args(["kafka", "init", "--config"]).arg(&file).status().expect("it runs").success());
+    assert!(klaxon().args(["kafka", "init", "--config"]).arg(&file).output().expect("it runs").status.success());
     let journal = journal.replace("[journal]\n", "[journal]\nspool = true\n");
     let mut one = node(dir, "one", &journal);
     let mut wanted = BTreeSet::new();

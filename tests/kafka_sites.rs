@@ -38,7 +38,7 @@ fn a_site_below_a_centre_in_kafka_is_known_at_all_its_nodes() {
     let journal = brokers.journal("sites.", "partitions = 4");
     let file = dir.join("init.toml");
     std::fs::write(&file, &journal).expect("can be written");
-    assert!(klaxon().args(["kafka", "init", "--config"]).arg(&file).status().expect("it runs").success());
+    assert!(klaxon().args(["kafka", "init", "--config"]).arg(&file).output().expect("it runs").status.success());
     let (one, two) = (node(dir, "one", &journal), node(dir, "two", &journal));
     let token = one.cli_ok(&["site", "add", "alpha"]);
     let site = Setup::new(&dir.join("alpha")).config(&format!("[node]\nsite = \"alpha\"\n{UPLINK}")).start();
@@ -61,6 +61,25 @@ fn a_site_below_a_centre_in_kafka_is_known_at_all_its_nodes() {
         stands(&site, "alpha").iter().any(|(unit, _, is_acknowledged, _)| unit == "unit=c" && *is_acknowledged)
     });
     wait_until("and all know", || agree(&site, &[&one, &two]));
+    // Somebody copied its disk, with all that proves it, and comes in at the other node: while the first is here it is refused.
+    let (backup, copy) = (dir.join("backup"), dir.join("copy"));
+    for (what, other, data) in [("backup", &backup, &site.data), ("restore", &backup, &copy)] {
+        let output = klaxon().args(["store", what]).arg(other).arg("--data").arg(data).output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let kept = std::fs::read_to_string(site.data.join("uplink.json")).expect("can be read");
+    assert!(kept.contains(&one.base), "{kept}");
+    std::fs::write(copy.join("uplink.json"), kept.replace(&one.base, &two.base)).expect("can be written");
+    let double = Setup::new(&copy).config(&format!("[node]\nsite = \"alpha\"\n{UPLINK}")).start();
+    double.send(&json!({ "resource": "unit=false", "alarm_type": "t", "severity": "critical" }));
+    wait_until("it is refused", || {
+        double.json("/uplink/state")["last_error"].as_str().is_some_and(|error| error.contains("another node of this site"))
+    });
+    let doubled = |node: &Node| node.alarms().into_iter().filter(|one| one["alarm_type"] == "klaxon.site.doubled").count();
+    wait_until("it is an alarm", || [&one, &two].iter().all(|node| doubled(node) == 1));
+    double.kill();
+    site.send(&json!({ "resource": "unit=e", "alarm_type": "t", "severity": "warning" }));
+    wait_until("the first goes on", || stands(&site, "alpha").len() == 4 && agree(&site, &[&one, &two]));
     // The node where the uplink ends is killed and comes again.
     one.kill();
     for number in 0..200 {

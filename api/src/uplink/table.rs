@@ -17,6 +17,8 @@ use uuid::Uuid;
 pub(super) const ORDERS_MAX: usize = 16;
 /// The most nodes that are remembered to have asked in and wait for approval.
 const ASKED_MAX: usize = 4096;
+/// After this time it is forgotten that somebody wanted to come in whom others heard.
+const WAITS_MAX: Duration = Duration::from_secs(600);
 /// What stands for a clock offset that is not known.
 const UNKNOWN: i64 = i64::MIN;
 
@@ -209,6 +211,8 @@ struct Content {
     gone: BTreeMap<ChildName, Heard>,
     asked: BTreeMap<ChildName, Asked>,
     doubled: BTreeMap<ChildName, Instant>,
+    /// Who wants to come in here and was heard by others: when last, and since when it waits.
+    waits: BTreeMap<ChildName, (Timestamp, Instant)>,
     /// What nodes were given that joined, until they use it: the answer may not have come to them.
     given: BTreeMap<ChildName, super::NewToken>,
     last_number: u64,
@@ -276,6 +280,7 @@ impl Table {
         content.live.insert(candidate.name.clone(), live);
         content.gone.remove(&candidate.name);
         content.asked.remove(&candidate.name);
+        content.waits.remove(&candidate.name);
         Ok(Seat { name: candidate.name.clone(), number, pulse, orders, cut })
     }
 
@@ -332,7 +337,18 @@ impl Table {
         content.gone.retain(|name, _| is_kept(name));
         content.asked.retain(|name, _| is_kept(name));
         content.doubled.retain(|name, _| is_kept(name));
+        content.waits.retain(|name, _| is_kept(name));
         content.given.retain(|name, _| is_kept(name));
+    }
+
+    /// It wants to come in, and others heard it at `heard`: when they had last when it wanted that first, and when that was.
+    pub(super) fn waits(&self, name: &ChildName, heard: Timestamp) -> (Timestamp, Instant) {
+        let mut content = self.lock();
+        let waits = content.waits.entry(name.clone()).or_insert_with(|| (heard, Instant::now()));
+        if waits.1.elapsed() >= WAITS_MAX {
+            *waits = (heard, Instant::now());
+        }
+        *waits
     }
 
     /// Somebody asked in and must be approved first.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use klaxon_schemas::child::{Child, ChildEvent, ChildFact};
 use klaxon_schemas::ids::Position;
 use klaxon_schemas::names::ChildName;
+use klaxon_schemas::wire::v1::uplink::Hello;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::table::{Order, mark};
@@ -23,6 +24,10 @@ const DOUBLED_QUIET: Duration = Duration::from_secs(600);
 const PING_EVERY: Duration = Duration::from_secs(600);
 /// The alarm that stands while two nodes claim one name.
 const DOUBLED_ALARM: &str = "klaxon.site.doubled";
+/// So much later than it was heard here it may be journalled.
+const HEARD_MICROS: i64 = 1_000_000;
+/// A node that others have is heard there within so many heartbeats.
+const ELSEWHERE_HEARTBEATS: u32 = 4;
 /// How long sessions may take to end when the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -169,6 +174,37 @@ impl Uplinks {
         let at = child.last_heard_at.filter(|_| self.store().original().is_some())?;
         Some(Duration::from_micros(u64::try_from(now().micros_since(at)).unwrap_or(0)))
     }
+
+    /// Whether another of the nodes that share the journal has it, now that it wants to come in here as another store, or in another
+    /// numbering. The same in the same one lost its connection there.
+    pub(super) fn elsewhere(&self, name: &ChildName, child: &Child, hello: &Hello) -> Elsewhere {
+        let is_same_numbering = child.reached.as_ref().is_none_or(|reached| reached.epoch == hello.epoch);
+        let is_late = self.heard_elsewhere(child).is_none_or(|ago| ago >= self.config().silent_after);
+        let Some(heard) = child.last_heard_at else { return Elsewhere::No };
+        let here = self.table().heard(name).map(|here| here.wall.saturating_add_micros(HEARD_MICROS));
+        if is_late || !may_fall_silent(child) || here >= Some(heard) || child.node == Some(hello.node) && is_same_numbering {
+            return Elsewhere::No;
+        }
+        let (before, since) = self.table().waits(name, heard);
+        if heard > before {
+            Elsewhere::Yes
+        } else if since.elapsed() < ELSEWHERE_HEARTBEATS * self.config().heartbeat {
+            Elsewhere::Perhaps
+        } else {
+            Elsewhere::No
+        }
+    }
+}
+
+/// Whether another node has a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Elsewhere {
+    /// None has.
+    No,
+    /// It is not known yet.
+    Perhaps,
+    /// One has heard it since it wanted to come in here.
+    Yes,
 }
 
 /// Whether it is news that nothing is heard of it.

@@ -16,6 +16,7 @@ use super::{End, HELLO_WAIT, Heard, Session, Talk, broken, decode, present};
 use crate::uplink::entrance::Proof;
 use crate::uplink::steps::kept_version;
 use crate::uplink::table::{Asked, Candidate, NoSeat, Order, Pulse, Seat, mark};
+use crate::uplink::watch::Elsewhere;
 use crate::uplink::{new_token, now};
 
 /// How long a connection that may be dead has to show that it is not, while it is read.
@@ -35,6 +36,14 @@ impl Session {
         let hello = self.hello().await?;
         let child = present(self.uplinks.child(&self.name))?;
         self.check(&hello, &child)?;
+        match self.uplinks.elsewhere(&self.name, &child, &hello) {
+            Elsewhere::No => {}
+            Elsewhere::Perhaps => {
+                let reason = format!("{} was connected to another node of this site a moment ago", self.name);
+                return Err(End::refused(Refusal::Busy, reason));
+            }
+            Elsewhere::Yes => return Err(self.doubled("to another node of this site").await),
+        }
         self.uplinks.table().knocked(&self.name);
         let seat = self.seat(&hello).await?;
         match self.welcome(&hello, &seat).await {
@@ -186,7 +195,7 @@ impl Session {
                 Err(NoSeat::Taken(first)) => first,
             };
             if first.node != hello.node {
-                return Err(self.doubled(&first.address).await);
+                return Err(self.doubled(&format!("from {}", first.address)).await);
             }
             // Another one may have come in its place.
             let known = probed.as_ref().filter(|(pulse, _)| Arc::ptr_eq(pulse, &first.pulse));
@@ -196,7 +205,7 @@ impl Session {
                 (probed, listened) = (Some((Arc::clone(&first.pulse), since)), Duration::ZERO);
             }
             if first.pulse.has_answered(since) {
-                return Err(self.doubled(&first.address).await);
+                return Err(self.doubled(&format!("from {}", first.address)).await);
             }
             if listened >= PROBE_WAIT {
                 tracing::info!(child = %self.name, address = %first.address, "a dead connection of a node gives way to its new one");
@@ -225,7 +234,7 @@ impl Session {
                 self.uplinks.table().told_single(&self.name);
             }
         }
-        let reason = format!("{} is connected from {first} already", self.name);
+        let reason = format!("{} is connected {first} already", self.name);
         End::Refused { code: Refusal::Doubled, reason, retry_after_s: DOUBLED_RETRY_S }
     }
 
