@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use klaxon_correlate::{Engine, Output};
+use klaxon_schemas::child::ChildEvent;
 use klaxon_schemas::entry::{Entry, EntryKind, Started};
 use klaxon_schemas::names::{Door, Site, Text};
 use klaxon_schemas::state::Cursor;
@@ -545,6 +546,7 @@ impl Work {
                     continue;
                 }
                 match entry {
+                    Ok(entry) if is_overtaken(&part.engine, entry) => applied.entries += 1,
                     Ok(entry) => {
                         let (engine, out) = (&mut part.engine, &mut applied.out);
                         let renewed = self.away.leases_anew(*partition, engine.cursor().started_at, entry.at);
@@ -645,6 +647,14 @@ impl Work {
             self.take_over(partition);
         }
     }
+}
+
+/// Whether an entry says that a node below is silent, and it was heard since: where nothing was correlated for a while, other nodes
+/// could not know of that.
+fn is_overtaken(engine: &Engine, entry: &Entry) -> bool {
+    let EntryKind::Child(fact) = &entry.kind else { return false };
+    let ChildEvent::Silent { since } = fact.what else { return false };
+    engine.child_heard_at(&fact.child).is_some_and(|heard| heard > since)
 }
 
 /// Says to the engine of a partition that nobody was heard for a while, just before `entry`.

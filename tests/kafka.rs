@@ -15,6 +15,7 @@ use harness::{Chance, Node, PATIENCE, Setup, klaxon, scratch, seeds, wait_until}
 use klaxon_store::kafka::partition_of;
 use klaxon_store::kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
 use klaxon_store::kafka::rdkafka::error::KafkaError;
+use klaxon_store::kafka::rdkafka::message::{Header, OwnedHeaders};
 use klaxon_store::kafka::rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use klaxon_store::kafka::rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use serde_json::{Value, json};
@@ -328,4 +329,46 @@ fn what_comes_in_at_one_node_is_shown_at_all() {
     for node in [one, two, three] {
         assert!(node.stop().success());
     }
+}
+
+#[test]
+fn what_a_newer_program_wrote_of_changes_is_left_to_it() {
+    let Some(brokers) = Brokers::one() else { return };
+    let scratch = scratch("kafka-newer-");
+    let dir = scratch.path();
+    let config = brokers.journal("newer.", "partitions = 2");
+    assert!(kafka(dir, &config, "init").0);
+    let node = node(dir, "one", &config, "");
+    let in_partition = |partition| {
+        (0..).map(|n| format!("site-{n}")).find(|site| partition_of(site.as_bytes(), 2) == partition).expect("there is one")
+    };
+    let of = [in_partition(0), in_partition(1)];
+    let raise = |partition: usize, unit: &str| {
+        node.send(&json!({ "site": of[partition], "resource": unit, "alarm_type": "t", "severity": "major" }));
+    };
+    raise(0, "host=a");
+    raise(1, "host=a");
+    wait_until("both are shown", || shown(&node).len() == 2);
+    let needs = OwnedHeaders::new().insert(Header { key: "klaxon-min-reader", value: Some("7") });
+    let producer = producer(&brokers);
+    let record = BaseRecord::to("newer.changes").key(&of[0]).payload("{\"of\":\"tomorrow\"}").partition(0).headers(needs);
+    producer.send(record).map_err(|(error, _)| error).expect("is taken");
+    producer.flush(PATIENCE).expect("is taken");
+    let metric = |line: &str| node.get("//metrics").expect("it answers").body.contains(&format!("\n{line}\n"));
+    wait_until("it is counted", || metric("klaxon_kafka_partitions_newer 1"));
+    raise(0, "host=b");
+    raise(1, "host=b");
+    // What is behind it must not be shown as if nothing were between: the next program goes on there.
+    wait_until("the other partition goes on", || shown(&node).len() == 3);
+    let units = |site: &str| shown(&node).iter().filter(|(of, ..)| of == site).count();
+    assert_eq!((units(&of[0]), units(&of[1])), (1, 2));
+    let log = std::fs::read_to_string(&node.log).expect("can be read");
+    assert_eq!(log.matches("this node is to be brought up to date").count(), 1, "{log}");
+    assert!(node.stop().success());
+    // It did not pass over it.
+    let node = self::node(dir, "one", &config, "");
+    wait_until("it is met again", || {
+        node.get("//metrics").expect("it answers").body.contains("\nklaxon_kafka_partitions_newer 1\n")
+    });
+    assert_eq!(shown(&node).len(), 3);
 }

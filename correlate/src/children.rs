@@ -17,6 +17,7 @@ use klaxon_schemas::names::{Actor, AlarmType, ChildName, Producer, Qualifier, Te
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::state::StateKey;
+use klaxon_schemas::time::Timestamp;
 
 use crate::engine::{Cause, Engine, Moment};
 use crate::output::{Disposition, Output};
@@ -316,6 +317,11 @@ impl Engine {
         ids.sort_unstable();
         ids.truncate(limit);
         ids
+    }
+
+    /// When a node below was heard last.
+    pub fn child_heard_at(&self, name: &ChildName) -> Option<Timestamp> {
+        self.children.get(name)?.last_heard_at
     }
 
     /// How far what an agent sent has come in.

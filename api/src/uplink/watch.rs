@@ -123,18 +123,23 @@ impl Uplinks {
         for (name, child) in &children {
             let heard = self.table().heard(name).map_or(begun, |heard| heard.at.max(begun));
             let silent_for = self.heard_elsewhere(child).map_or(heard.elapsed(), |ago| ago.min(heard.elapsed()));
+            // What was heard here is told to others; that a connection stands is nothing that was heard.
+            let is_news = |ago| ago >= config.heartbeat && heard.elapsed() < ago;
             // To one that is not read nobody listens: what it says waits.
             let is_listening = live.get(name).is_none_or(|live| live.pulse.is_listening());
             if is_fresh && is_listening && silent_for >= config.silent_after && may_fall_silent(child) {
                 let ago = i64::try_from(silent_for.as_micros()).unwrap_or(i64::MAX);
                 let since = now().saturating_add_micros(-ago);
+                // Where others may have heard it since, that must be seen by whoever takes this up later.
+                let known = child.last_heard_at.filter(|_| self.store().original().is_some());
+                let since = known.map_or(since, |known| since.max(known));
                 facts.push(ChildFact { child: name.clone(), actor: None, what: ChildEvent::Silent { since } });
                 if let Some(live) = live.get(name) {
                     // Nothing comes over it: it must come by another.
                     live.cut();
                 }
             } else if let Some(live) = live.get(name)
-                && (child.silent_since.is_some() || self.heard_elsewhere(child).is_some_and(|ago| ago >= config.heartbeat))
+                && (child.silent_since.is_some() || self.heard_elsewhere(child).is_some_and(is_news))
                 && child.moved.is_none()
             {
                 // That it is silent was journalled behind that it is connected; or other nodes must know that it is heard here.
