@@ -25,8 +25,8 @@ use klaxon_schemas::names::{Door, Site, Text};
 use klaxon_schemas::state::Cursor;
 use klaxon_schemas::time::JournalTime;
 use klaxon_store::kafka::{
-    Cluster, ClusterError, Events, Input, KafkaError, Moved, Place, Polled, Probe, RestoreError, Restorer, TransactionError,
-    Transactions, Unread, new_epoch,
+    Cluster, ClusterError, Events, Input, KafkaError, Moved, Place, Polled, Probe, ReadUpTo, RestoreError, Restorer,
+    TransactionError, Transactions, Unread, new_epoch,
 };
 use klaxon_store::{Results, Store};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,7 @@ use self::away::Away;
 use crate::engine::{committed, panic_text};
 use crate::held::Held;
 use crate::own::{self, OwnAlarm};
+use crate::topics::Topics;
 
 /// The most entries in one transaction.
 const BATCH_ENTRIES_MAX: usize = 2_000;
@@ -86,6 +87,8 @@ pub struct Parts {
     pub store: Option<Store>,
     /// What it tells.
     pub status: Arc<CorrelatorStatus>,
+    /// Whether the topics are as they must be.
+    pub topics: Topics,
     /// Ends it.
     pub stop: CancellationToken,
 }
@@ -102,13 +105,16 @@ enum NotTaken {
     Apart { state: i64, group: i64 },
     #[error("its state is gone, and the group has read it up to offset {group}: klaxon kafka reset begins anew")]
     Lost { group: i64 },
+    /// Brokers that lost what they had not written to their disks, or a topic that was made anew.
+    #[error("its state goes up to offset {state} of other events than those that are there: see klaxon kafka reset --force")]
+    Beyond { state: i64 },
 }
 
 /// A partition that is this correlator's.
 struct Part {
     engine: Engine,
-    /// The first record that is not applied.
-    next: i64,
+    /// Up to where its events are applied.
+    read: ReadUpTo,
     /// Nothing was behind the last record when it was read.
     at_end: bool,
     /// Up to here entries are applied one by one, because one of them broke the engine.
@@ -117,8 +123,23 @@ struct Part {
     deadline: Option<(JournalTime, Instant)>,
 }
 
+impl Part {
+    /// A record is applied, or passed over.
+    fn note(&mut self, offset: i64, at: JournalTime) {
+        self.read = ReadUpTo { next: offset + 1, at: self.read.at.max(at) };
+    }
+}
+
+/// A record that was gathered.
+struct Came {
+    offset: i64,
+    /// By the clock of the brokers.
+    at: JournalTime,
+    entry: Result<Entry, Unread>,
+}
+
 /// What was gathered of a partition.
-type Gathered = Vec<(i64, Result<Entry, Unread>)>;
+type Gathered = Vec<Came>;
 
 /// What followed from what was gathered of a partition.
 #[derive(Default)]
@@ -157,12 +178,15 @@ impl Correlator {
         Ok(Self { parts, events, away })
     }
 
-    /// Joins the group of correlators, and runs until it is told to stop.
+    /// Joins the group of correlators as soon as the topics are good, and runs until it is told to stop.
     ///
     /// # Errors
     /// The settings make no client.
     pub fn run(self) -> Result<(), ClusterError> {
         let Self { parts, events, away } = self;
+        if !parts.topics.are_good(&parts.stop) {
+            return Ok(());
+        }
         let Some(output) = producer(&parts, Duration::ZERO)? else { return Ok(()) };
         let door = Door::new("kafka").expect("a door may be called so");
         let input = Input::join(&parts.cluster, parts.site.clone(), door)?;
@@ -205,7 +229,7 @@ fn producer(parts: &Parts, wait: Duration) -> Result<Option<Transactions>, Clust
 }
 
 /// Waits so long; whether it is to stop.
-fn stops_within(stop: &CancellationToken, wait: Duration) -> bool {
+pub(crate) fn stops_within(stop: &CancellationToken, wait: Duration) -> bool {
     let until = Instant::now() + wait;
     while !stop.is_cancelled() {
         let left = until.saturating_duration_since(Instant::now());
@@ -271,12 +295,12 @@ impl Work {
             let wait = until.saturating_duration_since(Instant::now());
             let at = |partition| {
                 let of_batch =
-                    gathered.get(&partition).and_then(|all| all.iter().rev().find_map(|(_, entry)| entry.as_ref().ok()));
+                    gathered.get(&partition).and_then(|all| all.iter().rev().find_map(|one| one.entry.as_ref().ok()));
                 let applied = || self.mine.get(&partition).map(|part| part.engine.cursor().at);
                 of_batch.map(|entry| entry.at).or_else(applied).unwrap_or_default()
             };
             match self.input.poll(wait, at) {
-                Polled::Record { partition, offset, entry } => {
+                Polled::Record { partition, offset, at, entry } => {
                     if count == 0 {
                         until = Instant::now() + GATHER_WAIT;
                     }
@@ -284,7 +308,7 @@ impl Work {
                     if let Some(part) = self.mine.get_mut(&partition) {
                         part.at_end = false;
                     }
-                    gathered.entry(partition).or_default().push((offset, entry));
+                    gathered.entry(partition).or_default().push(Came { offset, at, entry });
                 }
                 Polled::End(partition) => {
                     if let Some(part) = self.mine.get_mut(&partition) {
@@ -349,7 +373,7 @@ impl Work {
         match self.load(partition) {
             Ok(part) => {
                 let (alarms, millis) = (part.engine.active_alarms(), begun.elapsed().as_millis());
-                tracing::info!(partition, next = part.next, alarms, millis, "a partition is taken over");
+                tracing::info!(partition, next = part.read.next, alarms, millis, "a partition is taken over");
                 self.waiting.remove(&partition);
                 self.mine.insert(partition, part);
                 self.tell_engine(partition);
@@ -393,26 +417,29 @@ impl Work {
     fn load(&self, partition: u16) -> Result<Part, NotTaken> {
         let restored = self.restorer.restore(partition)?;
         let group = self.input.committed(partition).map_err(NotTaken::Offset)?;
-        let (next, cursor) = match (restored.mark, group) {
-            (Some(mark), Some(group)) if mark.next == group => (mark.next, mark.cursor),
-            (Some(mark), group) => return Err(NotTaken::Apart { state: mark.next, group: group.unwrap_or(-1) }),
+        let (mut read, cursor) = match (restored.mark, group) {
+            (Some(mark), Some(group)) if mark.read.next == group => (mark.read, mark.cursor),
+            (Some(mark), group) => return Err(NotTaken::Apart { state: mark.read.next, group: group.unwrap_or(-1) }),
             (None, Some(group)) => return Err(NotTaken::Lost { group }),
-            (None, None) => (0, Cursor { epoch: new_epoch(partition), ..Cursor::default() }),
+            (None, None) => (ReadUpTo::default(), Cursor { epoch: new_epoch(partition), ..Cursor::default() }),
         };
-        let first = self.input.first(partition).map_err(NotTaken::Offset)?;
-        if group.is_some() && next < first {
-            tracing::error!(partition, from = next, to = first, "the brokers have dropped events that nobody had read");
+        let first = self.input.first(partition, read).map_err(NotTaken::Offset)?;
+        // What came in since would be taken for what is applied already.
+        let first = first.ok_or(NotTaken::Beyond { state: read.next })?;
+        if group.is_some() && read.next < first {
+            tracing::error!(partition, from = read.next, to = first, "the brokers have dropped events that nobody had read");
         }
+        read.next = read.next.max(first);
         let engine = Engine::load(self.parts.site.clone(), restored.alarms.into_values(), restored.records, cursor);
-        self.input.seek(partition, next.max(first)).map_err(NotTaken::Offset)?;
+        self.input.seek(partition, read.next).map_err(NotTaken::Offset)?;
         self.input.resume(partition).map_err(NotTaken::Offset)?;
-        Ok(Part { engine, next, at_end: false, careful_until: 0, deadline: None })
+        Ok(Part { engine, read, at_end: false, careful_until: 0, deadline: None })
     }
 
     /// Leaves a partition to a newer program.
     fn leave(&mut self, partition: u16, error: &Unread) {
         let Some(part) = self.mine.remove(&partition) else { return };
-        tracing::error!(partition, offset = part.next, %error, "a partition is left alone; this node is to be brought up to date");
+        tracing::error!(partition, offset = part.read.next, %error, "a partition is left alone; this node is to be brought up to date");
         self.refuse(partition, &error.to_string());
         if let Err(error) = self.input.pause(partition) {
             tracing::debug!(%error, partition, "a partition cannot be paused");
@@ -475,11 +502,24 @@ impl Work {
         due.into_iter().for_each(|partition| self.send(Place::Partition(partition), EntryKind::Deadline));
     }
 
-    fn serve(&mut self, gathered: BTreeMap<u16, Gathered>) -> Result<(), ClusterError> {
+    fn serve(&mut self, mut gathered: BTreeMap<u16, Gathered>) -> Result<(), ClusterError> {
+        // Where the brokers lost events, they give what has their places now.
+        let others: Vec<u16> = gathered
+            .iter()
+            .filter(|(partition, all)| {
+                let read = self.mine.get(partition).map(|part| part.read);
+                read.is_some_and(|read| all.iter().any(|one| read.has_missed(one.offset, one.at)))
+            })
+            .map(|(partition, _)| *partition)
+            .collect();
+        for partition in others {
+            gathered.remove(&partition);
+            self.take_over(partition);
+        }
         let touched: BTreeSet<u16> = gathered.keys().copied().collect();
         let is_careful = |part: &Part, offset: i64| offset < part.careful_until;
         let careful = gathered.iter().any(|(partition, all)| {
-            self.mine.get(partition).is_some_and(|part| all.first().is_some_and(|(offset, _)| is_careful(part, *offset)))
+            self.mine.get(partition).is_some_and(|part| all.first().is_some_and(|one| is_careful(part, one.offset)))
         });
         if careful {
             return self.serve_one_by_one(gathered);
@@ -488,7 +528,7 @@ impl Work {
             Ok(outs) => self.commit(outs).map(drop),
             Err(Broken(broken)) => {
                 for partition in broken.keys() {
-                    let last = gathered[partition].last().map_or(0, |(offset, _)| offset + 1);
+                    let last = gathered[partition].last().map_or(0, |one| one.offset + 1);
                     self.reload(*partition);
                     if let Some(part) = self.mine.get_mut(partition) {
                         part.careful_until = last;
@@ -504,13 +544,14 @@ impl Work {
     /// Each entry in a transaction of its own: one that breaks the engine is put aside.
     fn serve_one_by_one(&mut self, gathered: BTreeMap<u16, Gathered>) -> Result<(), ClusterError> {
         for (partition, all) in gathered {
-            for (offset, entry) in all {
-                let one = BTreeMap::from([(partition, vec![(offset, entry)])]);
+            for came in all {
+                let (offset, at) = (came.offset, came.at);
+                let one = BTreeMap::from([(partition, vec![came])]);
                 let outs = match self.apply(&one) {
                     Ok(outs) => outs,
                     Err(Broken(mut broken)) => {
                         let Some(failure) = broken.remove(&partition) else { break };
-                        let Some((_, Ok(entry))) = one.into_values().flatten().next() else { break };
+                        let Some(Came { entry: Ok(entry), .. }) = one.into_values().flatten().next() else { break };
                         tracing::error!(partition, offset, %failure, "an entry broke the engine and is put aside");
                         let text = format!("Entry {} of partition {partition} broke the engine: {failure}", entry.position);
                         self.send(Place::OfItsSite, own::raise(&self.parts.site, OwnAlarm::Quarantine, &text));
@@ -520,7 +561,7 @@ impl Work {
                         part.careful_until = careful_until;
                         let mut out = Output::default();
                         part.engine.quarantine(&entry, failure, &mut out);
-                        part.next = offset + 1;
+                        part.note(offset, at);
                         self.parts.status.quarantined.fetch_add(1, Ordering::Relaxed);
                         BTreeMap::from([(partition, Applied { out, entries: 1, ..Applied::default() })])
                     }
@@ -539,10 +580,10 @@ impl Work {
         let (mut outs, mut broken) = (BTreeMap::new(), BTreeMap::new());
         for (partition, all) in gathered {
             let Some(part) = self.mine.get_mut(partition) else { continue };
-            let (mut applied, before) = (Applied::default(), part.next);
-            for (offset, entry) in all {
+            let (mut applied, before) = (Applied::default(), part.read.next);
+            for Came { offset, at, entry } in all {
                 // It was read before the partition came back to what is committed.
-                if *offset < part.next {
+                if *offset < part.read.next {
                     continue;
                 }
                 match entry {
@@ -572,9 +613,9 @@ impl Work {
                         tracing::warn!(partition, offset, %error, "a record of the events is passed over");
                     }
                 }
-                part.next = offset + 1;
+                part.note(*offset, *at);
             }
-            if part.next > before || applied.newer.is_some() {
+            if part.read.next > before || applied.newer.is_some() {
                 outs.insert(*partition, applied);
             }
         }
@@ -589,7 +630,7 @@ impl Work {
             let Some(part) = self.mine.get(&partition) else { continue };
             if applied.entries + applied.rejected > 0 {
                 let of_part: Results = committed(applied.out.take(&part.engine));
-                results.push((partition, part.next, of_part));
+                results.push((partition, part.read, of_part));
                 touched.push(partition);
             }
             entries += applied.entries;

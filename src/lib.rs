@@ -4,7 +4,7 @@
 //! * [`follow`]: the one loop that applies what came in and commits what followed, with [`clock`] and [`own`],
 //! * `loops`: what follows the journal, wherever that is,
 //! * `correlator` and `replica` (with the feature `kafka`): the same where the journal is in a Kafka, in two halves, and
-//!   `notifiers`: who tells whom there,
+//!   `notifiers`: who tells whom there; `topics`: what has to be so before any of them begins,
 //! * [`uplink`]: this node as one below another,
 //! * [`config`]: the settings, checked once,
 //! * [`log`]: what the program says of itself,
@@ -29,4 +29,6 @@ pub mod notifiers;
 pub mod own;
 #[cfg(feature = "kafka")]
 pub mod replica;
+#[cfg(feature = "kafka")]
+pub mod topics;
 pub mod uplink;

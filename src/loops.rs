@@ -86,7 +86,9 @@ fn start_kafka(
     use crate::correlator::{self, Correlator};
     use crate::notifiers;
     use crate::replica::{self, Replica};
+    use crate::topics::Topics;
     let held = Arc::new(crate::held::Held::new(config.engine.settings(), Arc::new(Catalogue::built_in())));
+    let topics = Topics::look(cluster.clone(), stop.clone())?;
     let (mut loops, name) = (Loops::default(), &config.journal.node_name);
     let mut of_correlator = None;
     if config.journal.correlate {
@@ -98,6 +100,7 @@ fn start_kafka(
             held: Arc::clone(&held),
             store: Some(parts.store.clone()),
             status: Arc::clone(status),
+            topics: topics.clone(),
             stop: stop.clone(),
         })?;
         loops.spawn("correlate", stop, move || correlator.run().map_err(FollowError::Kafka))?;
@@ -105,7 +108,7 @@ fn start_kafka(
     let (mut keeper, mut share) = (None, Share { is_ours: Box::new(|_| false), told: None });
     if config.journal.notify {
         let (notifier, end, of_receivers) =
-            notifiers::notifier(cluster.clone(), name, parts.store.clone(), wake.clone(), stop.clone());
+            notifiers::notifier(cluster.clone(), name, parts.store.clone(), wake.clone(), topics.clone(), stop.clone());
         loops.spawn("notify", stop, move || notifier.run().map_err(FollowError::Kafka))?;
         let notifiers::Share { is_ours, receivers } = of_receivers;
         // The notifier may have ended: then the node stops.
@@ -125,6 +128,7 @@ fn start_kafka(
         wake,
         keeper,
         status: Arc::clone(&of_replica),
+        topics,
         stop: stop.clone(),
     })?;
     loops.spawn("replica", stop, move || Ok(replica.run()?))?;

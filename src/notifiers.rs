@@ -30,6 +30,7 @@ use klaxon_store::publish::{Item, Keep, PublishError, Publisher, Submission};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use crate::topics::Topics;
 use local::Kept;
 
 /// What is put into the store of this node together, of what was found.
@@ -132,6 +133,7 @@ pub struct Notifier {
     keeps: Option<mpsc::Receiver<(Submission, Arc<Keep>)>>,
     back: mpsc::Sender<Back>,
     receivers: mpsc::Receiver<(Receivers, Handle)>,
+    topics: Topics,
     stop: CancellationToken,
 }
 
@@ -149,6 +151,7 @@ pub fn notifier(
     name: &str,
     store: Store,
     wake: Publisher,
+    topics: Topics,
     stop: CancellationToken,
 ) -> (Notifier, Keeper, Share) {
     let ((keeps, kept), (back, returned), (receivers, set)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
@@ -156,7 +159,7 @@ pub fn notifier(
     let (partitions, run) = (cluster.partitions, Arc::clone(&ours));
     let is_ours: IsOurs = Box::new(move |name| lock(&run.run).contains(&partition(name, partitions)));
     let notifier =
-        Notifier { cluster, name: name.to_owned(), store, wake, ours, keeps: Some(kept), back, receivers: set, stop };
+        Notifier { cluster, name: name.to_owned(), store, wake, ours, keeps: Some(kept), back, receivers: set, topics, stop };
     (notifier, Keeper { keeps, back: returned }, Share { is_ours, receivers })
 }
 
@@ -195,6 +198,9 @@ impl Notifier {
         // As long as this is there, what receivers keep waits.
         let Some(keeps) = self.keeps.take() else { return Ok(()) };
         let Some((receivers, runtime)) = self.wait_for(|| self.receivers.try_recv().ok(), POLL_WAIT) else { return Ok(()) };
+        if !self.topics.are_good(&self.stop) {
+            return Ok(());
+        }
         let divide = Divide { receivers, runtime };
         // What is kept here is a copy of what the brokers have, and most of it is another node's now.
         let of_all = |_: &Follower| true;
@@ -394,7 +400,7 @@ impl Keeping<'_> {
     fn keep(
         &self,
         cursors: &mut Option<Cursors>,
-        group: &klaxon_store::kafka::rdkafka::consumer::ConsumerGroupMetadata,
+        group: &Arc<klaxon_store::kafka::rdkafka::consumer::ConsumerGroupMetadata>,
         records: &[KeptRecord],
     ) -> Result<(), String> {
         let words = |error: anyhow::Error| format!("{error:#}");

@@ -37,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use crate::follow::Control;
 use crate::held::Held;
 use crate::notifiers::{Back, Keeper};
+use crate::topics::Topics;
 use read::read;
 use spool::Spool;
 
@@ -95,6 +96,8 @@ pub struct Parts {
     pub keeper: Option<Keeper>,
     /// What it tells.
     pub status: Arc<ReplicaStatus>,
+    /// Whether the topics are as they must be.
+    pub topics: Topics,
     /// Ends it.
     pub stop: CancellationToken,
 }
@@ -181,6 +184,7 @@ pub struct Replica {
     moving: BTreeMap<ChildName, usize>,
     failure: Arc<Mutex<Option<AppendError>>>,
     status: Arc<ReplicaStatus>,
+    topics: Topics,
     cursor: Cursor,
 }
 
@@ -190,16 +194,21 @@ impl Replica {
     /// # Errors
     /// The settings make no client.
     pub fn start(parts: Parts) -> Result<Self, ClusterError> {
-        let Parts { cluster, site, spool, store, writer, intake, control, held, wake, keeper, status, stop } = parts;
+        let Parts { cluster, site, spool, store, writer, intake, control, held, wake, keeper, status, topics, stop } = parts;
         let events = Arc::new(Events::new(&cluster)?);
         let copied = copied(&store);
         let copy = Copy::start(&cluster, &copied)?;
         let (sender, records) = mpsc::sync_channel(BATCHES_MAX);
         store.is_copy(false);
-        let (waker, told) = (wake.clone(), store.clone());
+        let (waker, told, checked) = (wake.clone(), store.clone(), topics.clone());
         std::thread::Builder::new()
             .name("copy".to_owned())
-            .spawn(move || read(&copy, &sender, &waker, &told, &stop))
+            .spawn(move || {
+                // Until then the brokers count as away, and nothing is sent there.
+                if checked.are_good(&stop) {
+                    read(&copy, &sender, &waker, &told, &stop);
+                }
+            })
             .expect("a thread can be had at the start");
         let partitions = (0..cluster.partitions)
             .map(|number| {
@@ -227,6 +236,7 @@ impl Replica {
             moving,
             failure,
             status,
+            topics,
             cursor,
         })
     }
@@ -283,7 +293,8 @@ impl Replica {
         }
         if is_away && !submission.items.iter().all(|item| matches!(item, Item::Keep(_))) {
             // The client would hold it for as long as it takes; whoever sends it can do that better.
-            return submission.answer(Err(PublishError::Away { reason: "no broker answers".to_owned() }));
+            let reason = self.topics.amiss().unwrap_or_else(|| "no broker answers".to_owned());
+            return submission.answer(Err(PublishError::Away { reason }));
         }
         let (items, door) = (std::mem::take(&mut submission.items), submission.door.clone());
         let mut answers: Vec<Option<Answer>> = vec![None; items.len()];
@@ -644,7 +655,7 @@ impl Replica {
                     break;
                 }
                 let Some(told) = one.told.pop_front() else { break };
-                one.copied = Copied { state: told.next, next: told.mark.next, at: told.mark.cursor.at, ..one.copied };
+                one.copied = Copied { state: told.next, next: told.mark.read.next, at: told.mark.cursor.at, ..one.copied };
                 self.cursor.at = self.cursor.at.max(told.mark.cursor.at);
                 self.cursor.wall = self.cursor.wall.max(told.mark.cursor.wall);
                 self.cursor.started_at = self.cursor.started_at.max(told.mark.cursor.started_at);

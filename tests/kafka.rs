@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use harness::kafka::Brokers;
 use harness::{Chance, Node, PATIENCE, Setup, klaxon, scratch, seeds, wait_until};
 use klaxon_store::kafka::partition_of;
+use klaxon_store::kafka::rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use klaxon_store::kafka::rdkafka::client::DefaultClientContext;
 use klaxon_store::kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
 use klaxon_store::kafka::rdkafka::error::KafkaError;
 use klaxon_store::kafka::rdkafka::message::{Header, OwnedHeaders};
@@ -329,6 +331,37 @@ fn what_comes_in_at_one_node_is_shown_at_all() {
     for node in [one, two, three] {
         assert!(node.stop().success());
     }
+}
+
+/// In other partitions than the correlators think nobody would find what is taken.
+#[test]
+fn a_node_takes_nothing_before_the_topics_are_as_they_must_be() {
+    let Some(brokers) = Brokers::one() else { return };
+    let scratch = scratch("kafka-unlike-");
+    let dir = scratch.path();
+    assert!(kafka(dir, &brokers.journal("unlike.", "partitions = 2"), "init").0);
+    let journal = brokers.journal("unlike.", "partitions = 3").replace("[journal]\n", "[journal]\nnode_name = \"one\"\n");
+    let node = Setup::new(&dir.join("one")).config(&format!("{journal}[node]\nsite = \"noc\"\n")).start_unready();
+    let event = json!({ "resource": "unit=1", "alarm_type": "t", "severity": "major" }).to_string();
+    let why = "unlike.events: it has 2 partitions and should have 3: a site would be elsewhere";
+    wait_until("it is said", || {
+        let refused = node.post("/events", &event).expect("it answers");
+        assert_eq!(refused.status, 503, "{}", refused.body);
+        refused.body.contains(why)
+    });
+    assert_eq!(node.log_text().matches("nothing is done with these topics").count(), 1);
+    let events = read_all(&brokers, "unlike.events", 2);
+    assert!(events.is_empty(), "{events:?}");
+
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers.addresses().join(",")).create().expect("is a client");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("can be had");
+    let topics = ["events", "changes", "state", "cursors"].map(|topic| format!("unlike.{topic}"));
+    let more: Vec<_> = topics.iter().map(|topic| NewPartitions::new(topic, 3)).collect();
+    runtime.block_on(admin.create_partitions(&more, &AdminOptions::new())).expect("the broker answers");
+    node.wait_ready();
+    assert_eq!(node.post("/events", &event).expect("it answers").status, 200);
+    wait_until("it is shown", || node.alarms().iter().any(|alarm| alarm["resource"] == "unit=1"));
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub(super) enum KafkaCommand {
     /// State there, but not where the group is (a topic restored from a backup, the group's offsets moved or expired): only with
     /// --force. The state is kept, and the group goes on from where the state is. Events between the two that are applied already
     /// are not applied again if the group was behind; if the group was ahead, they are applied to the state again.
+    /// State there, but of other events (brokers that lost what they had not written to their disks, a topic made anew): only with
+    /// --force. The state is kept, and goes on where it had come, or where the events end; what is before that is passed over.
     ///
     /// The changes of each partition that is reset are numbered from 1 in a new epoch. Partitions where both agree stay as they
     /// are, also with --force.
@@ -139,7 +141,8 @@ async fn reset(output: &Output, cluster: Cluster, site: Site, force: bool) -> Ou
         ResetError::Running { .. } | ResetError::Restore(RestoreError::Open { .. }) => Failure::of(Code::Later, &error),
         ResetError::Restore(_) | ResetError::Write { .. } => Failure::of(Code::Failed, &error),
     })?;
-    let is_left = |one: &Partition| matches!(one.standing, Standing::Apart { .. }) && one.begun.is_none();
+    let is_left =
+        |one: &Partition| matches!(one.standing, Standing::Apart { .. } | Standing::Beyond { .. }) && one.begun.is_none();
     if output.json {
         output.json(&json!({ "partitions": all.iter().map(form).collect::<Vec<_>>() }))?;
     } else {
@@ -157,6 +160,9 @@ async fn reset(output: &Output, cluster: Cluster, site: Site, force: bool) -> Ou
                 (_, Some(epoch)) => (Style::Plain, format!("begins anew in epoch {epoch}")),
                 (Standing::Fresh, None) => (Style::Plain, "nothing was read yet".to_owned()),
                 (Standing::Apart { .. }, None) => (Style::Severity(Severity::Major), "refused: there is a state".to_owned()),
+                (Standing::Beyond { .. }, None) => {
+                    (Style::Severity(Severity::Major), "refused: its events are others".to_owned())
+                }
                 (_, None) => (Style::Plain, "good".to_owned()),
             };
             let (partition, alarms) = (Cell::from(one.number.to_string()), Cell::from(one.alarms.to_string()));
@@ -165,7 +171,8 @@ async fn reset(output: &Output, cluster: Cluster, site: Site, force: bool) -> Ou
         output.text(&table.render(output))?;
     }
     if all.iter().any(is_left) {
-        let hint = "there is a state that does not agree with the group; --force keeps it and goes on from where it is";
+        let hint =
+            "there is a state that does not agree with the group or the events; --force keeps it and goes on from where it is";
         return Err(Failure::new(Code::Failed, hint));
     }
     Ok(())
@@ -175,7 +182,7 @@ async fn reset(output: &Output, cluster: Cluster, site: Site, force: bool) -> Ou
 fn places(one: &Partition) -> (Option<i64>, Option<i64>) {
     match one.standing {
         Standing::Fresh => (None, None),
-        Standing::Good { next } => (Some(next), Some(next)),
+        Standing::Good { next } | Standing::Beyond { next } => (Some(next), Some(next)),
         Standing::Lost { group } => (None, Some(group)),
         Standing::Apart { state, group } => (Some(state), group),
     }
@@ -187,8 +194,11 @@ fn form(one: &Partition) -> serde_json::Value {
         Standing::Good { .. } => "good",
         Standing::Lost { .. } => "lost",
         Standing::Apart { .. } => "apart",
+        Standing::Beyond { .. } => "beyond",
     };
     let (state, group) = places(one);
-    let begun = one.begun.map(|epoch| epoch.0);
-    json!({ "partition": one.number, "was": was, "alarms": one.alarms, "state": state, "group": group, "new_epoch": begun })
+    let (begun, end) = (one.begun.map(|epoch| epoch.0), one.end);
+    json!({
+        "partition": one.number, "was": was, "alarms": one.alarms, "state": state, "group": group, "events": end, "new_epoch": begun,
+    })
 }

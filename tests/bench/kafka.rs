@@ -19,6 +19,7 @@ use harness::kafka::Brokers;
 use harness::{klaxon, scratch};
 use klaxon::correlator::{Correlator, CorrelatorStatus, Parts};
 use klaxon::held::Held;
+use klaxon::topics::Topics;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::state::Settings;
 use klaxon_store::kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -126,6 +127,7 @@ fn correlate(brokers: &Brokers, prefix: &str) -> Running {
         held: Arc::new(Held::new(Settings::default(), Arc::new(Catalogue::built_in()))),
         store: None,
         status: Arc::clone(&status),
+        topics: Topics::look(cluster(brokers, prefix), stop.clone()).expect("can be looked at"),
         stop: stop.clone(),
     };
     let correlator = Correlator::start(parts).expect("starts");
@@ -322,7 +324,11 @@ fn delay(brokers: &Brokers, dir: &Path) {
         });
         let mut delays = Vec::with_capacity(wanted);
         while delays.len() < wanted {
-            let Some(Ok(message)) = consumer.poll(Duration::from_secs(10)) else { panic!("no change comes") };
+            // It returns without one as well when something passed that is none.
+            let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else {
+                assert!(zero.elapsed() < 10 * STEADY, "no change comes behind {}", delays.len());
+                continue;
+            };
             let change: Value = serde_json::from_slice(message.payload().unwrap_or_default()).expect("is JSON");
             let sent = change["alarm"]["text"].as_str().and_then(|text| text.parse::<u64>().ok());
             if let (Some(sent), Some("raised")) = (sent, change["kind"].as_str()) {

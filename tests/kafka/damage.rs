@@ -235,6 +235,42 @@ fn an_offset_that_does_not_agree_with_the_state_is_waited_for() {
     model.compare_in_epochs(&topics, 2);
 }
 
+/// Brokers that lost what they had acknowledged, or a topic that was made anew: what comes in stands where something else stood
+/// that is applied.
+#[test]
+fn events_that_end_before_what_is_applied_are_refused_until_it_is_reset() {
+    let Some(brokers) = Brokers::one() else { return };
+    let scratch = scratch("kafka-beyond-");
+    let dir = scratch.path();
+    let (topics, config, mut model, correlator) = begin(&brokers, dir, "beyond.");
+    correlator.stop();
+    let at = topics.offsets().expect("the brokers tell");
+    topics.delete("events");
+    wait_until("it is made anew", || kafka(dir, &config, &["init"]).1["created"] == json!(["beyond.events"]));
+    at.iter().for_each(|(partition, next)| topics.set_offset(*partition, *next));
+
+    let correlator = Correlator::start(dir, "c0", &config);
+    for next in at.values() {
+        let says = format!("its state goes up to offset {next} of other events than those that are there");
+        wait_until("it is refused", || correlator.log_text().contains(&says));
+    }
+    // However much comes in: it is tried again meanwhile.
+    say(&topics, &mut Model::default(), 3 * 200);
+    let ends = topics.produced().expect("the brokers tell");
+    assert!((0..).zip(&ends).all(|(partition, end)| *end > at[&partition]), "{ends:?} and {at:?}");
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(topics.offsets().as_ref(), Some(&at));
+    correlator.stop();
+    let (is_good, shown, errors) = kafka(dir, &config, &["reset", "--new-epoch"]);
+    assert!(!is_good && errors.contains("--force keeps it"), "{errors}");
+    assert!(shown["partitions"][0]["was"] == "beyond" && shown["partitions"][0]["new_epoch"].is_null(), "{shown}");
+    let (is_good, shown, errors) = kafka(dir, &config, &["reset", "--new-epoch", "--force"]);
+    assert!(is_good && shown["partitions"][0]["new_epoch"].is_u64(), "{errors}");
+    raise(&topics, &mut model, 0, "unit=anew");
+    let _correlator = Correlator::start(dir, "c0", &config);
+    wait_until("it goes on", || is_raised(&topics, "unit=anew"));
+}
+
 #[test]
 fn what_does_not_belong_is_passed_over_and_what_is_too_new_is_left_alone() {
     let Some(brokers) = Brokers::one() else { return };

@@ -2,7 +2,7 @@
 //! written there is fenced by the group (KIP-447), so that a notifier that was taken for dead changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use klaxon_schemas::state::{StateKey, StateRecord};
@@ -116,8 +116,8 @@ impl Notifiers {
 
     /// As what the group knows this member. Whoever writes asks first for this and then whether the partition is its own: what the
     /// group gave away meanwhile is refused then.
-    pub fn group(&self) -> Option<ConsumerGroupMetadata> {
-        self.consumer.group_metadata()
+    pub fn group(&self) -> Option<Arc<ConsumerGroupMetadata>> {
+        self.consumer.group_metadata().map(Arc::new)
     }
 }
 
@@ -146,7 +146,7 @@ impl Cursors {
     /// Nothing of it is kept then; if it is not known, asking for the same again does no harm.
     pub fn keep(
         &self,
-        group: &ConsumerGroupMetadata,
+        group: &Arc<ConsumerGroupMetadata>,
         records: &[KeptRecord],
         give_up: &dyn Fn() -> bool,
     ) -> Result<(), TransactionError> {
@@ -157,7 +157,7 @@ impl Cursors {
                 offsets.add_partition_offset(&self.topic, partition.into(), Offset::Offset(0))?;
             }
             // First, so that whoever may not does not write either.
-            producer.send_offsets(&offsets, group)?;
+            producer.send_offsets(offsets, Arc::clone(group), give_up)?;
             records.iter().try_for_each(|(partition, key, record)| {
                 let (key, payload) = write_put(key, record.as_ref());
                 producer.send(&self.topic, (*partition).into(), &key, payload.as_deref())

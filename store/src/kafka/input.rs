@@ -16,13 +16,14 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
-use super::record::{self, Unread};
+use super::record::{self, ReadUpTo, Unread};
 use super::topics::Topic;
 
 /// After this time without a word of a correlator, others take its sites over.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it is waited for the outcome of a transaction that moves the group's offset; then others go first.
 const STABLE_WAIT: Duration = Duration::from_secs(2);
+const MICROS_IN_MS: u64 = 1_000;
 /// How much may wait in memory to be applied.
 const QUEUED_KBYTES_MAX: u32 = 64 * 1024;
 
@@ -44,6 +45,8 @@ pub enum Polled {
         partition: u16,
         /// Its place there.
         offset: i64,
+        /// When it came in, by the clock of the brokers.
+        at: JournalTime,
         /// What it is, or why it is nothing.
         entry: Result<Entry, Unread>,
     },
@@ -95,6 +98,26 @@ pub(super) fn say(error: &KafkaError, reason: &str) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the records of a partition are others than those that were read: they end before, or one that came in later stands
+/// among them. The brokers lost what they had not written to their disks, or the topic was made anew.
+pub(super) fn are_others<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: u16,
+    read: ReadUpTo,
+) -> Result<bool, KafkaError> {
+    let (_, end) = consumer.fetch_watermarks(topic, partition.into(), REQUEST_WAIT)?;
+    if read.next > end || read.at == JournalTime::default() {
+        return Ok(read.next > end);
+    }
+    let later = i64::try_from(read.at.0 / MICROS_IN_MS).unwrap_or(i64::MAX - 1) + 1;
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition_offset(topic, partition.into(), Offset::Offset(later))?;
+    let told = consumer.offsets_for_times(asked, REQUEST_WAIT)?;
+    let first = told.elements().first().map(TopicPartitionListElem::offset);
+    Ok(matches!(first, Some(Offset::Offset(first)) if first < read.next))
 }
 
 /// The name of the correlators' group.
@@ -150,7 +173,7 @@ impl Input {
     fn read(&self, message: &BorrowedMessage<'_>, not_before: impl Fn(u16) -> JournalTime) -> Polled {
         let Ok(partition) = u16::try_from(message.partition()) else { return Polled::Nothing };
         let entry = record::read_entry(message, self.partitions, &self.own, &self.door, not_before(partition));
-        Polled::Record { partition, offset: message.offset(), entry }
+        Polled::Record { partition, offset: message.offset(), at: record::appended_at(message), entry }
     }
 
     /// What the group did since it was asked last, in its order. It does so only while [`Input::poll`] runs.
@@ -186,12 +209,14 @@ impl Input {
         })
     }
 
-    /// The first record of a partition that is still there.
+    /// The first record of a partition that is still there; nothing if its records are [others](are_others) than those that were
+    /// read.
     ///
     /// # Errors
     /// The brokers do not tell.
-    pub fn first(&self, partition: u16) -> Result<i64, KafkaError> {
-        Ok(self.consumer.fetch_watermarks(&self.events, partition.into(), REQUEST_WAIT)?.0)
+    pub fn first(&self, partition: u16, read: ReadUpTo) -> Result<Option<i64>, KafkaError> {
+        let (first, _) = self.consumer.fetch_watermarks(&self.events, partition.into(), REQUEST_WAIT)?;
+        Ok((!are_others(&self.consumer, &self.events, partition, read)?).then_some(first))
     }
 
     /// Reads a partition from there on. Before that what it reads of it is of no use.

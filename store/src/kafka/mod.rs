@@ -29,7 +29,7 @@ pub use input::{Input, Moved, Polled};
 pub use output::Transactions;
 pub use place::{PARTITIONS_MAX, partition_of};
 pub use probe::Probe;
-pub use record::{Mark, StateFact, Unread, site_of_entry};
+pub use record::{Mark, ReadUpTo, StateFact, Unread, site_of_entry};
 pub use reset::{Partition, ResetError, Standing, look, new_epoch, reset};
 pub use restore::{RestoreError, Restored, Restorer};
 pub use topics::{Finding, Found, Topic, TopicShown, Weight, check, create};

@@ -11,7 +11,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::{Cluster, ClusterError};
-use super::record::{Mark, alarm_key, write_alarm, write_change, write_mark, write_put};
+use super::record::{Mark, ReadUpTo, alarm_key, write_alarm, write_change, write_mark, write_put};
 use super::topics::Topic;
 use super::transaction::{TransactionError, Transactional};
 use crate::Results;
@@ -42,21 +42,21 @@ impl Transactions {
     /// Nothing of it is committed then; or it is not known whether it is, and a producer by the same name finds out as it begins.
     pub fn commit(
         &self,
-        group: &ConsumerGroupMetadata,
-        parts: impl IntoIterator<Item = (u16, i64, Results)>,
+        group: &Arc<ConsumerGroupMetadata>,
+        parts: impl IntoIterator<Item = (u16, ReadUpTo, Results)>,
         give_up: &dyn Fn() -> bool,
     ) -> Result<(), TransactionError> {
         self.producer.commit(give_up, |producer| {
             let mut offsets = TopicPartitionList::new();
-            for (partition, next, results) in parts {
-                self.send_all(partition.into(), next, results)?;
-                offsets.add_partition_offset(&self.events, partition.into(), Offset::Offset(next))?;
+            for (partition, read, results) in parts {
+                self.send_all(partition.into(), read, results)?;
+                offsets.add_partition_offset(&self.events, partition.into(), Offset::Offset(read.next))?;
             }
-            producer.send_offsets(&offsets, group)
+            producer.send_offsets(offsets, Arc::clone(group), give_up)
         })
     }
 
-    fn send_all(&self, partition: i32, next: i64, results: Results) -> Result<(), KafkaError> {
+    fn send_all(&self, partition: i32, read: ReadUpTo, results: Results) -> Result<(), KafkaError> {
         // However often an alarm changed in it, the state has it once.
         let mut alarms: BTreeMap<AlarmId, Option<&Arc<Alarm>>> = BTreeMap::new();
         for change in &results.changes {
@@ -77,7 +77,7 @@ impl Transactions {
             let (key, payload) = write_put(key, record.as_ref());
             send(&key, payload.as_deref())?;
         }
-        let (key, payload) = write_mark(&Mark { next, cursor: results.cursor });
+        let (key, payload) = write_mark(&Mark { read, cursor: results.cursor });
         send(key, Some(&payload))
     }
 }

@@ -30,11 +30,29 @@ const SEPARATOR: char = '\u{1f}';
 /// The key of how far the state has come.
 const MARK_KEY: &str = "mark";
 
+/// Up to where the events of a partition were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReadUpTo {
+    /// The offset of the first record that was not.
+    pub next: i64,
+    /// The latest time that the brokers gave one that was: what came in later and stands before `next` was never read.
+    #[serde(default)]
+    pub at: JournalTime,
+}
+
+impl ReadUpTo {
+    /// Whether a record stands where others were read before it came in.
+    pub fn has_missed(&self, offset: i64, at: JournalTime) -> bool {
+        self.at != JournalTime::default() && offset < self.next && at > self.at
+    }
+}
+
 /// Where the state of a partition has come to: written with each transaction, so that it agrees with the offset of the group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// The offset of the first record of the events that is not in it.
-    pub next: i64,
+    /// Up to where the events were read.
+    #[serde(flatten)]
+    pub read: ReadUpTo,
     /// How far the engine has come, and the numbers it goes on with.
     pub cursor: Cursor,
 }
@@ -117,6 +135,12 @@ pub(super) fn write_entry(door: &Door, kind: EntryKind) -> (Vec<u8>, OwnedHeader
     (json(&v1::Entry::from(&entry)), headers)
 }
 
+/// When a record came in, by the clock of the brokers.
+pub(super) fn appended_at<M: Message>(message: &M) -> JournalTime {
+    let millis = message.timestamp().to_millis().and_then(|millis| u64::try_from(millis).ok());
+    JournalTime(millis.unwrap_or(0).saturating_mul(1000))
+}
+
 /// Reads what came in. `own` is the site of an event that names none, neither by itself nor by its key; `door` that of one
 /// which is no entry. It is not earlier than `not_before`.
 pub(super) fn read_entry<M: Message>(
@@ -129,7 +153,6 @@ pub(super) fn read_entry<M: Message>(
     check_reader(message)?;
     let payload = message.payload().ok_or_else(|| Unread::Malformed("it is empty".to_owned()))?;
     let position = Position(u64::try_from(message.offset()).unwrap_or(0) + 1);
-    let appended = message.timestamp().to_millis().unwrap_or(0).saturating_mul(1000);
     let mut entry = match header(message, ENTRY_HEADER) {
         Some(_) => {
             let form: v1::Entry = serde_json::from_slice(payload).map_err(|error| malformed(&error))?;
@@ -156,8 +179,9 @@ pub(super) fn read_entry<M: Message>(
         }
     }
     // One clock for all: that of the brokers, which may be set back between them.
-    entry.at = JournalTime(u64::try_from(appended).unwrap_or(0)).max(not_before);
-    entry.wall = Timestamp::from_micros(appended).unwrap_or_default();
+    let appended = appended_at(message);
+    entry.at = appended.max(not_before);
+    entry.wall = i64::try_from(appended.0).ok().and_then(|micros| Timestamp::from_micros(micros).ok()).unwrap_or_default();
     Ok(entry)
 }
 

@@ -9,13 +9,15 @@ use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::ids::{Epoch, Seq};
 use klaxon_schemas::names::{Site, Text};
 use klaxon_schemas::state::Cursor;
+use klaxon_schemas::time::JournalTime;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
-use super::input::group_of;
+use super::input::{are_others, group_of};
 use super::output::Transactions;
+use super::record::{Mark, ReadUpTo};
 use super::restore::{RestoreError, Restorer};
 use super::topics::Topic;
 use super::transaction::TransactionError;
@@ -51,6 +53,11 @@ pub enum Standing {
         /// Up to where the group has read, if it knows that.
         group: Option<i64>,
     },
+    /// They agree, and the events are others than those that were read, or end before.
+    Beyond {
+        /// Up to where both have come.
+        next: i64,
+    },
 }
 
 /// A partition.
@@ -60,6 +67,8 @@ pub struct Partition {
     pub number: u16,
     /// How it was found.
     pub standing: Standing,
+    /// Where its events end.
+    pub end: i64,
     /// How many alarms its state has, cleared ones too; of one that was lost, how many are given up.
     pub alarms: usize,
     /// How far its engine had come; nothing where there is no state.
@@ -116,6 +125,8 @@ pub fn look(cluster: &Cluster) -> Result<Vec<Partition>, ResetError> {
     let told = consumer.committed_offsets(asked, REQUEST_WAIT).map_err(|error| cluster.unreachable(error))?;
     for number in 0..cluster.partitions {
         let restored = restorer.restore(number)?;
+        let (_, end) =
+            consumer.fetch_watermarks(&events, number.into(), REQUEST_WAIT).map_err(|error| cluster.unreachable(error))?;
         let group = told.find_partition(&events, number.into()).and_then(|element| match element.offset() {
             Offset::Offset(next) => Some(next),
             _ => None,
@@ -123,18 +134,21 @@ pub fn look(cluster: &Cluster) -> Result<Vec<Partition>, ResetError> {
         let standing = match (restored.mark.as_ref(), group) {
             (None, None) => Standing::Fresh,
             (None, Some(group)) => Standing::Lost { group },
-            (Some(mark), Some(group)) if mark.next == group => Standing::Good { next: group },
-            (Some(mark), group) => Standing::Apart { state: mark.next, group },
+            (Some(Mark { read, .. }), Some(group)) if read.next == group => {
+                let are_others = are_others(&consumer, &events, number, *read).map_err(|error| cluster.unreachable(error))?;
+                if are_others { Standing::Beyond { next: group } } else { Standing::Good { next: group } }
+            }
+            (Some(Mark { read, .. }), group) => Standing::Apart { state: read.next, group },
         };
         let cursor = restored.mark.map(|mark| mark.cursor);
-        all.push(Partition { number, standing, alarms: restored.alarms.len(), cursor, begun: None });
+        all.push(Partition { number, standing, end, alarms: restored.alarms.len(), cursor, begun: None });
     }
     Ok(all)
 }
 
 /// Begins a new numbering of changes in partitions whose state is gone, from where the group has read; with `force` also in
-/// those whose state does not agree with the group, from where the state has come: it is kept. Others stay as they are. No
-/// correlator may run. It blocks.
+/// those whose state does not agree with the group, from where the state has come: it is kept. None goes on behind the end of its
+/// events. Others stay as they are. No correlator may run. It blocks.
 ///
 /// What stood in a partition whose state is gone is given up: each alarm that its changes still tell of is retired by a change
 /// of `site`, so that whoever follows them knows.
@@ -151,14 +165,16 @@ pub fn reset(cluster: &Cluster, site: &Site, force: bool) -> Result<Vec<Partitio
     }
     let mut all = look(cluster)?;
     let changes = Restorer::of(cluster, Topic::Changes)?;
-    let as_member = consumer.group_metadata().ok_or_else(|| cluster.unreachable(KafkaError::Canceled))?;
+    let as_member = consumer.group_metadata().map(Arc::new).ok_or_else(|| cluster.unreachable(KafkaError::Canceled))?;
     let mut output = None;
     for one in &mut all {
         let (next, lost) = match one.standing {
             Standing::Lost { group } => (group, changes.standing(one.number)?),
-            Standing::Apart { state, .. } if force => (state, BTreeMap::new()),
-            Standing::Fresh | Standing::Good { .. } | Standing::Apart { .. } => continue,
+            Standing::Apart { state: next, .. } | Standing::Beyond { next } if force => (next, BTreeMap::new()),
+            Standing::Fresh | Standing::Good { .. } | Standing::Apart { .. } | Standing::Beyond { .. } => continue,
         };
+        // Where the brokers' clock stood when it was looked is told by what comes next.
+        let read = ReadUpTo { next: next.min(one.end), at: JournalTime::default() };
         let cursor = one.cursor.clone().unwrap_or_default();
         // Beyond those before it, whatever the clock says.
         let own = lost.values().filter(|alarm| alarm.owner.is_none());
@@ -174,7 +190,7 @@ pub fn reset(cluster: &Cluster, site: &Site, force: bool) -> Result<Vec<Partitio
             Some(output) => output,
             none => none.insert(Transactions::new(cluster, NAME, &|| false)?),
         };
-        let written = output.commit(&as_member, [(one.number, next, results)], &|| false);
+        let written = output.commit(&as_member, [(one.number, read, results)], &|| false);
         written.map_err(|source| ResetError::Write { partition: one.number, source })?;
         one.begun = Some(epoch);
     }

@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::{Metadata, MetadataTopic};
@@ -133,6 +131,8 @@ impl Topic {
             Self::State | Self::Cursors => wanted.extend([
                 should("segment.bytes", STATE_SEGMENT_BYTES),
                 should("segment.ms", HOUR_MS),
+                // A node that was off for longer does not learn what was deleted meanwhile.
+                should("delete.retention.ms", 7 * DAY_MS),
                 should("max.compaction.lag.ms", 6 * HOUR_MS),
                 Wanted { name: "min.cleanable.dirty.ratio", value: "0.1".to_owned(), weight: Weight::Odd },
             ]),
@@ -200,6 +200,11 @@ pub async fn check(cluster: &Cluster) -> Result<Found, ClusterError> {
         found.findings.extend(amiss(cluster, &shown));
         let (described, name) = (admin.settings(&shown.name).await?, shown.name.clone());
         found.topics.push(shown);
+        let Some(described) = described else {
+            let text = "the brokers do not tell its settings; see that they are as klaxon kafka init makes them".to_owned();
+            found.findings.push(Finding { topic: name, weight: Weight::Odd, text });
+            continue;
+        };
         for wanted in topic.wanted(cluster) {
             let has = described.get(wanted.name).and_then(|entry| entry.value.as_deref()).unwrap_or("nothing");
             if !is_as_wanted(&wanted, has) {
@@ -211,10 +216,10 @@ pub async fn check(cluster: &Cluster) -> Result<Found, ClusterError> {
     Ok(found)
 }
 
-/// More copies that must have what is acknowledged are as good.
+/// More copies that must have what is acknowledged are as good, and so is to keep longer that something was deleted.
 fn is_as_wanted(wanted: &Wanted, has: &str) -> bool {
     match (wanted.name, has.parse::<u64>(), wanted.value.parse::<u64>()) {
-        ("min.insync.replicas", Ok(has), Ok(wanted)) => has >= wanted,
+        ("min.insync.replicas" | "delete.retention.ms", Ok(has), Ok(wanted)) => has >= wanted,
         _ => has == wanted.value,
     }
 }
@@ -276,18 +281,18 @@ impl<'a> Admin<'a> {
         self.metadata.topics().iter().find(|topic| topic.name() == name && !topic.partitions().is_empty())
     }
 
-    async fn settings(&self, topic: &str) -> Result<ConfigResource, ClusterError> {
+    /// Nothing if this client may not ask for them.
+    async fn settings(&self, topic: &str) -> Result<Option<ConfigResource>, ClusterError> {
         let resource = [ResourceSpecifier::Topic(topic)];
         let described = self.client.describe_configs(&resource, &options()).await;
         let mut described = described.map_err(|error| self.cluster.unreachable(error))?;
-        let nothing = || ConfigResource { specifier: OwnedResourceSpecifier::Topic(topic.to_owned()), entries: Vec::new() };
-        match described.pop() {
-            Some(Ok(resource)) => Ok(resource),
+        Ok(match described.pop() {
+            Some(Ok(resource)) => Some(resource),
             Some(Err(code)) => {
-                tracing::warn!(topic, %code, "the brokers do not tell its settings");
-                Ok(nothing())
+                tracing::debug!(topic, %code, "the brokers do not tell its settings");
+                None
             }
-            None => Ok(nothing()),
-        }
+            None => None,
+        })
     }
 }

@@ -1,6 +1,9 @@
 //! A transactional producer: what it writes, and how far its group has come with what that followed from, counts together or not
 //! at all (KIP-98, KIP-447).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -18,6 +21,13 @@ const QUEUE_RECORDS_MAX: u32 = 100_000;
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// How long a full queue is waited for before it is looked at again.
 const QUEUE_LOOK: Duration = Duration::from_millis(1);
+/// How long the loop waits for a call before it is looked whether to give up.
+const CALL_LOOK: Duration = Duration::from_millis(500);
+/// The most calls that are left behind unanswered at one time, each with its client.
+const LEFT_BEHIND_MAX: usize = 8;
+
+/// How many calls are left behind.
+static LEFT_BEHIND: AtomicUsize = AtomicUsize::new(0);
 
 /// Why a transaction did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +41,7 @@ pub enum TransactionError {
 }
 
 /// One for each name.
-pub(super) struct Transactional(ThreadedProducer<DefaultProducerContext>);
+pub(super) struct Transactional(Arc<ThreadedProducer<DefaultProducerContext>>);
 
 impl Transactional {
     /// A producer by this name, which fences off whoever had it before and ends what that left open.
@@ -55,7 +65,7 @@ impl Transactional {
         let until = Instant::now() + REQUEST_WAIT;
         asked_again(&|| Instant::now() > until || give_up(), || producer.init_transactions(ANSWER_WAIT))
             .map_err(|error| cluster.unreachable(error))?;
-        Ok(Self(producer))
+        Ok(Self(Arc::new(producer)))
     }
 
     /// Does in one transaction what `work` does.
@@ -73,8 +83,23 @@ impl Transactional {
     }
 
     /// The group is there from now on, if `group` is a member of it and has these partitions.
-    pub(super) fn send_offsets(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), KafkaError> {
-        self.0.send_offsets_to_transaction(offsets, group, REQUEST_WAIT)
+    ///
+    /// librdkafka 2.12 keeps to no time limit here: where the group's coordinator goes away at the wrong moment, the call comes
+    /// back when a connection to some other broker happens to change, which may be never. By then the brokers have ended the
+    /// transaction. So the call is made on a thread of its own, and when it is overdue it is left behind, with its client: another
+    /// one by the same name fences it off.
+    pub(super) fn send_offsets(
+        &self,
+        offsets: TopicPartitionList,
+        group: Arc<ConsumerGroupMetadata>,
+        give_up: &dyn Fn() -> bool,
+    ) -> Result<(), KafkaError> {
+        let client = Arc::clone(&self.0);
+        let call = move || client.send_offsets_to_transaction(&offsets, &group, TRANSACTION_TIMEOUT);
+        answered_within(TRANSACTION_TIMEOUT + ANSWER_WAIT, give_up, call).unwrap_or_else(|| {
+            tracing::warn!("the client of the brokers does not come back with an answer; another one takes its place");
+            Err(KafkaError::Global(RDKafkaErrorCode::OperationTimedOut))
+        })
     }
 
     /// Writes a record; without a payload its key is gone. It waits for room.
@@ -119,6 +144,70 @@ fn asked_again(give_up: &dyn Fn() -> bool, ask: impl Fn() -> Result<(), KafkaErr
                 tracing::debug!(%error, "the brokers are asked again");
             }
             outcome => return outcome,
+        }
+    }
+}
+
+/// What the call answers; nothing if it is overdue or given up. It is waited for however long where too many are left behind.
+fn answered_within<T: Send + 'static>(
+    limit: Duration,
+    give_up: &dyn Fn() -> bool,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (answers, answer) = mpsc::sync_channel(1);
+    let begun = Instant::now();
+    let spawned = std::thread::Builder::new().name("klaxon-offsets".to_owned()).spawn(move || {
+        if answers.send(call()).is_err() {
+            LEFT_BEHIND.fetch_sub(1, Ordering::Relaxed);
+        }
+    });
+    if let Err(error) = spawned {
+        tracing::error!(%error, "no thread can be had");
+        return None;
+    }
+    loop {
+        match answer.recv_timeout(CALL_LOOK.min(limit)) {
+            Ok(answer) => return Some(answer),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let is_overdue = begun.elapsed() >= limit && LEFT_BEHIND.load(Ordering::Relaxed) < LEFT_BEHIND_MAX;
+        if is_overdue || give_up() {
+            break;
+        }
+    }
+    LEFT_BEHIND.fetch_add(1, Ordering::Relaxed);
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_call_that_does_not_come_back_is_left_behind_up_to_a_limit() {
+        let never = || false;
+        assert_eq!(answered_within(Duration::from_secs(60), &never, || 7), Some(7));
+
+        let (limit, gate) = (Duration::from_millis(5), Arc::new(Mutex::new(())));
+        let shut = gate.lock().expect("nobody broke it");
+        let hangs = || {
+            let gate = Arc::clone(&gate);
+            move || drop(gate.lock())
+        };
+        for _ in 0..LEFT_BEHIND_MAX {
+            assert_eq!(answered_within(limit, &never, hangs()), None);
+        }
+        // One more is waited for, until it answers or is given up.
+        let looked = std::cell::Cell::new(0);
+        let gives_up = || looked.replace(looked.get() + 1) > 20;
+        assert_eq!(answered_within(limit, &gives_up, hangs()), None);
+        assert!(looked.get() > 20, "it is given up, not overdue");
+        drop(shut);
+        while LEFT_BEHIND.load(Ordering::Relaxed) > 0 {
+            std::thread::yield_now();
         }
     }
 }
