@@ -22,7 +22,7 @@ use klaxon_schemas::action::{Action, Verb};
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::alarm::ChangeNumber;
 use klaxon_schemas::change::{Change, Place as ChangePlace, Reason, Subject};
-use klaxon_schemas::child::{NotTaken, Relay, RelayContent, site_of};
+use klaxon_schemas::child::{ChildEvent, ChildFact, ChildKind, NotTaken, Relay, RelayContent, site_of};
 use klaxon_schemas::entry::EntryKind;
 use klaxon_schemas::ids::{ActionId, AlarmId, Position, Seq};
 use klaxon_schemas::names::{ChildName, Door, Site};
@@ -288,7 +288,9 @@ impl Replica {
         };
         let Some(mut submission) = left else { return };
         let is_away = self.store.original().is_some_and(|original| original.reached_since.is_none());
-        if self.spool.takes(is_away) && submission.items.iter().all(|item| matches!(item, Item::Event(_))) {
+        // What agents relay they keep themselves.
+        let is_report = |item: &Item| matches!(item, Item::Event(event) if event.origin.relay.is_none());
+        if self.spool.takes(is_away) && submission.items.iter().all(is_report) {
             return self.spool_in(submission);
         }
         if is_away && !submission.items.iter().all(|item| matches!(item, Item::Keep(_))) {
@@ -313,7 +315,7 @@ impl Replica {
                 Item::Child(fact) => {
                     *self.moving.entry(fact.child.clone()).or_default() += 1;
                     awaited.push((number, Awaited::Fact(fact.child.clone())));
-                    sends.push((number, Place::OfItsSite, EntryKind::Child(fact)));
+                    sends.push((number, self.place(&fact), EntryKind::Child(fact)));
                 }
                 Item::Action(action) => {
                     awaited.push((number, Awaited::Action(action.id)));
@@ -472,8 +474,24 @@ impl Replica {
 
     /// What is mirrored is where the node is through which it comes.
     fn partition(&self, alarm: &Alarm) -> u16 {
-        let site = alarm.via.as_ref().map_or_else(|| alarm.key.site.clone(), site_of);
+        let through = alarm.via.as_ref().filter(|_| alarm.owner.is_some());
+        self.partition_of(&through.map_or_else(|| alarm.key.site.clone(), site_of))
+    }
+
+    fn partition_of(&self, site: &Site) -> u16 {
         partition_of(site.as_bytes(), self.events.partitions())
+    }
+
+    /// An agent is where the alarms are that it reports.
+    fn place(&self, fact: &ChildFact) -> Place {
+        let kind = match &fact.what {
+            ChildEvent::Enrolled { kind, .. } => Some(*kind),
+            _ => self.store.read().state().children().get(&fact.child).map(|child| child.kind),
+        };
+        match kind {
+            Some(ChildKind::Agent) => Place::Partition(self.partition_of(&self.site)),
+            _ => Place::OfItsSite,
+        }
     }
 
     fn answer_landed(&mut self) {

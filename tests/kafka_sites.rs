@@ -8,6 +8,7 @@ use std::path::Path;
 
 use harness::kafka::Brokers;
 use harness::{Node, Setup, klaxon, scratch, wait_until};
+use klaxon_store::kafka::partition_of;
 use serde_json::{Value, json};
 
 const UPLINK: &str = "[uplink]\nretry_min = \"20ms\"\nretry_max = \"200ms\"\n";
@@ -28,6 +29,72 @@ fn stands(node: &Node, site: &str) -> BTreeSet<(String, String, bool, bool)> {
     };
     let list = node.json(&format!("/alarms?cleared=false&limit=5000&alarm_type=t&site={site}"));
     list["alarms"].as_array().expect("is a list").iter().map(row).collect()
+}
+
+/// The hosts of the centre itself: their alarms are its own, whatever partition their names would be in.
+#[test]
+fn what_agents_report_below_a_centre_in_kafka_counts_once() {
+    let Some(mut brokers) = Brokers::one() else { return };
+    let scratch = scratch("kafka-agents-");
+    let dir = scratch.path();
+    let journal = brokers.journal("agents.", "partitions = 4\nspool = true");
+    let file = dir.join("init.toml");
+    std::fs::write(&file, &journal).expect("can be written");
+    assert!(klaxon().args(["kafka", "init", "--config"]).arg(&file).output().expect("it runs").status.success());
+    let (one, two) = (node(dir, "one", &journal), node(dir, "two", &journal));
+    let is_elsewhere = |name: &String| partition_of(name.as_bytes(), 4) != partition_of(b"noc", 4);
+    let name = (0..).map(|n| format!("web-{n}")).find(is_elsewhere).expect("there is one");
+    let token = two.cli_ok(&["site", "add", &name, "--kind", "agent"]);
+    let config = format!("[node]\nsite = \"noc\"\n{UPLINK}kind = \"agent\"\n");
+    let agent = Setup::new(&dir.join(&name)).config(&config).start();
+    agent.cli_ok(&["join", &one.base, "--token", token.trim()]);
+    let mut said = 0;
+    let mut report = |count: usize| {
+        for _ in 0..count {
+            said += 1;
+            // Each is a new one or one more of another, so that nothing can be missing or twice and not be seen.
+            let resource = format!("host={name}.disk={}", said % 37);
+            agent.send(&json!({ "resource": resource, "alarm_type": "t", "severity": "major" }));
+        }
+        said
+    };
+    let counted = |node: &Node| -> u64 {
+        let ours = node.alarms().into_iter().filter(|one| one["alarm_type"] == "t" && one["via"] == *name);
+        ours.map(|one| one["count"].as_u64().expect("a number")).sum()
+    };
+    let all_have = |count: usize| [&one, &two].iter().all(|node| counted(node) == count as u64);
+    let count = report(300);
+    wait_until("both have them", || all_have(count));
+    // While the brokers are away the agent keeps what it has; what was on its way comes again.
+    for _ in 0..2 {
+        report(200);
+        brokers.kill(0);
+        report(200);
+        brokers.run(0);
+        brokers.wait(0);
+        let count = report(100);
+        wait_until("both have them once", || all_have(count));
+    }
+    // What names another site is not the agent's to report here, and what is behind it comes.
+    agent.send(&json!({ "site": "tower-1", "resource": "host=x", "alarm_type": "t", "severity": "major" }));
+    let count = report(1);
+    wait_until("it goes on", || all_have(count));
+    let metrics = one.get("//metrics").expect("answers").body;
+    assert!(metrics.lines().any(|line| line == "klaxon_sites_events_rejected_total 1"), "{metrics}");
+    // An action finds its alarms.
+    let id = two.json("/alarms?alarm_type=t&limit=1")["alarms"][0]["id"].as_str().expect("has an id").to_owned();
+    two.cli_ok(&["alarms", "ack", &id]);
+    wait_until("it is acknowledged", || {
+        one.alarms().iter().any(|alarm| alarm["id"] == *id && alarm["acknowledged"].is_object())
+    });
+    // It falls silent, and is given up with all that it reported.
+    agent.kill();
+    let silent = |node: &Node| node.alarms().iter().any(|one| one["alarm_type"] == "klaxon.agent.silent");
+    wait_until("it is missed", || silent(&one) && silent(&two));
+    one.cli_ok(&["site", "retire", &name]);
+    wait_until("nothing of it is left", || {
+        [&one, &two].iter().all(|node| node.alarms().iter().all(|one| one["alarm_type"] != "t"))
+    });
 }
 
 #[test]

@@ -103,8 +103,8 @@ impl Engine {
                 self.withdraw_all(moment, name, kind, "It has another node above it now.", out);
                 Some(ChildStep::Moved)
             }
-            ChildEvent::Passed { epoch, position, lost } => {
-                let mark = RelayMark { child: name.clone(), epoch: *epoch, position: *position };
+            ChildEvent::Passed { epoch, position, after, lost } => {
+                let mark = RelayMark { child: name.clone(), epoch: *epoch, position: *position, after: *after };
                 if self.note_relayed(moment, &mark, out)? {
                     return Ok(Disposition::Duplicate);
                 }
@@ -259,7 +259,14 @@ impl Engine {
         match &known.reached {
             Some(reached) if reached.epoch > mark.epoch => Err(NotTaken::OtherEpoch { is: mark.epoch, known: reached.epoch }),
             Some(reached) if reached.epoch == mark.epoch && mark.position <= reached.position => Ok(None),
-            _ => Ok(Some(Arc::clone(known))),
+            known_up_to => {
+                let of_this = known_up_to.as_ref().filter(|reached| reached.epoch == mark.epoch);
+                let reached = of_this.map(|reached| reached.position).unwrap_or_default();
+                match mark.after {
+                    Some(after) if mark.is_out_of_place(reached) => Err(NotTaken::OutOfPlace { after, reached }),
+                    _ => Ok(Some(Arc::clone(known))),
+                }
+            }
         }
     }
 

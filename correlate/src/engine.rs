@@ -292,6 +292,12 @@ impl Engine {
             EntryKind::Started(started) => self.start(&moment, started),
             EntryKind::Deadline => self.disarm(&moment, out),
             EntryKind::Relay(relay) => broke = self.pass_over(&moment, relay, out),
+            // What the agent relays behind it comes all the same.
+            EntryKind::Event(event) => {
+                if let Some(mark) = &event.origin.relay {
+                    let _ = self.note_relayed(&moment, mark, out);
+                }
+            }
             _ => {}
         }
         let key = StateKey::Quarantine(entry.position);

@@ -749,7 +749,8 @@ fn what_an_agent_relays_comes_in_once() {
         };
         let mut event = Event::new(key, Report::Raise(severity), "".parse().expect("valid"));
         let child = harness::fleet::child("h");
-        event.origin.relay = relay.then_some(RelayMark { child, epoch: Epoch(epoch), position: Position(position) });
+        event.origin.relay =
+            relay.then_some(RelayMark { child, epoch: Epoch(epoch), position: Position(position), after: None });
         let (changes, _, disposition) = fleet.parent.apply(EntryKind::Event(Arc::new(event)));
         (changes.iter().map(|change| change.kind).collect::<Vec<_>>(), disposition)
     };
@@ -787,6 +788,24 @@ fn what_an_agent_relays_comes_in_once() {
     assert_eq!(relayed(&mut fleet, 2, 5, Severity::Minor, true).0, vec![ChangeKind::SeverityChanged]);
     let (_, disposition) = relayed(&mut fleet, 1, 12, Severity::Major, true);
     assert!(matches!(disposition, Disposition::NotTaken(NotTaken::OtherEpoch { .. })));
+    // Where what it sent before may be missing, it says so.
+    let mut behind = |fleet: &mut Fleet, position: u64, after: u64| {
+        let key = AlarmKey {
+            site: harness::site(),
+            resource: "host=h".parse().expect("valid"),
+            alarm_type: "x".parse().expect("valid"),
+            qualifier: "".parse().expect("valid"),
+        };
+        let mut event = Event::new(key, Report::Raise(Severity::Minor), "".parse().expect("valid"));
+        let (child, after) = (harness::fleet::child("h"), Some(Position(after)));
+        event.origin.relay = Some(RelayMark { child, epoch: Epoch(2), position: Position(position), after });
+        fleet.parent.apply(EntryKind::Event(Arc::new(event))).2
+    };
+    let missing = Disposition::NotTaken(NotTaken::OutOfPlace { after: Position(6), reached: Position(5) });
+    assert_eq!(behind(&mut fleet, 7, 6), missing);
+    assert_eq!(behind(&mut fleet, 6, 5), Disposition::Applied);
+    assert_eq!(behind(&mut fleet, 7, 6), Disposition::Applied);
+    assert_eq!(behind(&mut fleet, 9, 2), Disposition::Applied, "what is known to have come is enough");
     // With it go the alarms that it reported; that it is silent was told, and is over.
     fleet.fact("h", klaxon_schemas::child::ChildEvent::Retired);
     fleet.parent.pass(0, |_, _| {});

@@ -334,6 +334,9 @@ pub enum ChildEvent {
         epoch: Epoch,
         /// The position.
         position: Position,
+        /// As [`RelayMark::after`](crate::event::RelayMark::after).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<Position>,
         /// How many records before it are lost, because the agent kept them no longer.
         #[serde(default, skip_serializing_if = "is_zero")]
         lost: u64,

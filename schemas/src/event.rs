@@ -75,6 +75,16 @@ pub struct RelayMark {
     pub epoch: Epoch,
     /// The place.
     pub position: Position,
+    /// The place of what the agent sent before it, where the engine may see it without that: see [`RelayMark::is_out_of_place`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Position>,
+}
+
+impl RelayMark {
+    /// Whether something before it did not come in, if what the agent sent has come in up to `reached`.
+    pub fn is_out_of_place(&self, reached: Position) -> bool {
+        self.after.is_some_and(|after| after > reached)
+    }
 }
 
 /// X.733 attributes that an event may give and an alarm keeps.

@@ -172,6 +172,7 @@ impl Speaker {
             epoch: self.epoch,
             is_region: self.kind == ChildKind::Region,
             here: self.uplinks.site(),
+            is_shared: store.original().is_some(),
             is_other: &|name| name != self.name.as_str() && read::is_owner(store, name),
             mirrored: &|from, to| read::mirrored(store, &self.name, from, to),
         })
@@ -375,7 +376,8 @@ impl Session {
                 if lost > 0 {
                     tracing::warn!(child = %self.name, records = lost, "an agent keeps no longer what has not come yet");
                 }
-                let speak = move |voice: Voice<'_>| voice.events(events, upto, lost);
+                let live_at = talk.live_at;
+                let speak = move |voice: Voice<'_>| voice.events(events, upto, lost, live_at);
                 let step = self.speaker(talk).speak(bytes >= LARGE_BYTES, speak).await?;
                 self.uplinks.counts().events(step.count);
                 self.uplinks.counts().events_rejected(step.rejected);
@@ -516,7 +518,7 @@ impl Session {
             }
         }
         let Some(position) = last else { return Ok(()) };
-        let passed = self.speaker(talk).voice(|voice| voice.passed(position, 0));
+        let passed = self.speaker(talk).voice(|voice| voice.passed(position, None, 0));
         talk.submitted.push_back(Submitted { items: vec![passed], pending: None, bytes: 0, newest: None, room: None });
         self.bring_in(talk).await;
         Ok(())

@@ -55,6 +55,9 @@ pub(super) struct Voice<'a> {
     pub(super) is_region: bool,
     /// The site of this node.
     pub(super) here: &'a Site,
+    /// The journal is shared with other nodes: what it takes may reach the engine without what comes before it, and the engine that
+    /// knows an agent has the alarms of this site.
+    pub(super) is_shared: bool,
     /// Whether a name is that of another child of this node that owns alarms: no agent reports in its place.
     pub(super) is_other: &'a dyn Fn(&str) -> bool,
     /// The alarms that are mirrored through it from one id to another, by id, each with about how large it is.
@@ -258,14 +261,24 @@ impl Voice<'_> {
 
     /// What the events of an agent become, that are all of its journal up to `upto`. What cannot be read is left out and
     /// counted: an agent that waited for it would send nothing any more.
-    pub(super) fn events(&self, events: Vec<PlacedEventOf<Value>>, upto: Position, lost: u64) -> Result<Step, Malformed> {
+    ///
+    /// All that came before, up to `live_at`, is on its way.
+    pub(super) fn events(
+        &self,
+        events: Vec<PlacedEventOf<Value>>,
+        upto: Position,
+        lost: u64,
+        live_at: Option<Position>,
+    ) -> Result<Step, Malformed> {
         let mut step = Step { count: events.len() as u64, ..Step::default() };
         let mut items = Vec::with_capacity(events.len() + 1);
         let mut last = Position::default();
         let mut taken = Position::default();
+        let mut after = live_at.filter(|_| self.is_shared);
+        let mut go_on = |to: Position| std::mem::replace(&mut after, self.is_shared.then_some(to));
         if lost > 0 {
             let behind = events.first().map_or(upto, |first| Position(first.position.0.saturating_sub(1)));
-            items.push(self.passed(behind, lost));
+            items.push(self.passed(behind, go_on(behind), lost));
         }
         for placed in events {
             let at = placed.position;
@@ -275,7 +288,9 @@ impl Voice<'_> {
             last = at;
             step.newest = Some(placed.received_at);
             match self.event(placed) {
-                Ok(event) => {
+                Ok(mut event) => {
+                    let after = go_on(at);
+                    event.origin.relay.iter_mut().for_each(|mark| mark.after = after);
                     taken = at;
                     items.push(Item::Event(Arc::new(event)));
                 }
@@ -287,8 +302,9 @@ impl Voice<'_> {
         }
         let upto = upto.max(last);
         if taken < upto {
-            items.push(self.passed(upto, 0));
+            items.push(self.passed(upto, go_on(upto), 0));
         }
+        step.live_at = Some(upto);
         while !items.is_empty() {
             let rest = items.split_off(items.len().min(SUBMISSION_ENTRIES_MAX));
             step.items.push(std::mem::replace(&mut items, rest));
@@ -297,8 +313,8 @@ impl Voice<'_> {
     }
 
     /// That nothing is left to come up to `position`.
-    pub(super) fn passed(&self, position: Position, lost: u64) -> Item {
-        let what = ChildEvent::Passed { epoch: self.epoch, position, lost };
+    pub(super) fn passed(&self, position: Position, after: Option<Position>, lost: u64) -> Item {
+        let what = ChildEvent::Passed { epoch: self.epoch, position, after, lost };
         Item::Child(Arc::new(ChildFact { child: self.child.clone(), actor: None, what }))
     }
 
@@ -308,8 +324,12 @@ impl Voice<'_> {
         if (self.is_other)(&event.key.site) {
             return Err(format!("site: {} owns its alarms itself", event.key.site));
         }
+        if self.is_shared && event.key.site != *self.here {
+            return Err(format!("site: an agent of a site whose journal is in a Kafka reports for {} only", self.here));
+        }
         event.event_time = event.event_time.or(Some(placed.received_at));
-        event.origin.relay = Some(RelayMark { child: self.child.clone(), epoch: self.epoch, position: placed.position });
+        event.origin.relay =
+            Some(RelayMark { child: self.child.clone(), epoch: self.epoch, position: placed.position, after: None });
         Ok(event)
     }
 }
@@ -433,8 +453,15 @@ mod tests {
         let (child, here) = (ChildName::new("cell-1").expect("valid"), Site::new("centre").expect("valid"));
         let is_other = |name: &str| name == "cell-2";
         let mirrored = |_, _| Vec::new();
-        let voice =
-            Voice { child: &child, epoch: Epoch(7), is_region: false, here: &here, is_other: &is_other, mirrored: &mirrored };
+        let voice = Voice {
+            child: &child,
+            epoch: Epoch(7),
+            is_region: false,
+            here: &here,
+            is_shared: false,
+            is_other: &is_other,
+            mirrored: &mirrored,
+        };
         voice.relay(form, usize::MAX, live_at)
     }
 
@@ -519,6 +546,7 @@ mod tests {
             epoch: Epoch(7),
             is_region,
             here: &here,
+            is_shared: false,
             is_other: &|_| true,
             mirrored: &mirrored,
         };
