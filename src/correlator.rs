@@ -314,8 +314,9 @@ impl Work {
                     if let Some(part) = self.mine.get_mut(&partition) {
                         part.at_end = true;
                     }
+                    // Behind it may be what came since: all that is here goes together, and nothing more is waited for.
                     if count > 0 {
-                        break;
+                        until = Instant::now();
                     }
                 }
                 Polled::Nothing => break,

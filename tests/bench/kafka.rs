@@ -279,6 +279,9 @@ fn bare(brokers: &Brokers, dir: &Path, prefix: &str, outputs: &[(usize, usize); 
                 let topic = format!("{prefix}events");
                 list.add_partition_offset(&topic, *partition, Offset::Offset(*next)).expect("is an offset");
             }
+            while producer.in_flight_count() > 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             let group = consumer.group_metadata().expect("is a member");
             producer.send_offsets_to_transaction(&list, &group, wait).expect("is taken");
             producer.commit_transaction(wait).expect("commits");

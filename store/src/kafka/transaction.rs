@@ -19,7 +19,7 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 const QUEUE_RECORDS_MAX: u32 = 100_000;
 /// How long one answer of the transaction's coordinator is waited for before it is looked whether to give up.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
-/// How long a full queue is waited for before it is looked at again.
+/// How long the queue is waited for before it is looked at again.
 const QUEUE_LOOK: Duration = Duration::from_millis(1);
 /// How long the loop waits for a call before it is looked whether to give up.
 const CALL_LOOK: Duration = Duration::from_millis(500);
@@ -78,8 +78,19 @@ impl Transactional {
         work: impl FnOnce(&Self) -> Result<(), KafkaError>,
     ) -> Result<(), TransactionError> {
         let begun = self.0.begin_transaction().and_then(|()| work(self));
+        if begun.is_ok() {
+            self.wait_until_sent(give_up);
+        }
         // What the outcome is may take longer to be known than one request does.
         begun.and_then(|()| asked_again(give_up, || self.0.commit_transaction(ANSWER_WAIT))).map_err(|error| self.failed(error))
+    }
+
+    /// Waits until the brokers have what was sent. The client's own flush sleeps 100 ms at a time where another thread hears of it.
+    fn wait_until_sent(&self, give_up: &dyn Fn() -> bool) {
+        let begun = Instant::now();
+        while self.0.in_flight_count() > 0 && begun.elapsed() < ANSWER_WAIT && !give_up() {
+            std::thread::sleep(QUEUE_LOOK);
+        }
     }
 
     /// The group is there from now on, if `group` is a member of it and has these partitions.
