@@ -25,8 +25,8 @@ use klaxon_schemas::names::{Door, Site, Text};
 use klaxon_schemas::state::Cursor;
 use klaxon_schemas::time::JournalTime;
 use klaxon_store::kafka::{
-    Cluster, ClusterError, Events, Input, KafkaError, Moved, Place, Polled, Probe, ReadUpTo, RestoreError, Restorer,
-    TransactionError, Transactions, Unread, new_epoch,
+    Cluster, ClusterError, ConsumerGroupMetadata, Events, Input, KafkaError, Moved, Place, Polled, Probe, ReadUpTo,
+    RestoreError, Restorer, TransactionError, Transactions, Unread, new_epoch,
 };
 use klaxon_store::{Results, Store};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,8 @@ use crate::topics::Topics;
 
 /// The most entries in one transaction.
 const BATCH_ENTRIES_MAX: usize = 2_000;
+/// How long the next entry is waited for before it is looked whether a transaction is over.
+const AHEAD_WAIT: Duration = Duration::from_millis(1);
 /// How long entries are gathered once one has come.
 const GATHER_WAIT: Duration = Duration::from_millis(20);
 /// How long the loop sleeps at most.
@@ -50,6 +52,8 @@ const RETRY_WAIT_MAX: Duration = Duration::from_secs(10);
 const OPEN_WAIT: Duration = Duration::from_millis(250);
 /// How long the loop sleeps before it looks whether it is to stop.
 const STOP_LOOK: Duration = Duration::from_millis(50);
+/// How often it is said again what should have been heard.
+const SAY_AGAIN_WAIT: Duration = Duration::from_secs(10);
 /// How long it is waited for an entry that says that a deadline has passed, before another one is sent.
 const DEADLINE_WAIT: Duration = Duration::from_secs(2);
 
@@ -154,6 +158,13 @@ struct Applied {
 /// The engine broke on an entry of these partitions, with these words.
 struct Broken(BTreeMap<u16, Text>);
 
+/// What a look at the input has brought.
+enum Seen {
+    Record,
+    End,
+    Nothing,
+}
+
 /// When what failed is tried again.
 struct Retry {
     at: Instant,
@@ -194,17 +205,19 @@ impl Correlator {
         let work = Work {
             parts,
             input,
-            output,
+            output: Arc::new(output),
             events,
             restorer,
             away,
             mine: BTreeMap::new(),
+            ahead: BTreeMap::new(),
             waiting: BTreeMap::new(),
             newer: BTreeSet::new(),
             said: BTreeMap::new(),
             in_trouble: false,
             lost_producers: 0,
             held_version: 0,
+            said_again: Instant::now(),
         };
         work.run()
     }
@@ -245,11 +258,13 @@ pub(crate) fn stops_within(stop: &CancellationToken, wait: Duration) -> bool {
 struct Work {
     parts: Parts,
     input: Input,
-    output: Transactions,
+    output: Arc<Transactions>,
     events: Events,
     restorer: Restorer,
     away: Arc<Away>,
     mine: BTreeMap<u16, Part>,
+    /// What was gathered and is not served yet.
+    ahead: BTreeMap<u16, Gathered>,
     /// Partitions that could not be taken over, and when that is tried again.
     waiting: BTreeMap<u16, Retry>,
     /// Partitions in which a newer program wrote what comes next: it is for that one.
@@ -261,6 +276,8 @@ struct Work {
     lost_producers: u32,
     /// Which of what the engines are held to was told.
     held_version: u64,
+    /// When it was said again what should have been heard.
+    said_again: Instant,
 }
 
 impl Work {
@@ -288,50 +305,79 @@ impl Work {
         status.left_alone.store((self.waiting.len() + self.newer.len()) as u64, Ordering::Relaxed);
     }
 
+    /// What came in meanwhile, and what is here of it by now; if that is nothing, what comes next.
     fn gather(&mut self) -> BTreeMap<u16, Gathered> {
-        let mut gathered: BTreeMap<u16, Gathered> = BTreeMap::new();
-        let (mut count, mut until) = (0, Instant::now() + self.idle_wait());
-        while count < BATCH_ENTRIES_MAX {
-            let wait = until.saturating_duration_since(Instant::now());
-            let at = |partition| {
-                let of_batch =
-                    gathered.get(&partition).and_then(|all| all.iter().rev().find_map(|one| one.entry.as_ref().ok()));
-                let applied = || self.mine.get(&partition).map(|part| part.engine.cursor().at);
-                of_batch.map(|entry| entry.at).or_else(applied).unwrap_or_default()
-            };
-            match self.input.poll(wait, at) {
-                Polled::Record { partition, offset, at, entry } => {
-                    if count == 0 {
-                        until = Instant::now() + GATHER_WAIT;
-                    }
-                    count += 1;
-                    if let Some(part) = self.mine.get_mut(&partition) {
-                        part.at_end = false;
-                    }
-                    gathered.entry(partition).or_default().push(Came { offset, at, entry });
-                }
-                Polled::End(partition) => {
-                    if let Some(part) = self.mine.get_mut(&partition) {
-                        part.at_end = true;
-                    }
-                    // Behind it may be what came since: all that is here goes together, and nothing more is waited for.
-                    if count > 0 {
-                        until = Instant::now();
-                    }
-                }
-                Polled::Nothing => break,
-                Polled::Trouble(error) => self.trouble(&error),
-            }
-            // What the group did is to be followed before anything behind it is applied.
-            if self.input.has_moved() {
-                break;
+        let mut until = Instant::now();
+        if self.ahead.is_empty() {
+            until += self.idle_wait();
+        }
+        // What the group did is to be followed before anything behind it is applied.
+        while self.count_ahead() < BATCH_ENTRIES_MAX && !self.input.has_moved() {
+            let is_first = self.ahead.is_empty();
+            match self.gather_next(until.saturating_duration_since(Instant::now())) {
+                Seen::Record if is_first => until = Instant::now() + GATHER_WAIT,
+                // Behind it may be what came since: all that is here goes together, and nothing more is waited for.
+                Seen::End if !is_first => until = Instant::now(),
+                Seen::Record | Seen::End => {}
+                Seen::Nothing => break,
             }
         }
-        if count > 0 && self.in_trouble {
-            self.in_trouble = false;
-            tracing::info!("the brokers are there again");
+        std::mem::take(&mut self.ahead)
+    }
+
+    fn count_ahead(&self) -> usize {
+        self.ahead.values().map(Vec::len).sum()
+    }
+
+    /// Waits so long for one record.
+    fn gather_next(&mut self, wait: Duration) -> Seen {
+        let (ahead, mine) = (&self.ahead, &self.mine);
+        let at = |partition| {
+            let of_batch = ahead.get(&partition).and_then(|all| all.iter().rev().find_map(|one| one.entry.as_ref().ok()));
+            let applied = || mine.get(&partition).map(|part| part.engine.cursor().at);
+            of_batch.map(|entry| entry.at).or_else(applied).unwrap_or_default()
+        };
+        match self.input.poll(wait, at) {
+            Polled::Record { partition, offset, at, entry } => {
+                if let Some(part) = self.mine.get_mut(&partition) {
+                    part.at_end = false;
+                }
+                self.ahead.entry(partition).or_default().push(Came { offset, at, entry });
+                if std::mem::take(&mut self.in_trouble) {
+                    tracing::info!("the brokers are there again");
+                }
+                Seen::Record
+            }
+            Polled::End(partition) => {
+                if let Some(part) = self.mine.get_mut(&partition) {
+                    part.at_end = true;
+                }
+                Seen::End
+            }
+            Polled::Nothing => Seen::Nothing,
+            Polled::Trouble(error) => {
+                self.trouble(&error);
+                Seen::End
+            }
         }
-        gathered
+    }
+
+    /// Commits what followed in some partitions. Meanwhile what comes next is gathered, if `is_all` that was gathered before is in
+    /// it: that it is applied waits for the outcome, and for what the group did to be followed.
+    fn commit_results(
+        &mut self,
+        group: Arc<ConsumerGroupMetadata>,
+        results: Vec<(u16, ReadUpTo, Results)>,
+        is_all: bool,
+    ) -> Result<(), TransactionError> {
+        let (output, stop) = (Arc::clone(&self.output), self.parts.stop.clone());
+        std::thread::scope(|scope| {
+            let commit = scope.spawn(move || output.commit(&group, results, &|| stop.is_cancelled()));
+            while is_all && !commit.is_finished() && self.count_ahead() < BATCH_ENTRIES_MAX && !self.input.has_moved() {
+                self.gather_next(AHEAD_WAIT);
+            }
+            commit.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+        })
     }
 
     /// Said once, however often the client says it.
@@ -370,6 +416,8 @@ impl Work {
 
     fn take_over(&mut self, partition: u16) {
         self.mine.remove(&partition);
+        // It is read again from where it is taken over.
+        self.ahead.remove(&partition);
         let begun = Instant::now();
         match self.load(partition) {
             Ok(part) => {
@@ -378,11 +426,10 @@ impl Work {
                 self.waiting.remove(&partition);
                 self.mine.insert(partition, part);
                 self.tell_engine(partition);
-                let (site, refused) = (&self.parts.site, OwnAlarm::PartitionRefused(partition));
-                // Whoever raised it may be gone, or may not have copied it yet.
-                let stands = || self.parts.store.as_ref().is_some_and(|store| own::stands(site, refused, store));
-                if self.said.remove(&partition).is_some() || stands() {
-                    self.send(Place::OfItsSite, own::clear(site, refused, "It is correlated again."));
+                match self.said.remove(&partition) {
+                    // What was raised may not be copied yet.
+                    Some(_) => self.clear_refused(partition),
+                    None => self.clear_standing_refused(partition),
                 }
             }
             Err(error) => {
@@ -466,12 +513,31 @@ impl Work {
         }
     }
 
-    /// Tells all engines when what they are held to has changed.
+    /// Tells all engines when what they are held to has changed; and says again now and then what should have been heard by now:
+    /// it may not have reached the brokers.
     fn look_at_held(&mut self) {
         let (version, ..) = self.parts.held.get();
-        if std::mem::replace(&mut self.held_version, version) != version {
+        let is_due = self.said_again.elapsed() >= SAY_AGAIN_WAIT;
+        if is_due {
+            self.said_again = Instant::now();
+            self.mine.keys().for_each(|partition| self.clear_standing_refused(*partition));
+        }
+        if std::mem::replace(&mut self.held_version, version) != version || is_due {
             self.mine.keys().for_each(|partition| self.tell_engine(*partition));
         }
+    }
+
+    /// Whoever raised that a partition is not correlated may be gone.
+    fn clear_standing_refused(&self, partition: u16) {
+        let (site, refused) = (&self.parts.site, OwnAlarm::PartitionRefused(partition));
+        if self.parts.store.as_ref().is_some_and(|store| own::stands(site, refused, store)) {
+            self.clear_refused(partition);
+        }
+    }
+
+    fn clear_refused(&self, partition: u16) {
+        let refused = OwnAlarm::PartitionRefused(partition);
+        self.send(Place::OfItsSite, own::clear(&self.parts.site, refused, "It is correlated again."));
     }
 
     fn send(&self, place: Place, kind: EntryKind) {
@@ -493,7 +559,8 @@ impl Work {
         let (now, sent_at) = (journal_now(), Instant::now());
         let mut due = Vec::new();
         for (partition, part) in &mut self.mine {
-            let Some(deadline) = part.engine.next_deadline().filter(|at| part.at_end && *at <= now) else { continue };
+            let is_at_end = part.at_end && !self.ahead.contains_key(partition);
+            let Some(deadline) = part.engine.next_deadline().filter(|at| is_at_end && *at <= now) else { continue };
             let is_sent = part.deadline.is_some_and(|(of, at)| of == deadline && sent_at - at < DEADLINE_WAIT);
             if !is_sent {
                 part.deadline = Some((deadline, sent_at));
@@ -526,7 +593,7 @@ impl Work {
             return self.serve_one_by_one(gathered);
         }
         match self.apply(&gathered) {
-            Ok(outs) => self.commit(outs).map(drop),
+            Ok(outs) => self.commit(outs, true).map(drop),
             Err(Broken(broken)) => {
                 for partition in broken.keys() {
                     let last = gathered[partition].last().map_or(0, |one| one.offset + 1);
@@ -568,7 +635,7 @@ impl Work {
                     }
                 };
                 // What is behind one that is not committed is read again, as it is.
-                if !self.commit(outs)? || !self.mine.contains_key(&partition) {
+                if !self.commit(outs, false)? || !self.mine.contains_key(&partition) {
                     break;
                 }
             }
@@ -624,7 +691,7 @@ impl Work {
     }
 
     /// Whether it is committed; if not, all that it is about is as it was before.
-    fn commit(&mut self, outs: BTreeMap<u16, Applied>) -> Result<bool, ClusterError> {
+    fn commit(&mut self, outs: BTreeMap<u16, Applied>, is_all: bool) -> Result<bool, ClusterError> {
         let (mut entries, mut rejected) = (0, 0);
         let (mut touched, mut newer, mut results) = (Vec::new(), Vec::new(), Vec::new());
         for (partition, mut applied) in outs {
@@ -641,10 +708,7 @@ impl Work {
         let status = Arc::clone(&self.parts.status);
         let outcome = match self.input.group() {
             _ if results.is_empty() => Ok(()),
-            Some(group) => {
-                let stop = self.parts.stop.clone();
-                self.output.commit(&group, results, &|| stop.is_cancelled())
-            }
+            Some(group) => self.commit_results(group, results, is_all),
             // The group has put it out; it learns what it lost when it asks the next time.
             None => Err(TransactionError::Aborted(KafkaError::Canceled)),
         };
@@ -679,7 +743,7 @@ impl Work {
         }
         let wait = RETRY_WAIT * (self.lost_producers - 1).min(10);
         let Some(output) = producer(&self.parts, wait)? else { return Ok(false) };
-        self.output = output;
+        self.output = Arc::new(output);
         Ok(true)
     }
 

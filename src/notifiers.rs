@@ -23,8 +23,8 @@ use klaxon_schemas::names::Follower;
 use klaxon_schemas::state::{Copied, StateKey, StateRecord};
 use klaxon_store::Store;
 use klaxon_store::kafka::{
-    Cluster, ClusterError, Cursors, KafkaError, KeptRecord, Notifiers, RestoreError, Topic, TransactionError, ends,
-    load_cursors, partition_of, reaches,
+    Cluster, ClusterError, ConsumerGroupMetadata, Cursors, KafkaError, KeptRecord, Notifiers, RestoreError, Topic,
+    TransactionError, ends, load_cursors, partition_of, reaches,
 };
 use klaxon_store::publish::{Item, Keep, PublishError, Publisher, Submission};
 use tokio::runtime::Handle;
@@ -400,7 +400,7 @@ impl Keeping<'_> {
     fn keep(
         &self,
         cursors: &mut Option<Cursors>,
-        group: &Arc<klaxon_store::kafka::rdkafka::consumer::ConsumerGroupMetadata>,
+        group: &Arc<ConsumerGroupMetadata>,
         records: &[KeptRecord],
     ) -> Result<(), String> {
         let words = |error: anyhow::Error| format!("{error:#}");

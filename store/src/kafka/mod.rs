@@ -20,6 +20,7 @@ mod transaction;
 pub use cluster::{Cluster, ClusterError, Sasl, SaslMechanism, Tls, Unreached};
 #[doc(hidden)]
 pub use rdkafka;
+pub use rdkafka::consumer::ConsumerGroupMetadata;
 pub use rdkafka::error::KafkaError;
 
 pub use copy::{Copy, Copying, Record};
