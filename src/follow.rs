@@ -35,7 +35,8 @@ use klaxon_store::{AppendError, Durable, Frame, NodeError, OpenReport, Retention
 use crate::clock::{Clock, Reading};
 use crate::engine::{committed, panic_text};
 use crate::own::{self, OwnAlarm, Standing};
-use size::{FRAME_BYTES_ROUGH_MAX, FRAME_ENTRIES_MAX, child_of, chunks, frame_bytes, no_room, within_bounds};
+pub(crate) use size::no_room;
+use size::{FRAME_BYTES_ROUGH_MAX, FRAME_ENTRIES_MAX, child_of, chunks, frame_bytes, within_bounds};
 
 /// The most entries taken from the intake at once.
 const GATHER_ENTRIES_MAX: usize = 8 * FRAME_ENTRIES_MAX;

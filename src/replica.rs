@@ -10,9 +10,10 @@
 //! receivers of notifications keep is shared, see [`crate::notifiers`]. It runs on a thread of its own and blocks.
 
 mod read;
+mod source;
 mod spool;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -20,25 +21,22 @@ use std::time::{Duration, Instant};
 use klaxon_correlate::screen_step;
 use klaxon_schemas::action::{Action, Verb};
 use klaxon_schemas::alarm::Alarm;
-use klaxon_schemas::alarm::ChangeNumber;
-use klaxon_schemas::change::{Change, Place as ChangePlace, Reason, Subject};
+use klaxon_schemas::change::Change;
 use klaxon_schemas::child::{ChildEvent, ChildFact, ChildKind, NotTaken, Relay, RelayContent, site_of};
 use klaxon_schemas::entry::EntryKind;
-use klaxon_schemas::ids::{ActionId, AlarmId, Position, Seq};
+use klaxon_schemas::ids::{ActionId, Position};
 use klaxon_schemas::names::{ChildName, Door, Site};
-use klaxon_schemas::state::{Copied, Cursor, StateKey, StateRecord};
-use klaxon_store::kafka::{
-    Cluster, ClusterError, Copy, Events, KafkaError, Mark, Place, Record, StateFact, Unread, is_full, partition_of,
-};
+use klaxon_schemas::state::{Cursor, StateKey, StateRecord};
+use klaxon_store::kafka::{Cluster, ClusterError, Events, KafkaError, Place, is_full, partition_of};
 use klaxon_store::publish::{Answer, Intake, Item, Next, PublishError, Published, Publisher, Rejection, Submission};
 use klaxon_store::{AppendError, CloseError, Durable, Frame, Results, Store, Writer};
 use tokio_util::sync::CancellationToken;
 
-use crate::follow::Control;
+use crate::follow::{Control, no_room};
 use crate::held::Held;
 use crate::notifiers::{Back, Keeper};
 use crate::topics::Topics;
-use read::read;
+use source::Source;
 use spool::Spool;
 
 /// The most records that are copied in one frame.
@@ -51,13 +49,9 @@ const GATHER_WAIT: Duration = Duration::from_millis(10);
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// How long a state that is ahead of the changes waits for them: retention may have dropped them.
 const CHANGES_WAIT: Duration = Duration::from_secs(1);
-/// How long whoever acts waits until the effect is here.
-const ACTION_WAIT: Duration = Duration::from_secs(5);
-/// How long is waited for the effect of what a node below sent: the correlator of its partition may be gone, and another one takes
-/// that over.
-const CHILD_WAIT: Duration = Duration::from_secs(25);
-/// How long the loop waits after a full disk before it tries anew.
-const FULL_WAIT: Duration = Duration::from_millis(200);
+/// How long is waited for the effect of an action, and of what a node below sent: the correlator of its partition may be gone, and
+/// another one takes that over.
+const EFFECT_WAIT: Duration = Duration::from_secs(25);
 
 /// What a replica tells of itself.
 #[derive(Debug, Default)]
@@ -139,29 +133,6 @@ impl Awaited {
 struct Waiting {
     asked: Asked,
     until: Instant,
-    changes: BTreeMap<ActionId, Vec<Arc<Change>>>,
-}
-
-/// A transaction's part of the state.
-struct Told {
-    mark: Mark,
-    facts: Vec<StateFact>,
-    next: i64,
-    came: Instant,
-}
-
-/// What is known of a partition.
-#[derive(Default)]
-struct Partition {
-    copied: Copied,
-    /// The number of the last change of the centre that was copied since the start.
-    last: ChangeNumber,
-    /// Facts of a transaction whose mark has not come yet.
-    open: Vec<StateFact>,
-    /// Transactions that wait for the changes that they are about.
-    told: VecDeque<Told>,
-    /// A newer program wrote what comes next: it is for that one.
-    is_newer: bool,
 }
 
 /// The loop, ready to run.
@@ -175,10 +146,13 @@ pub struct Replica {
     wake: Publisher,
     keeper: Option<Keeper>,
     events: Arc<Events>,
-    records: mpsc::Receiver<Vec<Record>>,
+    source: Source,
+    /// Nothing can be kept now.
+    is_full: bool,
     landed: (mpsc::Sender<Asked>, mpsc::Receiver<Asked>),
-    partitions: BTreeMap<u16, Partition>,
     waiting: Vec<Waiting>,
+    /// The actions on their way, and what of their effect is here.
+    acted: BTreeMap<ActionId, Vec<Arc<Change>>>,
     spool: Spool,
     /// Of which nodes below how many steps and facts are on their way.
     moving: BTreeMap<ChildName, usize>,
@@ -196,25 +170,7 @@ impl Replica {
     pub fn start(parts: Parts) -> Result<Self, ClusterError> {
         let Parts { cluster, site, spool, store, writer, intake, control, held, wake, keeper, status, topics, stop } = parts;
         let events = Arc::new(Events::new(&cluster)?);
-        let copied = copied(&store);
-        let copy = Copy::start(&cluster, &copied)?;
-        let (sender, records) = mpsc::sync_channel(BATCHES_MAX);
-        store.is_copy(false);
-        let (waker, told, checked) = (wake.clone(), store.clone(), topics.clone());
-        std::thread::Builder::new()
-            .name("copy".to_owned())
-            .spawn(move || {
-                // Until then the brokers count as away, and nothing is sent there.
-                if checked.are_good(&stop) {
-                    read(&copy, &sender, &waker, &told, &stop);
-                }
-            })
-            .expect("a thread can be had at the start");
-        let partitions = (0..cluster.partitions)
-            .map(|number| {
-                (number, Partition { copied: copied.get(&number).copied().unwrap_or_default(), ..Partition::default() })
-            })
-            .collect();
+        let source = Source::start(cluster, topics.clone(), wake.clone(), stop, &store)?;
         let cursor = Cursor { epoch: store.epoch(), ..store.read().cursor().clone() };
         let spool = Spool::of(&store, spool);
         let (landed, waiting, moving, failure) = (mpsc::channel(), Vec::new(), BTreeMap::new(), Arc::default());
@@ -228,10 +184,11 @@ impl Replica {
             wake,
             keeper,
             events,
-            records,
+            source,
+            is_full: false,
             landed,
-            partitions,
             waiting,
+            acted: BTreeMap::new(),
             spool,
             moving,
             failure,
@@ -319,6 +276,7 @@ impl Replica {
                 }
                 Item::Action(action) => {
                     awaited.push((number, Awaited::Action(action.id)));
+                    self.acted.insert(action.id, Vec::new());
                     for (partition, action) in self.places(&action) {
                         sends.push((number, Place::Partition(partition), EntryKind::Action(action)));
                     }
@@ -342,6 +300,9 @@ impl Replica {
 
     /// Keeps reports until the brokers have them.
     fn spool_in(&mut self, mut submission: Submission) {
+        if let Some(full) = no_room(self.writer.room()) {
+            return submission.answer(Err(full));
+        }
         let (first, epoch) = (self.writer.next_position(), self.store.epoch());
         let events = std::mem::take(&mut submission.items).into_iter().filter_map(|item| match item {
             Item::Event(event) => Some(event),
@@ -502,13 +463,10 @@ impl Replica {
             } else if asked.awaited.is_empty() {
                 self.answer(asked);
             } else {
-                let changes = BTreeMap::new();
-                let is_of_child = asked.awaited.iter().any(|(_, awaited)| awaited.child().is_some());
-                let until = Instant::now() + if is_of_child { CHILD_WAIT } else { ACTION_WAIT };
-                self.waiting.push(Waiting { asked, until, changes });
+                self.waiting.push(Waiting { asked, until: Instant::now() + EFFECT_WAIT });
             }
         }
-        let (now, partitions) = (Instant::now(), &self.partitions);
+        let (now, partitions) = (Instant::now(), &self.source.partitions);
         let is_here = |one: &Waiting| {
             let is_copied = |place: (&u16, &i64)| partitions.get(place.0).is_some_and(|one| one.copied.next >= *place.1);
             one.asked.places.iter().all(is_copied)
@@ -531,17 +489,19 @@ impl Replica {
     }
 
     fn answer_awaited(&mut self, waiting: Waiting, is_here: bool) {
-        let Waiting { mut asked, mut changes, .. } = waiting;
-        let is_of_child = asked.awaited.iter().any(|(_, awaited)| awaited.child().is_some());
-        if !is_here && is_of_child {
-            // What was sent is on its way all the same; it comes again and is known then.
-            return self.refuse(asked, PublishError::Busy);
+        let mut asked = waiting.asked;
+        if !is_here {
+            // What was sent is on its way all the same; if it comes again it is known then.
+            let is_action = asked.awaited.iter().any(|(_, awaited)| awaited.child().is_none());
+            let reason = || "the action is on its way, and no correlator has told what became of it".to_owned();
+            let failure = if is_action { PublishError::Away { reason: reason() } } else { PublishError::Busy };
+            return self.refuse(asked, failure);
         }
         for (number, awaited) in &asked.awaited {
             let answer = match awaited {
                 Awaited::Action(id) => {
                     if let Some(Answer::Accepted { changes: told, .. }) = &mut asked.answers[*number] {
-                        *told = changes.remove(id).unwrap_or_default();
+                        *told = self.acted.get(id).cloned().unwrap_or_default();
                     }
                     None
                 }
@@ -565,6 +525,11 @@ impl Replica {
 
     /// Nothing of it is on its way any more.
     fn stand(&mut self, asked: &Asked) {
+        for (_, awaited) in &asked.awaited {
+            if let Awaited::Action(id) = awaited {
+                self.acted.remove(id);
+            }
+        }
         for child in asked.awaited.iter().filter_map(|(_, awaited)| awaited.child()) {
             if let Some(count) = self.moving.get_mut(child) {
                 *count -= 1;
@@ -581,139 +546,6 @@ impl Replica {
         self.writer.submit(Frame::default(), move |durable| {
             submission.answer(durable.map(|durable| published(asked.answers, durable)).map_err(|_| PublishError::Busy));
         });
-    }
-
-    /// Copies what has come.
-    fn take_in(&mut self) {
-        if self.has_failed() {
-            return;
-        }
-        for _ in 0..BATCHES_MAX {
-            let Ok(batch) = self.records.try_recv() else { break };
-            let mut changes = Vec::new();
-            for record in batch {
-                self.take(record, &mut changes);
-            }
-            self.copy(changes);
-        }
-        self.copy(Vec::new());
-    }
-
-    fn take(&mut self, record: Record, changes: &mut Vec<Arc<Change>>) {
-        let (Record::Change { partition, .. } | Record::State { partition, .. }) = record;
-        if self.partitions.get(&partition).is_some_and(|one| one.is_newer) {
-            return;
-        }
-        self.status.copied.fetch_add(1, Ordering::Relaxed);
-        match record {
-            Record::Change { partition, next, change: Err(error @ Unread::Newer { .. }) }
-            | Record::State { partition, next, fact: Err(error @ Unread::Newer { .. }) } => self.leave(partition, next, &error),
-            Record::Change { partition, next, change } => {
-                let one = self.partitions.entry(partition).or_default();
-                let from = std::mem::replace(&mut one.copied.changes, next);
-                match change {
-                    Ok(mut change) => {
-                        Arc::make_mut(&mut change).place = Some(ChangePlace { partition, from, next });
-                        if change.site == self.site {
-                            one.last = change.number;
-                        }
-                        for waiting in &mut self.waiting {
-                            for (_, awaited) in &waiting.asked.awaited {
-                                if let Awaited::Action(id) = awaited
-                                    && change.reasons.contains(&Reason::Action(*id))
-                                {
-                                    waiting.changes.entry(*id).or_default().push(Arc::clone(&change));
-                                }
-                            }
-                        }
-                        changes.push(change);
-                    }
-                    Err(error) => self.unread(partition, next, "change", &error),
-                }
-            }
-            Record::State { partition, next, fact } => match fact {
-                Ok(StateFact::Mark(mark)) => {
-                    let one = self.partitions.entry(partition).or_default();
-                    let facts = std::mem::take(&mut one.open);
-                    one.told.push_back(Told { mark, facts, next, came: Instant::now() });
-                }
-                Ok(fact) => self.partitions.entry(partition).or_default().open.push(fact),
-                Err(error) => self.unread(partition, next, "record of the state", &error),
-            },
-        }
-    }
-
-    /// Copies no more of a partition: that is for a newer program, which goes on here.
-    fn leave(&mut self, partition: u16, next: i64, error: &Unread) {
-        self.partitions.entry(partition).or_default().is_newer = true;
-        self.status.left_alone.fetch_add(1, Ordering::Relaxed);
-        let offset = next - 1;
-        tracing::error!(partition, offset, %error, "what stands in a partition is shown as it is now; this node is to be brought up to date");
-    }
-
-    fn unread(&self, partition: u16, next: i64, what: &str, error: &Unread) {
-        self.status.unread.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(partition, offset = next - 1, %error, "a {what} cannot be read and is passed over");
-    }
-
-    /// One frame of the changes, and of what of the state is about changes that are here.
-    fn copy(&mut self, changes: Vec<Arc<Change>>) {
-        let mut results = Results { changes, ..Results::default() };
-        let mut here: BTreeMap<AlarmId, ChangeNumber> = results.changes.iter().filter_map(|change| alarm_of(change)).collect();
-        let (mut whole, mut touched, mut moved) = (BTreeMap::new(), BTreeMap::new(), false);
-        // What is compared with must have all that was copied before.
-        self.writer.drain();
-        let state = self.store.read();
-        for one in self.partitions.values_mut() {
-            while let Some(told) = one.told.front() {
-                let cursor = &told.mark.cursor;
-                let wanted = ChangeNumber { epoch: cursor.epoch, seq: cursor.last_seq };
-                let is_here = one.last >= wanted || cursor.last_seq == Seq(0) || told.came.elapsed() >= CHANGES_WAIT;
-                if !is_here || whole.len() + touched.len() + results.puts.len() >= FRAME_RECORDS_MAX {
-                    break;
-                }
-                let Some(told) = one.told.pop_front() else { break };
-                one.copied = Copied { state: told.next, next: told.mark.read.next, at: told.mark.cursor.at, ..one.copied };
-                self.cursor.at = self.cursor.at.max(told.mark.cursor.at);
-                self.cursor.wall = self.cursor.wall.max(told.mark.cursor.wall);
-                self.cursor.started_at = self.cursor.started_at.max(told.mark.cursor.started_at);
-                if told.mark.cursor.catalogue.is_some() {
-                    self.cursor.catalogue = told.mark.cursor.catalogue;
-                }
-                for fact in told.facts {
-                    match fact {
-                        StateFact::Alarm(id, Some(alarm)) => {
-                            let known = here.get(&id).copied().or_else(|| state.alarm(id).map(|alarm| alarm.last_change));
-                            if known > Some(alarm.last_change) {
-                                continue;
-                            }
-                            here.insert(id, alarm.last_change);
-                            if known == Some(alarm.last_change) && !whole.contains_key(&id) {
-                                touched.insert(id, Arc::new(*alarm));
-                            } else {
-                                // The change that led there is in the history of others only.
-                                touched.remove(&id);
-                                whole.insert(id, Arc::new(*alarm));
-                            }
-                        }
-                        StateFact::Put(key, record) if is_shown(&key) => results.puts.push((key, record)),
-                        _ => {}
-                    }
-                }
-                moved = true;
-            }
-        }
-        drop(state);
-        if results.changes.is_empty() && !moved {
-            return;
-        }
-        (results.alarms, results.touched) = (whole.into_values().collect(), touched.into_values().collect());
-        let copied =
-            self.partitions.iter().map(|(number, one)| (StateKey::Partition(*number), Some(StateRecord::Copied(one.copied))));
-        results.puts.extend(copied);
-        self.cursor.mirrored += results.changes.len() as u64;
-        results.cursor = self.cursor();
-        self.commit(results);
     }
 
     fn send_spool(&mut self) {
@@ -739,31 +571,35 @@ impl Replica {
         });
     }
 
-    fn has_failed(&self) -> bool {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-
-    /// If a frame failed, the node starts anew: what was copied behind it must be read again.
+    /// If a frame failed, what was to be kept from there on is read again as soon as there is room.
     fn mend(&mut self) {
-        if let Some(error) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            tracing::error!(%error, "what comes from the brokers cannot be kept; the node stops");
-            std::thread::sleep(FULL_WAIT);
-            self.wake.close();
+        if let Some(error) = self.take_failure() {
+            self.source.end(&self.store);
+            self.writer.drain();
+            self.take_failure();
+            self.writer.recover();
+            self.cursor = Cursor { epoch: self.store.epoch(), ..self.store.read().cursor().clone() };
+            self.spool.begin_anew(&self.store);
+            if !std::mem::replace(&mut self.is_full, true) {
+                tracing::error!(%error, "what comes from the brokers cannot be kept; what is shown is as old as this");
+            }
+        }
+        if self.is_full && no_room(self.writer.room()).is_none() {
+            match self.source.go_on(&self.store) {
+                Ok(()) => {
+                    self.is_full = false;
+                    self.status.left_alone.store(0, Ordering::Relaxed);
+                    tracing::info!("there is room again; what came meanwhile is copied");
+                }
+                Err(error) => tracing::warn!(%error, "it cannot be read from the brokers again; it is tried anew"),
+            }
         }
     }
-}
 
-/// The alarm that a change is about, and the change that it is as of.
-fn alarm_of(change: &Change) -> Option<(AlarmId, ChangeNumber)> {
-    match &change.subject {
-        Subject::Alarm { alarm, .. } if !change.past => Some((alarm.id, alarm.last_change)),
-        _ => None,
+    /// What a frame failed for, if one did.
+    fn take_failure(&self) -> Option<AppendError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
-}
-
-/// Whether anybody looks at such a record: the rest is the engines' own.
-fn is_shown(key: &StateKey) -> bool {
-    !matches!(key, StateKey::Window(_) | StateKey::EventId(..) | StateKey::Tombstone(_))
 }
 
 fn refusal(error: &KafkaError) -> PublishError {
@@ -772,14 +608,4 @@ fn refusal(error: &KafkaError) -> PublishError {
 
 fn published(answers: Vec<Option<Answer>>, durable: Durable) -> Published {
     Published { answers: answers.into_iter().flatten().collect(), durable }
-}
-
-/// How far the store has each partition.
-fn copied(store: &Store) -> BTreeMap<u16, Copied> {
-    let state = store.read();
-    let records = state.records().filter_map(|(key, record)| match (key, record) {
-        (StateKey::Partition(number), StateRecord::Copied(copied)) => Some((*number, *copied)),
-        _ => None,
-    });
-    records.collect()
 }

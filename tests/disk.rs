@@ -31,27 +31,8 @@ fn a_full_disk_refuses_intake_answers_queries_and_goes_on_by_itself() {
     let agent = harness::agent();
     assert!(reporter.send(&agent, &node.base, 500));
     // Somebody else fills the disk, down to a few blocks: below the watermark, and below what a frame needs.
-    let filler = mount.dir.join("filler");
-    let fill = |leave: u64| {
-        let stat = rustix::fs::statvfs(&mount.dir).expect("is mounted");
-        let free = stat.f_bavail * stat.f_frsize;
-        let file = std::fs::File::options().create(true).append(true).open(&filler).expect("can be made");
-        let at = file.metadata().expect("is there").len();
-        let zeros = vec![0; 1 << 16];
-        let mut wanted = free.saturating_sub(leave);
-        let mut at = at;
-        while wanted > 0 {
-            let piece = usize::try_from(wanted.min(1 << 16)).expect("small");
-            if file.write_all_at(&zeros[..piece], at).is_err() {
-                break;
-            }
-            at += piece as u64;
-            wanted -= piece as u64;
-        }
-        file.sync_all().expect("can be synced");
-    };
     assert_eq!(node.post("/heartbeats/job?every=2s", "").expect("answers").status, 200);
-    fill(4 << 20);
+    mount.fill(4 << 20);
     let promised = std::time::Instant::now();
     let refused = || {
         let event = json!({"resource": "a=refused", "alarm_type": "t", "severity": "major"}).to_string();
@@ -69,9 +50,9 @@ fn a_full_disk_refuses_intake_answers_queries_and_goes_on_by_itself() {
     let lost = || !node.json("/alarms?alarm_type=heartbeat.lost")["alarms"][0].is_null();
     assert!(!lost());
     // No room at all: not even the reserve.
-    fill(0);
+    mount.fill(0);
     assert_eq!(refused().status, 507);
-    std::fs::remove_file(&filler).expect("can be removed");
+    mount.make_room();
     wait_until("it goes on by itself", || reporter.send(&agent, &node.base, 500));
     wait_until("now it is silence", lost);
     reporter.settle(&node.base);

@@ -365,6 +365,30 @@ fn a_node_takes_nothing_before_the_topics_are_as_they_must_be() {
 }
 
 #[test]
+fn an_action_whose_effect_is_not_known_is_not_said_to_be_done() {
+    let Some(brokers) = Brokers::one() else { return };
+    let scratch = scratch("kafka-action-");
+    let dir = scratch.path();
+    let journal = brokers.journal("action.", "partitions = 2");
+    assert!(kafka(dir, &journal, "init").0);
+    let (one, two) = (node(dir, "one", &journal, ""), node(dir, "two", &journal, "correlate = false\n"));
+    two.send(&json!({ "resource": "unit=1", "alarm_type": "t", "severity": "major" }));
+    let alarm = || two.alarms().into_iter().find(|alarm| alarm["resource"] == "unit=1");
+    wait_until("it is shown", || alarm().is_some());
+    let id = alarm().expect("is shown")["id"].as_str().expect("is text").to_owned();
+    one.kill();
+    let acted = two.cli(&["alarms", "ack", &id]);
+    let said = String::from_utf8_lossy(&acted.stderr).into_owned();
+    assert!(!acted.status.success() && said.contains("no correlator has told what became of it"), "{said}");
+    let one = node(dir, "one", &journal, "");
+    for node in [&one, &two] {
+        wait_until("it took effect all the same", || {
+            node.alarms().iter().any(|alarm| alarm["id"] == *id && alarm["acknowledged"].is_object())
+        });
+    }
+}
+
+#[test]
 fn what_a_newer_program_wrote_of_changes_is_left_to_it() {
     let Some(brokers) = Brokers::one() else { return };
     let scratch = scratch("kafka-newer-");

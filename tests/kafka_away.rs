@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use harness::kafka::Brokers;
+use harness::mount::{LoopMount, can_mount};
 use harness::{Node, Setup, klaxon, scratch, wait_until};
 use serde_json::{Value, json};
 
@@ -156,4 +157,47 @@ fn what_is_reported_while_kafka_is_away_may_be_kept_until_it_is_back() {
     let numbers: Vec<u32> =
         logged.iter().map(|unit| unit.trim_matches('"').trim_start_matches("unit=").parse().expect("a number")).collect();
     assert!(numbers.is_sorted(), "{numbers:?}");
+}
+
+#[test]
+fn a_node_whose_disk_is_full_says_how_old_it_is_and_copies_on_when_there_is_room() {
+    if !can_mount() {
+        return;
+    }
+    let Some(brokers) = Brokers::one() else { return };
+    let scratch = scratch("kafka-full-");
+    let dir = scratch.path();
+    let journal = brokers.journal("full.", "partitions = 4");
+    let file = dir.join("init.toml");
+    std::fs::write(&file, &journal).expect("can be written");
+    assert!(klaxon().args(["kafka", "init", "--config"]).arg(&file).output().expect("it runs").status.success());
+    let mount = LoopMount::new(dir, "disk", 96);
+    let one = node(dir, "one", &journal);
+    let shows = "[journal]\nnode_name = \"two\"\ncorrelate = false\nnotify = false\n";
+    let store = "[store]\nfree_space_watermark = \"12MiB\"\nsegment_bytes = \"1MiB\"\nhistory_max_bytes = \"1GiB\"\n";
+    let config = journal.replace("[journal]\n", shows) + &format!("\n[node]\nsite = \"noc\"\n{store}");
+    let two = Setup::new(&mount.dir.join("two")).config(&config).start();
+    let report = |units: std::ops::Range<u32>| {
+        let events: Vec<Value> = units.map(|unit| event(unit, "major")).collect();
+        one.send(&json!(events));
+    };
+    report(0..20);
+    wait_until("both show it", || stands(&one).len() == 20 && stands(&two) == stands(&one));
+    for round in 1..=2 {
+        mount.fill(0);
+        let upto = 20 + 400 * round;
+        (upto - 400..upto).step_by(100).for_each(|first| report(first..first + 100));
+        wait_until("it says that it is behind", || as_of(&two).is_some());
+        let log = two.log_text();
+        assert_eq!(log.matches("cannot be kept").count(), round as usize, "{log}");
+        assert_eq!(two.get("//readyz").expect("it answers").status, 503);
+        wait_until("the other one goes on", || stands(&one).len() == upto as usize);
+        assert!(stands(&two).len() < upto as usize);
+        mount.make_room();
+        wait_until("it has all", || as_of(&two).is_none() && stands(&two) == stands(&one));
+    }
+    let before = stands(&two);
+    two.kill();
+    let two = Setup::new(&mount.dir.join("two")).config(&config).start();
+    assert_eq!(stands(&two), before);
 }

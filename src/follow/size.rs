@@ -112,7 +112,7 @@ pub(super) fn chunks(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
 }
 
 /// Why nothing is taken, if there is no room.
-pub(super) fn no_room(room: Room) -> Option<PublishError> {
+pub(crate) fn no_room(room: Room) -> Option<PublishError> {
     match room {
         Room::Ok => None,
         Room::Low { free_bytes, watermark_bytes } => Some(PublishError::DiskFull { free_bytes, needed_bytes: watermark_bytes }),

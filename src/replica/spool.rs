@@ -43,6 +43,11 @@ impl Spool {
         Self { is_on, done, is_pending: true, on_its_way: false, not_before: None, landed: mpsc::channel() }
     }
 
+    /// As the store has it, after what was to be written there last was not.
+    pub(super) fn begin_anew(&mut self, store: &Store) {
+        *self = Self::of(store, self.is_on);
+    }
+
     /// Whether a report is to be kept here, behind those that wait, though the brokers may be there by now.
     pub(super) fn takes(&self, is_away: bool) -> bool {
         self.is_on && (is_away || self.is_pending)

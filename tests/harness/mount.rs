@@ -2,9 +2,13 @@
 
 #![allow(clippy::print_stdout, reason = "a test says why it is skipped")]
 
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+
+/// What a file system is filled with.
+const FILLER: &str = "filler";
 
 /// A file system in a file, mounted; unmounted when dropped.
 pub(crate) struct LoopMount {
@@ -25,6 +29,30 @@ impl LoopMount {
         // Without forced commits of its journal: what is not synced is not there.
         run(Command::new("mount").args(["-o", "loop,commit=600"]).arg(&image).arg(&dir));
         Self { image, dir }
+    }
+
+    /// Fills it with something, but for so many bytes.
+    pub(crate) fn fill(&self, leave: u64) {
+        let stat = rustix::fs::statvfs(&self.dir).expect("is mounted");
+        let filler = self.dir.join(FILLER);
+        let file = std::fs::File::options().create(true).append(true).open(filler).expect("can be made");
+        let zeros = vec![0; 1 << 16];
+        let (mut at, mut wanted) =
+            (file.metadata().expect("is there").len(), (stat.f_bavail * stat.f_frsize).saturating_sub(leave));
+        while wanted > 0 {
+            let piece = usize::try_from(wanted.min(1 << 16)).expect("small");
+            if file.write_all_at(&zeros[..piece], at).is_err() {
+                break;
+            }
+            at += piece as u64;
+            wanted -= piece as u64;
+        }
+        file.sync_all().expect("can be synced");
+    }
+
+    /// Takes away what it was filled with.
+    pub(crate) fn make_room(&self) {
+        std::fs::remove_file(self.dir.join(FILLER)).expect("can be removed");
     }
 
     /// The file system as it would be found after a power cut at this moment.
