@@ -9,10 +9,12 @@ use anyhow::Context as _;
 use klaxon_api::http::{MetricKind, MetricsText};
 use klaxon_api::notify::{IsOurs, Receivers};
 use klaxon_schemas::catalogue::Catalogue;
+use klaxon_schemas::state::StateKey;
+use klaxon_store::Store;
 use klaxon_store::publish::Publisher;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, JournalKind};
 use crate::follow::{Follow, FollowError, FollowStatus, Parts};
 
 /// What was started.
@@ -60,6 +62,7 @@ pub(crate) struct Share {
 /// # Errors
 /// The configuration contradicts itself, or what was kept cannot be gone on with.
 pub(crate) fn start(config: &Config, parts: Parts, publisher: &Publisher, stop: &CancellationToken) -> anyhow::Result<Started> {
+    check_folder(&parts.store, config.journal.kind == JournalKind::Kafka)?;
     #[cfg(feature = "kafka")]
     {
         let cluster = config.journal.cluster().map_err(|(key, reason)| anyhow::anyhow!("{key}: {reason}"))?;
@@ -73,6 +76,24 @@ pub(crate) fn start(config: &Config, parts: Parts, publisher: &Publisher, stop: 
     let mut loops = Loops::default();
     loops.spawn("follow", stop, move || follow.run())?;
     Ok(Started { loops, status, share: None })
+}
+
+/// What is kept in a folder is a node's own journal, or a copy of one in a Kafka: neither can be gone on with as the other.
+fn check_folder(store: &Store, is_kafka: bool) -> anyhow::Result<()> {
+    let read = store.read();
+    let has = |is_it: fn(&StateKey) -> bool| read.state().records().any(|(key, _)| is_it(key));
+    let is_copy = has(|key| matches!(key, StateKey::Partition(_)));
+    match is_kafka {
+        false if is_copy => {
+            anyhow::bail!(
+                "store.dir: is a copy of a journal in a Kafka; set journal.kind = \"kafka\", or give it an empty folder"
+            )
+        }
+        true if !is_copy && has(|key| matches!(key, StateKey::Settings)) => {
+            anyhow::bail!("store.dir: has a journal of its own; a node whose journal is in a Kafka begins with an empty folder")
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(feature = "kafka")]

@@ -389,6 +389,33 @@ fn an_action_whose_effect_is_not_known_is_not_said_to_be_done() {
 }
 
 #[test]
+fn a_folder_is_gone_on_with_as_what_it_is() {
+    let Some(brokers) = Brokers::one() else { return };
+    let scratch = scratch("kafka-folder-");
+    let dir = scratch.path();
+    let journal = brokers.journal("folder.", "partitions = 2");
+    assert!(kafka(dir, &journal, "init").0);
+    let refused = |folder: &str, config: &str| {
+        let file = dir.join("refused.toml");
+        std::fs::write(&file, config).expect("can be written");
+        let data = dir.join(folder);
+        let output = klaxon().args(["run", "--config"]).arg(&file).arg("--data").arg(data).output().expect("it runs");
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let own = Setup::new(&dir.join("own")).config("[node]\nsite = \"noc\"\n").start();
+    assert!(own.stop().success());
+    let said = refused("own", &journal);
+    assert!(said.contains("store.dir: has a journal of its own"), "{said}");
+    let one = node(dir, "one", &journal, "");
+    one.send(&json!({ "resource": "unit=1", "alarm_type": "t", "severity": "major" }));
+    wait_until("it is copied", || !one.alarms().is_empty());
+    assert!(one.stop().success());
+    let said = refused("one", "[node]\nsite = \"noc\"\n");
+    assert!(said.contains("store.dir: is a copy of a journal in a Kafka"), "{said}");
+}
+
+#[test]
 fn what_a_newer_program_wrote_of_changes_is_left_to_it() {
     let Some(brokers) = Brokers::one() else { return };
     let scratch = scratch("kafka-newer-");
