@@ -11,6 +11,7 @@
 //! from there. It runs on a thread of its own and blocks.
 
 mod away;
+mod say;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,8 +53,6 @@ const RETRY_WAIT_MAX: Duration = Duration::from_secs(10);
 const OPEN_WAIT: Duration = Duration::from_millis(250);
 /// How long the loop sleeps before it looks whether it is to stop.
 const STOP_LOOK: Duration = Duration::from_millis(50);
-/// How often it is said again what should have been heard.
-const SAY_AGAIN_WAIT: Duration = Duration::from_secs(10);
 /// How long it is waited for an entry that says that a deadline has passed, before another one is sent.
 const DEADLINE_WAIT: Duration = Duration::from_secs(2);
 
@@ -426,10 +425,9 @@ impl Work {
                 self.waiting.remove(&partition);
                 self.mine.insert(partition, part);
                 self.tell_engine(partition);
-                match self.said.remove(&partition) {
-                    // What was raised may not be copied yet.
-                    Some(_) => self.clear_refused(partition),
-                    None => self.clear_standing_refused(partition),
+                // What another one raised is cleared when it is looked what stands.
+                if self.said.remove(&partition).is_some() {
+                    self.clear_refused(partition);
                 }
             }
             Err(error) => {
@@ -493,51 +491,6 @@ impl Work {
             tracing::debug!(%error, partition, "a partition cannot be paused");
         }
         self.newer.insert(partition);
-    }
-
-    /// Raises that a partition is not correlated. If that is the one where this would be said, others say so.
-    fn refuse(&self, partition: u16, why: &str) {
-        self.send(Place::OfItsSite, own::raise(&self.parts.site, OwnAlarm::PartitionRefused(partition), why));
-    }
-
-    /// What the engine is held to, where it is held to something else.
-    fn tell_engine(&self, partition: u16) {
-        let Some(part) = self.mine.get(&partition) else { return };
-        let (_, settings, catalogue) = self.parts.held.get();
-        let is_new = part.engine.cursor().catalogue.is_none();
-        if is_new || *part.engine.settings() != settings {
-            self.send(Place::Partition(partition), EntryKind::Settings(settings));
-        }
-        if part.engine.cursor().catalogue.as_ref() != Some(catalogue.digest()) {
-            self.send(Place::Partition(partition), EntryKind::Bundle { digest: catalogue.digest().clone(), catalogue });
-        }
-    }
-
-    /// Tells all engines when what they are held to has changed; and says again now and then what should have been heard by now:
-    /// it may not have reached the brokers.
-    fn look_at_held(&mut self) {
-        let (version, ..) = self.parts.held.get();
-        let is_due = self.said_again.elapsed() >= SAY_AGAIN_WAIT;
-        if is_due {
-            self.said_again = Instant::now();
-            self.mine.keys().for_each(|partition| self.clear_standing_refused(*partition));
-        }
-        if std::mem::replace(&mut self.held_version, version) != version || is_due {
-            self.mine.keys().for_each(|partition| self.tell_engine(*partition));
-        }
-    }
-
-    /// Whoever raised that a partition is not correlated may be gone.
-    fn clear_standing_refused(&self, partition: u16) {
-        let (site, refused) = (&self.parts.site, OwnAlarm::PartitionRefused(partition));
-        if self.parts.store.as_ref().is_some_and(|store| own::stands(site, refused, store)) {
-            self.clear_refused(partition);
-        }
-    }
-
-    fn clear_refused(&self, partition: u16) {
-        let refused = OwnAlarm::PartitionRefused(partition);
-        self.send(Place::OfItsSite, own::clear(&self.parts.site, refused, "It is correlated again."));
     }
 
     fn send(&self, place: Place, kind: EntryKind) {

@@ -1,5 +1,6 @@
 //! What the node reports of itself, by the same door as everybody else: its disk, its limits, its journal.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use klaxon_correlate::Engine;
@@ -27,14 +28,18 @@ pub enum OwnAlarm {
     JournalDamaged,
     /// A partition of a journal that is kept elsewhere is not correlated.
     PartitionRefused(u16),
+    /// As many alarms are active in such a partition as there may be.
+    PartitionFull(u16),
+    /// As many reporters have promised to be heard from in such a partition as may.
+    PartitionHeartbeats(u16),
 }
 
 impl OwnAlarm {
     fn alarm_type(self) -> &'static str {
         match self {
             Self::DiskLow => "klaxon.disk-low",
-            Self::AlarmLimit => "klaxon.alarm-limit",
-            Self::HeartbeatLimit => "klaxon.heartbeat-limit",
+            Self::AlarmLimit | Self::PartitionFull(_) => "klaxon.alarm-limit",
+            Self::HeartbeatLimit | Self::PartitionHeartbeats(_) => "klaxon.heartbeat-limit",
             Self::TailMissing => "klaxon.journal-tail-missing",
             Self::Quarantine => "klaxon.quarantine",
             Self::JournalDamaged => "klaxon.journal-damaged",
@@ -45,13 +50,19 @@ impl OwnAlarm {
     fn severity(self) -> Severity {
         match self {
             Self::DiskLow | Self::TailMissing | Self::JournalDamaged | Self::PartitionRefused(_) => Severity::Critical,
-            Self::AlarmLimit | Self::HeartbeatLimit | Self::Quarantine => Severity::Major,
+            Self::AlarmLimit
+            | Self::HeartbeatLimit
+            | Self::Quarantine
+            | Self::PartitionFull(_)
+            | Self::PartitionHeartbeats(_) => Severity::Major,
         }
     }
 
     fn resource(self) -> Resource {
         let resource = match self {
-            Self::PartitionRefused(partition) => Resource::new(&format!("klaxon=journal.partition={partition}")),
+            Self::PartitionRefused(partition) | Self::PartitionFull(partition) | Self::PartitionHeartbeats(partition) => {
+                Resource::new(&format!("klaxon=journal.partition={partition}"))
+            }
             _ => Resource::new("klaxon=node"),
         };
         resource.expect("is a resource")
@@ -73,10 +84,28 @@ pub fn clear(site: &Site, alarm: OwnAlarm, text: &str) -> EntryKind {
     report(site, alarm, Report::Clear, text)
 }
 
-/// Whether `alarm` stands raised in a store.
-pub fn stands(site: &Site, alarm: OwnAlarm, store: &Store) -> bool {
-    let key = key(site, alarm);
-    store.read().alarms().any(|alarm| alarm.is_active() && alarm.key == key)
+/// What stands raised in a store of what nodes report of themselves.
+pub struct OwnStanding(BTreeSet<AlarmKey>);
+
+impl OwnStanding {
+    /// As the store has it now; it looks at all alarms.
+    pub fn of(store: &Store) -> Self {
+        let read = store.read();
+        let is_own = |key: &AlarmKey| key.alarm_type.as_str().starts_with("klaxon.");
+        Self(read.alarms().filter(|alarm| alarm.is_active() && is_own(&alarm.key)).map(|alarm| alarm.key.clone()).collect())
+    }
+
+    /// Whether `alarm` does.
+    pub fn has(&self, site: &Site, alarm: OwnAlarm) -> bool {
+        self.0.contains(&key(site, alarm))
+    }
+}
+
+/// What is to be said where as many are there as there may be, or are not any more; nothing if it stands as it is. Once raised it
+/// is over only when there is room for a tenth more, so that it does not flap at the limit.
+pub fn at_limit(count: usize, max: usize, stands: bool) -> Option<bool> {
+    let is_so = count >= if stands { max - max / 10 } else { max };
+    (is_so != stands).then_some(is_so)
 }
 
 fn key(site: &Site, alarm: OwnAlarm) -> AlarmKey {
@@ -146,11 +175,10 @@ impl Told {
                 "The journal has {journal_bytes} bytes, {history_max_bytes} are allowed, and the node above has yet to take them; intake is refused."
             )),
         };
-        // Once raised it is over only when there is room for a tenth more, so that it does not flap at the limit.
-        let limit_from = if self.alarm_limit { active_max - active_max / 10 } else { active_max };
-        let limit = (active >= limit_from).then(|| format!("{active} alarms are active; at {active_max} no more are raised."));
-        let heartbeats_from = if self.heartbeat_limit { heartbeats_max - heartbeats_max / 10 } else { heartbeats_max };
-        let heartbeat_limit = (heartbeats >= heartbeats_from)
+        let is_full = at_limit(active, active_max, self.alarm_limit).unwrap_or(self.alarm_limit);
+        let limit = is_full.then(|| format!("{active} alarms are active; at {active_max} no more are raised."));
+        let is_full = at_limit(heartbeats, heartbeats_max, self.heartbeat_limit).unwrap_or(self.heartbeat_limit);
+        let heartbeat_limit = is_full
             .then(|| format!("{heartbeats} programs have promised to be heard from; at {heartbeats_max} no more are taken."));
         let mut damage = None;
         if now.damage.is_some() || now.is_checked {

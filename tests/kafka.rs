@@ -389,6 +389,27 @@ fn an_action_whose_effect_is_not_known_is_not_said_to_be_done() {
 }
 
 #[test]
+fn a_partition_that_is_full_is_an_alarm_until_there_is_room() {
+    let Some(brokers) = Brokers::one() else { return };
+    let scratch = scratch("kafka-limit-");
+    let dir = scratch.path();
+    let journal = brokers.journal("limit.", "partitions = 2");
+    assert!(kafka(dir, &journal, "init").0);
+    let one = node(dir, "one", &format!("[engine]\nactive_alarms_max = 20\n{journal}"), "");
+    let report = |severity: &str| {
+        let event = |unit: u32| json!({ "resource": format!("unit={unit}"), "alarm_type": "t", "severity": severity });
+        one.send(&json!((0..25).map(event).collect::<Vec<Value>>()));
+    };
+    let full = || one.alarms().iter().any(|alarm| alarm["alarm_type"] == "klaxon.alarm-limit" && alarm["cleared"] == false);
+    report("major");
+    wait_until("it is said", full);
+    let place = format!("klaxon=journal.partition={}", partition_of(b"noc", 2));
+    assert!(one.alarms().iter().any(|alarm| alarm["resource"] == *place));
+    report("cleared");
+    wait_until("it is over", || !full());
+}
+
+#[test]
 fn a_folder_is_gone_on_with_as_what_it_is() {
     let Some(brokers) = Brokers::one() else { return };
     let scratch = scratch("kafka-folder-");
