@@ -198,8 +198,12 @@ fn throughput(brokers: &Brokers, dir: &Path) {
         let prefix = format!("through{round}.");
         init(brokers, dir, &prefix);
         fill(brokers, &format!("{prefix}events"), (0..EVENTS).map(|number| event(number, ALARMS, round)));
-        let (begun, own, broker) = (Instant::now(), own_cpu(), cpu_of(brokers.pid(0)));
+        let joining = Instant::now();
         let running = correlate(brokers, &prefix);
+        // To join the group and to take partitions over is another thing, and told beside it.
+        wait_applied(&running.status, 1);
+        let (begun, own, broker) = (Instant::now(), own_cpu(), cpu_of(brokers.pid(0)));
+        let (joined, before) = (begun - joining, running.status.applied.load(Ordering::Relaxed));
         wait_applied(&running.status, EVENTS);
         let took = begun.elapsed();
         let (own, broker) = (own_cpu() - own, cpu_of(brokers.pid(0)) - broker);
@@ -207,11 +211,12 @@ fn throughput(brokers: &Brokers, dir: &Path) {
         running.end();
         let (changes, change_bytes) = contents(brokers, &format!("{prefix}changes"));
         let (state, state_bytes) = contents(brokers, &format!("{prefix}state"));
-        let rate = EVENTS as f64 / took.as_secs_f64();
+        let rate = (EVENTS as u64 - before) as f64 / took.as_secs_f64();
         let of = |cpu: Duration| cpu.as_secs_f64() * 1e6 / EVENTS as f64;
         println!(
-            "round {round}: {EVENTS} events of {ALARMS} alarms in {:.1} s, {rate:.0}/s, in {transactions} transactions: {changes} \
+            "round {round}: begun after {:.0} ms; {EVENTS} events of {ALARMS} alarms in {:.1} s, {rate:.0}/s, in {transactions} transactions: {changes} \
              changes of {} bytes, {state} records of state of {} bytes; CPU per event: correlator {:.1} us, broker {:.1} us",
+            millis(joined),
             took.as_secs_f64(),
             change_bytes / changes.max(1),
             state_bytes / state.max(1),
@@ -249,7 +254,7 @@ fn bare(brokers: &Brokers, dir: &Path, prefix: &str, outputs: &[(usize, usize); 
     let producer: ThreadedProducer<DefaultProducerContext> = config.create().expect("is a client");
     let wait = Duration::from_secs(30);
     producer.init_transactions(wait).expect("the broker answers");
-    let (begun, own) = (Instant::now(), own_cpu());
+    let (mut begun, mut own) = (Instant::now(), own_cpu());
     let (mut seen, mut sent, mut in_this) = (0, [0_usize; 2], 0);
     let mut offsets: BTreeMap<i32, i64> = BTreeMap::new();
     while seen < EVENTS {
@@ -259,6 +264,9 @@ fn bare(brokers: &Brokers, dir: &Path, prefix: &str, outputs: &[(usize, usize); 
             continue;
         };
         let message = message.expect("can be read");
+        if seen == 0 {
+            (begun, own) = (Instant::now(), own_cpu());
+        }
         if in_this == 0 {
             producer.begin_transaction().expect("begins");
         }
