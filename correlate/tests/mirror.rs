@@ -789,7 +789,7 @@ fn what_an_agent_relays_comes_in_once() {
     let (_, disposition) = relayed(&mut fleet, 1, 12, Severity::Major, true);
     assert!(matches!(disposition, Disposition::NotTaken(NotTaken::OtherEpoch { .. })));
     // Where what it sent before may be missing, it says so.
-    let mut behind = |fleet: &mut Fleet, position: u64, after: u64| {
+    let behind = |fleet: &mut Fleet, position: u64, after: u64| {
         let key = AlarmKey {
             site: harness::site(),
             resource: "host=h".parse().expect("valid"),
