@@ -276,7 +276,6 @@ impl Replica {
                 }
                 Item::Action(action) => {
                     awaited.push((number, Awaited::Action(action.id)));
-                    self.acted.insert(action.id, Vec::new());
                     for (partition, action) in self.places(&action) {
                         sends.push((number, Place::Partition(partition), EntryKind::Action(action)));
                     }
@@ -292,6 +291,11 @@ impl Replica {
         }
         if !puts.is_empty() {
             self.commit(Results { puts, cursor: self.cursor(), ..Results::default() });
+        }
+        for (_, awaited) in &awaited {
+            if let Awaited::Action(id) = awaited {
+                self.acted.insert(*id, Vec::new());
+            }
         }
         let asked =
             Asked { submission: Some(submission), answers, left: sends.len(), failure: None, awaited, places: BTreeMap::new() };

@@ -11,7 +11,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::kafka::Brokers;
-use harness::{Chance, Node, PATIENCE, Setup, klaxon, scratch, seeds, wait_until};
+use harness::{Chance, Node, PATIENCE, Setup, klaxon, scratch, seeds, wait_until, write_config};
 use klaxon_store::kafka::partition_of;
 use klaxon_store::kafka::rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use klaxon_store::kafka::rdkafka::client::DefaultClientContext;
@@ -110,8 +110,7 @@ struct Correlator {
 impl Correlator {
     fn start(dir: &Path, name: &str, config: &str) -> Self {
         let (file, log) = (dir.join(format!("{name}.toml")), dir.join(format!("{name}.log")));
-        let config = config.replace("[journal]\n", &format!("[journal]\nnode_name = \"{name}\"\n"));
-        std::fs::write(&file, config).expect("can be written");
+        write_config(&file, &config.replace("[journal]\n", &format!("[journal]\nnode_name = \"{name}\"\n")));
         let written = File::options().create(true).append(true).open(&log).expect("can be written");
         let mut command = klaxon();
         command.args(["run", "--config"]).arg(&file).arg("--data").arg(dir.join(name));
@@ -418,7 +417,7 @@ fn a_folder_is_gone_on_with_as_what_it_is() {
     assert!(kafka(dir, &journal, "init").0);
     let refused = |folder: &str, config: &str| {
         let file = dir.join("refused.toml");
-        std::fs::write(&file, config).expect("can be written");
+        write_config(&file, config);
         let data = dir.join(folder);
         let output = klaxon().args(["run", "--config"]).arg(&file).arg("--data").arg(data).output().expect("it runs");
         assert!(!output.status.success());
