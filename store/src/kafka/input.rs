@@ -116,8 +116,10 @@ pub(super) fn are_others<C: ConsumerContext>(
     let mut asked = TopicPartitionList::new();
     asked.add_partition_offset(topic, partition.into(), Offset::Offset(later))?;
     let told = consumer.offsets_for_times(asked, REQUEST_WAIT)?;
-    let first = told.elements().first().map(TopicPartitionListElem::offset);
-    Ok(matches!(first, Some(Offset::Offset(first)) if first < read.next))
+    let told = told.elements();
+    let Some(first) = told.first() else { return Ok(false) };
+    first.error()?;
+    Ok(matches!(first.offset(), Offset::Offset(first) if first < read.next))
 }
 
 /// The name of the correlators' group.
