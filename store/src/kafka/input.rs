@@ -24,6 +24,8 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it is waited for the outcome of a transaction that moves the group's offset; then others go first.
 const STABLE_WAIT: Duration = Duration::from_secs(2);
 const MICROS_IN_MS: u64 = 1_000;
+/// How long brokers that have nothing wait until they say so.
+const FETCH_WAIT_MS: u32 = 100;
 /// How much may wait in memory to be applied.
 const QUEUED_KBYTES_MAX: u32 = 64 * 1024;
 
@@ -155,6 +157,8 @@ impl Input {
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed")
             .set("enable.partition.eof", "true")
+            // What else is asked of a broker waits behind a fetch that waits there.
+            .set("fetch.wait.max.ms", FETCH_WAIT_MS.to_string())
             .set("queued.max.messages.kbytes", QUEUED_KBYTES_MAX.to_string());
         let consumer: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(ClusterError::Settings)?;
         let events = Topic::Events.name(cluster);
