@@ -673,6 +673,10 @@ impl Work {
             if is_fatal && !self.renew_producer()? {
                 return Ok(false);
             }
+            // What the group took meanwhile is not this correlator's to take over again.
+            let mut ahead = std::mem::take(&mut self.ahead);
+            self.follow_group(&mut ahead);
+            self.ahead = ahead;
             touched.into_iter().for_each(|partition| self.reload(partition));
             return Ok(false);
         }

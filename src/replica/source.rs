@@ -107,6 +107,8 @@ impl Source {
                 tracing::error!("the thread that reads from the brokers broke");
             }
         }
+        // What was read and not kept is not copied: no frame may say so.
+        self.partitions.clear();
         store.is_copy(false);
     }
 
