@@ -2,7 +2,7 @@
 //! at all (KIP-98, KIP-447).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -159,6 +159,22 @@ fn asked_again(give_up: &dyn Fn() -> bool, ask: impl Fn() -> Result<(), KafkaErr
     }
 }
 
+/// How a call on a thread of its own stands.
+const RUNS: u8 = 0;
+const ENDED: u8 = 1;
+const LEFT: u8 = 2;
+
+/// Says that a call has ended, however it does.
+struct Ends(Arc<AtomicU8>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if self.0.swap(ENDED, Ordering::AcqRel) == LEFT {
+            LEFT_BEHIND.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// What the call answers; nothing if it is overdue or given up. It is waited for however long where too many are left behind.
 fn answered_within<T: Send + 'static>(
     limit: Duration,
@@ -166,11 +182,12 @@ fn answered_within<T: Send + 'static>(
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let (answers, answer) = mpsc::sync_channel(1);
-    let begun = Instant::now();
+    let (begun, standing) = (Instant::now(), Arc::new(AtomicU8::new(RUNS)));
+    let ends = Ends(Arc::clone(&standing));
     let spawned = std::thread::Builder::new().name("klaxon-offsets".to_owned()).spawn(move || {
-        if answers.send(call()).is_err() {
-            LEFT_BEHIND.fetch_sub(1, Ordering::Relaxed);
-        }
+        let _ends = ends;
+        // Who left it behind does not wait for it.
+        let _ = answers.send(call());
     });
     if let Err(error) = spawned {
         tracing::error!(%error, "no thread can be had");
@@ -188,7 +205,12 @@ fn answered_within<T: Send + 'static>(
         }
     }
     LEFT_BEHIND.fetch_add(1, Ordering::Relaxed);
-    None
+    if standing.compare_exchange(RUNS, LEFT, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        return None;
+    }
+    // It has answered after all.
+    LEFT_BEHIND.fetch_sub(1, Ordering::Relaxed);
+    answer.try_recv().ok()
 }
 
 #[cfg(test)]
