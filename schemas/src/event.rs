@@ -75,7 +75,8 @@ pub struct RelayMark {
     pub epoch: Epoch,
     /// The place.
     pub position: Position,
-    /// The place of what the agent sent before it, where the engine may see it without that: see [`RelayMark::is_out_of_place`].
+    /// The place of what the agent sent before it, where the engine may see it without that: then it is not taken. Nothing where it
+    /// cannot, or where what is before it is known to have come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Position>,
 }

@@ -21,7 +21,7 @@ pub(super) fn read(
     store: &Store,
     stop: &CancellationToken,
 ) {
-    let answers = |answers: bool| match (store.is_copy(answers), answers) {
+    let answers = |answers: bool| match (store.note_original(answers), answers) {
         (true, true) => tracing::info!("the brokers answer"),
         (true, false) => tracing::warn!("the brokers do not answer; what is shown is as old as that"),
         (false, _) => {}

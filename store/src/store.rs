@@ -330,8 +330,8 @@ impl Store {
         *self.0.original.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This store is a copy, and its original can be reached, or cannot. Whether that is news.
-    pub fn is_copy(&self, is_reached: bool) -> bool {
+    /// Takes note that this store is a copy, and whether its original can be reached. Whether that is news.
+    pub fn note_original(&self, is_reached: bool) -> bool {
         let mut original = self.0.original.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = original.is_none_or(|one| one.reached_since.is_some() != is_reached);
         if is_news {

@@ -204,6 +204,17 @@ impl Cluster {
         config
     }
 
+    /// What a consumer is made with that is told what to read: it joins no group, and the client wants the name of one all the same.
+    pub(super) fn reader(&self, group: &str, isolation: &str) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("group.id", format!("{}{group}", self.prefix))
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", isolation);
+        config
+    }
+
     /// Waits until a broker answers, and asks it for all topics: to ask for one that is missing may make it, as the brokers like
     /// it. Blocks.
     ///

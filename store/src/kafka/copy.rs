@@ -69,15 +69,8 @@ impl Copy {
     /// # Errors
     /// The settings make no client.
     pub fn start(cluster: &Cluster, copied: &BTreeMap<u16, Copied>) -> Result<Self, ClusterError> {
-        let mut config = cluster.client();
-        config
-            // It joins no group; the client wants a name all the same.
-            .set("group.id", format!("{}replicas", cluster.prefix))
-            .set("enable.auto.commit", "false")
-            .set("auto.offset.reset", "earliest")
-            .set("isolation.level", "read_committed")
-            .set("fetch.wait.max.ms", "100")
-            .set("queued.max.messages.kbytes", QUEUED_KBYTES_MAX.to_string());
+        let mut config = cluster.reader("replicas", "read_committed");
+        config.set("fetch.wait.max.ms", "100").set("queued.max.messages.kbytes", QUEUED_KBYTES_MAX.to_string());
         let consumer: BaseConsumer = config.create().map_err(ClusterError::Settings)?;
         let (changes, state) = (Topic::Changes.name(cluster), Topic::State.name(cluster));
         let mut assigned = TopicPartitionList::new();

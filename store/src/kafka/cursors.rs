@@ -234,13 +234,7 @@ pub fn reaches(
 }
 
 fn reader(cluster: &Cluster) -> Result<BaseConsumer, ClusterError> {
-    let mut config = cluster.client();
-    // It joins no group; the client wants a name all the same.
-    config
-        .set("group.id", format!("{}notifiers-look", cluster.prefix))
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("isolation.level", "read_committed")
-        .set("enable.partition.eof", "true");
+    let mut config = cluster.reader("notifiers-look", "read_committed");
+    config.set("enable.partition.eof", "true");
     config.create().map_err(ClusterError::Settings)
 }

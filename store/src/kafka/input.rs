@@ -124,9 +124,12 @@ pub(super) fn are_others<C: ConsumerContext>(
     Ok(matches!(first.offset(), Offset::Offset(first) if first < read.next))
 }
 
-/// The name of the correlators' group.
+/// The name of the correlators' group, behind what all names begin with.
+pub(super) const CORRELATORS: &str = "correlators";
+
+/// The whole name.
 pub(super) fn group_of(cluster: &Cluster) -> String {
-    format!("{}correlators", cluster.prefix)
+    format!("{}{CORRELATORS}", cluster.prefix)
 }
 
 fn numbers(partitions: &TopicPartitionList) -> BTreeSet<u16> {

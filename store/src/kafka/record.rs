@@ -35,7 +35,8 @@ const MARK_KEY: &str = "mark";
 pub struct ReadUpTo {
     /// The offset of the first record that was not.
     pub next: i64,
-    /// The latest time that the brokers gave one that was: what came in later and stands before `next` was never read.
+    /// The latest time that the brokers gave one that was: what came in later and stands before `next` was never read. 0 where that
+    /// is not known, and nothing can be told by it.
     #[serde(default)]
     pub at: JournalTime,
 }

@@ -15,7 +15,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
-use super::input::{are_others, group_of};
+use super::input::{CORRELATORS, are_others, group_of};
 use super::output::Transactions;
 use super::record::{Mark, ReadUpTo};
 use super::restore::{RestoreError, Restorer};
@@ -219,7 +219,5 @@ fn given_up(site: &Site, epoch: Epoch, seq: u64, alarm: &Alarm) -> Arc<Change> {
 
 /// Asks as the group, without joining it. An offset that a transaction is about to move is waited for.
 fn group_reader(cluster: &Cluster) -> Result<BaseConsumer, ClusterError> {
-    let mut config = cluster.client();
-    config.set("group.id", group_of(cluster)).set("enable.auto.commit", "false").set("isolation.level", "read_committed");
-    config.create().map_err(ClusterError::Settings)
+    cluster.reader(CORRELATORS, "read_committed").create().map_err(ClusterError::Settings)
 }

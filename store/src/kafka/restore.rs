@@ -225,12 +225,8 @@ impl Restorer {
 }
 
 fn consumer(cluster: &Cluster, isolation: &str) -> Result<BaseConsumer<Quiet>, ClusterError> {
-    let mut config = cluster.client();
+    let mut config = cluster.reader("restore", isolation);
     config
-        // It joins no group; the client wants a name all the same.
-        .set("group.id", format!("{}restore", cluster.prefix))
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", isolation)
         .set("fetch.wait.max.ms", FETCH_WAIT_MS.to_string())
         .set("max.partition.fetch.bytes", FETCH_BYTES_MAX.to_string())
         .set("enable.partition.eof", "true");
