@@ -129,6 +129,15 @@ impl Awaited {
     }
 }
 
+/// An action on its way.
+#[derive(Default)]
+struct Acted {
+    /// How often it was asked for.
+    asked: usize,
+    /// What of its effect is here, by its place.
+    changes: BTreeMap<(u16, i64), Arc<Change>>,
+}
+
 /// What the brokers have, and whose effect is not here yet.
 struct Waiting {
     asked: Asked,
@@ -152,7 +161,7 @@ pub struct Replica {
     landed: (mpsc::Sender<Asked>, mpsc::Receiver<Asked>),
     waiting: Vec<Waiting>,
     /// The actions on their way, and what of their effect is here.
-    acted: BTreeMap<ActionId, Vec<Arc<Change>>>,
+    acted: BTreeMap<ActionId, Acted>,
     spool: Spool,
     /// Of which nodes below how many steps and facts are on their way.
     moving: BTreeMap<ChildName, usize>,
@@ -250,7 +259,11 @@ impl Replica {
         if self.spool.takes(is_away) && submission.items.iter().all(is_report) {
             return self.spool_in(submission);
         }
-        if is_away && !submission.items.iter().all(|item| matches!(item, Item::Keep(_))) {
+        let is_kept_here = submission.items.iter().all(|item| matches!(item, Item::Keep(_)));
+        if self.is_full && !is_kept_here {
+            return submission.answer(Err(no_room(self.writer.room()).unwrap_or(PublishError::Busy)));
+        }
+        if is_away && !is_kept_here {
             // The client would hold it for as long as it takes; whoever sends it can do that better.
             let reason = self.topics.amiss().unwrap_or_else(|| "no broker answers".to_owned());
             return submission.answer(Err(PublishError::Away { reason }));
@@ -294,7 +307,7 @@ impl Replica {
         }
         for (_, awaited) in &awaited {
             if let Awaited::Action(id) = awaited {
-                self.acted.insert(*id, Vec::new());
+                self.acted.entry(*id).or_default().asked += 1;
             }
         }
         let asked =
@@ -505,7 +518,7 @@ impl Replica {
             let answer = match awaited {
                 Awaited::Action(id) => {
                     if let Some(Answer::Accepted { changes: told, .. }) = &mut asked.answers[*number] {
-                        *told = self.acted.get(id).cloned().unwrap_or_default();
+                        *told = self.acted.get(id).map(|acted| acted.changes.values().cloned().collect()).unwrap_or_default();
                     }
                     None
                 }
@@ -530,8 +543,13 @@ impl Replica {
     /// Nothing of it is on its way any more.
     fn stand(&mut self, asked: &Asked) {
         for (_, awaited) in &asked.awaited {
-            if let Awaited::Action(id) = awaited {
-                self.acted.remove(id);
+            if let Awaited::Action(id) = awaited
+                && let Some(acted) = self.acted.get_mut(id)
+            {
+                acted.asked -= 1;
+                if acted.asked == 0 {
+                    self.acted.remove(id);
+                }
             }
         }
         for child in asked.awaited.iter().filter_map(|(_, awaited)| awaited.child()) {

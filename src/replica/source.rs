@@ -80,7 +80,7 @@ impl Source {
         let copied = copied(store);
         let copy = Copy::start(&self.cluster, &copied)?;
         let (sender, records) = mpsc::sync_channel(BATCHES_MAX);
-        store.is_copy(false);
+        store.note_original(false);
         let (wake, store, topics, stop) = (self.wake.clone(), store.clone(), self.topics.clone(), self.stop.child_token());
         let ends = stop.clone().drop_guard();
         let thread = std::thread::Builder::new().name("copy".to_owned()).spawn(move || {
@@ -109,7 +109,7 @@ impl Source {
         }
         // What was read and not kept is not copied: no frame may say so.
         self.partitions.clear();
-        store.is_copy(false);
+        store.note_original(false);
     }
 
     /// Reads again from where the store is, if it does not read.
@@ -161,7 +161,7 @@ impl Replica {
                             if let Reason::Action(id) = reason
                                 && let Some(effect) = self.acted.get_mut(id)
                             {
-                                effect.push(Arc::clone(&change));
+                                effect.changes.insert((partition, next), Arc::clone(&change));
                             }
                         }
                         changes.push(change);
