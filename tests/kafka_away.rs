@@ -9,7 +9,7 @@ use std::path::Path;
 
 use harness::kafka::Brokers;
 use harness::mount::{LoopMount, can_mount};
-use harness::{Node, Setup, klaxon, scratch, wait_until};
+use harness::{Node, Setup, scratch, wait_until};
 use serde_json::{Value, json};
 
 fn node(dir: &Path, name: &str, journal: &str) -> Node {
@@ -38,9 +38,7 @@ fn while_kafka_is_away_a_node_shows_what_it_has_and_takes_nothing() {
     let scratch = scratch("kafka-away-");
     let dir = scratch.path();
     let journal = brokers.journal("away.", "partitions = 4");
-    let file = dir.join("init.toml");
-    std::fs::write(&file, &journal).expect("can be written");
-    assert!(klaxon().args(["kafka", "init", "--config"]).arg(&file).output().expect("it runs").status.success());
+    brokers.init(&journal);
     let one = node(dir, "one", &journal);
     let mut taken = BTreeSet::new();
     let mut unit = 0;
@@ -101,9 +99,7 @@ fn what_is_reported_while_kafka_is_away_may_be_kept_until_it_is_back() {
     let scratch = scratch("kafka-spool-");
     let dir = scratch.path();
     let journal = brokers.journal("spool.", "partitions = 4");
-    let file = dir.join("init.toml");
-    std::fs::write(&file, &journal).expect("can be written");
-    assert!(klaxon().args(["kafka", "init", "--config"]).arg(&file).output().expect("it runs").status.success());
+    brokers.init(&journal);
     let journal = journal.replace("[journal]\n", "[journal]\nspool = true\n");
     let mut one = node(dir, "one", &journal);
     let mut wanted = BTreeSet::new();
@@ -159,6 +155,21 @@ fn what_is_reported_while_kafka_is_away_may_be_kept_until_it_is_back() {
     assert!(numbers.is_sorted(), "{numbers:?}");
 }
 
+/// The changes that a node has of the alarms.
+fn history(node: &Node) -> BTreeSet<String> {
+    let (mut all, mut before) = (BTreeSet::new(), String::new());
+    loop {
+        let page = node.json(&format!("/history?limit=500{before}"));
+        let changes = page["changes"].as_array().expect("is a list");
+        let ours = changes.iter().filter(|one| one["alarm"]["alarm_type"] == "t");
+        all.extend(ours.map(|one| format!("{} {} {}", one["epoch"], one["seq"], one["alarm"]["resource"])));
+        match page["next"].as_str() {
+            Some(next) => before = format!("&cursor={next}"),
+            None => return all,
+        }
+    }
+}
+
 #[test]
 fn a_node_whose_disk_is_full_says_how_old_it_is_and_copies_on_when_there_is_room() {
     if !can_mount() {
@@ -168,9 +179,7 @@ fn a_node_whose_disk_is_full_says_how_old_it_is_and_copies_on_when_there_is_room
     let scratch = scratch("kafka-full-");
     let dir = scratch.path();
     let journal = brokers.journal("full.", "partitions = 4");
-    let file = dir.join("init.toml");
-    std::fs::write(&file, &journal).expect("can be written");
-    assert!(klaxon().args(["kafka", "init", "--config"]).arg(&file).output().expect("it runs").status.success());
+    brokers.init(&journal);
     let mount = LoopMount::new(dir, "disk", 96);
     let one = node(dir, "one", &journal);
     let shows = "[journal]\nnode_name = \"two\"\ncorrelate = false\nnotify = false\n";
@@ -184,9 +193,10 @@ fn a_node_whose_disk_is_full_says_how_old_it_is_and_copies_on_when_there_is_room
     report(0..20);
     wait_until("both show it", || stands(&one).len() == 20 && stands(&two) == stands(&one));
     for round in 1..=2 {
-        mount.fill(0);
-        let upto = 20 + 400 * round;
-        (upto - 400..upto).step_by(100).for_each(|first| report(first..first + 100));
+        // The second time there is room for what is small, and not for a frame with much.
+        mount.fill([0, 512 << 10][round as usize - 1]);
+        let upto = 20 + 1500 * round;
+        (upto - 1500..upto).step_by(500).for_each(|first| report(first..first + 500));
         wait_until("it says that it is behind", || as_of(&two).is_some());
         let log = two.log_text();
         assert_eq!(log.matches("cannot be kept").count(), round as usize, "{log}");
@@ -195,6 +205,7 @@ fn a_node_whose_disk_is_full_says_how_old_it_is_and_copies_on_when_there_is_room
         assert!(stands(&two).len() < upto as usize);
         mount.make_room();
         wait_until("it has all", || as_of(&two).is_none() && stands(&two) == stands(&one));
+        assert!(history(&one).len() >= upto as usize && history(&two) == history(&one), "and how it came to be");
     }
     let before = stands(&two);
     two.kill();

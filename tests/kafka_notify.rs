@@ -5,26 +5,17 @@
 mod harness;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::Instant;
 
 use harness::hook::Hook;
 use harness::kafka::Brokers;
-use harness::{Node, Setup, klaxon, scratch, wait_until};
+use harness::{Node, Setup, scratch, wait_until};
 use klaxon_store::kafka::partition_of;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// Three nodes have one each.
 const PARTITIONS: u16 = 3;
-
-/// Makes the topics.
-fn init(dir: &Path, config: &str) {
-    let file = dir.join("init.toml");
-    std::fs::write(&file, config).expect("can be written");
-    let output = klaxon().args(["kafka", "init", "--config"]).arg(&file).output().expect("it runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
 
 /// Receivers whose partitions are all different.
 fn names(count: usize) -> Vec<String> {
@@ -50,9 +41,8 @@ impl Centre {
             )
         };
         let receivers: String = hooks.iter().map(of).collect();
-        let centre = Self { journal, receivers, scratch: scratch("kafka-notify-") };
-        init(centre.scratch.path(), &centre.journal);
-        centre
+        brokers.init(&journal);
+        Self { journal, receivers, scratch: scratch("kafka-notify-") }
     }
 
     fn node(&self, name: &str, lines: &str) -> Node {

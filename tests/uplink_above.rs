@@ -256,7 +256,7 @@ fn a_token_that_is_not_taken_costs_no_credential() {
     let above = Above::start();
     let node = Setup::new(&scratch.path().join("data")).config(SITE).start();
     node.cli_ok(&["join", &above.url(), "--token", "t"]);
-    wait_until("it is connected", || above.came().hellos.len() == 1);
+    wait_until("what proves it is kept", || kept(&node)["credential"] == "first-credential");
     // The same node, anew, with a token that is used up: what proved it goes on doing so.
     above.make_void("used");
     node.cli_ok(&["join", &above.url(), "--token", "used"]);

@@ -292,10 +292,15 @@ impl Engine {
             EntryKind::Started(started) => self.start(&moment, started),
             EntryKind::Deadline => self.disarm(&moment, out),
             EntryKind::Relay(relay) => broke = self.pass_over(&moment, relay, out),
-            // What the agent relays behind it comes all the same.
+            // What the agent relays behind it comes all the same. If it was not the agent's turn, nothing is noted.
             EntryKind::Event(event) => {
                 if let Some(mark) = &event.origin.relay {
                     let _ = self.note_relayed(&moment, mark, out);
+                }
+            }
+            EntryKind::Child(fact) => {
+                if let Some(mark) = fact.passed() {
+                    let _ = self.note_relayed(&moment, &mark, out);
                 }
             }
             _ => {}

@@ -10,13 +10,11 @@ mod harness;
 mod measure;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use harness::kafka::Brokers;
-use harness::{klaxon, scratch};
 use klaxon::correlator::{Correlator, CorrelatorStatus, Parts};
 use klaxon::held::Held;
 use klaxon::topics::Topics;
@@ -48,11 +46,10 @@ fn main() {
         println!("there is no Apache Kafka here; ./dev setup fetches one");
         return;
     };
-    let scratch = scratch("bench-kafka-");
-    warm(&brokers, scratch.path());
-    throughput(&brokers, scratch.path());
-    delay(&brokers, scratch.path());
-    take_over(&brokers, scratch.path());
+    warm(&brokers);
+    throughput(&brokers);
+    delay(&brokers);
+    take_over(&brokers);
     println!();
 }
 
@@ -68,11 +65,8 @@ fn cluster(brokers: &Brokers, prefix: &str) -> Cluster {
     }
 }
 
-fn init(brokers: &Brokers, dir: &Path, prefix: &str) {
-    let file = dir.join(format!("{prefix}toml"));
-    std::fs::write(&file, brokers.journal(prefix, &format!("partitions = {PARTITIONS}"))).expect("can be written");
-    let done = klaxon().args(["kafka", "init", "--config"]).arg(&file).output().expect("it runs");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+fn init(brokers: &Brokers, prefix: &str) {
+    brokers.init(&brokers.journal(prefix, &format!("partitions = {PARTITIONS}")));
 }
 
 fn client(brokers: &Brokers) -> ClientConfig {
@@ -177,8 +171,8 @@ fn read_to_end(
 }
 
 /// A JVM is slow until it has seen some work.
-fn warm(brokers: &Brokers, dir: &Path) {
-    init(brokers, dir, "warm.");
+fn warm(brokers: &Brokers) {
+    init(brokers, "warm.");
     fill(brokers, "warm.events", (0..EVENTS / 2).map(|number| event(number, ALARMS, 0)));
     let running = correlate(brokers, "warm.");
     wait_applied(&running.status, EVENTS / 2);
@@ -191,12 +185,12 @@ fn wait_applied(status: &CorrelatorStatus, events: usize) {
     }
 }
 
-fn throughput(brokers: &Brokers, dir: &Path) {
+fn throughput(brokers: &Brokers) {
     // In turns, because the machine is not the same all the time.
     let mut figures: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for round in 0..3 {
         let prefix = format!("through{round}.");
-        init(brokers, dir, &prefix);
+        init(brokers, &prefix);
         fill(brokers, &format!("{prefix}events"), (0..EVENTS).map(|number| event(number, ALARMS, round)));
         let joining = Instant::now();
         let running = correlate(brokers, &prefix);
@@ -225,7 +219,7 @@ fn throughput(brokers: &Brokers, dir: &Path) {
         );
         figures.entry("klaxon").or_default().push(rate);
         let outputs = [(changes, change_bytes), (state, state_bytes)];
-        let bare = bare(brokers, dir, &prefix, &outputs);
+        let bare = bare(brokers, &prefix, &outputs);
         figures.entry("bare").or_default().push(bare);
     }
     let median = |name: &str| {
@@ -238,9 +232,9 @@ fn throughput(brokers: &Brokers, dir: &Path) {
 }
 
 /// Consumes the same events, and produces as many records of as many bytes, and commits both in transactions.
-fn bare(brokers: &Brokers, dir: &Path, prefix: &str, outputs: &[(usize, usize); 2]) -> f64 {
+fn bare(brokers: &Brokers, prefix: &str, outputs: &[(usize, usize); 2]) -> f64 {
     let out = format!("bare.{prefix}");
-    init(brokers, dir, &out);
+    init(brokers, &out);
     let topics = [format!("{out}changes"), format!("{out}state")];
     let payloads = outputs.map(|(records, bytes)| "x{\"a\":1}".repeat(bytes / records.max(1) / 8));
     let mut config = client(brokers);
@@ -302,8 +296,8 @@ fn bare(brokers: &Brokers, dir: &Path, prefix: &str, outputs: &[(usize, usize); 
     rate
 }
 
-fn delay(brokers: &Brokers, dir: &Path) {
-    init(brokers, dir, "delay.");
+fn delay(brokers: &Brokers) {
+    init(brokers, "delay.");
     let running = correlate(brokers, "delay.");
     let mut config = client(brokers);
     config.set("group.id", "bench-delay").set("enable.auto.commit", "false").set("isolation.level", "read_committed");
@@ -366,8 +360,8 @@ fn delay(brokers: &Brokers, dir: &Path) {
     );
 }
 
-fn take_over(brokers: &Brokers, dir: &Path) {
-    init(brokers, dir, "over.");
+fn take_over(brokers: &Brokers) {
+    init(brokers, "over.");
     // All of one partition: one site.
     let events = (0..RESTORED).map(|number| {
         let mut event = event(number, RESTORED, 0);

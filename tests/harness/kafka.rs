@@ -6,10 +6,11 @@ use std::fs::File;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 
 use super::authority::Authority;
-use super::{scratch, wait_until};
+use super::{klaxon, scratch, wait_until};
 
 /// What a broker remembers of: the same for those of one cluster.
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
@@ -22,6 +23,18 @@ pub(crate) fn jars() -> Option<PathBuf> {
     let found = dir.join("complete").exists();
     assert!(found || std::env::var_os("CI").is_none(), "CI needs Apache Kafka in {}", dir.display());
     found.then_some(dir)
+}
+
+/// Ports that nobody listens at. The system gives none of them to who connects, so a broker that comes again finds its own free.
+fn free_ports(count: usize) -> Vec<u16> {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let next = || {
+        let number = TRIED.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(101));
+        TcpListener::bind(("127.0.0.1", 10_000 + u16::try_from(number % 22_000).expect("is small"))).ok()
+    };
+    // All held until all are chosen.
+    let held: Vec<_> = std::iter::repeat_with(next).flatten().take(count).collect();
+    held.iter().map(|listener| listener.local_addr().expect("is bound").port()).collect()
 }
 
 /// Some brokers, which end with this.
@@ -49,12 +62,7 @@ impl Brokers {
 
     fn with_users(count: usize, lines: &str, users: Vec<String>) -> Option<Self> {
         let jars = jars()?;
-        // All held until all are chosen, so that no two are the same.
-        let held: Vec<TcpListener> =
-            (0..2 * count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port is free")).collect();
-        let port = |listener: &TcpListener| listener.local_addr().expect("is bound").port();
-        let ports = held.chunks(2).map(|pair| (port(&pair[0]), port(&pair[1]))).collect();
-        drop(held);
+        let ports = free_ports(2 * count).chunks(2).map(|pair| (pair[0], pair[1])).collect();
         let running = (0..count).map(|_| None).collect();
         let mut brokers = Self { dir: scratch("kafka-"), jars, ports, lines: lines.to_owned(), users, running };
         for at in 0..count {
@@ -82,6 +90,14 @@ impl Brokers {
             "[journal]\nkind = \"kafka\"\nbrokers = {addresses:?}\ntopic_prefix = \"{prefix}\"\n\
              replication_factor = {copies}\nmin_insync_replicas = {insync}\n{lines}\n"
         )
+    }
+
+    /// Makes the topics that a section of a configuration names.
+    pub(crate) fn init(&self, journal: &str) {
+        let file = self.dir.path().join("init.toml");
+        std::fs::write(&file, journal).expect("can be written");
+        let done = klaxon().args(["kafka", "init", "--config"]).arg(&file).output().expect("it runs");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
     fn place(&self, at: usize) -> PathBuf {
@@ -228,8 +244,7 @@ impl Guarded {
         authority.serve();
         let part = |name: &str| std::fs::read_to_string(authority.path(name)).expect("is written");
         authority.write("broker.pem", &(part("key.pem") + &part("cert.pem") + &part("ca.pem")));
-        let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
-        let [tls, sasl] = held.map(|listener| listener.local_addr().expect("is bound").port());
+        let [tls, sasl] = free_ports(2).try_into().expect("two were asked for");
         let (user, password) = Self::USER;
         let listeners = format!("PLAINTEXT://127.0.0.1:<port>,SSL://127.0.0.1:{tls},SASL_SSL://127.0.0.1:{sasl}");
         let lines = format!(

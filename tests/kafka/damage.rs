@@ -254,11 +254,15 @@ fn events_that_end_before_what_is_applied_are_refused_until_it_is_reset() {
         let says = format!("its state goes up to offset {next} of other events than those that are there");
         wait_until("it is refused", || correlator.log_text().contains(&says));
     }
-    // However much comes in: it is tried again meanwhile.
+    // However much comes in, and whoever looks.
     say(&topics, &mut Model::default(), 3 * 200);
     let ends = topics.produced().expect("the brokers tell");
     assert!((0..).zip(&ends).all(|(partition, end)| *end > at[&partition]), "{ends:?} and {at:?}");
-    std::thread::sleep(Duration::from_secs(5));
+    let refused = |correlator: &Correlator| correlator.log_text().matches("of other events than those that are there").count();
+    let before = refused(&correlator);
+    correlator.stop();
+    let correlator = Correlator::start(dir, "c0", &config);
+    wait_until("both are refused again", || refused(&correlator) == before + 2);
     assert_eq!(topics.offsets().as_ref(), Some(&at));
     correlator.stop();
     let (is_good, shown, errors) = kafka(dir, &config, &["reset", "--new-epoch"]);
