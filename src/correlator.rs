@@ -7,6 +7,8 @@
 //!              └──────────── back to what is committed ◀──────────────┘
 //! ```
 //!
+//! While a transaction is committed, what comes next is gathered.
+//!
 //! What it has in memory of a partition is what is committed of it and nothing else: whatever fails, the engine is built anew
 //! from there. It runs on a thread of its own and blocks.
 
@@ -49,6 +51,8 @@ const IDLE_WAIT: Duration = Duration::from_millis(500);
 /// When something that failed is tried again; each time in a row the wait is twice as long, up to the longest.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long what passes may keep a partition from being taken over before it is an alarm.
+const PASSING_MAX: Duration = Duration::from_secs(30);
 /// When it is looked again whether a transaction is over that somebody else left open.
 const OPEN_WAIT: Duration = Duration::from_millis(250);
 /// How long the loop sleeps before it looks whether it is to stop.
@@ -113,6 +117,17 @@ enum NotTaken {
     Beyond { state: i64 },
 }
 
+impl NotTaken {
+    /// Whether it is as usual while a member of the group or a broker goes, and over soon after.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Restore(error) => !matches!(error, RestoreError::Unread { .. }),
+            Self::Offset(_) => true,
+            Self::Apart { .. } | Self::Lost { .. } | Self::Beyond { .. } => false,
+        }
+    }
+}
+
 /// A partition that is this correlator's.
 struct Part {
     engine: Engine,
@@ -160,12 +175,16 @@ struct Broken(BTreeMap<u16, Text>);
 /// What a look at the input has brought.
 enum Seen {
     Record,
+    /// Nothing is behind what came of a partition.
     End,
+    Trouble,
     Nothing,
 }
 
 /// When what failed is tried again.
 struct Retry {
+    /// When it failed first.
+    since: Instant,
     at: Instant,
     wait: Duration,
 }
@@ -317,7 +336,7 @@ impl Work {
                 Seen::Record if is_first => until = Instant::now() + GATHER_WAIT,
                 // Behind it may be what came since: all that is here goes together, and nothing more is waited for.
                 Seen::End if !is_first => until = Instant::now(),
-                Seen::Record | Seen::End => {}
+                Seen::Record | Seen::End | Seen::Trouble => {}
                 Seen::Nothing => break,
             }
         }
@@ -356,23 +375,23 @@ impl Work {
             Polled::Nothing => Seen::Nothing,
             Polled::Trouble(error) => {
                 self.trouble(&error);
-                Seen::End
+                Seen::Trouble
             }
         }
     }
 
-    /// Commits what followed in some partitions. Meanwhile what comes next is gathered, if `is_all` that was gathered before is in
-    /// it: that it is applied waits for the outcome, and for what the group did to be followed.
+    /// Commits what followed in some partitions. If it `reads_on`, what comes next is gathered meanwhile: that it is applied waits for
+    /// the outcome, and for what the group did to be followed. Nothing that was gathered before may still be to be served then.
     fn commit_results(
         &mut self,
         group: Arc<ConsumerGroupMetadata>,
         results: Vec<(u16, ReadUpTo, Results)>,
-        is_all: bool,
+        reads_on: bool,
     ) -> Result<(), TransactionError> {
         let (output, stop) = (Arc::clone(&self.output), self.parts.stop.clone());
         std::thread::scope(|scope| {
             let commit = scope.spawn(move || output.commit(&group, results, &|| stop.is_cancelled()));
-            while is_all && !commit.is_finished() && self.count_ahead() < BATCH_ENTRIES_MAX && !self.input.has_moved() {
+            while reads_on && !commit.is_finished() && self.count_ahead() < BATCH_ENTRIES_MAX && !self.input.has_moved() {
                 self.gather_next(AHEAD_WAIT);
             }
             commit.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
@@ -438,10 +457,12 @@ impl Work {
                     self.restorer = restorer;
                 }
                 let is_open = matches!(error, NotTaken::Restore(RestoreError::Open { .. }));
+                let since = self.waiting.get(&partition).map_or_else(Instant::now, |retry| retry.since);
+                let may_pass = error.may_pass() && since.elapsed() < PASSING_MAX;
                 let error = anyhow::Error::new(error);
                 let text = format!("{error:#}");
                 // Each time it is said where it begins.
-                if is_open {
+                if may_pass {
                     if !self.waiting.contains_key(&partition) {
                         tracing::info!(partition, reason = %text, "a partition is taken over when that is known");
                     }
@@ -454,7 +475,7 @@ impl Work {
                 }
                 let before = self.waiting.get(&partition).map_or(Duration::ZERO, |retry| retry.wait);
                 let wait = if is_open { OPEN_WAIT } else { (2 * before).clamp(RETRY_WAIT, RETRY_WAIT_MAX) };
-                self.waiting.insert(partition, Retry { at: Instant::now() + wait, wait });
+                self.waiting.insert(partition, Retry { since, at: Instant::now() + wait, wait });
             }
         }
     }
@@ -644,7 +665,7 @@ impl Work {
     }
 
     /// Whether it is committed; if not, all that it is about is as it was before.
-    fn commit(&mut self, outs: BTreeMap<u16, Applied>, is_all: bool) -> Result<bool, ClusterError> {
+    fn commit(&mut self, outs: BTreeMap<u16, Applied>, reads_on: bool) -> Result<bool, ClusterError> {
         let (mut entries, mut rejected) = (0, 0);
         let (mut touched, mut newer, mut results) = (Vec::new(), Vec::new(), Vec::new());
         for (partition, mut applied) in outs {
@@ -661,7 +682,7 @@ impl Work {
         let status = Arc::clone(&self.parts.status);
         let outcome = match self.input.group() {
             _ if results.is_empty() => Ok(()),
-            Some(group) => self.commit_results(group, results, is_all),
+            Some(group) => self.commit_results(group, results, reads_on),
             // The group has put it out; it learns what it lost when it asks the next time.
             None => Err(TransactionError::Aborted(KafkaError::Canceled)),
         };

@@ -126,10 +126,16 @@ impl Scene<'_> {
                 self.correlators[at].as_ref().expect("it sleeps").signal(Signal::CONT);
             }
             Fault::Added => {
+                let refusals = |scene: &Self| -> usize {
+                    let logs = scene.correlators.iter().flatten().map(Correlator::log_text);
+                    logs.map(|log| log.matches("a partition cannot be taken over").count()).sum()
+                };
+                let refused = refusals(self);
                 let added = Correlator::start(self.dir, "c2", self.config);
                 let (before, begun) = (added.takeovers(), Instant::now());
                 wait_until("it takes partitions over", || added.takeovers() > before);
                 println!("  it has some after {:.1} s", begun.elapsed().as_secs_f32());
+                assert_eq!(refusals(self), refused, "what goes elsewhere is not taken over once more");
                 added.stop();
             }
         }
