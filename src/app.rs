@@ -290,7 +290,8 @@ impl Node {
 
     /// The way in for the nodes below: nobody is connected yet.
     fn uplinks(&self) -> Uplinks {
-        Uplinks::new(self.config.sites_config(), self.door("uplink"), self.config.node.site.clone(), self.stop.clone())
+        let (config, site) = (self.config.sites_config(), self.config.node.site.clone());
+        Uplinks::new(config, self.door("uplink"), site, self.config.journal.shared_as(), self.stop.clone())
     }
 
     /// Where other hosts reach the node, if they do.

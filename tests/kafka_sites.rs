@@ -9,6 +9,9 @@ use std::path::Path;
 use harness::kafka::Brokers;
 use harness::{Node, Setup, klaxon, scratch, wait_until};
 use klaxon_store::kafka::partition_of;
+use klaxon_store::kafka::rdkafka::admin::{AdminClient, AdminOptions};
+use klaxon_store::kafka::rdkafka::client::DefaultClientContext;
+use klaxon_store::kafka::rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
 const UPLINK: &str = "[uplink]\nretry_min = \"20ms\"\nretry_max = \"200ms\"\n";
@@ -38,9 +41,7 @@ fn what_agents_report_below_a_centre_in_kafka_counts_once() {
     let scratch = scratch("kafka-agents-");
     let dir = scratch.path();
     let journal = brokers.journal("agents.", "partitions = 4\nspool = true");
-    let file = dir.join("init.toml");
-    std::fs::write(&file, &journal).expect("can be written");
-    assert!(klaxon().args(["kafka", "init", "--config"]).arg(&file).output().expect("it runs").status.success());
+    brokers.init(&journal);
     let (one, two) = (node(dir, "one", &journal), node(dir, "two", &journal));
     let is_elsewhere = |name: &String| partition_of(name.as_bytes(), 4) != partition_of(b"noc", 4);
     let name = (0..).map(|n| format!("web-{n}")).find(is_elsewhere).expect("there is one");
@@ -97,15 +98,55 @@ fn what_agents_report_below_a_centre_in_kafka_counts_once() {
     });
 }
 
+/// What brokers have acknowledged and lost before it was read: the agent still has it.
+#[test]
+fn what_brokers_lose_of_an_agent_it_sends_again() {
+    let Some(brokers) = Brokers::one() else { return };
+    let scratch = scratch("kafka-lost-of-agent-");
+    let dir = scratch.path();
+    let journal = brokers.journal("again.", "partitions = 1");
+    brokers.init(&journal);
+    let one = node(dir, "one", &journal.replace("[journal]\n", "[journal]\ncorrelate = false\n"));
+    let two = node(dir, "two", &journal);
+    let token = one.cli_ok(&["site", "add", "web", "--kind", "agent"]);
+    let config = format!("[node]\nsite = \"noc\"\n{UPLINK}kind = \"agent\"\n");
+    let agent = Setup::new(&dir.join("web")).config(&config).start();
+    agent.cli_ok(&["join", &one.base, "--token", token.trim()]);
+    let report = |unit: u32| {
+        agent.send(&json!({ "resource": format!("host=web.unit={unit}"), "alarm_type": "t", "severity": "major" }));
+    };
+    let has = |units: u32| stands(&one, "noc").len() == units as usize;
+    report(0);
+    wait_until("it is there", || has(1));
+    // Nobody reads what comes now.
+    two.kill();
+    let produced = || {
+        let text = one.get("//metrics").expect("answers").body;
+        let line = text.lines().find(|line| line.starts_with("klaxon_kafka_records_produced_total "));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let before = produced();
+    report(1);
+    wait_until("the brokers have it", || produced() > before);
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers.addresses().join(",")).create().expect("is a client");
+    let mut all = TopicPartitionList::new();
+    all.add_partition_offset("again.events", 0, Offset::End).expect("is an offset");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("can be had");
+    runtime.block_on(admin.delete_records(&all, &AdminOptions::new())).expect("the broker answers");
+    let two = node(dir, "two", &journal);
+    report(2);
+    wait_until("nothing is missing", || has(3));
+    assert!(two.log_text().contains("the brokers have dropped events that nobody had read"));
+}
+
 #[test]
 fn a_site_below_a_centre_in_kafka_is_known_at_all_its_nodes() {
     let Some(brokers) = Brokers::one() else { return };
     let scratch = scratch("kafka-sites-");
     let dir = scratch.path();
     let journal = brokers.journal("sites.", "partitions = 4");
-    let file = dir.join("init.toml");
-    std::fs::write(&file, &journal).expect("can be written");
-    assert!(klaxon().args(["kafka", "init", "--config"]).arg(&file).output().expect("it runs").status.success());
+    brokers.init(&journal);
     let (one, two) = (node(dir, "one", &journal), node(dir, "two", &journal));
     let token = one.cli_ok(&["site", "add", "alpha"]);
     let site = Setup::new(&dir.join("alpha")).config(&format!("[node]\nsite = \"alpha\"\n{UPLINK}")).start();
@@ -165,4 +206,51 @@ fn a_site_below_a_centre_in_kafka_is_known_at_all_its_nodes() {
             node.json("/alarms?cleared=false&alarm_type=klaxon.site.silent")["alarms"].as_array().expect("is a list").len();
         assert_eq!(silent, 1);
     }
+}
+
+/// Both are one by all that they say of themselves, so the second is let in; then it is heard that there are two.
+#[test]
+fn a_copied_disk_that_comes_in_at_another_node_is_found() {
+    let Some(brokers) = Brokers::one() else { return };
+    let scratch = scratch("kafka-copied-");
+    let dir = scratch.path();
+    let journal = brokers.journal("copied.", "partitions = 1");
+    brokers.init(&journal);
+    let (one, two) = (node(dir, "one", &journal), node(dir, "two", &journal));
+    let token = one.cli_ok(&["site", "add", "alpha"]);
+    let config = format!("[node]\nsite = \"alpha\"\n{UPLINK}");
+    let setup = Setup::new(&dir.join("alpha")).config(&config);
+    let site = setup.start();
+    site.cli_ok(&["join", &one.base, "--token", token.trim()]);
+    let report = |site: &Node, unit: &str| {
+        site.send(&json!({ "resource": format!("unit={unit}"), "alarm_type": "t", "severity": "major" }));
+    };
+    let agree = |site: &Node| [&one, &two].iter().all(|node| stands(node, "alpha") == stands(site, "alpha"));
+    report(&site, "a");
+    wait_until("both have what stands", || stands(&site, "alpha").len() == 1 && agree(&site));
+    let data = site.data.clone();
+    site.stop();
+    let copy = dir.join("copy");
+    let done = std::process::Command::new("cp").arg("-a").arg(&data).arg(&copy).status().expect("it runs");
+    assert!(done.success());
+    let kept = std::fs::read_to_string(copy.join("uplink.json")).expect("can be read");
+    std::fs::write(copy.join("uplink.json"), kept.replace(&one.base, &two.base)).expect("can be written");
+    let site = setup.start();
+    let shown = |node: &Node| node.json("/sites/alpha");
+    for node in [&one, &two] {
+        wait_until("it is connected to the first", || {
+            shown(node)["state"] == "connected" && shown(node)["connected_to"] == "one"
+        });
+    }
+    let double = Setup::new(&copy).config(&config).start();
+    wait_until("the younger connection ends", || {
+        double.json("/uplink/state")["last_error"].as_str().is_some_and(|error| error.contains("to one, another node of this"))
+    });
+    let doubled = |node: &Node| node.alarms().into_iter().filter(|one| one["alarm_type"] == "klaxon.site.doubled").count();
+    wait_until("it is an alarm", || [&one, &two].iter().all(|node| doubled(node) == 1));
+    double.kill();
+    report(&site, "b");
+    wait_until("the first goes on", || {
+        stands(&site, "alpha").len() == 2 && agree(&site) && shown(&two)["connected_to"] == "one"
+    });
 }

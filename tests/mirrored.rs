@@ -118,7 +118,7 @@ fn fact(node: &Node, what: ChildEvent) {
 
 fn enrol(node: &Node) {
     fact(node, ChildEvent::Enrolled { kind: ChildKind::Site, join: None, needs_approval: false });
-    fact(node, ChildEvent::Connected { node: uuid::Uuid::from_u128(1), version: "1".into() });
+    fact(node, ChildEvent::Connected { node: uuid::Uuid::from_u128(1), version: "1".into(), connection: None });
 }
 
 /// Until the receiver has been told of everything up to here: an alarm of the node's own says so.

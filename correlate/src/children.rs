@@ -67,8 +67,9 @@ impl Engine {
                 add_credential(&mut child, credential.clone());
                 None
             }
-            ChildEvent::Connected { node, version } => {
+            ChildEvent::Connected { node, version, connection } => {
                 child.node = Some(*node);
+                child.connection.clone_from(connection);
                 child.version = Some(version.clone());
                 child.last_heard_at = Some(moment.wall);
                 child.moved = None;
@@ -103,9 +104,10 @@ impl Engine {
                 self.withdraw_all(moment, name, kind, "It has another node above it now.", out);
                 Some(ChildStep::Moved)
             }
-            ChildEvent::Passed { epoch, position, after, lost } => {
-                let mark = RelayMark { child: name.clone(), epoch: *epoch, position: *position, after: *after };
-                if self.note_relayed(moment, &mark, out)? {
+            ChildEvent::Passed { lost, .. } => {
+                if let Some(mark) = fact.passed()
+                    && self.note_relayed(moment, &mark, out)?
+                {
                     return Ok(Disposition::Duplicate);
                 }
                 if *lost > 0 {
@@ -172,6 +174,7 @@ impl Engine {
                 credentials: Vec::new(),
                 node: None,
                 version: None,
+                connection: None,
                 reached: None,
                 meanwhile: None,
                 last_heard_at: None,

@@ -777,7 +777,10 @@ fn what_an_agent_relays_comes_in_once() {
         alarms.next().and_then(|alarm| alarm.via.clone())
     };
     assert_eq!(via_of_x(&fleet), None);
-    fleet.fact("h", klaxon_schemas::child::ChildEvent::Connected { node: uuid::Uuid::from_u128(7), version: "1".into() });
+    fleet.fact(
+        "h",
+        klaxon_schemas::child::ChildEvent::Connected { node: uuid::Uuid::from_u128(7), version: "1".into(), connection: None },
+    );
     relayed(&mut fleet, 1, 10, Severity::Critical, true);
     assert_eq!(via_of_x(&fleet), None, "it stays with whom it is heard from");
     let clear = harness::parse(&mut fleet.parent, "clear host=h x").expect("is a step");

@@ -83,12 +83,12 @@ fn when_a_region_is_silent_so_is_all_below_it_however_deep() {
         relay_up(a, centre, "a");
     };
     b.fact("s", ChildEvent::Enrolled { kind: ChildKind::Site, join: None, needs_approval: false });
-    b.fact("s", ChildEvent::Connected { node: uuid::Uuid::from_u128(7), version: "1".into() });
+    b.fact("s", ChildEvent::Connected { node: uuid::Uuid::from_u128(7), version: "1".into(), connection: None });
     pass_on(&b, &mut a, &mut centre);
     let all = |centre: &Fleet| ["a", "b", "s"].map(|owner| is_silent(centre, "a", owner));
     assert_eq!(all(&centre), [false, false, false]);
     let silent = || ChildEvent::Silent { since: klaxon_schemas::time::Timestamp::from_micros(1).expect("is one") };
-    let heard = || ChildEvent::Connected { node: uuid::Uuid::from_u128(7), version: "1".into() };
+    let heard = || ChildEvent::Connected { node: uuid::Uuid::from_u128(7), version: "1".into(), connection: None };
     // A hears B no more, and of S only through B.
     a.fact("b", silent());
     relay_up(&a, &mut centre, "a");
@@ -205,7 +205,7 @@ fn a_region_speaks_for_sites_below_it_but_not_for_those_that_are_heard_directly(
         |centre: &Fleet, via: &str| centre.parent.alarms.values().filter(|alarm| alarm.via.as_deref() == Some(via)).count();
     assert_eq!((via(&centre, "s"), via(&centre, "r")), (1, 1));
     // When it is back, it is heard itself.
-    centre.fact("s", ChildEvent::Connected { node: uuid::Uuid::from_u128(7), version: "1".into() });
+    centre.fact("s", ChildEvent::Connected { node: uuid::Uuid::from_u128(7), version: "1".into(), connection: None });
     centre.align("s", usize::MAX);
     assert_eq!((via(&centre, "s"), via(&centre, "r")), (2, 0));
 }

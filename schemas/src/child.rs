@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::action::Action;
 use crate::alarm::Alarm;
 use crate::change::Change;
+use crate::event::RelayMark;
 use crate::ids::{ActionId, AlarmId, Epoch, Position};
 use crate::names::{Actor, ChildName, Site, Text};
 use crate::time::{JournalTime, Timestamp};
@@ -76,6 +77,9 @@ pub struct Child {
     /// The version of its program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Where it was connected when that was last journalled, if several nodes share the journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Connection>,
     /// How far what it sent has come in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached: Option<Reached>,
@@ -249,6 +253,15 @@ pub struct Credential {
     pub until: Option<Timestamp>,
 }
 
+/// A connection of a child to one of the nodes that share a journal. Of two the older is before the younger.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+pub struct Connection {
+    /// Since when, by that node's clock.
+    pub since: Timestamp,
+    /// The node, as it calls itself.
+    pub node: Text,
+}
+
 /// Where a child went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Moved {
@@ -272,6 +285,14 @@ pub struct ChildFact {
     pub actor: Option<Actor>,
     /// What.
     pub what: ChildEvent,
+}
+
+impl ChildFact {
+    /// Up to where all of an agent's journal has come that is to come, if it says that.
+    pub fn passed(&self) -> Option<RelayMark> {
+        let ChildEvent::Passed { epoch, position, after, .. } = self.what else { return None };
+        Some(RelayMark { child: self.child.clone(), epoch, position, after })
+    }
 }
 
 /// What can become of a child.
@@ -309,6 +330,9 @@ pub enum ChildEvent {
         node: Uuid,
         /// The version of its program.
         version: String,
+        /// Where, if several nodes share the journal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        connection: Option<Connection>,
     },
     /// It is silent.
     Silent {

@@ -169,6 +169,7 @@ struct Row {
     version: Option<String>,
     address: Option<String>,
     proof: Option<String>,
+    connected_to: Option<String>,
     connected_since: Option<Timestamp>,
     last_heard_at: Option<Timestamp>,
     silent_since: Option<Timestamp>,
@@ -421,6 +422,9 @@ fn one(output: &Output, row: &Row, now: Timestamp) -> String {
         let since = row.connected_since.map(|since| format!(" for {}", age(since, now))).unwrap_or_default();
         let proof = row.proof.as_ref().map(|proof| format!(", by {proof}")).unwrap_or_default();
         line("from", format!("{address}{since}{proof}"));
+    }
+    if let Some(node) = &row.connected_to {
+        line("connected to", node.clone());
     }
     if let Some(at) = row.last_heard_at {
         line("heard", format!("{} ago", age(at, now)));

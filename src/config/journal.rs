@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use klaxon_schemas::names::Text;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "kafka")]
@@ -162,6 +163,11 @@ impl JournalConfig {
             (Some(_), None, _) => wrong("user", "is missing: SASL needs a name"),
             (Some(_), Some(_), None) => wrong("password_file", "is missing: SASL needs a password"),
         }
+    }
+
+    /// As what the others know this node that share the journal, if any may.
+    pub fn shared_as(&self) -> Option<Text> {
+        (self.kind == JournalKind::Kafka).then(|| Text::new(&self.node_name).ok()).flatten()
     }
 
     /// As the store takes it, if the journal is in a Kafka; or the setting that is wrong, and why. Reads the file that holds the

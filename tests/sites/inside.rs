@@ -144,7 +144,7 @@ impl Node {
         let stop = CancellationToken::new();
         let sites =
             SitesConfig { heartbeat: Duration::from_secs(1), silent_after: Duration::from_secs(2), ..SitesConfig::default() };
-        let uplinks = Uplinks::new(sites, door("uplink"), site(design.site), stop.clone());
+        let uplinks = Uplinks::new(sites, door("uplink"), site(design.site), None, stop.clone());
         let receivers = design.told.map(|told| receivers(door("node"), design.site, told));
         let parts = ApiParts {
             door: door("http"),

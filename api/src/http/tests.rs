@@ -201,7 +201,7 @@ fn node() -> Node {
     let config = HttpConfig { batch_events_max: 1000, stream_subscribers_max: 2, ..HttpConfig::default() };
     let door = Door::new("http".parse().expect("is a word"), publisher, store.clone());
     let parts = Parts {
-        uplinks: Uplinks::new(SitesConfig::default(), door.clone(), site.clone(), stop.clone()),
+        uplinks: Uplinks::new(SitesConfig::default(), door.clone(), site.clone(), None, stop.clone()),
         door,
         other_doors: Vec::new(),
         site: site.clone(),

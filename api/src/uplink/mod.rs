@@ -27,8 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use klaxon_schemas::child::{Child, ChildFact};
-use klaxon_schemas::names::{ChildName, Site};
+use klaxon_schemas::child::{Child, ChildFact, Connection};
+use klaxon_schemas::names::{ChildName, Site, Text};
 use klaxon_schemas::time::Timestamp;
 use klaxon_store::Store;
 use klaxon_store::door::{Door, Tally};
@@ -90,6 +90,7 @@ struct Inner {
     config: ArcSwap<SitesConfig>,
     door: Door,
     site: Site,
+    name: Option<Text>,
     table: Table,
     counts: Counts,
     denials: Semaphore,
@@ -99,12 +100,13 @@ struct Inner {
 }
 
 impl Uplinks {
-    /// A door for the nodes below the node of `site`, until `stop`.
-    pub fn new(config: SitesConfig, door: Door, site: Site, stop: CancellationToken) -> Self {
+    /// A door for the nodes below the node of `site`, until `stop`. It has a `name` if it shares its journal with others.
+    pub fn new(config: SitesConfig, door: Door, site: Site, name: Option<Text>, stop: CancellationToken) -> Self {
         Self(Arc::new(Inner {
             config: ArcSwap::from_pointee(config),
             door,
             site,
+            name,
             table: Table::default(),
             counts: Counts::default(),
             denials: Semaphore::new(DENIALS_AT_ONCE),
@@ -135,6 +137,11 @@ impl Uplinks {
 
     fn site(&self) -> &Site {
         &self.0.site
+    }
+
+    /// What others who share the journal are to know of a connection to this node.
+    fn connection(&self, since: Timestamp) -> Option<Connection> {
+        Some(Connection { since, node: self.0.name.clone()? })
     }
 
     fn table(&self) -> &Table {

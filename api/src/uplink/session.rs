@@ -12,6 +12,7 @@
 //! which is backlog, waits folded until the large ones of all nodes below leave room for it ([`super::bulk`]).
 
 mod begin;
+mod shared;
 mod unlisted;
 
 use std::collections::{HashSet, VecDeque};
@@ -34,6 +35,7 @@ use klaxon_store::door::Tally;
 use klaxon_store::publish::{Answer, Item, Lane, Pending, PublishError, Published, Rejection};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
 use super::clock::by_clock_ahead;
 use super::entrance::Proof;
@@ -124,6 +126,8 @@ struct Held {
 /// What a session knows once it has begun.
 struct Talk {
     seat: Seat,
+    /// Its store's id.
+    node: Uuid,
     kind: ChildKind,
     epoch: Epoch,
     lane: Lane,
@@ -139,6 +143,10 @@ struct Talk {
     untold: usize,
     /// Up to where what is live has come, with all that is on its way.
     live_at: Option<Position>,
+    /// Since when what an agent sent is with the journal and not come in, and up to where it has.
+    behind: Option<(Instant, Position)>,
+    /// Since when it is connected to another node as well, as that says.
+    elsewhere: Option<Instant>,
     /// What is to be compared as soon as nothing is on its way.
     compare: Option<(Position, Digests)>,
     /// What differed then and has not been listed since.
@@ -306,7 +314,8 @@ impl Session {
                 if let Ok(wall) = <[u8; 8]>::try_from(&*payload) {
                     talk.seat.pulse.clock(i64::from_be_bytes(wall), now().as_micros());
                 }
-                Ok(())
+                self.look_behind(talk)?;
+                self.look_elsewhere(talk).await
             }
             Message::Pong(payload) => {
                 self.count_in(talk, payload.len());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use klaxon_schemas::child::{Below, Child, ChildKind, Moved, Reached, Span};
-use klaxon_schemas::names::{Actor, ChildName};
+use klaxon_schemas::names::{Actor, ChildName, Text};
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
 use serde::Serialize;
@@ -105,7 +105,10 @@ pub struct SiteShown {
     /// With what it proved who it is: `token`, `join-token` or `certificate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proof: Option<&'static str>,
-    /// Since when it is connected.
+    /// To which node of this site, by its name, where several share the journal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connected_to: Option<Text>,
+    /// Since when it is connected to this node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connected_since: Option<Timestamp>,
     /// When it was last heard from.
@@ -191,10 +194,12 @@ impl Uplinks {
             pulse.map_or(0, |pulse| count(pulse).load(Ordering::Relaxed))
         };
         let heard = self.table().heard(&name).map(|heard| heard.wall);
+        let elsewhere = self.connected_elsewhere(child);
+        let connected_to = live.and_then(|live| self.connection(live.since)).or(elsewhere.clone()).map(|one| one.node);
         let missing = child.reached.as_ref().map_or(0, |reached| reached.missing.iter().map(records).sum());
         SiteShown {
             kind: child.kind,
-            state: state(child, live),
+            state: state(child, live.is_some() || elsewhere.is_some()),
             enrolled_by: child.enrolled_by.clone(),
             enrolled_at: child.enrolled_at,
             join_expires_at: child.join.as_ref().map(|join| join.expires_at),
@@ -202,8 +207,9 @@ impl Uplinks {
             version: child.version.clone().or(asked.as_ref().map(|asked: &Asked| asked.version.clone())),
             address: live.map(|live| live.address.to_string()).or(asked.as_ref().map(|asked| asked.address.to_string())),
             proof: live.map(|live| live.proof),
+            connected_to,
             connected_since: live.map(|live| live.since),
-            last_heard_at: heard.or(child.last_heard_at).or(asked.map(|asked| asked.at)),
+            last_heard_at: heard.max(child.last_heard_at).or(asked.map(|asked| asked.at)),
             silent_since: child.silent_since,
             moved: child.moved.clone(),
             lag_ms: pulse.map(|_| load(|pulse| &pulse.lag_us) / 1000),
@@ -231,14 +237,14 @@ fn records(span: &Span) -> u64 {
     span.upto.0.saturating_sub(span.after.0)
 }
 
-fn state(child: &Child, live: Option<&Live>) -> SiteState {
+fn state(child: &Child, is_connected: bool) -> SiteState {
     if child.awaits_approval {
         SiteState::Awaiting
     } else if child.moved.is_some() {
         SiteState::Moved
     } else if child.silent_since.is_some() {
         SiteState::Silent
-    } else if live.is_some() {
+    } else if is_connected {
         SiteState::Connected
     } else if child.node.is_none() {
         SiteState::Enrolled

@@ -227,6 +227,7 @@ pub(super) struct Table(Mutex<Content>);
 pub(super) struct Seat {
     pub(super) name: ChildName,
     number: u64,
+    pub(super) since: Timestamp,
     pub(super) pulse: Arc<Pulse>,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) cut: CancellationToken,
@@ -267,12 +268,13 @@ impl Table {
         let number = content.last_number;
         let (sender, orders) = mpsc::channel(ORDERS_MAX);
         let (pulse, cut) = (Arc::new(Pulse::new()), CancellationToken::new());
+        let since = super::now();
         let live = Live {
             number,
             node: candidate.node,
             address: Arc::clone(&candidate.address),
             proof: candidate.proof,
-            since: super::now(),
+            since,
             pulse: Arc::clone(&pulse),
             orders: sender,
             cut: cut.clone(),
@@ -281,7 +283,7 @@ impl Table {
         content.gone.remove(&candidate.name);
         content.asked.remove(&candidate.name);
         content.waits.remove(&candidate.name);
-        Ok(Seat { name: candidate.name.clone(), number, pulse, orders, cut })
+        Ok(Seat { name: candidate.name.clone(), number, since, pulse, orders, cut })
     }
 
     /// The session is over.

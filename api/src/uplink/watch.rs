@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use klaxon_schemas::child::{Child, ChildEvent, ChildFact};
+use klaxon_schemas::child::{Child, ChildEvent, ChildFact, Connection};
 use klaxon_schemas::ids::Position;
 use klaxon_schemas::names::ChildName;
 use klaxon_schemas::wire::v1::uplink::Hello;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::table::{Order, mark};
+use super::table::{Live, Order, mark};
 use super::{Uplinks, later, now, read, rejection};
 
 /// How often all children are looked at.
@@ -28,6 +28,8 @@ const DOUBLED_ALARM: &str = "klaxon.site.doubled";
 const HEARD_MICROS: i64 = 1_000_000;
 /// A node that others have is heard there within so many heartbeats.
 const ELSEWHERE_HEARTBEATS: u32 = 4;
+/// A node that is connected elsewhere is heard there at least that often.
+const HEARD_HEARTBEATS: u32 = 3;
 /// How long sessions may take to end when the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -125,6 +127,11 @@ impl Uplinks {
             let silent_for = self.heard_elsewhere(child).map_or(heard.elapsed(), |ago| ago.min(heard.elapsed()));
             // What was heard here is told to others; that a connection stands is nothing that was heard.
             let is_news = |ago| ago >= config.heartbeat && heard.elapsed() < ago;
+            // Of two connections the session of the younger ends.
+            let is_older_elsewhere = |live: &Live| {
+                let ours = self.connection(live.since);
+                self.theirs(child).zip(ours.as_ref()).is_some_and(|(theirs, ours)| theirs < ours)
+            };
             // To one that is not read nobody listens: what it says waits.
             let is_listening = live.get(name).is_none_or(|live| live.pulse.is_listening());
             if is_fresh && is_listening && silent_for >= config.silent_after && may_fall_silent(child) {
@@ -139,12 +146,13 @@ impl Uplinks {
                     live.cut();
                 }
             } else if let Some(live) = live.get(name)
-                && (child.silent_since.is_some() || self.heard_elsewhere(child).is_some_and(is_news))
+                && (child.silent_since.is_some()
+                    || self.heard_elsewhere(child).is_some_and(is_news) && !is_older_elsewhere(live))
                 && child.moved.is_none()
             {
                 // That it is silent was journalled behind that it is connected; or other nodes must know that it is heard here.
                 let version = child.version.clone().unwrap_or_default();
-                let what = ChildEvent::Connected { node: live.node, version };
+                let what = ChildEvent::Connected { node: live.node, version, connection: self.connection(live.since) };
                 facts.push(ChildFact { child: name.clone(), actor: None, what });
             }
         }
@@ -174,6 +182,18 @@ impl Uplinks {
 }
 
 impl Uplinks {
+    /// Its connection to another node of this site, if it is heard there.
+    pub(super) fn connected_elsewhere(&self, child: &Child) -> Option<Connection> {
+        let is_heard = |ago| ago < HEARD_HEARTBEATS * self.config().heartbeat;
+        let theirs = self.theirs(child).filter(|_| self.heard_elsewhere(child).is_some_and(is_heard))?;
+        Some(theirs.clone())
+    }
+
+    /// Its connection to another node of this site, as that was journalled last.
+    pub(super) fn theirs<'a>(&self, child: &'a Child) -> Option<&'a Connection> {
+        child.connection.as_ref().filter(|theirs| self.connection(theirs.since).is_some_and(|ours| ours.node != theirs.node))
+    }
+
     /// Where several nodes share the journal: how long ago any of them said that they hear from it.
     fn heard_elsewhere(&self, child: &Child) -> Option<Duration> {
         let at = child.last_heard_at.filter(|_| self.store().original().is_some())?;

@@ -95,7 +95,7 @@ impl Fleet {
     /// Enrols a site and lets it connect.
     pub(crate) fn add(&mut self, name: &str, kind: ChildKind) {
         self.fact(name, ChildEvent::Enrolled { kind, join: None, needs_approval: false });
-        self.fact(name, ChildEvent::Connected { node: Uuid::from_u128(7), version: "1".into() });
+        self.fact(name, ChildEvent::Connected { node: Uuid::from_u128(7), version: "1".into(), connection: None });
         self.below.insert(name.to_owned(), Below::new(name));
     }
 
@@ -290,7 +290,7 @@ fn step(fleet: &mut Fleet, command: &str) -> (Vec<Arc<Change>>, Disposition) {
         }
         ["child", name, "agent"] => fleet.fact(name, enrolled(ChildKind::Agent)),
         ["child", name, "connected"] => {
-            fleet.fact(name, ChildEvent::Connected { node: Uuid::from_u128(7), version: "1".into() })
+            fleet.fact(name, ChildEvent::Connected { node: Uuid::from_u128(7), version: "1".into(), connection: None })
         }
         ["child", name, "silent"] => {
             let since = fleet.parent.wall();

@@ -53,6 +53,7 @@ impl Session {
                 let live_at = reached.map(|reached| reached.position);
                 let mut talk = Talk {
                     seat,
+                    node: hello.node,
                     kind: child.kind,
                     epoch: hello.epoch,
                     lane: Lane::default(),
@@ -63,6 +64,8 @@ impl Session {
                     told: child.reached.as_ref().map_or(0, mark),
                     untold: 0,
                     live_at,
+                    behind: None,
+                    elsewhere: None,
                     compare: None,
                     unlisted: super::Unlisted::default(),
                     sent: HashSet::new(),
@@ -225,7 +228,7 @@ impl Session {
         }
     }
 
-    async fn doubled(&mut self, first: &str) -> End {
+    pub(super) async fn doubled(&mut self, first: &str) -> End {
         if self.uplinks.table().doubled(&self.name) {
             let from = Text::lossy(&self.address).expect("an address is no longer than a text");
             let fact = ChildFact { child: self.name.clone(), actor: None, what: ChildEvent::Doubled { from } };
@@ -276,7 +279,8 @@ impl Session {
             }
             Proof::Certificate => {}
         }
-        facts.push(ChildEvent::Connected { node: hello.node, version: kept_version(&hello.version) });
+        let (version, connection) = (kept_version(&hello.version), self.uplinks.connection(seat.since));
+        facts.push(ChildEvent::Connected { node: hello.node, version, connection });
         self.tell_all(facts).await?;
         let child = present(self.uplinks.child(&self.name))?;
         let welcome = Welcome {
