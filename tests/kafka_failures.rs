@@ -8,9 +8,13 @@ mod damage;
 mod harness;
 #[path = "kafka/kills.rs"]
 mod kills;
+#[path = "kafka/nodes.rs"]
+mod nodes;
 #[path = "kafka/oracle.rs"]
 mod oracle;
 #[path = "kafka/restored.rs"]
 mod restored;
 #[path = "kafka/tools.rs"]
 mod tools;
+#[path = "harness/trapd.rs"]
+mod trapd;

@@ -95,7 +95,7 @@ impl Scene<'_> {
         match fault {
             Fault::GroupCoordinator | Fault::TransactionCoordinator | Fault::Leader => {
                 let of = |topics: &Topics| match fault {
-                    Fault::GroupCoordinator => topics.group_coordinator(),
+                    Fault::GroupCoordinator => topics.group_coordinator("correlators"),
                     Fault::TransactionCoordinator => topics.transaction_coordinator(&format!("c{at}")),
                     _ => topics.leader(&topics.name("state"), 0),
                 };
@@ -251,7 +251,7 @@ fn differences(node: &Node, alarms: &BTreeMap<(String, String), Value>) -> Vec<S
 }
 
 /// Ends the load, also when an assertion fails.
-struct Stops<'a>(&'a AtomicBool);
+pub(crate) struct Stops<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Stops<'_> {
     fn drop(&mut self) {

@@ -192,9 +192,9 @@ impl Topics {
         usize::try_from(leader - 1).ok()
     }
 
-    /// The broker that coordinates the correlators' group.
-    pub(crate) fn group_coordinator(&self) -> Option<usize> {
-        self.leader("__consumer_offsets", coordinated(&self.name("correlators")))
+    /// The broker that coordinates a group: `correlators` or `notifiers`.
+    pub(crate) fn group_coordinator(&self, group: &str) -> Option<usize> {
+        self.leader("__consumer_offsets", coordinated(&self.name(group)))
     }
 
     /// The broker that coordinates the transactions of a correlator.
