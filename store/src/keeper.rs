@@ -69,6 +69,10 @@ impl Keeper {
     pub(crate) fn run(mut self) -> Result<(), CloseError> {
         loop {
             let (dirty, stop) = self.shared.take_dirty(self.shared.config.keep_every);
+            if stop {
+                // There is no later.
+                self.failed_at = None;
+            }
             let written = self.update_view(&dirty);
             let marked = self.mark();
             if stop {
