@@ -14,8 +14,9 @@ use crate::config::{Level, LogConfig, LogFormat};
 
 /// The view's engine says what it does at every step; only what is wrong there is of interest. The trap decoder warns of every
 /// oddity in every datagram: those are kept with the event, and a flood of garbage must not become a flood of lines. What a client
-/// of SNMP could not deliver is told by the receiver that it is for.
-const QUIET: &str = "fjall=warn,lsm_tree=warn,async_snmp=error,async_snmp::client=off";
+/// of SNMP could not deliver is told by the receiver that it is for. The client of the brokers tells of each of its connections, again
+/// and again while a broker is away: whoever asked it says what that means, once.
+const QUIET: &str = "fjall=warn,lsm_tree=warn,async_snmp=error,async_snmp::client=off,librdkafka=off";
 
 /// Changes the level of the running log, and knows what was counted instead of written.
 #[derive(Clone)]

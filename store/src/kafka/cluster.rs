@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer as _, ProducerContext};
@@ -138,6 +139,22 @@ impl Heard {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// What clients report: most of it is no error but the end of a partition, or is returned by the call that it belongs to.
+pub(super) fn say(error: &KafkaError, reason: &str) {
+    tracing::debug!(%error, reason, "a client of the brokers reports");
+}
+
+/// A client that has nothing else to do than what it is asked.
+pub(super) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        say(&error, reason);
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 /// What the client calls by the names of its settings, by those of ours.
 fn in_our_words(text: &str) -> String {

@@ -12,7 +12,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
+use super::cluster::{Cluster, ClusterError, Quiet, REQUEST_WAIT, say};
 use super::record::write_put;
 use super::restore::{RestoreError, Restorer};
 use super::topics::Topic;
@@ -37,7 +37,11 @@ impl Context {
     }
 }
 
-impl ClientContext for Context {}
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        say(&error, reason);
+    }
+}
 
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
@@ -77,7 +81,7 @@ impl Notifiers {
     ///
     /// # Errors
     /// The settings make no client.
-    pub fn join(cluster: &Cluster, let_go: impl Fn(&BTreeSet<u16>) + Send + Sync + 'static) -> Result<Self, ClusterError> {
+    pub fn new(cluster: &Cluster, let_go: impl Fn(&BTreeSet<u16>) + Send + Sync + 'static) -> Result<Self, ClusterError> {
         let mut config = cluster.client();
         config
             .set("group.id", format!("{}notifiers", cluster.prefix))
@@ -88,9 +92,22 @@ impl Notifiers {
             .set("isolation.level", "read_committed");
         let context = Context { let_go: Box::new(let_go), here: Mutex::default() };
         let consumer: BaseConsumer<Context> = config.create_with_context(context).map_err(ClusterError::Settings)?;
-        let topic = Topic::Cursors.name(cluster);
-        consumer.subscribe(&[&topic]).map_err(ClusterError::Settings)?;
-        Ok(Self { consumer, topic })
+        let notifiers = Self { consumer, topic: Topic::Cursors.name(cluster) };
+        notifiers.join().map_err(ClusterError::Settings)?;
+        Ok(notifiers)
+    }
+
+    /// Joins the group, also once it has left it.
+    ///
+    /// # Errors
+    /// The client is broken.
+    pub fn join(&self) -> Result<(), KafkaError> {
+        self.consumer.subscribe(&[&self.topic])
+    }
+
+    /// Leaves the group: what is here goes elsewhere, as [`Notifiers::poll`] brings it about.
+    pub fn leave(&self) {
+        self.consumer.unsubscribe();
     }
 
     /// Lets the group do what it does, for so long. What passes is told.
@@ -233,8 +250,8 @@ pub fn reaches(
     Ok(true)
 }
 
-fn reader(cluster: &Cluster) -> Result<BaseConsumer, ClusterError> {
+fn reader(cluster: &Cluster) -> Result<BaseConsumer<Quiet>, ClusterError> {
     let mut config = cluster.reader("notifiers-look", "read_committed");
     config.set("enable.partition.eof", "true");
-    config.create().map_err(ClusterError::Settings)
+    config.create_with_context(Quiet).map_err(ClusterError::Settings)
 }

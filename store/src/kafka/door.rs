@@ -7,7 +7,7 @@ use rdkafka::Message as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 
-use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
+use super::cluster::{Cluster, ClusterError, REQUEST_WAIT, say};
 use super::place::partition_of;
 use super::record::{site_of_entry, write_entry};
 use super::topics::Topic;
@@ -25,7 +25,11 @@ type Done = Box<dyn FnOnce(Sent) + Send + Sync>;
 
 struct Context;
 
-impl ClientContext for Context {}
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        say(&error, reason);
+    }
+}
 
 impl ProducerContext for Context {
     type DeliveryOpaque = Box<Done>;

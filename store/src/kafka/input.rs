@@ -15,7 +15,7 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
+use super::cluster::{Cluster, ClusterError, REQUEST_WAIT, say};
 use super::record::{self, ReadUpTo, Unread};
 use super::topics::Topic;
 
@@ -91,11 +91,6 @@ impl ConsumerContext for Context {
         let group = if consumer.assignment_lost() { None } else { consumer.group_metadata() };
         *lock(&self.group) = group.map(Arc::new);
     }
-}
-
-/// What clients report: most of it is no error but the end of a partition, or is returned by the call that it belongs to.
-pub(super) fn say(error: &KafkaError, reason: &str) {
-    tracing::debug!(%error, reason, "a client of the brokers reports");
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

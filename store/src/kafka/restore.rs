@@ -8,15 +8,13 @@ use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::Subject;
 use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::state::{StateKey, StateRecord};
-use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::cluster::{Cluster, ClusterError, REQUEST_WAIT};
-use super::input::say;
+use super::cluster::{Cluster, ClusterError, Quiet, REQUEST_WAIT};
 use super::record::{Mark, StateFact, Unread, check_reader, read_change, read_fact};
 use super::topics::Topic;
 use crate::journal::record::forgets;
@@ -87,16 +85,6 @@ impl Restored {
         }
     }
 }
-
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, error: KafkaError, reason: &str) {
-        say(&error, reason);
-    }
-}
-
-impl ConsumerContext for Quiet {}
 
 /// Reads what stood in partitions.
 pub struct Restorer {
