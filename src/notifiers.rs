@@ -15,6 +15,7 @@
 mod local;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,7 @@ pub enum Back {
 
 /// The replica's end: what receivers keep goes out there, and comes back.
 pub struct Keeper {
+    ours: Arc<Ours>,
     keeps: mpsc::Sender<(Submission, Arc<Keep>)>,
     /// What comes back.
     pub back: mpsc::Receiver<Back>,
@@ -82,6 +84,11 @@ impl Keeper {
             submission.answer(Err(PublishError::Stopping));
         }
         None
+    }
+
+    /// Whether the store of this node keeps anything now: while it does not, others have its receivers.
+    pub fn is_shut(&self, is_shut: bool) {
+        self.ours.is_shut.store(is_shut, Ordering::Relaxed);
     }
 }
 
@@ -102,6 +109,8 @@ struct Ours {
     run: Mutex<BTreeSet<u16>>,
     /// What their receivers keep is taken: also while they end.
     keep: Mutex<BTreeSet<u16>>,
+    /// The store of this node keeps nothing now.
+    is_shut: AtomicBool,
 }
 
 fn lock(partitions: &Mutex<BTreeSet<u16>>) -> MutexGuard<'_, BTreeSet<u16>> {
@@ -158,9 +167,20 @@ pub fn notifier(
     let ours = Arc::<Ours>::default();
     let (partitions, run) = (cluster.partitions, Arc::clone(&ours));
     let is_ours: IsOurs = Box::new(move |name| lock(&run.run).contains(&partition(name, partitions)));
-    let notifier =
-        Notifier { cluster, name: name.to_owned(), store, wake, ours, keeps: Some(kept), back, receivers: set, topics, stop };
-    (notifier, Keeper { keeps, back: returned }, Share { is_ours, receivers })
+    let shared = Arc::clone(&ours);
+    let notifier = Notifier {
+        cluster,
+        name: name.to_owned(),
+        store,
+        wake,
+        ours: shared,
+        keeps: Some(kept),
+        back,
+        receivers: set,
+        topics,
+        stop,
+    };
+    (notifier, Keeper { ours, keeps, back: returned }, Share { is_ours, receivers })
 }
 
 fn partition(name: &Follower, partitions: u16) -> u16 {
@@ -202,15 +222,13 @@ impl Notifier {
             return Ok(());
         }
         let divide = Divide { receivers, runtime };
-        // What is kept here is a copy of what the brokers have, and most of it is another node's now.
-        let of_all = |_: &Follower| true;
-        if self.wait_for(|| self.found(&self.forgotten(of_all)).then_some(()), RETRY_WAIT).is_none() || !self.catch_up() {
+        if !self.is_up() {
             return Ok(());
         }
         let gone = Arc::<Mutex<BTreeSet<u16>>>::default();
         let group = {
             let (ours, divide, gone) = (Arc::clone(&self.ours), divide.clone(), Arc::clone(&gone));
-            Arc::new(Notifiers::join(&self.cluster, move |partitions| {
+            Arc::new(Notifiers::new(&self.cluster, move |partitions| {
                 lock(&ours.run).retain(|partition| !partitions.contains(partition));
                 divide.again();
                 lock(&ours.keep).retain(|partition| !partitions.contains(partition));
@@ -232,8 +250,19 @@ impl Notifier {
     fn follow_group(&self, group: &Notifiers, divide: &Divide, gone: &Mutex<BTreeSet<u16>>) {
         let mut waiting: BTreeMap<u16, Instant> = BTreeMap::new();
         let mut said: BTreeMap<u16, String> = BTreeMap::new();
-        let mut in_trouble = false;
+        let (mut in_trouble, mut is_out) = (false, false);
         while !self.stop.is_cancelled() {
+            let is_shut = self.ours.is_shut.load(Ordering::Relaxed);
+            if is_shut && !is_out {
+                is_out = true;
+                tracing::warn!("the receivers of this node go to others: its store keeps nothing");
+                group.leave();
+            } else if is_out && !is_shut && self.is_up() {
+                is_out = false;
+                if let Err(error) = group.join() {
+                    tracing::error!(%error, "the notifiers' group cannot be joined again");
+                }
+            }
             match group.poll(POLL_WAIT) {
                 Some(error) if !in_trouble => {
                     in_trouble = true;
@@ -307,6 +336,13 @@ impl Notifier {
             self.wake.wake();
             is_there && told.recv_timeout(STORE_WAIT).unwrap_or(false)
         })
+    }
+
+    /// Waits until this node's own store is such that receivers can be taken over; not if it is told to stop meanwhile.
+    fn is_up(&self) -> bool {
+        // What is kept here is a copy of what the brokers have, and most of it is another node's now.
+        let of_all = |_: &Follower| true;
+        self.wait_for(|| self.found(&self.forgotten(of_all)).then_some(()), RETRY_WAIT).is_some() && self.catch_up()
     }
 
     /// Waits until this node has copied what the brokers have now: what stands is compared with what receivers were told.

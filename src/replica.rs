@@ -602,6 +602,7 @@ impl Replica {
             self.writer.recover();
             self.cursor = Cursor { epoch: self.store.epoch(), ..self.store.read().cursor().clone() };
             self.spool.begin_anew(&self.store);
+            self.shut(true);
             if !std::mem::replace(&mut self.is_full, true) {
                 tracing::error!(%error, "what comes from the brokers cannot be kept; what is shown is as old as this");
             }
@@ -610,11 +611,19 @@ impl Replica {
             match self.source.go_on(&self.store) {
                 Ok(()) => {
                     self.is_full = false;
+                    self.shut(false);
                     self.status.left_alone.store(0, Ordering::Relaxed);
                     tracing::info!("there is room again; what came meanwhile is copied");
                 }
                 Err(error) => tracing::warn!(%error, "it cannot be read from the brokers again; it is tried anew"),
             }
+        }
+    }
+
+    /// The notifiers know whether anything is kept here.
+    fn shut(&self, is_shut: bool) {
+        if let Some(keeper) = &self.keeper {
+            keeper.is_shut(is_shut);
         }
     }
 

@@ -5,10 +5,12 @@
 mod harness;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Instant;
 
 use harness::hook::Hook;
 use harness::kafka::Brokers;
+use harness::mount::{LoopMount, can_mount};
 use harness::{Node, Setup, scratch, wait_until};
 use klaxon_store::kafka::partition_of;
 use rustix::process::Signal;
@@ -47,8 +49,12 @@ impl Centre {
 
     fn node(&self, name: &str, lines: &str) -> Node {
         let journal = self.journal.replace("[journal]\n", &format!("[journal]\nnode_name = \"{name}\"\n{lines}\n"));
+        self.node_in(self.scratch.path(), name, &journal)
+    }
+
+    fn node_in(&self, dir: &Path, name: &str, journal: &str) -> Node {
         let config = format!("{journal}\n[node]\nsite = \"noc\"\n{}", self.receivers);
-        Setup::new(&self.scratch.path().join(name)).config(&config).start()
+        Setup::new(&dir.join(name)).config(&config).start()
     }
 }
 
@@ -207,6 +213,39 @@ fn a_notifier_that_wakes_late_gives_no_number_to_anything_else() {
     raise(&correlator, 340..440);
     wait_until("all is told", || by_number(&hook).len() >= 440);
     assert_told_once(&hook, 440);
+    for node in [one, correlator] {
+        assert!(node.stop().success());
+    }
+}
+
+#[test]
+fn a_node_whose_disk_is_full_hands_its_receivers_over() {
+    if !can_mount() {
+        return;
+    }
+    let Some(brokers) = Brokers::one() else { return };
+    let hook = Hook::start();
+    let named = [("hook".to_owned(), &hook)];
+    let centre = Centre::new(&brokers, "full.", &named, "");
+    let mount = LoopMount::new(centre.scratch.path(), "disk", 96);
+    let correlator = centre.node("correlator", "notify = false");
+    let lines = "[store]\nfree_space_watermark = \"12MiB\"\nsegment_bytes = \"1MiB\"\n[journal]\nnode_name = \"one\"\ncorrelate = false\n";
+    let one = centre.node_in(&mount.dir, "one", &centre.journal.replace("[journal]\n", lines));
+    wait_until("one has it", || runs(&one).len() == 1);
+    raise(&correlator, 0..20);
+    hook.wait_told(20);
+    mount.fill(0);
+    (20..2020).step_by(500).for_each(|first| raise(&correlator, first..first + 500));
+    wait_until("one has given it up", || runs(&one).is_empty());
+    let two = centre.node("two", "correlate = false");
+    // What could not be kept any more as confirmed is told again, under the number that it had.
+    wait_until("the other tells the rest", || by_number(&hook).len() >= 2020);
+    two.kill();
+    raise(&correlator, 2020..2040);
+    mount.make_room();
+    wait_until("it has it again", || runs(&one).len() == 1);
+    wait_until("it tells what is new", || by_number(&hook).len() >= 2040);
+    assert_told_once(&hook, 2040);
     for node in [one, correlator] {
         assert!(node.stop().success());
     }
