@@ -16,7 +16,7 @@ use crate::config::{Level, LogConfig, LogFormat};
 /// oddity in every datagram: those are kept with the event, and a flood of garbage must not become a flood of lines. What a client
 /// of SNMP could not deliver is told by the receiver that it is for. The client of the brokers tells of each of its connections, again
 /// and again while a broker is away: whoever asked it says what that means, once.
-const QUIET: &str = "fjall=warn,lsm_tree=warn,async_snmp=error,async_snmp::client=off,librdkafka=off";
+const QUIET: &str = "fjall=warn,lsm_tree=warn,async_snmp=error,async_snmp::client=off,rdkafka=off,librdkafka=off";
 
 /// Changes the level of the running log, and knows what was counted instead of written.
 #[derive(Clone)]

@@ -40,6 +40,8 @@ const FOUND_RECORDS_MAX: usize = 512;
 const POLL_WAIT: Duration = Duration::from_millis(100);
 /// When something that failed is tried again.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
+/// Trouble after so long without any is another.
+const TROUBLE_QUIET: Duration = Duration::from_secs(60);
 /// When it is looked again whether this copy has what the one before had.
 const CATCH_UP_WAIT: Duration = Duration::from_millis(200);
 /// How long receivers that go elsewhere may take to end.
@@ -250,7 +252,7 @@ impl Notifier {
     fn follow_group(&self, group: &Notifiers, divide: &Divide, gone: &Mutex<BTreeSet<u16>>) {
         let mut waiting: BTreeMap<u16, Instant> = BTreeMap::new();
         let mut said: BTreeMap<u16, String> = BTreeMap::new();
-        let (mut in_trouble, mut is_out) = (false, false);
+        let (mut trouble, mut is_out) = (None::<Instant>, false);
         while !self.stop.is_cancelled() {
             let is_shut = self.ours.is_shut.load(Ordering::Relaxed);
             if is_shut && !is_out {
@@ -263,13 +265,11 @@ impl Notifier {
                     tracing::error!(%error, "the notifiers' group cannot be joined again");
                 }
             }
-            match group.poll(POLL_WAIT) {
-                Some(error) if !in_trouble => {
-                    in_trouble = true;
+            if let Some(error) = group.poll(POLL_WAIT) {
+                if trouble.replace(Instant::now()).is_none_or(|before| before.elapsed() > TROUBLE_QUIET) {
                     tracing::warn!(%error, "the notifiers have trouble with the brokers");
                 }
-                Some(_) => std::thread::sleep(POLL_WAIT),
-                None => in_trouble = false,
+                std::thread::sleep(POLL_WAIT);
             }
             let away = std::mem::take(&mut *lock(gone));
             if !away.is_empty() {
