@@ -156,9 +156,13 @@ fn run(brokers: &mut Brokers, seed: u64, faults: &[Fault], dice: &mut Chance) {
         let mut scene = Scene { brokers, topics: &topics, dir, config: &config, nodes: [None, None], doors: &doors };
         scene.start(0);
         scene.start(1);
+        // A new receiver is told what comes after it was set up: it was when it was told something.
+        wait_until("the receivers are divided", || scene.receivers(0) + scene.receivers(1) == 2);
+        report(&agent(), &doors, 0);
+        wait_until("both are told", || units(&by_hook(&hook)).len() + units(&by_trapd(&trapd)).len() == 2);
         let reports = scope.spawn(|| {
             let client = agent();
-            for number in 0.. {
+            for number in 1.. {
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }

@@ -52,7 +52,8 @@ impl Uplinks {
                     if is_ping {
                         pinged = Instant::now();
                     }
-                    self.look(begun, is_ping).await;
+                    // What it tells may be long on its way; who takes this up later sees it again.
+                    let _ = stop.run_until_cancelled(self.look(begun, is_ping)).await;
                 }
                 changed = committed.changed() => {
                     if changed.is_err() {
