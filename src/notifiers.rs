@@ -88,8 +88,8 @@ impl Keeper {
         None
     }
 
-    /// Whether the store of this node keeps anything now: while it does not, others have its receivers.
-    pub fn is_shut(&self, is_shut: bool) {
+    /// Says whether the store of this node keeps nothing now: then others have its receivers.
+    pub fn shut(&self, is_shut: bool) {
         self.ours.is_shut.store(is_shut, Ordering::Relaxed);
     }
 }
@@ -259,7 +259,7 @@ impl Notifier {
                 is_out = true;
                 tracing::warn!("the receivers of this node go to others: its store keeps nothing");
                 group.leave();
-            } else if is_out && !is_shut && self.is_up() {
+            } else if is_out && !is_shut && lock(&self.ours.keep).is_empty() && self.is_up() {
                 is_out = false;
                 if let Err(error) = group.join() {
                     tracing::error!(%error, "the notifiers' group cannot be joined again");

@@ -395,10 +395,13 @@ impl Replica {
                 }
                 Back::Found { puts, done } => {
                     let results = Results { puts, cursor: self.cursor(), ..Results::default() };
-                    let frame = Frame { entries: Vec::new(), results: Some(results) };
+                    let (frame, failure) = (Frame { entries: Vec::new(), results: Some(results) }, Arc::clone(&self.failure));
                     self.writer.submit(frame, move |durable| {
                         // Whoever asked may be gone.
                         let _ = done.send(durable.is_ok());
+                        if let Err(error) = durable {
+                            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                        }
                     });
                 }
             }
@@ -623,7 +626,7 @@ impl Replica {
     /// The notifiers know whether anything is kept here.
     fn shut(&self, is_shut: bool) {
         if let Some(keeper) = &self.keeper {
-            keeper.is_shut(is_shut);
+            keeper.shut(is_shut);
         }
     }
 

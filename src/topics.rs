@@ -4,6 +4,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use klaxon_schemas::error::chain;
 use klaxon_store::kafka::{Cluster, Finding, Weight, check};
 use tokio_util::sync::CancellationToken;
 
@@ -69,9 +70,16 @@ impl Topics {
     fn look_until_good(&self, cluster: &Cluster, stop: &CancellationToken) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime can be had at the start");
+        let mut said = None;
         loop {
-            // Why no broker answers is said by whoever asks them for something.
-            if let Ok(found) = runtime.block_on(check(cluster)) {
+            let found = runtime.block_on(check(cluster)).inspect_err(|error| {
+                let reason = chain(error);
+                if said.as_ref() != Some(&reason) {
+                    tracing::warn!(%reason, "the topics cannot be looked at; it is tried again");
+                    said = Some(reason);
+                }
+            });
+            if let Ok(found) = found {
                 let is_wrong = |finding: &&Finding| finding.weight == Weight::Wrong;
                 let wrong: Vec<String> = found.findings.iter().filter(is_wrong).map(ToString::to_string).collect();
                 if wrong.is_empty() {

@@ -243,14 +243,19 @@ fn a_copied_disk_that_comes_in_at_another_node_is_found() {
         });
     }
     let double = Setup::new(&copy).config(&config).start();
+    let mut units = 1;
     wait_until("the younger connection ends", || {
+        // Both have something to say, under the same numbers.
+        report(&site, &format!("true-{units}"));
+        report(&double, &format!("false-{units}"));
+        units += 1;
+        std::thread::sleep(std::time::Duration::from_millis(100));
         double.json("/uplink/state")["last_error"].as_str().is_some_and(|error| error.contains("to one, another node of this"))
     });
     let doubled = |node: &Node| node.alarms().into_iter().filter(|one| one["alarm_type"] == "klaxon.site.doubled").count();
     wait_until("it is an alarm", || [&one, &two].iter().all(|node| doubled(node) == 1));
     double.kill();
-    report(&site, "b");
-    wait_until("the first goes on", || {
-        stands(&site, "alpha").len() == 2 && agree(&site) && shown(&two)["connected_to"] == "one"
+    wait_until("the first goes on, and nothing of the other is left", || {
+        stands(&site, "alpha").len() == units && agree(&site) && shown(&two)["connected_to"] == "one"
     });
 }

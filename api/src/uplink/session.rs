@@ -42,6 +42,7 @@ use super::entrance::Proof;
 use super::steps::{Malformed, Step, Voice};
 use super::table::{Order, Seat, mark};
 use super::{NewToken, Uplinks, codec, later, new_token, now, read};
+use shared::Twin;
 use unlisted::Unlisted;
 
 /// How long the other side may take to say who it is.
@@ -145,8 +146,10 @@ struct Talk {
     live_at: Option<Position>,
     /// Since when what an agent sent is with the journal and not come in, and up to where it has.
     behind: Option<(Instant, Position)>,
-    /// Since when it is connected to another node as well, as that says.
-    elsewhere: Option<Instant>,
+    /// It is connected to another node as well, as that says.
+    twin: Option<Twin>,
+    /// When it was last looked after what is shared with other nodes.
+    looked: Instant,
     /// What is to be compared as soon as nothing is on its way.
     compare: Option<(Position, Digests)>,
     /// What differed then and has not been listed since.
@@ -295,6 +298,11 @@ impl Session {
             Some(Ok(message)) => message,
         };
         talk.seat.pulse.heard();
+        if talk.looked.elapsed() >= self.uplinks.config().heartbeat / 2 {
+            talk.looked = Instant::now();
+            self.look_behind(talk)?;
+            self.look_elsewhere(talk).await?;
+        }
         if matches!(message, Message::Binary(_) | Message::Ping(_)) {
             self.spend_join_token(talk).await?;
         }
@@ -314,8 +322,7 @@ impl Session {
                 if let Ok(wall) = <[u8; 8]>::try_from(&*payload) {
                     talk.seat.pulse.clock(i64::from_be_bytes(wall), now().as_micros());
                 }
-                self.look_behind(talk)?;
-                self.look_elsewhere(talk).await
+                Ok(())
             }
             Message::Pong(payload) => {
                 self.count_in(talk, payload.len());

@@ -28,7 +28,7 @@ const DOUBLED_ALARM: &str = "klaxon.site.doubled";
 const HEARD_MICROS: i64 = 1_000_000;
 /// A node that others have is heard there within so many heartbeats.
 const ELSEWHERE_HEARTBEATS: u32 = 4;
-/// A node that is connected elsewhere is heard there at least that often.
+/// Who was said to be connected elsewhere within so many heartbeats counts as connected there.
 const HEARD_HEARTBEATS: u32 = 3;
 /// How long sessions may take to end when the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -72,14 +72,17 @@ impl Uplinks {
 
     /// Two nodes claimed one name before the restart: it will be seen whether they still do.
     fn recall_doubled(&self) {
+        for name in self.doubles() {
+            self.table().doubled(&name);
+        }
+    }
+
+    /// Of whom an alarm says that two nodes claim to be it.
+    pub(super) fn doubles(&self) -> Vec<ChildName> {
         let state = self.store().read();
         let standing = state.alarms().filter(|alarm| alarm.is_active() && &*alarm.key.alarm_type == DOUBLED_ALARM);
-        for alarm in standing {
-            let name = alarm.key.resource.as_str().split_once('=').map(|(_, name)| name);
-            if let Some(Ok(name)) = name.map(ChildName::new) {
-                self.table().doubled(&name);
-            }
-        }
+        let names = standing.filter_map(|alarm| ChildName::new(alarm.key.resource.as_str().split_once('=')?.1).ok());
+        names.collect()
     }
 
     /// Wakes the sessions whose actions wait.
@@ -126,8 +129,9 @@ impl Uplinks {
         for (name, child) in &children {
             let heard = self.table().heard(name).map_or(begun, |heard| heard.at.max(begun));
             let silent_for = self.heard_elsewhere(child).map_or(heard.elapsed(), |ago| ago.min(heard.elapsed()));
-            // What was heard here is told to others; that a connection stands is nothing that was heard.
-            let is_news = |ago| ago >= config.heartbeat && heard.elapsed() < ago;
+            // What was heard here is told to others, however old what is shown here was meanwhile.
+            let heard_here = self.table().heard(name).map(|heard| heard.at);
+            let is_news = |ago| ago >= config.heartbeat && heard_here.is_some_and(|at| at.elapsed() < ago);
             // Of two connections the session of the younger ends.
             let is_older_elsewhere = |live: &Live| {
                 let ours = self.connection(live.since);

@@ -65,7 +65,8 @@ impl Session {
                     untold: 0,
                     live_at,
                     behind: None,
-                    elsewhere: None,
+                    twin: None,
+                    looked: Instant::now(),
                     compare: None,
                     unlisted: super::Unlisted::default(),
                     sent: HashSet::new(),
@@ -229,7 +230,8 @@ impl Session {
     }
 
     pub(super) async fn doubled(&mut self, first: &str) -> End {
-        if self.uplinks.table().doubled(&self.name) {
+        // Another node may have taken the alarm back, which has seen nothing of it for long.
+        if self.uplinks.table().doubled(&self.name) || !self.uplinks.doubles().contains(&self.name) {
             let from = Text::lossy(&self.address).expect("an address is no longer than a text");
             let fact = ChildFact { child: self.name.clone(), actor: None, what: ChildEvent::Doubled { from } };
             if let Err(error) = self.uplinks.tell(vec![fact]).await {
