@@ -99,21 +99,9 @@ impl Scene<'_> {
                     Fault::TransactionCoordinator => topics.transaction_coordinator(&format!("c{at}")),
                     _ => topics.leader(&topics.name("state"), 0),
                 };
-                let broker = of(self.topics).expect("there is one");
-                self.brokers.kill(broker);
-                let begun = Instant::now();
-                self.topics.wait_correlated("two brokers go on");
-                println!("  two brokers go on after {:.1} s", begun.elapsed().as_secs_f32());
-                self.brokers.run(broker);
-                self.brokers.wait(broker);
-                self.topics.wait_insync(3);
+                self.topics.strike_one(self.brokers, of(self.topics).expect("there is one"));
             }
-            Fault::AllBrokers => {
-                (0..3).for_each(|broker| self.brokers.kill(broker));
-                (0..3).for_each(|broker| self.brokers.run(broker));
-                (0..3).for_each(|broker| self.brokers.wait(broker));
-                self.topics.wait_insync(3);
-            }
+            Fault::AllBrokers => self.topics.strike_all(self.brokers),
             Fault::Correlator => {
                 self.put_to_sleep(at, true, dice);
                 self.correlators[at].take().expect("it runs").kill();

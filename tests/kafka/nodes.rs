@@ -102,19 +102,9 @@ impl Scene<'_> {
                     Fault::Coordinator => self.topics.group_coordinator("notifiers"),
                     _ => self.topics.leader(&self.topics.name("cursors"), dice.below(PARTITIONS as u64) as i32),
                 };
-                let broker = broker.expect("there is one");
-                self.brokers.kill(broker);
-                self.topics.wait_correlated("two brokers go on");
-                self.brokers.run(broker);
-                self.brokers.wait(broker);
-                self.topics.wait_insync(3);
+                self.topics.strike_one(self.brokers, broker.expect("there is one"));
             }
-            Fault::AllBrokers => {
-                (0..3).for_each(|broker| self.brokers.kill(broker));
-                (0..3).for_each(|broker| self.brokers.run(broker));
-                (0..3).for_each(|broker| self.brokers.wait(broker));
-                self.topics.wait_insync(3);
-            }
+            Fault::AllBrokers => self.topics.strike_all(self.brokers),
             Fault::AllNodes => {
                 (0..2).for_each(|at| self.kill(at));
                 (0..2).for_each(|at| self.start(at));

@@ -202,6 +202,25 @@ impl Topics {
         self.leader("__transaction_state", coordinated(&self.name(node)))
     }
 
+    /// A broker of three is killed; the others go on, and it comes again.
+    pub(crate) fn strike_one(&self, brokers: &mut Brokers, broker: usize) {
+        brokers.kill(broker);
+        let begun = Instant::now();
+        self.wait_correlated("two brokers go on");
+        println!("  two brokers go on after {:.1} s", begun.elapsed().as_secs_f32());
+        brokers.run(broker);
+        brokers.wait(broker);
+        self.wait_insync(3);
+    }
+
+    /// All three are killed, and come again.
+    pub(crate) fn strike_all(&self, brokers: &mut Brokers) {
+        (0..3).for_each(|broker| brokers.kill(broker));
+        (0..3).for_each(|broker| brokers.run(broker));
+        (0..3).for_each(|broker| brokers.wait(broker));
+        self.wait_insync(3);
+    }
+
     pub(crate) fn delete(&self, topic: &str) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().expect("is a client");
         let name = self.name(topic);

@@ -5,6 +5,7 @@ use klaxon_schemas::wire::v1::uplink::Refusal;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::super::rejection;
 use super::{End, Session, Talk};
 
 impl Session {
@@ -57,7 +58,8 @@ impl Session {
             let fact = ChildFact { child: self.name.clone(), actor: None, what };
             let uplinks = self.uplinks.clone();
             // The session goes on meanwhile.
-            twin.claim = Some(tokio::spawn(async move { uplinks.tell(vec![fact]).await.is_ok() }));
+            twin.claim =
+                Some(tokio::spawn(async move { uplinks.tell(vec![fact]).await.is_ok_and(|told| rejection(&told).is_none()) }));
         }
         Ok(())
     }
