@@ -6,7 +6,6 @@
 //! drain   doors finish what they have ─▶ the queue closes ─▶ follow answers what is in it ─▶ the store closes
 //! ```
 
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -15,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use klaxon_api::agent::{Indexes, Parts as TablesParts, Tables, TablesControl};
 use klaxon_api::http::{
-    Api, CollectorsShown, MetricKind, MetricsText, Parts as ApiParts, Tls, TlsFiles, serve_tcp, serve_tls, serve_unix,
+    AccessConfig, Api, CollectorsShown, Listening as Served, MetricKind, MetricsText, Parts as ApiParts, Tls, serve, serve_unix,
 };
 use klaxon_api::notify::{Authorities, ReceiverConfig, Receivers, SinkBuilder, SinkTools, TOLD_MAX};
 use klaxon_api::uplink::Uplinks;
@@ -36,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::{AGENT_UNAVAILABLE, AgentControl, AgentPart};
 use crate::cli::run::{Listening, Settings, greeting};
-use crate::config::{AgentPlan, Config};
+use crate::config::{AgentPlan, Config, ListenerPlan};
 use crate::follow::{Control, Parts};
 use crate::log::LogHandle;
 use crate::loops::{self, LoopStatus, Share, Started, TellReceivers};
@@ -122,7 +121,8 @@ struct Asked {
     receivers: Receivers,
     uplink: UplinkControl,
     uplinks: Uplinks,
-    tls: Option<Tls>,
+    /// What listeners show of the node, by their names.
+    tls: Vec<(String, Tls)>,
 }
 
 /// What a running node is made of.
@@ -150,8 +150,10 @@ impl Node {
         let listen = self.config.http.listen.address();
         let tcp = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let listen = tcp.local_addr()?;
-        let tls = Self::listen_tls(self.config.tls().map_err(contradiction)?).await?;
-        let tls_listen = tls.as_ref().map(|(tcp, _)| tcp.local_addr()).transpose()?;
+        let http = Served { name: "http".to_owned(), tcp, trust: self.config.local_trust(), tls: None };
+        let listeners = Self::listen(self.config.listeners().map_err(contradiction)?).await?;
+        let reached =
+            listeners.iter().map(|one| Ok((one.tls.is_some(), one.tcp.local_addr()?))).collect::<anyhow::Result<_>>()?;
         let socket = self.config.socket_path();
         let unix = bind_unix(&socket)?;
         self.start_engine();
@@ -181,18 +183,23 @@ impl Node {
             receivers: receivers.clone(),
             uplink: uplink_control,
             uplinks: uplinks.clone(),
-            tls: tls.as_ref().map(|(_, tls)| tls.clone()),
+            tls: listeners.iter().filter_map(|one| Some((one.name.clone(), one.tls.clone()?))).collect(),
         };
         let counts = SnmpCounts { traps: trap_counts, agent: agent.counts() };
         let api = self.api(others, counts, Box::new(move || board.show()), &asked)?;
+        api.grant(wanted.access);
         let mut doors = JoinSet::<anyhow::Result<()>>::new();
-        let (tcp, unix) = (serve_tcp(tcp, api.clone()), serve_unix(unix, api.clone()));
-        doors.spawn(async { Ok(tcp.await?) });
-        doors.spawn(async { Ok(unix.await?) });
-        if let Some((tcp, tls)) = tls {
-            let serving = serve_tls(tcp, tls, api.clone());
+        for one in std::iter::once(http).chain(listeners) {
+            let serving = serve(one, api.clone());
             doors.spawn(async { Ok(serving.await?) });
         }
+        let unix = serve_unix(unix, api.clone());
+        doors.spawn(async { Ok(unix.await?) });
+        let reporting = api.clone();
+        doors.spawn(async move {
+            reporting.report_denials().await;
+            Ok(())
+        });
         let watching = uplinks.run();
         doors.spawn(async {
             watching.await;
@@ -227,10 +234,9 @@ impl Node {
         // Whoever is told that the node is ready may signal it.
         let signals = Signals::new()?;
         api.started();
-        drop(api);
         notify(&[NotifyState::Ready]);
         tracing::info!(site = %self.config.node.site, epoch = %self.store.epoch(), "the node is ready");
-        let listening = Listening { http: listen, tls: tls_listen, socket: &socket, traps: traps_listen, agent: agent_listen };
+        let listening = Listening { http: listen, others: reached, socket: &socket, traps: traps_listen, agent: agent_listen };
         say(&greeting(&self.config, &listening));
         collectors.apply(&wanted.collect).await;
         receivers.apply(wanted.receivers).await;
@@ -238,7 +244,7 @@ impl Node {
             shared(receivers.clone());
         }
         warn_of_told(&self.config);
-        let outcome = self.watch(signals, &mut doors, &mut collectors, &asked).await;
+        let outcome = self.watch(signals, &mut doors, &mut collectors, (&asked, &api)).await;
         notify(&[NotifyState::Stopping]);
         tracing::info!("the node stops");
         self.stop.cancel();
@@ -294,12 +300,22 @@ impl Node {
         Uplinks::new(config, self.door("uplink"), site, self.config.journal.shared_as(), self.stop.clone())
     }
 
-    /// Where other hosts reach the node, if they do.
-    async fn listen_tls(planned: Option<(SocketAddr, TlsFiles)>) -> anyhow::Result<Option<(TcpListener, Tls)>> {
-        let Some((listen, files)) = planned else { return Ok(None) };
-        let tls = tokio::task::spawn_blocking(move || Tls::load(files)).await?.context("api.tls_listen")?;
-        let tcp = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen} (api.tls_listen)"))?;
-        Ok(Some((tcp, tls)))
+    /// Where the node is reached beside its own host.
+    async fn listen(planned: Vec<ListenerPlan>) -> anyhow::Result<Vec<Served>> {
+        let mut listeners = Vec::with_capacity(planned.len());
+        for ListenerPlan { name, listen, trust, tls } in planned {
+            let tls = match tls {
+                Some(files) => {
+                    let loaded = tokio::task::spawn_blocking(move || Tls::load(files)).await?;
+                    Some(loaded.with_context(|| format!("listeners.{name}"))?)
+                }
+                None => None,
+            };
+            let tcp = TcpListener::bind(listen).await;
+            let tcp = tcp.with_context(|| format!("cannot listen on {listen} (listeners.{name}.listen)"))?;
+            listeners.push(Served { name, tcp, trust, tls });
+        }
+        Ok(listeners)
     }
 
     /// Who the node is in SNMP. Until it can be kept, the node is no party to SNMPv3, and the rest goes on.
@@ -336,6 +352,7 @@ impl Node {
         let uplink = asked.uplink.clone();
         let parts = ApiParts {
             door: self.door("http"),
+            own: self.door("node"),
             other_doors,
             site: self.config.node.site.clone(),
             stop: self.stop.clone(),
@@ -371,7 +388,7 @@ impl Node {
         mut signals: Signals,
         doors: &mut JoinSet<anyhow::Result<()>>,
         collectors: &mut Collectors,
-        asked: &Asked,
+        asked: (&Asked, &Api),
     ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
@@ -389,7 +406,7 @@ impl Node {
     }
 
     /// Takes up the settings that can change while the node runs. A file that is wrong changes nothing.
-    async fn reload(&mut self, collectors: &mut Collectors, asked: &Asked) {
+    async fn reload(&mut self, collectors: &mut Collectors, asked: (&Asked, &Api)) {
         notify(&reloading());
         match self.reloaded(collectors, asked).await {
             Ok(changed) if changed.is_empty() => tracing::info!("the settings are as they were"),
@@ -399,7 +416,7 @@ impl Node {
         notify(&[NotifyState::Ready]);
     }
 
-    async fn reloaded(&mut self, collectors: &mut Collectors, asked: &Asked) -> anyhow::Result<Vec<String>> {
+    async fn reloaded(&mut self, collectors: &mut Collectors, (asked, api): (&Asked, &Api)) -> anyhow::Result<Vec<String>> {
         let (settings, old) = (self.settings.clone(), self.config.clone());
         // Files are read and keys are made.
         let load = move || {
@@ -431,11 +448,12 @@ impl Node {
         }
         self.trap_users.set(wanted.trap_users);
         asked.uplinks.apply(new.sites_config());
-        if let Some(tls) = &asked.tls
-            && Self::reload_tls(tls.clone()).await
-        {
-            changes.keys.push("the certificate of api.tls_listen".to_owned());
+        for (name, tls) in &asked.tls {
+            if Self::reload_tls(tls.clone()).await {
+                changes.keys.push(format!("the certificate of listeners.{name}"));
+            }
         }
+        api.grant(wanted.access);
         self.log.set_level(new.log.level);
         // The loop is gone only when the node stops.
         let _ = self.control.send(Control::Settings(new.engine.settings()));
@@ -478,6 +496,7 @@ struct Wanted {
     host: Host,
     collect: CollectConfig,
     receivers: Vec<ReceiverConfig>,
+    access: AccessConfig,
 }
 
 impl Wanted {
@@ -490,6 +509,7 @@ impl Wanted {
             host: config.collect.host()?,
             collect: config.collect.build()?,
             receivers: config.receivers(&users)?,
+            access: config.access()?,
         })
     }
 }

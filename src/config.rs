@@ -1,10 +1,12 @@
 //! The settings of a node: read from one TOML file, checked once, and refused with file, line and key where they are wrong.
 //! `klaxon.default.toml` holds every key with its comment and is the reference; tests keep it true.
 
+mod access;
 mod agent;
 mod collect;
 mod engine;
 mod journal;
+mod listeners;
 mod loopback;
 mod receivers;
 mod sites;
@@ -21,18 +23,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use klaxon_api::agent::TablesConfig;
+use klaxon_api::http::{AccessConfig, Trust};
 use klaxon_api::notify::ReceiverConfig;
 use klaxon_schemas::names::Site;
 use klaxon_snmp::User;
 use serde::{Deserialize, Serialize};
 
+pub use access::AccessSection;
 pub use agent::{AgentPlan, AgentSection};
 pub use collect::CollectSection;
 pub use engine::EngineConfig;
 pub use journal::{JournalConfig, JournalKind};
+pub use listeners::{ListenerPlan, ListenersSection};
 pub use loopback::Loopback;
 pub use receivers::ReceiversSection;
-pub use sites::{ApiSection, SitesSection};
+pub use sites::SitesSection;
 pub use snmp::SnmpConfig;
 pub use tables::{TablesSection, Wrs};
 pub use text::ConfigError;
@@ -51,7 +56,8 @@ const BATCH_EVENTS_LIMIT: usize = 4096;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Keys, or sections with a final dot, that may change while the node runs.
-const RELOADABLE: [&str; 27] = [
+const RELOADABLE: [&str; 28] = [
+    "access.",
     "collect.",
     "engine.",
     "log.level",
@@ -89,8 +95,10 @@ pub struct Config {
     pub node: NodeConfig,
     /// The door.
     pub http: HttpConfig,
-    /// What is served to other hosts.
-    pub api: ApiSection,
+    /// Where else it is reached.
+    pub listeners: ListenersSection,
+    /// Who may do what.
+    pub access: AccessSection,
     /// The nodes below.
     pub sites: SitesSection,
     /// The door of devices.
@@ -139,6 +147,12 @@ pub struct HttpConfig {
     pub requests_max: usize,
     /// The most streams at one time.
     pub stream_subscribers_max: usize,
+    /// The most connections to one listener.
+    pub connections_max: usize,
+    /// The most of them from one other host.
+    pub client_connections_max: usize,
+    /// Whether whoever is on this host may read and report without a token.
+    pub trust_loopback: bool,
     /// Origins of pages that may use the API besides the node's own.
     pub origins: Vec<String>,
 }
@@ -246,6 +260,9 @@ impl Default for HttpConfig {
             request_timeout: Span::seconds(30),
             requests_max: 256,
             stream_subscribers_max: 256,
+            connections_max: 1024,
+            client_connections_max: 128,
+            trust_loopback: true,
             origins: Vec::new(),
         }
     }
@@ -352,9 +369,19 @@ impl Config {
         users.iter().filter(|(name, _)| self.traps.takes(name)).map(|(_, user)| user.clone()).collect()
     }
 
-    /// Where TLS is listened on, and with which files, if it is; or the setting that is wrong, and why.
-    pub fn tls(&self) -> Result<Option<(SocketAddr, klaxon_api::http::TlsFiles)>, (String, String)> {
-        self.api.tls()
+    /// Who may read and report on a loopback address without being known by name.
+    pub fn local_trust(&self) -> Trust {
+        if self.http.trust_loopback { Trust::Local } else { Trust::Nobody }
+    }
+
+    /// Where else the node is reached; or the setting that is wrong, and why.
+    pub fn listeners(&self) -> Result<Vec<ListenerPlan>, (String, String)> {
+        self.listeners.build(self.local_trust())
+    }
+
+    /// Who may do what; or the setting that is wrong, and why.
+    pub fn access(&self) -> Result<AccessConfig, (String, String)> {
+        self.access.build()
     }
 
     /// As the door of the nodes below takes it.
@@ -379,6 +406,8 @@ impl Config {
             request_timeout: self.http.request_timeout.0,
             requests_max: self.http.requests_max,
             stream_subscribers_max: self.http.stream_subscribers_max,
+            connections_max: self.http.connections_max,
+            client_connections_max: self.http.client_connections_max,
             drain,
             origins: self.http.origins.clone(),
         }
@@ -442,7 +471,8 @@ impl Config {
     /// The first setting that is outside its bounds or contradicts another, and why. Makes no keys.
     fn mistake(&self) -> Option<(String, String)> {
         let own = self.own_mistake().map(|(key, reason)| (key.to_owned(), reason));
-        own.or_else(|| self.tls().err())
+        own.or_else(|| self.listeners().err())
+            .or_else(|| self.access().err())
             .or_else(|| self.traps.mistake())
             .or_else(|| self.snmp.tables.check(&self.snmp.root_oid).err())
             .or_else(|| self.snmp.levels().and_then(|levels| self.snmp.agent.check(&levels)).err())
@@ -461,6 +491,8 @@ impl Config {
         let at_least_one = [
             ("http.requests_max", http.requests_max),
             ("http.stream_subscribers_max", http.stream_subscribers_max),
+            ("http.connections_max", http.connections_max),
+            ("http.client_connections_max", http.client_connections_max),
             ("engine.active_alarms_max", engine.active_alarms_max),
             ("engine.producers_max", engine.producers_max),
             ("engine.heartbeats_max", engine.heartbeats_max),

@@ -363,7 +363,7 @@ fn what_was_lost_over_there_is_sent_again_under_its_numbers() {
     fails(&["receivers", "nobody"], 4, "no receiver is called nobody");
     fails(&["receivers", "resend", "noc", "--from", "0"], 2, "0");
     // Over TCP nobody is known.
-    assert_eq!(site.post("/receivers/noc/resend", "{\"from\":1}").expect("it answers").status, 403);
+    assert_eq!(site.post("/receivers/noc/resend", "{\"from\":1}").expect("it answers").status, 401);
     let wire = |body: &str| {
         let headers = [("content-type", "application/json")];
         site.wire_unix(&Wire { method: "POST", path: "/api/v1/receivers/noc/resend", headers: &headers, body: body.as_bytes() })
@@ -441,7 +441,7 @@ fn a_drill_arrives_whatever_the_filter_asks_for_or_says_why_it_cannot() {
     assert_eq!(site.json("/alarms")["alarms"], json!([]));
     let output = site.cli(&["drill", "--receiver", "nobody"]);
     assert_eq!(output.status.code(), Some(4));
-    assert_eq!(site.post("/drill", "").expect("it answers").status, 403);
+    assert_eq!(site.post("/drill", "").expect("it answers").status, 401);
     // Suppressed, it cannot arrive, and says so.
     let suppress = json!({ "action": "suppress", "alarm_type": "klaxon.drill", "reason": "quiet" }).to_string();
     let headers = [("content-type", "application/json")];

@@ -6,8 +6,6 @@ mod harness;
 #[allow(dead_code, reason = "each test uses its part")]
 mod wan;
 
-use std::net::SocketAddr;
-
 use harness::authority::Authority;
 use harness::{Node, Setup, klaxon, scratch, wait_until, write_config};
 use serde_json::{Value, json};
@@ -18,17 +16,10 @@ fn centre(authority: &Authority, dir: &tempfile::TempDir) -> Node {
     authority.serve();
     let (certificate, key, ca) = (authority.path("cert.pem"), authority.path("key.pem"), authority.path("ca.pem"));
     let config = format!(
-        "[node]\nsite = \"noc\"\n[api]\ntls_listen = \"127.0.0.1:0\"\ntls_certificate = \"{certificate}\"\ntls_key = \"{key}\"\n\
-         tls_client_ca = \"{ca}\""
+        "[node]\nsite = \"noc\"\n[listeners.sites]\nlisten = \"127.0.0.1:0\"\ncertificate_file = \"{certificate}\"\nkey_file = \"{key}\"\n\
+         client_ca_file = \"{ca}\""
     );
     Setup::new(&dir.path().join("noc")).config(&config).start()
-}
-
-fn tls_address(node: &Node) -> SocketAddr {
-    let log = node.log_text();
-    let line = log.lines().find(|line| line.contains("uplinks are served over TLS")).expect("it is said").to_owned();
-    let (_, rest) = line.split_once("address=").expect("names the address");
-    rest.split_whitespace().next().and_then(|word| word.parse().ok()).expect("is an address")
 }
 
 /// The settings of the site; `uplink` are more of its uplink.
@@ -63,7 +54,7 @@ fn a_site_joins_over_tls_and_files_are_exchanged_while_it_is_connected() {
     let dir = scratch("tls-sites-");
     let authority = Authority::new();
     let centre = centre(&authority, &dir);
-    let wan = Wan::to(tls_address(&centre));
+    let wan = Wan::to(centre.listener("sites"));
     let trusted = dir.path().join("trusted.pem");
     std::fs::copy(authority.path("ca.pem"), &trusted).expect("can be copied");
     let site = Setup::new(&dir.path().join("depot")).config(&depot(&format!("ca_file = \"{}\"", trusted.display()))).start();
@@ -85,7 +76,7 @@ fn a_site_joins_over_tls_and_files_are_exchanged_while_it_is_connected() {
     authority.write("key.pem", &key.serialize_pem());
     authority.write("cert.pem", &certificate.pem());
     centre.signal(rustix::process::Signal::HUP);
-    wait_until("it is in use", || centre.log_text().contains("the certificate of api.tls_listen"));
+    wait_until("it is in use", || centre.log_text().contains("the certificate of listeners.sites"));
     send(&site, "host=b");
     wait_mirrored(&centre, "host=b");
     assert_eq!(connections(), before);
@@ -107,7 +98,7 @@ fn who_is_not_believed_is_told_why() {
     let dir = scratch("tls-sites-");
     let (authority, stranger) = (Authority::new(), Authority::called("stranger"));
     let centre = centre(&authority, &dir);
-    let port = tls_address(&centre).port();
+    let port = centre.listener("sites").port();
     let token = centre.cli_ok(&["site", "add", "depot-7"]);
     // An authority that did not issue the certificate.
     let trusted = dir.path().join("trusted.pem");
@@ -129,7 +120,7 @@ fn who_is_not_believed_is_told_why() {
     authority.write("cert.pem", &shown.0);
     // It joined, or was about to, with the one before.
     centre.signal(rustix::process::Signal::HUP);
-    wait_until("it is in use", || centre.log_text().contains("the certificate of api.tls_listen"));
+    wait_until("it is in use", || centre.log_text().contains("the certificate of listeners.sites"));
     centre.cli_ok(&["site", "add", "depot-8"]);
     let other = dir.path().join("depot-8");
     let named = depot(&format!("ca_file = \"{}\"", trusted.display())).replace("depot-7", "depot-8");
@@ -143,7 +134,7 @@ fn a_client_certificate_proves_a_site_and_one_for_another_does_not() {
     let dir = scratch("tls-sites-");
     let (authority, stranger) = (Authority::new(), Authority::called("stranger"));
     let centre = centre(&authority, &dir);
-    let url = format!("https://localhost:{}", tls_address(&centre).port());
+    let url = format!("https://localhost:{}", centre.listener("sites").port());
     centre.cli_ok(&["site", "add", "depot-7", "--no-token"]);
     let (certificate, key) = (dir.path().join("depot.pem"), dir.path().join("depot.key"));
     let give = |authority: &Authority, name: &str| {

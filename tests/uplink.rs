@@ -465,7 +465,7 @@ fn a_person_approves_and_retires() {
     assert_eq!(wire.hear(), None);
     assert_eq!(Wire::open(&node, &credential).err(), Some(401));
     wait_until("it is there no more", || node.get("/sites/cell-1").is_ok_and(|reply| reply.status == 404));
-    assert_eq!(node.post("/sites", r#"{"name":"cell-1"}"#).expect("answers").status, 403, "nobody is known over TCP");
+    assert_eq!(node.post("/sites", r#"{"name":"cell-1"}"#).expect("answers").status, 401, "nobody is known over TCP");
     let own = node.cli(&["site", "add", "centre"]);
     assert!(String::from_utf8_lossy(&own.stderr).contains("the site of this node itself"));
 }
@@ -505,7 +505,7 @@ impl Authority {
     fn config(&self) -> String {
         let file = |name: &str| self.dir.path().join(name).display().to_string();
         format!(
-            "{PARENT}\n[api]\ntls_listen = \"127.0.0.1:0\"\ntls_certificate = \"{}\"\ntls_key = \"{}\"\ntls_client_ca = \"{}\"",
+            "{PARENT}\n[listeners.sites]\nlisten = \"127.0.0.1:0\"\ncertificate_file = \"{}\"\nkey_file = \"{}\"\nclient_ca_file = \"{}\"",
             file("cert.pem"),
             file("key.pem"),
             file("ca.pem")
@@ -538,16 +538,9 @@ impl Authority {
 
     fn open(&self, node: &Node, name: Option<(&str, &[&str])>, token: Option<&str>) -> Result<Wire, u16> {
         let runtime = runtime();
-        let (stream, _) = self.connect(&runtime, tls_address(node), name);
+        let (stream, _) = self.connect(&runtime, node.listener("sites"), name);
         Wire::over(runtime, stream, token)
     }
-}
-
-fn tls_address(node: &Node) -> SocketAddr {
-    let log = node.log_text();
-    let line = log.lines().find(|line| line.contains("uplinks are served over TLS")).expect("it is said").to_owned();
-    let (_, rest) = line.split_once("address=").expect("names the address");
-    rest.split_whitespace().next().and_then(|word| word.parse().ok()).expect("is an address")
 }
 
 #[test]
@@ -572,7 +565,7 @@ fn over_tls_a_certificate_proves_a_node_and_nothing_else_is_served() {
     wire.expect("welcome");
     let ask = |path: &str| {
         let runtime = runtime();
-        let (mut stream, _) = authority.connect(&runtime, tls_address(&node), None);
+        let (mut stream, _) = authority.connect(&runtime, node.listener("sites"), None);
         let request = format!("GET {path} HTTP/1.1\r\nHost: centre.example\r\nConnection: close\r\n\r\n");
         runtime.block_on(async {
             use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -584,7 +577,7 @@ fn over_tls_a_certificate_proves_a_node_and_nothing_else_is_served() {
     };
     assert_eq!(
         [ask("/healthz"), ask("/api/v1/alarms"), ask("/"), ask("/metrics")],
-        [Some(200), Some(403), Some(403), Some(403)]
+        [Some(200), Some(401), Some(401), Some(401)]
     );
 }
 
@@ -599,7 +592,7 @@ fn a_new_certificate_is_taken_up_and_connections_go_on() {
     wire.hello(&json!({}));
     wire.expect("welcome");
     let runtime = runtime();
-    let presented = || authority.connect(&runtime, tls_address(&node), None).1;
+    let presented = || authority.connect(&runtime, node.listener("sites"), None).1;
     assert_eq!(presented(), first);
     let second = authority.serve();
     node.signal(rustix::process::Signal::HUP);
@@ -663,7 +656,7 @@ fn quiet_sites_cost_little() {
     let mut sinks = Vec::new();
     for line in told.lines() {
         let (name, token) = line.split_once(',').expect("name and token");
-        let (stream, _) = authority.connect(&runtime, tls_address(&node), None);
+        let (stream, _) = authority.connect(&runtime, node.listener("sites"), None);
         let mut request = "ws://localhost/api/v1/uplink".into_client_request().expect("is a request");
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse().expect("is a header"));
         let (socket, _) = runtime.block_on(tokio_tungstenite::client_async(request, stream)).expect("is let in");

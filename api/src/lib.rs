@@ -4,6 +4,8 @@
 //! [`klaxon_store::publish::Publisher`]. Nothing here decides anything about an alarm.
 
 pub mod agent;
+mod clock;
 pub mod http;
 pub mod notify;
+mod token;
 pub mod uplink;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use klaxon_schemas::access::{TOKENS_MAX, Token, TokenNote, TokenOrder};
 use klaxon_schemas::action::{Action, AlarmVerb, ShelfOrder, Target, Verb};
 use klaxon_schemas::alarm::{Alarm, Assignment, ClearedBy, Mark, NOTES_MAX, Note, Ordered, Shelved};
 use klaxon_schemas::change::{ChangeKind, Reason, Refusal, RefusalReason, Subject};
@@ -149,8 +150,49 @@ impl Engine {
                 self.emit(moment, cause, Subject::Suppression { alarm_type, suppression }, out);
                 Ok(())
             }
+            Verb::CreateToken(order) => self.create_token(moment, action, order, out),
+            Verb::RevokeToken(name) => {
+                let token = self.tokens.remove(name).ok_or(RefusalReason::NoEffect)?;
+                out.delete(StateKey::Token(name.clone()));
+                let note = Arc::new(TokenNote::of(name, &token));
+                self.emit(moment, cause(moment, action, ChangeKind::TokenRevoked, None), Subject::Token(note), out);
+                Ok(())
+            }
             Verb::OnAlarms(..) => Ok(()),
         }
+    }
+
+    fn create_token(
+        &mut self,
+        moment: &Moment<'_>,
+        action: &Action,
+        order: &TokenOrder,
+        out: &mut Output,
+    ) -> Result<(), RefusalReason> {
+        if self.tokens.contains_key(&order.name) {
+            return Err(RefusalReason::NoEffect);
+        }
+        if order.expires_at.is_some_and(|end| end <= moment.wall) {
+            return Err(RefusalReason::UntilIsPast);
+        }
+        if self.tokens.len() >= TOKENS_MAX {
+            return Err(RefusalReason::LimitReached);
+        }
+        let token = Arc::new(Token {
+            role: order.role,
+            sites: order.sites.clone(),
+            hash: order.hash.clone(),
+            by: action.actor.clone(),
+            at: moment.wall,
+            expires_at: order.expires_at,
+            note: order.note.clone(),
+        });
+        out.put(StateKey::Token(order.name.clone()), StateRecord::Token(Arc::clone(&token)));
+        let note = Arc::new(TokenNote::of(&order.name, &token));
+        self.tokens.insert(order.name.clone(), token);
+        let cause = cause(moment, action, ChangeKind::TokenCreated, order.note.clone());
+        self.emit(moment, cause, Subject::Token(note), out);
+        Ok(())
     }
 
     fn add_shelf(
@@ -266,5 +308,11 @@ fn change_alarm(
 }
 
 pub(crate) fn cause(moment: &Moment<'_>, action: &Action, kind: ChangeKind, note: Option<Text>) -> Cause {
-    Cause { kind, reasons: vec![Reason::Action(action.id), moment.reason()], actor: Some(action.actor.clone()), note }
+    Cause {
+        kind,
+        reasons: vec![Reason::Action(action.id), moment.reason()],
+        actor: Some(action.actor.clone()),
+        from: action.from.clone(),
+        note,
+    }
 }

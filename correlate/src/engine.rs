@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use klaxon_schemas::access::Token;
 use klaxon_schemas::alarm::{Alarm, ChangeNumber, OrderMark};
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::{Change, ChangeKind, Reason, RefusalReason, Subject, Timer};
@@ -11,7 +12,7 @@ use klaxon_schemas::child::{Below, Child, NotTaken, PendingAction};
 use klaxon_schemas::entry::{Entry, EntryKind, Started};
 use klaxon_schemas::event::{AlarmKey, Event, Report};
 use klaxon_schemas::ids::{ActionId, AlarmId, Epoch, Position, Seq};
-use klaxon_schemas::names::{Actor, AlarmType, ChildName, Site, Text};
+use klaxon_schemas::names::{Actor, AlarmType, ChildName, Site, Text, TokenName};
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::state::{
     Cursor, Novelty, Quarantined, Settings, Shelf, ShelfPhase, StateKey, StateRecord, Suppression, Tombstone,
@@ -53,6 +54,7 @@ pub struct Engine {
     pub(crate) heartbeats: Heartbeats,
     pub(crate) shelves: BTreeMap<ActionId, Arc<Shelf>>,
     pub(crate) suppressions: BTreeMap<AlarmType, Arc<Suppression>>,
+    pub(crate) tokens: BTreeMap<TokenName, Arc<Token>>,
     pub(crate) children: BTreeMap<ChildName, Arc<Child>>,
     /// Those that were retired, and of which something is still to be forgotten.
     pub(crate) retired: BTreeSet<ChildName>,
@@ -76,12 +78,13 @@ pub(crate) struct Cause {
     pub(crate) kind: ChangeKind,
     pub(crate) reasons: Vec<Reason>,
     pub(crate) actor: Option<Actor>,
+    pub(crate) from: Option<Text>,
     pub(crate) note: Option<Text>,
 }
 
 impl Cause {
     pub(crate) fn new(kind: ChangeKind, reasons: &[Reason]) -> Self {
-        Self { kind, reasons: reasons.to_vec(), actor: None, note: None }
+        Self { kind, reasons: reasons.to_vec(), actor: None, from: None, note: None }
     }
 }
 
@@ -108,6 +111,7 @@ impl Engine {
             heartbeats: Heartbeats::default(),
             shelves: BTreeMap::new(),
             suppressions: BTreeMap::new(),
+            tokens: BTreeMap::new(),
             children: BTreeMap::new(),
             retired: BTreeSet::new(),
             pending: BTreeMap::new(),
@@ -151,6 +155,9 @@ impl Engine {
             }
             (StateKey::Suppression(alarm_type), StateRecord::Suppression(suppression)) => {
                 self.suppressions.insert(alarm_type, suppression);
+            }
+            (StateKey::Token(name), StateRecord::Token(token)) => {
+                self.tokens.insert(name, token);
             }
             (StateKey::Bundle(_), StateRecord::Bundle(catalogue)) => self.catalogue = catalogue,
             (StateKey::Settings, StateRecord::Settings(settings)) => self.settings = settings,
@@ -482,6 +489,7 @@ impl Engine {
             kind: cause.kind,
             reasons: cause.reasons,
             actor: cause.actor,
+            from: cause.from,
             note: cause.note,
             subject,
             place: None,

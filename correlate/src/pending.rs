@@ -120,6 +120,7 @@ impl Engine {
         let action = Action {
             id: action.id,
             actor: action.actor.clone(),
+            from: action.from.clone(),
             ordered_at: Some(ordered_at),
             expires_at: Some(expires_at),
             verb,

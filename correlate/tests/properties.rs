@@ -280,6 +280,7 @@ fn a_shelf_over_many_alarms_works_in_steps_that_a_restart_goes_on_with() {
     node.apply(EntryKind::Action(Arc::new(Action {
         id: ActionId(uuid::Uuid::from_u128(1)),
         actor: Actor::new("ann").expect("valid"),
+        from: None,
         ordered_at: None,
         expires_at: None,
         verb: Verb::AddShelf(shelf),
@@ -315,6 +316,7 @@ fn what_was_due_before_an_entry_is_not_its_own() {
     let refused = EntryKind::Action(Arc::new(Action {
         id: ActionId(uuid::Uuid::from_u128(1)),
         actor: Actor::new("ann").expect("valid"),
+        from: None,
         ordered_at: None,
         expires_at: None,
         verb: Verb::Unsuppress { alarm_type: AlarmType::new("x").expect("valid") },

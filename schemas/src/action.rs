@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::access::TokenOrder;
 use crate::event::AlarmKey;
 use crate::ids::{ActionId, AlarmId};
-use crate::names::{Actor, AlarmType, Qualifier, Site, Text};
+use crate::names::{Actor, AlarmType, Qualifier, Site, Text, TokenName};
 use crate::resource::Resource;
 use crate::time::Timestamp;
 
@@ -19,6 +20,8 @@ pub struct Action {
     pub id: ActionId,
     /// Who acts.
     pub actor: Actor,
+    /// From where, in words: how the actor was known, and the address.
+    pub from: Option<Text>,
     /// When it was ordered, if that was at another node: of two actions on one axis of an alarm the one ordered later wins.
     pub ordered_at: Option<Timestamp>,
     /// After this time the owner refuses it.
@@ -48,6 +51,10 @@ pub enum Verb {
         /// The type.
         alarm_type: AlarmType,
     },
+    /// Whoever shows this token has its role.
+    CreateToken(TokenOrder),
+    /// A token is good no longer.
+    RevokeToken(TokenName),
 }
 
 /// What can be done to one alarm.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::access::TokenNote;
 use crate::alarm::{Alarm, ChangeNumber};
 use crate::child::ChildNote;
 use crate::event::Event;
@@ -32,12 +33,26 @@ pub struct Change {
     pub reasons: Vec<Reason>,
     /// The person or program that did it, if one did.
     pub actor: Option<Actor>,
+    /// From where they did it, in words.
+    pub from: Option<Text>,
     /// That person's words.
     pub note: Option<Text>,
     /// What it happened to, as it is afterwards.
     pub subject: Subject,
     /// Where it stands in the journal that it was copied from; nothing where it came about.
     pub place: Option<Place>,
+}
+
+impl Change {
+    /// The site that it is about: that of its alarm or report, a node below that is one itself, else the one whose numbering it is in.
+    pub fn concerns(&self) -> &str {
+        match &self.subject {
+            Subject::Alarm { alarm, .. } => &alarm.key.site,
+            Subject::Event { event, .. } => &event.key.site,
+            Subject::Child(note) if note.kind.owns() => &note.name,
+            _ => &self.site,
+        }
+    }
 }
 
 /// Where a change stands in a journal that is kept elsewhere, in partitions. This is the only change from `from` up to `next`.
@@ -105,6 +120,10 @@ pub enum ChangeKind {
     Pending,
     /// Something became of a node below this one: it was enrolled, fell silent, is heard from again, moved away, was retired.
     Child,
+    /// A token was made.
+    TokenCreated,
+    /// A token is good no longer.
+    TokenRevoked,
 }
 
 /// What a change happened to.
@@ -146,6 +165,8 @@ pub enum Subject {
     },
     /// A node below this one.
     Child(Arc<ChildNote>),
+    /// A token.
+    Token(Arc<TokenNote>),
 }
 
 /// Why a report that was to raise or clear something did not.

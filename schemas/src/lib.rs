@@ -5,6 +5,7 @@
 //!
 //! * [`names`], [`resource`], [`severity`], [`time`], [`ids`]: the values,
 //! * [`event`], [`alarm`], [`action`], [`change`], [`entry`], [`state`]: what is made of them,
+//! * [`access`]: who may do what,
 //! * [`child`]: the nodes below this one, and what they send,
 //! * [`notify`]: what receivers are told, and what is kept of it,
 //! * [`wire`]: the versioned JSON forms, the only ones that leave or outlive a process,
@@ -12,6 +13,7 @@
 //! * [`mib`]: what SNMP shows,
 //! * [`error`]: errors in words.
 
+pub mod access;
 pub mod action;
 pub mod alarm;
 pub mod catalogue;

@@ -365,6 +365,25 @@ impl Rule for ChildNameRule {
 /// The name of a node whose uplink ends at this one: of a site, the site's own; of an agent, its host's.
 pub type ChildName = Name<ChildNameRule>;
 
+/// Rule of [`TokenName`].
+pub struct TokenNameRule;
+impl Rule for TokenNameRule {
+    const NAME: &'static str = "TokenName";
+    const BYTES_MAX: usize = 64;
+    const ALLOWED: &'static str = "ASCII letters, digits and . _ @ -";
+    fn allows(character: char) -> bool {
+        character.is_ascii_alphanumeric() || "._@-".contains(character)
+    }
+}
+/// The name of a token; what its bearer does is done under it.
+pub type TokenName = Name<TokenNameRule>;
+
+impl From<&TokenName> for Actor {
+    fn from(name: &TokenName) -> Self {
+        Self(Arc::clone(&name.0), PhantomData)
+    }
+}
+
 /// Rule of [`Door`].
 pub struct DoorRule;
 impl Rule for DoorRule {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::access::Token;
 use crate::action::ShelfOrder;
 use crate::alarm::OrderMark;
 use crate::catalogue::{Catalogue, Digest};
@@ -14,7 +15,7 @@ use crate::child::{Below, Child, PendingAction};
 use crate::entry::Boot;
 use crate::event::{AlarmKey, Details, Lease};
 use crate::ids::{ActionId, AlarmId, Epoch, Position, Seq};
-use crate::names::{Actor, AlarmType, ChildName, EventId, Follower, Producer, Text};
+use crate::names::{Actor, AlarmType, ChildName, EventId, Follower, Producer, Text, TokenName};
 use crate::notify::{Delivery, Outbox, Told};
 use crate::severity::Severity;
 use crate::time::{JournalTime, Timestamp};
@@ -54,6 +55,8 @@ pub enum StateKey {
     Below(ChildName),
     /// [`PendingAction`]: ordered here for alarms of that node, which has not yet said what became of it.
     Pending(ChildName, ActionId),
+    /// [`Token`]: who shows it has its role.
+    Token(TokenName),
     /// [`Copied`]: how far a partition of a journal that is kept elsewhere has been copied.
     Partition(u16),
 }
@@ -91,6 +94,8 @@ pub enum StateRecord {
     Below(Arc<Vec<Below>>),
     /// An action on its way down.
     Pending(Arc<PendingAction>),
+    /// A token.
+    Token(Arc<Token>),
     /// How far a partition has been copied.
     Copied(Copied),
 }

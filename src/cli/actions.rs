@@ -152,7 +152,7 @@ impl std::str::FromStr for Match {
     }
 }
 
-fn duration(text: &str) -> Result<Moment, String> {
+pub(super) fn duration(text: &str) -> Result<Moment, String> {
     humantime::parse_duration(text)
         .map(Moment::Away)
         .map_err(|_| format!("{text:?} is no length of time such as 90m, 2h or 1d"))

@@ -98,6 +98,8 @@ pub(super) fn kind(kind: ChangeKind) -> &'static str {
         ChangeKind::Realigned => "realigned",
         ChangeKind::Pending => "pending",
         ChangeKind::Child => "site",
+        ChangeKind::TokenCreated => "token made",
+        ChangeKind::TokenRevoked => "token revoked",
     }
 }
 
@@ -242,6 +244,10 @@ impl Told {
                 text: refusal.reason.as_str().to_owned(),
                 ..nothing()
             },
+            ChangeSubject::Token { token } => {
+                let sites = token.sites.iter().map(|site| format!(" at {site}")).collect::<String>();
+                Self { text: format!("{}: {}{sites}", token.name, token.role), ..nothing() }
+            }
             ChangeSubject::Child { child } => Self { text: format!("{}: {}", child.name, child.what), ..nothing() },
             ChangeSubject::Quarantine { entry, failure } => Self { text: format!("entry {entry}: {failure}"), ..nothing() },
         }

@@ -24,6 +24,7 @@ mod snmp;
 mod store;
 mod table;
 mod time;
+mod tokens;
 mod trap;
 mod uplink;
 mod watch;
@@ -114,6 +115,9 @@ enum Command {
     /// Let nodes below join, approve them, give them up
     #[command(subcommand)]
     Site(sites::SiteCommand),
+    /// Say who may do what by showing which token
+    #[command(subcommand)]
+    Token(tokens::TokenCommand),
     /// Tell whether a node takes events; the exit code says it too
     Ready,
     /// Look into SNMP traps
@@ -188,6 +192,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Uplink => wait(async { uplink::uplink(&output, &find(node.as_deref()).await?).await }),
         Command::Sites(args) => wait(async { sites::sites(&output, &find(node.as_deref()).await?, &args).await }),
         Command::Site(command) => wait(async { sites::site(&output, &find(node.as_deref()).await?, &command).await }),
+        Command::Token(command) => wait(async { tokens::token(&output, &find(node.as_deref()).await?, &command).await }),
         Command::Ready => wait(async { ready::ready(&output, &find(node.as_deref()).await?).await }),
         Command::Trap(trap::TrapCommand::Explain(args)) => trap::explain(&output, &args),
         Command::Store(command) => store::store(&output, command),

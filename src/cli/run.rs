@@ -63,8 +63,8 @@ pub(crate) struct Listening<'a> {
     pub(crate) http: SocketAddr,
     /// The same, by a Unix socket.
     pub(crate) socket: &'a Path,
-    /// The way in for nodes below, over TLS, if there is one.
-    pub(crate) tls: Option<SocketAddr>,
+    /// Where it is reached beside its own host, and whether by TLS.
+    pub(crate) others: Vec<(bool, SocketAddr)>,
     /// SNMP notifications, if it has the port.
     pub(crate) traps: Option<SocketAddr>,
     /// SNMP requests, if it has the port.
@@ -73,18 +73,19 @@ pub(crate) struct Listening<'a> {
 
 /// What a person who has just started a node wants to know: where it is, and what to try next.
 pub(crate) fn greeting(config: &Config, listening: &Listening<'_>) -> String {
-    let Listening { http: listen, tls, socket, traps, agent } = listening;
+    let Listening { http: listen, others, socket, traps, agent } = listening;
+    let scheme = |tls: bool| if tls { "https" } else { "http" };
+    let others: String = others.iter().map(|(tls, address)| format!(" · {}://{address}", scheme(*tls))).collect();
     let udp = |what: &str, address: &Option<SocketAddr>| {
         address.map_or_else(String::new, |address| format!(" · {what} udp://{address}"))
     };
     format!(
-        "site {site} · http://{listen} · {socket}{tls}{traps}{agent}\nstore {dir}\n\nThe alarms, in a browser:\n  http://{listen}/\n\n\
+        "site {site} · http://{listen} · {socket}{others}{traps}{agent}\nstore {dir}\n\nThe alarms, in a browser:\n  http://{listen}/\n\n\
          Try, in another terminal:\n  \
          klaxon{node} event send --resource host=web-1.filesystem=/var --type disk.full --severity major --text '91 % used'\n  \
          klaxon{node} collect\n  klaxon{node} demo\n  klaxon{node} alarms\n  klaxon{node} alarms watch\n",
         site = config.node.site,
         socket = socket.display(),
-        tls = tls.map_or_else(String::new, |address| format!(" · uplinks https://{address}")),
         traps = udp("traps", traps),
         agent = udp("snmp", agent),
         dir = config.store.dir.display(),

@@ -172,7 +172,7 @@ fn info(output: &Output, dir: &Path) -> Outcome {
             "position": state.position(),
             "applied": cursor.applied,
             "active": active,
-            "cleared": counts.cleared,
+            "cleared": counts.cleared(),
             "sites": counts.sites.len(),
         }))?);
     }
@@ -186,7 +186,7 @@ fn info(output: &Output, dir: &Path) -> Outcome {
         ("journal", format!("{} in {segments} segments", Size(bytes))),
         ("view", view.map_or("none, the next start builds it".to_owned(), |engine| format!("kept by {engine}"))),
         ("position", format!("{}, applied up to {}", state.position(), cursor.applied)),
-        ("alarms", format!("{active} active, {} cleared, of {} sites", counts.cleared, counts.sites.len())),
+        ("alarms", format!("{active} active, {} cleared, of {} sites", counts.cleared(), counts.sites.len())),
     ];
     for (label, value) in lines {
         output.line(&format!("{label:<10}{value}"))?;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An address that only this host reaches. Others are refused as long as there are no tokens: who can connect may publish.
+/// An address that only this host reaches: who can connect there is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Loopback(pub(super) SocketAddr);
 
@@ -27,8 +27,8 @@ impl std::str::FromStr for Loopback {
         };
         if !loopback {
             return Err(format!(
-                "{address} can be reached from other hosts, and there are no tokens yet to tell who may publish; take a loopback \
-                 address such as 127.0.0.1:{}",
+                "{address} can be reached from other hosts; take a loopback address such as 127.0.0.1:{}, and for other hosts a \
+                 section [listeners.NAME]",
                 address.port()
             ));
         }

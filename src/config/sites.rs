@@ -1,32 +1,9 @@
-//! `[api]` and `[sites]`: how nodes below reach this one, and the manners towards them.
+//! `[sites]`: the manners towards nodes below.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-
-use klaxon_api::http::TlsFiles;
 use klaxon_api::uplink::{CONNECTIONS_LIMIT, SitesConfig};
 use serde::{Deserialize, Serialize};
 
 use super::Span;
-use super::collect::Mistake;
-
-/// What is served to other hosts, over TLS.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ApiSection {
-    /// The address; nothing is served to other hosts without one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls_listen: Option<SocketAddr>,
-    /// The certificate, as PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls_certificate: Option<PathBuf>,
-    /// Its key, as PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls_key: Option<PathBuf>,
-    /// Whose certificates prove a node below, as PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls_client_ca: Option<PathBuf>,
-}
 
 /// Manners towards the nodes below.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,30 +34,6 @@ impl Default for SitesSection {
             credential_lifetime: Span(config.credential_lifetime),
             connections_max: config.connections_max,
         }
-    }
-}
-
-impl ApiSection {
-    /// Where TLS is listened on, and with which files, if it is; or the setting that is wrong, and why.
-    pub(super) fn tls(&self) -> Result<Option<(SocketAddr, TlsFiles)>, Mistake> {
-        let Some(listen) = self.tls_listen else {
-            let unused = [
-                ("api.tls_certificate", &self.tls_certificate),
-                ("api.tls_key", &self.tls_key),
-                ("api.tls_client_ca", &self.tls_client_ca),
-            ];
-            return match unused.into_iter().find(|(_, path)| path.is_some()) {
-                Some((key, _)) => Err((key.to_owned(), "means nothing without api.tls_listen".to_owned())),
-                None => Ok(None),
-            };
-        };
-        let needed = |key: &str, path: &Option<PathBuf>| {
-            let missing = || (key.to_owned(), "is missing; api.tls_listen needs it".to_owned());
-            path.clone().ok_or_else(missing)
-        };
-        let certificate = needed("api.tls_certificate", &self.tls_certificate)?;
-        let key = needed("api.tls_key", &self.tls_key)?;
-        Ok(Some((listen, TlsFiles { certificate, key, client_ca: self.tls_client_ca.clone() })))
     }
 }
 
@@ -127,10 +80,6 @@ mod tests {
     #[test]
     fn what_contradicts_itself_is_named() {
         let error = |text: &str| Config::parse(text, Path::new("k.toml")).expect_err("is wrong").to_string();
-        let key = error("[api]\ntls_listen = \"0.0.0.0:7781\"\ntls_certificate = \"c.pem\"\n");
-        assert_eq!(key, "k.toml:1: api.tls_key: is missing; api.tls_listen needs it");
-        let unused = error("[api]\ntls_client_ca = \"ca.pem\"\n");
-        assert_eq!(unused, "k.toml:2: api.tls_client_ca: means nothing without api.tls_listen");
         let silent = error("[sites]\nheartbeat = \"2m\"\n");
         assert_eq!(silent, "k.toml:1: sites.silent_after: must be at least twice sites.heartbeat");
     }

@@ -73,6 +73,8 @@ fn change_bytes(change: &Change) -> usize {
             Subject::Alarm { alarm, .. } => alarm_bytes(alarm),
             Subject::Event { event, .. } => rough_bytes(&EntryKind::Event(Arc::clone(event))),
             Subject::Shelf(_) | Subject::Suppression { .. } | Subject::Quarantine { .. } => 4096,
+            // At most SCOPE_SITES_MAX names.
+            Subject::Token(note) => note.sites.iter().map(|site| site.len() + 3).sum(),
             Subject::Refusal(_) | Subject::Child(_) => 0,
         }
 }

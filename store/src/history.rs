@@ -7,11 +7,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use klaxon_schemas::access::Scope;
 use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject};
 use klaxon_schemas::entry::Entry;
 use klaxon_schemas::error::chain;
 use klaxon_schemas::ids::{ActionId, AlarmId, Position};
-use klaxon_schemas::names::{AlarmType, Site};
+use klaxon_schemas::names::{Actor, AlarmType, Site};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
@@ -53,6 +54,10 @@ pub struct HistoryQuery {
     pub alarm: Option<AlarmId>,
     /// That this action led to, or in which it was refused. No index knows it: begin with `cursor` near it.
     pub action: Option<ActionId>,
+    /// That this person or program did, or tried to do. No index knows it.
+    pub actor: Option<Actor>,
+    /// Of the sites that may be seen.
+    pub scope: Scope,
     /// At this site.
     pub site: Option<Site>,
     /// At this resource or under it.
@@ -82,6 +87,8 @@ impl Default for HistoryQuery {
         Self {
             alarm: None,
             action: None,
+            actor: None,
+            scope: Scope::all(),
             site: None,
             resource: None,
             alarm_type: None,
@@ -263,7 +270,7 @@ impl Search<'_> {
             (Some(resource), Some(site)) => keys.push(vec![Key::resource(site, resource.as_str())]),
             (Some(resource), None) => keys.push(resource_keys(segment, resource)?),
             (None, Some(site)) => keys.push(vec![Key::site(site)]),
-            (None, None) => {}
+            (None, None) => keys.extend(query.scope.sites().map(|sites| sites.iter().map(|site| Key::site(site)).collect())),
         }
         keys.extend(query.alarm_type.as_ref().map(|alarm_type| vec![Key::alarm_type(alarm_type)]));
         for any in keys {
@@ -410,6 +417,8 @@ impl Search<'_> {
     fn matches(&self, change: &Sketch<'_>) -> bool {
         let query = self.query;
         query.alarm.is_none_or(|alarm| change.alarm_id() == Some(alarm))
+            && query.actor.as_ref().is_none_or(|actor| change.actor() == Some(actor.as_str()))
+            && query.scope.includes(change.site())
             && query.site.as_ref().is_none_or(|site| change.site() == site.as_str())
             && query.alarm_type.as_ref().is_none_or(|alarm_type| change.alarm_type() == Some(alarm_type.as_str()))
             && (query.kinds.is_empty() || query.kinds.contains(&change.kind))

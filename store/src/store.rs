@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use klaxon_schemas::access::{Scope, Token};
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::entry::Entry;
 use klaxon_schemas::event::AlarmKey;
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
-use klaxon_schemas::names::AlarmType;
+use klaxon_schemas::names::{AlarmType, TokenName};
 use klaxon_schemas::state::{Cursor, Heartbeat, Shelf, StateKey, StateRecord, Suppression};
 use klaxon_schemas::time::Timestamp;
 use tokio::sync::watch;
@@ -397,9 +398,9 @@ impl StateRead<'_> {
     pub fn alarm(&self, id: AlarmId) -> Option<&Arc<Alarm>> {
         self.0.alarm(id)
     }
-    /// The alarms whose id begins with these hexadecimal digits (dashes are ignored), at most `limit`.
-    pub fn find_by_prefix(&self, hex_prefix: &str, limit: usize) -> Vec<&Arc<Alarm>> {
-        self.0.find_by_prefix(hex_prefix, limit)
+    /// The alarms within `scope` whose id begins with these hexadecimal digits (dashes are ignored), at most `limit`.
+    pub fn find_by_prefix(&self, hex_prefix: &str, scope: &Scope, limit: usize) -> Vec<&Arc<Alarm>> {
+        self.0.find_by_prefix(hex_prefix, scope, limit)
     }
     /// All alarms, cleared ones with them, by id.
     pub fn alarms(&self) -> impl Iterator<Item = &Arc<Alarm>> {
@@ -428,6 +429,10 @@ impl StateRead<'_> {
     /// The suppressed types.
     pub fn suppressions(&self) -> impl Iterator<Item = (&AlarmType, &Arc<Suppression>)> {
         self.0.suppressions()
+    }
+    /// Who may do what by showing which token.
+    pub fn tokens(&self) -> &BTreeMap<TokenName, Arc<Token>> {
+        self.0.tokens()
     }
     /// Who has promised to be heard from, by the alarm that silence is.
     pub fn heartbeats(&self) -> &BTreeMap<AlarmKey, Arc<Heartbeat>> {

@@ -101,6 +101,7 @@ impl Client {
             kind: klaxon_schemas::change::ChangeKind::SeverityChanged,
             reasons: Vec::new(),
             actor: None,
+            from: None,
             note: None,
             subject: v1::ChangeSubject::Alarm {
                 alarm: Box::new(self.alarm(seq % ALARMS, seq, severity)),

@@ -322,7 +322,7 @@ impl Node {
         self.actions.set(self.actions.get() + 1);
         let id: ActionId =
             serde_json::from_str(&format!("\"00000000-0000-4000-8000-{:012x}\"", self.actions.get())).expect("is one");
-        let action = Action { id, actor: "op".parse().expect("valid"), ordered_at: None, expires_at: None, verb };
+        let action = Action { id, actor: "op".parse().expect("valid"), from: None, ordered_at: None, expires_at: None, verb };
         self.publish(vec![Item::Action(Arc::new(action))]);
     }
 

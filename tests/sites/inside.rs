@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use klaxon::follow::{Follow, FollowError, FollowStatus, Parts};
 use klaxon::uplink::{Backoff, Kept, Plan, Token, Uplink, UplinkNeeds};
-use klaxon_api::http::{Api, HttpConfig, Parts as ApiParts, serve_tcp};
+use klaxon_api::http::{Api, HttpConfig, Listening, Parts as ApiParts, Trust, serve};
 use klaxon_api::notify::webhook::{Secret, Word};
 use klaxon_api::notify::{
     Backoff as Pauses, Delivered, Notification, ReceiverConfig, Receivers, SendError, Sink, SinkConfig, SinkLimits, Start,
@@ -148,6 +148,7 @@ impl Node {
         let receivers = design.told.map(|told| receivers(door("node"), design.site, told));
         let parts = ApiParts {
             door: door("http"),
+            own: door("node"),
             other_doors: Vec::new(),
             site: site(design.site),
             stop: stop.clone(),
@@ -162,7 +163,8 @@ impl Node {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
             let address = listener.local_addr().expect("is bound");
             api.started();
-            tokio::spawn(serve_tcp(listener, api));
+            let tls = None;
+            tokio::spawn(serve(Listening { name: "http".to_owned(), tcp: listener, trust: Trust::Local, tls }, api));
             tokio::spawn(uplinks.clone().run());
             if let Some(receivers) = &receivers {
                 receivers.apply(vec![receiver()]).await;

@@ -366,7 +366,8 @@ impl World {
         let action: ActionId =
             serde_json::from_str(&format!("\"00000000-0000-4000-8000-{:012x}\"", self.actions)).expect("is one");
         let verb = Verb::OnAlarms(vec![Target { id, raise_seq: Some(raise_seq) }], AlarmVerb::Acknowledge { note: None });
-        let action = Action { id: action, actor: "op".parse().expect("valid"), ordered_at: None, expires_at: None, verb };
+        let action =
+            Action { id: action, actor: "op".parse().expect("valid"), from: None, ordered_at: None, expires_at: None, verb };
         match self.centre().publish(vec![Item::Action(Arc::new(action))]) {
             Ok(_) => {
                 self.hits.acknowledged += 1;

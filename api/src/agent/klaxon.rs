@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use klaxon_schemas::severity::Severity;
-use klaxon_schemas::time::Timestamp;
 use klaxon_snmp::{BoxFuture, Found, Objects, Oid, Set, SetError, SetFailed, Value, Varbind};
 
 use super::Shared;
@@ -16,6 +15,7 @@ use super::set::{self, Placed};
 use super::snapshot::Snapshot;
 use super::tree::{Ask, Index, Tree};
 use super::values::{gauge, severity, text};
+use crate::clock;
 
 /// The objects of KLAXON-ALARM-MIB.
 pub(super) struct KlaxonMib {
@@ -88,7 +88,7 @@ impl KlaxonMib {
             }
             Object::Site(column) => {
                 let (index, row) = ask.of_slice(&snapshot.sites, |row| row.index)?;
-                Some((index, row.cell(column, now())))
+                Some((index, row.cell(column, clock::now())))
             }
             Object::Alarm(column) => {
                 let (index, _, row) = ask.of(&snapshot.active)?;
@@ -182,10 +182,4 @@ fn counts(snapshot: &Snapshot, number: i32, column: SeverityColumn) -> Value {
         SeverityColumn::Stale => gauge(counts.stale),
         SeverityColumn::Shown => gauge(counts.shown),
     }
-}
-
-/// By the wall clock.
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)).unwrap_or_default()
 }

@@ -200,7 +200,14 @@ impl Shared {
         let verb = if is { AlarmVerb::Acknowledge { note: note.clone() } } else { AlarmVerb::Unacknowledge };
         let id = ActionId(request_id(request, &target.id.to_string()));
         let verb = Verb::OnAlarms(vec![target], verb);
-        let items = vec![Item::Action(Arc::new(Action { id, actor: actor.clone(), ordered_at: None, expires_at: None, verb }))];
+        let items = vec![Item::Action(Arc::new(Action {
+            id,
+            actor: actor.clone(),
+            from: None,
+            ordered_at: None,
+            expires_at: None,
+            verb,
+        }))];
         let published = self.door.publish(items, Tally::default()).await.map_err(|error| error.to_string())?;
         let mut has_effect = true;
         for answer in &published.answers {

@@ -164,6 +164,7 @@ impl Bench {
             kind,
             reasons: Vec::new(),
             actor: None,
+            from: None,
             note: None,
             subject,
             place: None,

@@ -405,7 +405,7 @@ impl Tracker {
                 sum.shown += one.shown;
             }
         }
-        self.next.cleared = counts.cleared;
+        self.next.cleared = counts.cleared();
         let rows = sites::rows(&self.own_site, counts, &self.below);
         self.next.sites = Arc::new(rows);
     }

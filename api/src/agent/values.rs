@@ -156,6 +156,8 @@ pub(crate) fn change_kind(kind: Option<ChangeKind>) -> i32 {
         Some(ChangeKind::Realigned) => 23,
         Some(ChangeKind::Pending) => 24,
         Some(ChangeKind::Child) => 25,
+        Some(ChangeKind::TokenCreated) => 26,
+        Some(ChangeKind::TokenRevoked) => 27,
     }
 }
 

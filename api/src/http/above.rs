@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::body::WholeBody;
-use super::guard::Acting;
+use super::guard::{Acting, Caller};
 use super::openapi::{Acts, Always};
 use super::params::{NoParams, Query};
 use super::problem::{FieldError, Kind, Problem};
@@ -154,13 +154,18 @@ pub(crate) struct RehomeRequest {
     operation_id = "getUplink",
     responses((status = 200, description = "How it stands", body = UplinkShown), Always)
 )]
-pub(crate) async fn show(State(api): State<Api>, Query(NoParams): Query<NoParams>) -> Result<Response, Problem> {
+pub(crate) async fn show(
+    State(api): State<Api>,
+    caller: Caller,
+    Query(NoParams): Query<NoParams>,
+) -> Result<Response, Problem> {
+    caller.demand_site(api.site())?;
     json(&(uplink(&api)?.shown)())
 }
 
 /// Join a node above this one.
 ///
-/// Only over the Unix socket, where it is known who acts. Refused if another node is above.
+/// Refused if another node is above.
 #[utoipa::path(
     post,
     path = "/uplink/join",
@@ -171,10 +176,11 @@ pub(crate) async fn show(State(api): State<Api>, Query(NoParams): Query<NoParams
 )]
 pub(crate) async fn join(
     State(api): State<Api>,
-    Acting(actor): Acting,
+    acting: Acting,
     Query(NoParams): Query<NoParams>,
     body: WholeBody,
 ) -> Result<Response, Problem> {
+    let actor = acting.everywhere()?;
     let (url, token) = order_of(&body)?;
     let token = token.ok_or_else(|| Problem::of_field(Kind::InvalidBody, "token", "is missing"))?;
     order(&api, UplinkOrder::Join { url, token }, &actor).await
@@ -182,8 +188,6 @@ pub(crate) async fn join(
 
 /// Go to another node above this one. The one that is above now is told once the other has let this node in; if that one does not
 /// answer, or refuses, all stays as it is. Without a token it is the same node at another address, and nobody is told.
-///
-/// Only over the Unix socket, where it is known who acts.
 #[utoipa::path(
     post,
     path = "/uplink/rehome",
@@ -194,17 +198,18 @@ pub(crate) async fn join(
 )]
 pub(crate) async fn rehome(
     State(api): State<Api>,
-    Acting(actor): Acting,
+    acting: Acting,
     Query(NoParams): Query<NoParams>,
     body: WholeBody,
 ) -> Result<Response, Problem> {
+    let actor = acting.everywhere()?;
     let (url, token) = order_of(&body)?;
     order(&api, UplinkOrder::Rehome { url, token }, &actor).await
 }
 
 /// Leave the node above this one, for none. It is told, as soon as it is reached; this node's journal is kept for nobody any more.
 ///
-/// Only over the Unix socket, where it is known who acts. Refused if no node is above.
+/// Refused if no node is above.
 #[utoipa::path(
     post,
     path = "/uplink/leave",
@@ -214,9 +219,10 @@ pub(crate) async fn rehome(
 )]
 pub(crate) async fn leave(
     State(api): State<Api>,
-    Acting(actor): Acting,
+    acting: Acting,
     Query(NoParams): Query<NoParams>,
 ) -> Result<Response, Problem> {
+    let actor = acting.everywhere()?;
     order(&api, UplinkOrder::Leave, &actor).await
 }
 

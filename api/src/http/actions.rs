@@ -8,15 +8,16 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
+use klaxon_schemas::access::Scope;
 use klaxon_schemas::action::{Action, Matcher, TARGETS_MAX, Target, Verb};
-use klaxon_schemas::change::{ChangeKind, Subject};
+use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::ids::{ActionId, Position};
 use klaxon_schemas::names::{Actor, AlarmType, Text};
 use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1::{self, ActionOrder};
-use klaxon_store::AlarmQuery;
 use klaxon_store::door::Tally;
 use klaxon_store::publish::{Answer, Item};
+use klaxon_store::{AlarmQuery, StateRead};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -197,7 +198,7 @@ pub(crate) struct ActionAnswer {
 
 /// Act on alarms, shelves or suppressions.
 ///
-/// Only over the Unix socket, where it is known who acts. What another site owns is done there; the answer waits up to two seconds
+/// What another site owns is done there; the answer waits up to two seconds
 /// for what became of it.
 #[utoipa::path(
     post,
@@ -215,7 +216,7 @@ pub(crate) struct ActionAnswer {
 )]
 pub(crate) async fn post(
     State(api): State<Api>,
-    Acting(actor): Acting,
+    acting: Acting,
     Query(NoParams): Query<NoParams>,
     body: WholeBody,
 ) -> Result<Response, Problem> {
@@ -233,10 +234,10 @@ pub(crate) async fn post(
         (_, Some(_)) if OTHER_VERBS.contains(&&*verb) => return Err(invalid("filter", format!("has no meaning for {verb}"))),
         (None, None) => return Err(invalid("alarms", "is missing, and there is no filter")),
         (Some(_), Some(_)) => return Err(invalid("filter", "cannot stand beside alarms")),
-        (Some(alarms), None) => Some(named_targets(&api, alarms)?),
-        (None, Some(filter)) => Some(filtered_targets(&api, filter)?),
+        (Some(alarms), None) => Some(named_targets(&api, &acting.scope, alarms)?),
+        (None, Some(filter)) => Some(filtered_targets(&api, &acting.scope, filter)?),
     };
-    act(&api, actor, members, targets).await
+    act(&api, acting, members, targets).await
 }
 
 /// One alarm and what is done to it, in a path.
@@ -262,7 +263,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AlarmAndVerb {
 
 /// Act on one alarm.
 ///
-/// Only over the Unix socket, where it is known who acts. The body may be left out.
+/// The body may be left out.
 #[utoipa::path(
     post,
     path = "/alarms/{id}/{verb}",
@@ -283,7 +284,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AlarmAndVerb {
 )]
 pub(crate) async fn post_on_alarm(
     State(api): State<Api>,
-    Acting(actor): Acting,
+    acting: Acting,
     AlarmAndVerb { reference, verb }: AlarmAndVerb,
     Query(NoParams): Query<NoParams>,
     body: WholeBody,
@@ -299,9 +300,9 @@ pub(crate) async fn post_on_alarm(
         Some(value) => check::<Option<u32>>("raise_seq", &value).map_err(of_field)?,
         None => None,
     };
-    let id = find(&api.store().read(), &reference)?.id;
+    let id = find(&api.store().read(), &acting.scope, &reference)?.id;
     members.insert("action".to_owned(), verb.into());
-    act(&api, actor, members, Some(vec![Target { id, raise_seq }])).await
+    act(&api, acting, members, Some(vec![Target { id, raise_seq }])).await
 }
 
 fn members(body: &WholeBody) -> Result<Map<String, Value>, Problem> {
@@ -316,7 +317,7 @@ fn members(body: &WholeBody) -> Result<Map<String, Value>, Problem> {
     }
 }
 
-fn named_targets(api: &Api, alarms: Value) -> Result<Vec<Target>, Problem> {
+fn named_targets(api: &Api, scope: &Scope, alarms: Value) -> Result<Vec<Target>, Problem> {
     let Value::Array(alarms) = alarms else { return Err(invalid("alarms", "is no list")) };
     match alarms.len() {
         0 => return Err(invalid("alarms", "is empty")),
@@ -344,7 +345,7 @@ fn named_targets(api: &Api, alarms: Value) -> Result<Vec<Target>, Problem> {
     let mut taken = HashSet::new();
     let mut targets = Vec::with_capacity(requests.len());
     for request in requests {
-        let id = find(&state, &request.id)?.id;
+        let id = find(&state, scope, &request.id)?.id;
         if taken.insert(id) {
             targets.push(Target { id, raise_seq: request.raise_seq });
         }
@@ -352,7 +353,7 @@ fn named_targets(api: &Api, alarms: Value) -> Result<Vec<Target>, Problem> {
     Ok(targets)
 }
 
-fn filtered_targets(api: &Api, filter: Value) -> Result<Vec<Target>, Problem> {
+fn filtered_targets(api: &Api, scope: &Scope, filter: Value) -> Result<Vec<Target>, Problem> {
     let Value::Object(members) = filter else { return Err(invalid("filter", "is no object")) };
     let mut params = Params::of_json(members);
     let filter = AlarmFilter::take(&mut params);
@@ -360,7 +361,7 @@ fn filtered_targets(api: &Api, filter: Value) -> Result<Vec<Target>, Problem> {
     if filter.is_empty() {
         return Err(invalid("filter", "asks for nothing; an action on every alarm must say at least cleared: false"));
     }
-    let query = AlarmQuery { limit: TARGETS_MAX, ..filter.query() };
+    let query = AlarmQuery { limit: TARGETS_MAX, scope: scope.clone(), ..filter.query() };
     let (alarms, next) = pick(&api.store().read(), query, &filter);
     if next.is_some() {
         return Err(invalid("filter", format!("picks more than {TARGETS_MAX} alarms; narrow it, or act in several steps")));
@@ -372,17 +373,17 @@ fn filtered_targets(api: &Api, filter: Value) -> Result<Vec<Target>, Problem> {
 }
 
 /// Journals the action that `members` say, and tells what followed.
-async fn act(api: &Api, actor: Actor, members: Map<String, Value>, targets: Option<Vec<Target>>) -> Result<Response, Problem> {
-    let action = Arc::new(action(actor, members, targets)?);
-    let published = api.door().publish(vec![Item::Action(Arc::clone(&action))], Tally::default()).await;
-    let published = published.map_err(|error| refused(&error))?;
-    let (changes, duplicate) = match published.answers.into_iter().next() {
-        Some(Answer::Accepted { changes, .. }) => (changes, false),
-        Some(Answer::Duplicate) => (Vec::new(), true),
-        Some(Answer::Rejected(rejection)) => return Err(Problem::new(Kind::InvalidBody, rejection.to_string())),
-        None => return Err(Problem::new(Kind::Internal, "the journal gave no answer to the action")),
-    };
-    let later = outcome::wait(api, action.id, published.durable.position()).await?;
+async fn act(
+    api: &Api,
+    acting: Acting,
+    members: Map<String, Value>,
+    targets: Option<Vec<Target>>,
+) -> Result<Response, Problem> {
+    let scope = acting.scope.clone();
+    let action = Arc::new(action(acting, members, targets)?);
+    within(&scope, &action.verb, &api.store().read())?;
+    let Carried { changes, duplicate, position } = journal(api, &action).await?;
+    let later = outcome::wait(api, action.id, position).await?;
     let lens = Lens::of(&api.store().read());
     let mut answer = ActionAnswer {
         id: action.id,
@@ -412,8 +413,62 @@ async fn act(api: &Api, actor: Actor, members: Map<String, Value>, targets: Opti
     }
 }
 
+/// What the journal made of an action.
+struct Carried {
+    changes: Vec<Arc<Change>>,
+    duplicate: bool,
+    position: Position,
+}
+
+async fn journal(api: &Api, action: &Arc<Action>) -> Result<Carried, Problem> {
+    let published = api.door().publish(vec![Item::Action(Arc::clone(action))], Tally::default()).await;
+    let published = published.map_err(|error| refused(&error))?;
+    let position = published.durable.position();
+    match published.answers.into_iter().next() {
+        Some(Answer::Accepted { changes, .. }) => Ok(Carried { changes, duplicate: false, position }),
+        Some(Answer::Duplicate) => Ok(Carried { changes: Vec::new(), duplicate: true, position }),
+        Some(Answer::Rejected(rejection)) => Err(Problem::new(Kind::InvalidBody, rejection.to_string())),
+        None => Err(Problem::new(Kind::Internal, "the journal gave no answer to the action")),
+    }
+}
+
+/// Does `verb`, which concerns what this node itself owns, or says why it was refused; up to where the journal is durable.
+pub(crate) async fn carry_out(api: &Api, acting: Acting, verb: Verb) -> Result<Position, Problem> {
+    let Acting { actor, from, .. } = acting;
+    let id = ActionId(Uuid::new_v4());
+    let action = Action { id, actor, from: Some(from), ordered_at: None, expires_at: None, verb };
+    let carried = journal(api, &Arc::new(action)).await?;
+    let refusal = carried.changes.iter().find_map(|change| match &change.subject {
+        Subject::Refusal(refusal) => Some(RefusalShown::from(refusal)),
+        _ => None,
+    });
+    match refusal {
+        Some(refusal) => Err(Problem::new(Kind::Refused, refusal.text()).with_refusals(vec![refusal])),
+        None => Ok(carried.position),
+    }
+}
+
+/// Refuses what concerns sites that are out of reach.
+fn within(scope: &Scope, verb: &Verb, state: &StateRead<'_>) -> Result<(), Problem> {
+    let (of_site, field) = match verb {
+        // Those that are named were looked for within the scope.
+        Verb::OnAlarms(..) => return Ok(()),
+        Verb::AddShelf(order) => (order.matcher.site.clone(), "match.site"),
+        Verb::RemoveShelf(id) => {
+            let mut shelves = state.shelves();
+            (shelves.find(|shelf| shelf.id == *id).and_then(|shelf| shelf.order.matcher.site.clone()), "shelf")
+        }
+        Verb::Suppress { .. } | Verb::Unsuppress { .. } => (None, "alarm_type"),
+        Verb::CreateToken(_) | Verb::RevokeToken(_) => (None, "name"),
+    };
+    if scope.is_all() || of_site.is_some_and(|site| scope.includes(&site)) {
+        return Ok(());
+    }
+    Err(Problem::of_field(Kind::Forbidden, field, "concerns sites to which your rights do not extend"))
+}
+
 /// The action that `members` say. Every member is checked by itself first, so that what is wrong can be named.
-fn action(actor: Actor, mut members: Map<String, Value>, targets: Option<Vec<Target>>) -> Result<Action, Problem> {
+fn action(acting: Acting, mut members: Map<String, Value>, targets: Option<Vec<Target>>) -> Result<Action, Problem> {
     let mut errors = Vec::new();
     for (name, value) in &members {
         let outcome = match name.as_str() {
@@ -460,7 +515,8 @@ fn action(actor: Actor, mut members: Map<String, Value>, targets: Option<Vec<Tar
         None => order,
     };
     let verb = Verb::try_from(order).map_err(|error| of_field(error.into()))?;
-    Ok(Action { id, actor, ordered_at: None, expires_at, verb })
+    let Acting { actor, from, .. } = acting;
+    Ok(Action { id, actor, from: Some(from), ordered_at: None, expires_at, verb })
 }
 
 fn with_targets(mut order: ActionOrder, targets: Vec<Target>) -> ActionOrder {
@@ -477,7 +533,9 @@ fn with_targets(mut order: ActionOrder, targets: Vec<Target>) -> ActionOrder {
         ActionOrder::AddShelf(_)
         | ActionOrder::RemoveShelf { .. }
         | ActionOrder::Suppress { .. }
-        | ActionOrder::Unsuppress { .. } => {}
+        | ActionOrder::Unsuppress { .. }
+        | ActionOrder::CreateToken(_)
+        | ActionOrder::RevokeToken { .. } => {}
     }
     order
 }
@@ -514,7 +572,8 @@ mod tests {
 
     fn parse(body: Value, targets: Option<Vec<Target>>) -> Result<Action, (String, String)> {
         let Value::Object(members) = body else { panic!("is an object") };
-        action(Actor::new("ada").expect("valid"), members, targets).map_err(|problem| {
+        let (actor, from) = (Actor::new("ada").expect("valid"), Text::new("the Unix socket").expect("valid"));
+        action(Acting { actor, from, scope: Scope::all() }, members, targets).map_err(|problem| {
             let json = serde_json::to_value(&problem).expect("serializes");
             let text = |name: &str| json["errors"][0][name].as_str().unwrap_or_default().to_owned();
             (text("field"), text("reason"))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::response::Response;
+use klaxon_schemas::access::Scope;
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::catalogue::{Digest, TypeEntry};
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
@@ -18,6 +19,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Api;
+use super::guard::Caller;
 use super::history::page;
 use super::openapi::{Always, Found};
 use super::outcome::{self, PendingShown};
@@ -106,7 +108,7 @@ impl Totals {
             shelved: sum(|counts| counts.shelved),
             suppressed: sum(|counts| counts.suppressed),
             stale: sum(|counts| counts.stale),
-            cleared: counts.cleared,
+            cleared: counts.cleared(),
         }
     }
 }
@@ -122,18 +124,19 @@ impl Totals {
     params(AlarmFilter, AlarmPaging),
     responses((status = 200, description = "One page of alarms", body = AlarmsAnswer), Always)
 )]
-pub(crate) async fn list(State(api): State<Api>, Query(list): Query<AlarmList>) -> Result<Response, Problem> {
+pub(crate) async fn list(State(api): State<Api>, caller: Caller, Query(list): Query<AlarmList>) -> Result<Response, Problem> {
     api.reach(list.paging.at_least).await?;
     if list.paging.limit > ROWS_INLINE_MAX || list.filter.is_laborious() {
-        blocking(move || answer_list(&api, list)).await
+        blocking(move || answer_list(&api, caller.scope(), list)).await
     } else {
-        answer_list(&api, list)
+        answer_list(&api, caller.scope(), list)
     }
 }
 
-fn answer_list(api: &Api, list: AlarmList) -> Result<Response, Problem> {
+fn answer_list(api: &Api, scope: &Scope, list: AlarmList) -> Result<Response, Problem> {
     let AlarmList { filter, paging } = list;
     let query = AlarmQuery {
+        scope: scope.clone(),
         sort: paging.sort.unwrap_or_default().into(),
         order: paging.order.unwrap_or_default().into(),
         after: paging.cursor,
@@ -149,7 +152,7 @@ fn answer_list(api: &Api, list: AlarmList) -> Result<Response, Problem> {
             epoch: api.store().epoch(),
             alarms: Rows { lens: Lens::over(&state, &alarms), alarms },
             next: next.map(|cursor| cursor.to_string()),
-            counts: Totals::of(&state.counts()),
+            counts: Totals::of(&state.counts().within(scope)),
         };
         (answer, rows)
     };
@@ -246,11 +249,11 @@ pub(crate) struct SiteSummary {
     params(AtLeast),
     responses((status = 200, description = "How many alarms there are", body = Summary), Always)
 )]
-pub(crate) async fn summary(State(api): State<Api>, Query(least): Query<AtLeast>) -> Result<Response, Problem> {
+pub(crate) async fn summary(State(api): State<Api>, caller: Caller, Query(least): Query<AtLeast>) -> Result<Response, Problem> {
     api.reach(least.at_least).await?;
     let (position, counts) = {
         let state = api.store().read();
-        (state.position(), state.counts())
+        (state.position(), state.counts().within(caller.scope()))
     };
     let by_site = counts.sites.iter().map(|(site, counts)| SiteSummary {
         site: site.clone(),
@@ -285,8 +288,8 @@ async fn path_part<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Strin
     }
 }
 
-/// The alarm that `reference` means: a UUID, or enough of its first digits.
-pub(crate) fn find(state: &StateRead<'_>, reference: &str) -> Result<Arc<Alarm>, Problem> {
+/// The alarm within `scope` that `reference` means: a UUID, or enough of its first digits.
+pub(crate) fn find(state: &StateRead<'_>, scope: &Scope, reference: &str) -> Result<Arc<Alarm>, Problem> {
     let digits: String = reference.chars().filter(|character| *character != '-').collect();
     let well_formed =
         (SHORT_ID_DIGITS_MIN..=32).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -301,9 +304,9 @@ pub(crate) fn find(state: &StateRead<'_>, reference: &str) -> Result<Arc<Alarm>,
     };
     if digits.len() == 32 {
         let id = Uuid::try_parse(&digits).map(AlarmId).map_err(|_| not_found())?;
-        return state.alarm(id).cloned().ok_or_else(not_found);
+        return state.alarm(id).filter(|alarm| scope.includes(&alarm.key.site)).cloned().ok_or_else(not_found);
     }
-    let found = state.find_by_prefix(&digits.to_ascii_lowercase(), CANDIDATES_MAX);
+    let found = state.find_by_prefix(&digits.to_ascii_lowercase(), scope, CANDIDATES_MAX);
     match found[..] {
         [] => Err(not_found()),
         [alarm] => Ok(Arc::clone(alarm)),
@@ -346,13 +349,14 @@ pub(crate) struct AlarmAnswer {
 )]
 pub(crate) async fn show(
     State(api): State<Api>,
+    caller: Caller,
     AlarmRef(reference): AlarmRef,
     Query(params): Query<AlarmHistoryParams>,
 ) -> Result<Response, Problem> {
     api.reach(params.at_least).await?;
     let (position, alarm, lens, pending) = {
         let state = api.store().read();
-        let alarm = find(&state, &reference)?;
+        let alarm = find(&state, caller.scope(), &reference)?;
         let pending = outcome::pending_on(&state, alarm.id);
         (state.position(), Arc::clone(&alarm), Lens::over(&state, &[alarm]), pending)
     };
@@ -487,12 +491,15 @@ pub(crate) struct ShelvesAnswer {
     params(AtLeast),
     responses((status = 200, description = "The shelves", body = ShelvesAnswer), Always)
 )]
-pub(crate) async fn shelves(State(api): State<Api>, Query(least): Query<AtLeast>) -> Result<Response, Problem> {
+pub(crate) async fn shelves(State(api): State<Api>, caller: Caller, Query(least): Query<AtLeast>) -> Result<Response, Problem> {
     api.reach(least.at_least).await?;
     let mut answer = {
         let state = api.store().read();
-        let shelves = state.shelves().map(|shelf| (**shelf).clone()).collect();
-        ShelvesAnswer { position: state.position(), shelves }
+        let scope = caller.scope();
+        let is_seen =
+            |shelf: &Shelf| scope.is_all() || shelf.order.matcher.site.as_ref().is_some_and(|site| scope.includes(site));
+        let shelves = state.shelves().filter(|shelf| is_seen(shelf)).map(|shelf| (**shelf).clone());
+        ShelvesAnswer { position: state.position(), shelves: shelves.collect() }
     };
     answer.shelves.sort_by_key(|shelf| (shelf.at, shelf.id));
     json(&answer)

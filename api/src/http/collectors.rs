@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Api;
+use super::guard::Caller;
 use super::openapi::Always;
 use super::params::{NoParams, Query};
 use super::problem::Problem;
@@ -30,6 +31,11 @@ pub(crate) struct CollectorsAnswer {
     operation_id = "listCollectors",
     responses((status = 200, description = "The collectors that are on, by name", body = CollectorsAnswer), Always)
 )]
-pub(crate) async fn list(State(api): State<Api>, Query(NoParams): Query<NoParams>) -> Result<Response, Problem> {
+pub(crate) async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    Query(NoParams): Query<NoParams>,
+) -> Result<Response, Problem> {
+    caller.demand_site(api.site())?;
     json(&CollectorsAnswer { collectors: api.collectors() })
 }

@@ -115,7 +115,7 @@ pub(crate) struct DrillsAnswer {
 
 /// Hold a drill with one receiver.
 ///
-/// Only over the Unix socket, where it is known who acts. An alarm of the type `klaxon.drill` is raised, and cleared when it has
+/// An alarm of the type `klaxon.drill` is raised, and cleared when it has
 /// arrived, or when it did not in time. Others whose filter lets it pass are told of it, too.
 #[utoipa::path(
     post,
@@ -127,10 +127,11 @@ pub(crate) struct DrillsAnswer {
 )]
 pub(crate) async fn one(
     State(api): State<Api>,
-    Acting(actor): Acting,
+    acting: Acting,
     Named(name): Named,
     Query(params): Query<DrillParams>,
 ) -> Result<Response, Problem> {
+    let actor = acting.everywhere()?;
     if api.receivers().and_then(|receivers| receivers.config(&name)).is_none() {
         return Err(unknown(&name));
     }
@@ -151,9 +152,10 @@ pub(crate) async fn one(
 )]
 pub(crate) async fn all(
     State(api): State<Api>,
-    Acting(actor): Acting,
+    acting: Acting,
     Query(params): Query<DrillParams>,
 ) -> Result<Response, Problem> {
+    let actor = acting.everywhere()?;
     let names = api.receivers().map(Receivers::list).unwrap_or_default().into_iter().map(|shown| shown.name).collect();
     json(&DrillsAnswer { drills: drill(&api, actor, names, "all", &params).await? })
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use axum::extract::State;
 use axum::response::Response;
+use klaxon_schemas::access::Scope;
 use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::event::{COLLECTOR_PREFIX, Event};
 use klaxon_schemas::ids::{AlarmId, Position};
@@ -19,6 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::body::{Form, WholeBody, count_unreadable, unsupported};
+use super::guard::Caller;
 use super::openapi::{Always, Intake};
 use super::params::{FromParams, Params, Query};
 use super::problem::{Kind, Problem};
@@ -142,10 +144,12 @@ impl Outcome {
 )]
 pub(crate) async fn post(
     State(api): State<Api>,
+    caller: Caller,
     Query(params): Query<EventsParams>,
     body: Result<WholeBody, Problem>,
 ) -> Result<Response, Problem> {
-    let read = body.map_err(Unread::from).and_then(|body| read(&body, api.config().batch_events_max, api.site()));
+    let read =
+        body.map_err(Unread::from).and_then(|body| read(&body, api.config().batch_events_max, api.site(), caller.scope()));
     let (items, sent) = match read {
         Ok(read) => read,
         Err(Unread::Body(problem)) => {
@@ -259,7 +263,7 @@ impl From<Problem> for Unread {
 /// The good events, and for each that was sent what was not understood in it, or why it is not good.
 type Read = (Vec<Item>, Vec<Result<Vec<String>, InputError>>);
 
-fn read(body: &WholeBody, events_max: usize, site: &Site) -> Result<Read, Unread> {
+fn read(body: &WholeBody, events_max: usize, site: &Site, scope: &Scope) -> Result<Read, Unread> {
     let Some(form) = body.form else {
         return Err(unsupported("application/json or application/x-ndjson").into());
     };
@@ -272,6 +276,7 @@ fn read(body: &WholeBody, events_max: usize, site: &Site) -> Result<Read, Unread
     for text in texts {
         let event = parse_event(text).and_then(|(event, ignored)| event.into_event(site).map(|event| (event, ignored)));
         let event = event.and_then(|(event, ignored)| is_others(&event).map(|()| (event, ignored)));
+        let event = event.and_then(|(event, ignored)| is_within(scope, &event).map(|()| (event, ignored)));
         sent.push(event.map(|(event, ignored)| {
             items.push(Item::Event(Arc::new(event)));
             ignored
@@ -288,6 +293,14 @@ fn is_others(event: &Event) -> Result<(), InputError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses what concerns a site that is out of reach.
+fn is_within(scope: &Scope, event: &Event) -> Result<(), InputError> {
+    if scope.includes(&event.key.site) {
+        return Ok(());
+    }
+    Err(InputError::new("site", format!("is {}, to which your rights do not extend", event.key.site)))
 }
 
 fn split_lines(text: &str, events_max: usize) -> Result<Vec<&str>, Unread> {

@@ -26,6 +26,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::body::{WholeBody, count_unreadable};
 use super::events::refused;
+use super::guard::Caller;
 use super::openapi::{Always, Found, Intake};
 use super::params::{FromParams, Params, Query};
 use super::problem::{Kind, Problem, quoted};
@@ -276,15 +277,17 @@ impl<S: Send + Sync> FromRequestParts<S> for NamedResource {
 
 impl NamedResource {
     /// The alarm that its silence is, under the catalogue's id of its type.
-    fn key(&self, api: &Api, site: Option<Site>) -> AlarmKey {
+    fn key(&self, api: &Api, caller: &Caller, site: Option<Site>) -> Result<AlarmKey, Problem> {
+        let site = site.unwrap_or_else(|| api.site().clone());
+        caller.demand_site(&site)?;
         let alarm_type = AlarmType::new(ALARM_TYPE).expect("is a type");
         let catalogue = api.store().read().catalogue();
-        AlarmKey {
-            site: site.unwrap_or_else(|| api.site().clone()),
+        Ok(AlarmKey {
+            site,
             resource: self.resource.clone(),
             alarm_type: catalogue.and_then(|catalogue| Some(catalogue.get(&alarm_type)?.id.clone())).unwrap_or(alarm_type),
             qualifier: Qualifier::new("").expect("may be empty"),
-        }
+        })
     }
 
     fn unknown(&self, key: &AlarmKey) -> Problem {
@@ -308,6 +311,7 @@ impl NamedResource {
 )]
 pub(crate) async fn post(
     State(api): State<Api>,
+    caller: Caller,
     named: NamedResource,
     RawQuery(query): RawQuery,
     body: Result<WholeBody, Problem>,
@@ -315,7 +319,7 @@ pub(crate) async fn post(
     let request = body.and_then(|body| read(query.as_deref().unwrap_or_default(), &body));
     let (request, every) = request.inspect_err(|problem| count_unreadable(&api, problem))?;
     let severity = request.severity.unwrap_or(v1::SILENCE_SEVERITY);
-    let key = named.key(&api, request.site);
+    let key = named.key(&api, &caller, request.site)?;
     let mut answer = publish(&api, event(&key, Report::Heartbeat { every, severity }, request.text)).await?;
     answer.heartbeat = find(&api.store().read(), &key);
     json(&answer)
@@ -334,10 +338,11 @@ pub(crate) async fn post(
 )]
 pub(crate) async fn end(
     State(api): State<Api>,
+    caller: Caller,
     named: NamedResource,
     Query(HeartbeatSite { site }): Query<HeartbeatSite>,
 ) -> Result<Response, Problem> {
-    let key = named.key(&api, site);
+    let key = named.key(&api, &caller, site)?;
     if find(&api.store().read(), &key).is_none() {
         return Err(named.unknown(&key));
     }
@@ -355,10 +360,11 @@ pub(crate) async fn end(
 )]
 pub(crate) async fn show(
     State(api): State<Api>,
+    caller: Caller,
     named: NamedResource,
     Query(HeartbeatSite { site }): Query<HeartbeatSite>,
 ) -> Result<Response, Problem> {
-    let key = named.key(&api, site);
+    let key = named.key(&api, &caller, site)?;
     let heartbeat = find(&api.store().read(), &key);
     json(&heartbeat.ok_or_else(|| named.unknown(&key))?)
 }
@@ -372,14 +378,21 @@ pub(crate) async fn show(
     params(HeartbeatList),
     responses((status = 200, description = "One page of promises", body = HeartbeatsAnswer), Always)
 )]
-pub(crate) async fn list(State(api): State<Api>, Query(list): Query<HeartbeatList>) -> Result<Response, Problem> {
+pub(crate) async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    Query(list): Query<HeartbeatList>,
+) -> Result<Response, Problem> {
     api.reach(list.at_least).await?;
     let answer = {
         let state = api.store().read();
         let after = list.cursor.map_or(Bound::Unbounded, |HeartbeatCursor(key)| Bound::Excluded(key));
         let is_lost = |heartbeat: &Heartbeat| heartbeat.lost_at.is_some();
+        let is_seen = |key: &AlarmKey| caller.scope().includes(&key.site);
         let mut asked = state.heartbeats().range((after, Bound::Unbounded)).filter(|(key, heartbeat)| {
-            list.site.as_ref().is_none_or(|site| key.site == *site) && list.lost.is_none_or(|lost| lost == is_lost(heartbeat))
+            is_seen(key)
+                && list.site.as_ref().is_none_or(|site| key.site == *site)
+                && list.lost.is_none_or(|lost| lost == is_lost(heartbeat))
         });
         let page: Vec<_> = asked.by_ref().take(list.limit).collect();
         let next = page.last().filter(|_| asked.next().is_some()).map(|(key, _)| HeartbeatCursor((*key).clone()).to_string());
@@ -388,8 +401,8 @@ pub(crate) async fn list(State(api): State<Api>, Query(list): Query<HeartbeatLis
             epoch: api.store().epoch(),
             heartbeats: page.iter().map(|(key, beat)| HeartbeatShown::of(key, beat, state.cursor())).collect(),
             next,
-            total: state.heartbeats().len(),
-            lost: state.heartbeats().values().filter(|heartbeat| is_lost(heartbeat)).count(),
+            total: state.heartbeats().keys().filter(|key| is_seen(key)).count(),
+            lost: state.heartbeats().iter().filter(|(key, heartbeat)| is_seen(key) && is_lost(heartbeat)).count(),
         }
     };
     json_sized(&answer, 256 + answer.heartbeats.len() * HEARTBEAT_BYTES)

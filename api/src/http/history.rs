@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Api;
+use super::guard::Caller;
 use super::openapi::Always;
 use super::params::Query;
 use super::problem::{Kind, Problem};
@@ -38,9 +39,13 @@ pub(crate) struct HistoryAnswer {
     params(HistoryParams),
     responses((status = 200, description = "One page of changes", body = HistoryAnswer), Always)
 )]
-pub(crate) async fn list(State(api): State<Api>, Query(params): Query<HistoryParams>) -> Result<Response, Problem> {
+pub(crate) async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    Query(params): Query<HistoryParams>,
+) -> Result<Response, Problem> {
     api.reach(params.at_least).await?;
-    let query = HistoryQuery::from(params);
+    let query = HistoryQuery { scope: caller.scope().clone(), ..params.into() };
     blocking(move || {
         let (position, lens) = {
             let state = api.store().read();

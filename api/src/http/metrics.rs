@@ -11,6 +11,7 @@ use klaxon_store::door::{DropReason, RejectReason, Tally};
 use klaxon_store::{Counts, Info, SeverityCounts};
 
 use super::Api;
+use super::guard::Caller;
 use super::openapi::Always;
 use super::params::{NoParams, Query};
 use super::problem::Problem;
@@ -76,32 +77,45 @@ impl MetricsText {
     operation_id = "metrics",
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"), Always)
 )]
-pub(crate) async fn show(State(api): State<Api>, Query(NoParams): Query<NoParams>) -> Result<Response, Problem> {
+pub(crate) async fn show(
+    State(api): State<Api>,
+    caller: Caller,
+    Query(NoParams): Query<NoParams>,
+) -> Result<Response, Problem> {
+    let scope = caller.scope();
     let info = api.store().info();
     let (counts, heartbeats) = {
         let state = api.store().read();
-        (state.counts(), state.heartbeats().len())
+        let heartbeats = state.heartbeats().keys().filter(|key| scope.includes(&key.site)).count();
+        (state.counts().within(scope), heartbeats)
     };
     let mut text = MetricsText::default();
     text.family("klaxon_build_info", MetricKind::Gauge, "The program that runs; always 1.");
     text.sample("klaxon_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    alarms(&mut text, &counts, heartbeats, &info);
-    doors(&mut text, &api);
-    journal(&mut text, &info);
-    http(&mut text, &api);
-    if let Some(receivers) = api.receivers() {
-        super::receivers::metrics(&mut text, receivers);
+    alarms(&mut text, &counts, heartbeats);
+    // What is counted of the node itself concerns all sites.
+    if scope.is_all() {
+        node(&mut text, &api, &info);
     }
-    super::sites::metrics(&mut text, api.uplinks());
-    api.more_metrics(&mut text);
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(CONTENT_TYPE, content_type)], text.0).into_response())
+}
+
+fn node(text: &mut MetricsText, api: &Api, info: &Info) {
+    doors(text, api);
+    journal(text, info);
+    http(text, api);
+    if let Some(receivers) = api.receivers() {
+        super::receivers::metrics(text, receivers);
+    }
+    super::sites::metrics(text, api.uplinks());
+    api.more_metrics(text);
 }
 
 /// Takes one count out of several.
 type Pick = fn(&SeverityCounts) -> u64;
 
-fn alarms(text: &mut MetricsText, counts: &Counts, heartbeats: usize, info: &Info) {
+fn alarms(text: &mut MetricsText, counts: &Counts, heartbeats: usize) {
     let name = "klaxon_alarms_active";
     text.family(name, MetricKind::Gauge, "Alarms that are not cleared, by site and severity.");
     for (site, counts) in &counts.sites {
@@ -122,13 +136,7 @@ fn alarms(text: &mut MetricsText, counts: &Counts, heartbeats: usize, info: &Inf
         }
     }
     text.single("klaxon_heartbeats", MetricKind::Gauge, "Promises to be heard from, kept or lost.", heartbeats);
-    text.single("klaxon_alarms_cleared", MetricKind::Gauge, "Cleared alarms that are still kept.", counts.cleared);
-    text.single(
-        "klaxon_engine_records",
-        MetricKind::Gauge,
-        "Keyed records that the engine keeps beside the alarms.",
-        info.records,
-    );
+    text.single("klaxon_alarms_cleared", MetricKind::Gauge, "Cleared alarms that are still kept.", counts.cleared());
 }
 
 /// Takes one count out of a door's totals.
@@ -176,6 +184,8 @@ fn doors(text: &mut MetricsText, api: &Api) {
 
 fn journal(text: &mut MetricsText, info: &Info) {
     let gauge = MetricKind::Gauge;
+    let help = "Keyed records that the engine keeps beside the alarms.";
+    text.single("klaxon_engine_records", gauge, help, info.records);
     text.single("klaxon_journal_position", gauge, "The last committed record.", info.last_position);
     text.single("klaxon_journal_first_position", gauge, "The first record that is kept.", info.first_position);
     text.single("klaxon_journal_epoch", gauge, "The numbering of changes.", info.node.epoch);
@@ -208,6 +218,17 @@ fn http(text: &mut MetricsText, api: &Api) {
     for (status, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(by_class) {
         text.sample(name, &[("status", status)], count);
     }
+    let help = "Connections that were closed because their host had as many as it may have.";
+    text.single("klaxon_http_connections_refused_total", MetricKind::Counter, help, api.responses().turned_away());
+    let (unknown, forbidden) = api.denials().totals();
+    let name = "klaxon_http_denied_total";
+    text.family(
+        name,
+        MetricKind::Counter,
+        "Requests that were turned away, because of what they showed or of what they asked for.",
+    );
+    text.sample(name, &[("reason", "unknown-token")], unknown);
+    text.sample(name, &[("reason", "not-allowed")], forbidden);
     let help = "How long all answers took to begin.";
     text.single("klaxon_http_response_seconds_total", MetricKind::Counter, help, took.as_secs_f64());
 }

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! connection (serve) ─▶ trace: request id, span, count ─▶ render: problems ─▶ compression ─▶ panics ─▶ guard ─▶ bounds
-//!      ─▶ decompression ─▶ handler: events, heartbeats, alarms, history, why, actions, receivers, sites, uplink, stream, metrics, health, openapi, page
+//!      ─▶ decompression ─▶ right ─▶ handler
 //! ```
 //!
 //! [`Api`] is what handlers share: the store to read from, the publisher to bring in by, the limits and the counts. The app
-//! makes one, gives it to [`serve_tcp`] and [`serve_unix`], calls [`Api::started`] when the node takes events, and cancels
+//! makes one, gives it to [`serve`] and [`serve_unix`], calls [`Api::started`] when the node takes events, and cancels
 //! the token that it gave when the node is to stop.
 
 mod above;
@@ -37,6 +37,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tokens;
 mod uplink;
 mod why;
 
@@ -45,11 +46,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use klaxon_schemas::access::Right;
 use klaxon_schemas::ids::Position;
 use klaxon_schemas::names::Site;
 use klaxon_store::Store;
@@ -67,15 +70,16 @@ use utoipa_axum::routes;
 
 pub use above::{UplinkObeys, UplinkOrder, UplinkParts, UplinkShown, UplinkShows, UplinkState};
 pub use collectors::CollectorsShown;
-pub use guard::Peer;
+pub use guard::{AccessConfig, Grant, Trust};
 pub use metrics::{MetricKind, MetricsText};
-pub use serve::{ServeError, serve_tcp, serve_tls, serve_unix};
+pub use serve::{Listening, ServeError, serve, serve_unix};
 pub(crate) use shown::enrich;
 pub use tls::{Tls, TlsError, TlsFiles};
 
 use crate::notify::Receivers;
 use crate::uplink::Uplinks;
 use counters::Responses;
+use guard::Denials;
 use openapi::{Description, DescriptionText};
 use problem::{Kind, Problem};
 
@@ -101,6 +105,10 @@ pub struct HttpConfig {
     pub requests_max: usize,
     /// The most streams at one time.
     pub stream_subscribers_max: usize,
+    /// The most connections to one listener at one time; more wait in the system's queue.
+    pub connections_max: usize,
+    /// The most of them from one other host.
+    pub client_connections_max: usize,
     /// How long running requests may take to end when the node stops.
     pub drain: Duration,
     /// Origins of pages that may use the API besides the node's own, such as `https://noc.example`.
@@ -115,6 +123,8 @@ impl Default for HttpConfig {
             request_timeout: Duration::from_secs(30),
             requests_max: 256,
             stream_subscribers_max: 256,
+            connections_max: 1024,
+            client_connections_max: 128,
             drain: Duration::from_secs(5),
             origins: Vec::new(),
         }
@@ -141,6 +151,8 @@ impl HttpConfig {
         within("batch_events_max", self.batch_events_max, 1, SUBMISSION_ENTRIES_MAX)?;
         within("requests_max", self.requests_max, 1, AT_ONCE_LIMIT)?;
         within("stream_subscribers_max", self.stream_subscribers_max, 1, AT_ONCE_LIMIT)?;
+        within("connections_max", self.connections_max, 1, AT_ONCE_LIMIT)?;
+        within("client_connections_max", self.client_connections_max, 1, AT_ONCE_LIMIT)?;
         if self.request_timeout < Duration::from_secs(1) {
             return Err(HttpConfigError { setting: "request_timeout", reason: "must be at least 1 s".to_owned() });
         }
@@ -155,6 +167,8 @@ pub type MoreMetrics = Box<dyn Fn(&mut MetricsText) + Send + Sync>;
 pub struct Parts {
     /// By what events and actions come in.
     pub door: Door,
+    /// By what the front end itself reports.
+    pub own: Door,
     /// The other doors of the node, whose counts stand in the metrics.
     pub other_doors: Vec<Door>,
     /// The site of events that name none.
@@ -186,6 +200,9 @@ struct Inner {
     subscribers: Arc<Semaphore>,
     /// One drill at a time.
     drills: Arc<Semaphore>,
+    /// Who may do what, beside the tokens that are journalled.
+    access: ArcSwap<AccessConfig>,
+    denials: Denials,
     started: AtomicBool,
     description: DescriptionText,
 }
@@ -200,6 +217,8 @@ impl Api {
             bodies: Arc::new(body::budget()),
             subscribers: Arc::new(Semaphore::new(config.stream_subscribers_max)),
             drills: Arc::new(Semaphore::new(1)),
+            access: ArcSwap::default(),
+            denials: Denials::default(),
             started: AtomicBool::new(false),
             description: DescriptionText(Arc::new(OnceLock::new())),
             config,
@@ -239,6 +258,24 @@ impl Api {
     /// Every door of the node.
     fn doors(&self) -> impl Iterator<Item = &Door> {
         std::iter::once(self.door()).chain(&self.0.parts.other_doors)
+    }
+
+    /// Says who may do what from now on, beside the tokens that are journalled.
+    pub fn grant(&self, access: AccessConfig) {
+        self.0.access.store(Arc::new(access));
+    }
+
+    /// Reports who was turned away, until the node stops.
+    pub async fn report_denials(&self) {
+        self.denials().report(&self.0.parts.own, self.site(), self.stop()).await;
+    }
+
+    fn access(&self) -> Arc<AccessConfig> {
+        self.0.access.load_full()
+    }
+
+    fn denials(&self) -> &Denials {
+        &self.0.denials
     }
 
     fn responses(&self) -> &Responses {
@@ -311,16 +348,21 @@ impl Api {
     }
 }
 
-/// Everything that is served, for one kind of connection. Requests must carry a `ConnectInfo<Peer>`.
+/// Everything that is served. Requests must carry a `ConnectInfo<Peer>`.
 pub fn router(api: &Api) -> Router {
-    let taking = OpenApiRouter::new()
+    let needs = |right: Right| from_fn_with_state((api.clone(), right), guard::demand);
+    let reporting = OpenApiRouter::new()
         .routes(routes!(events::post))
-        .routes(routes!(heartbeats::post, heartbeats::end, heartbeats::show))
+        .routes(routes!(heartbeats::post, heartbeats::end))
+        .route_layer(needs(Right::Publish));
+    let operating = OpenApiRouter::new()
         .routes(routes!(actions::post))
         .routes(routes!(actions::post_on_alarm))
         .routes(routes!(receivers::resend))
         .routes(routes!(drill::one))
         .routes(routes!(drill::all))
+        .route_layer(needs(Right::Operate));
+    let administering = OpenApiRouter::new()
         .routes(routes!(above::join))
         .routes(routes!(above::rehome))
         .routes(routes!(above::leave))
@@ -328,7 +370,9 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(sites::retire))
         .routes(routes!(sites::approve))
         .routes(routes!(sites::token))
-        .layer(RequestDecompressionLayer::new().gzip(true).zstd(true));
+        .routes(routes!(tokens::create, tokens::list))
+        .routes(routes!(tokens::revoke))
+        .route_layer(needs(Right::Administer));
     let showing = OpenApiRouter::new()
         .routes(routes!(alarms::list))
         .routes(routes!(alarms::summary))
@@ -341,6 +385,7 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(outcome::show))
         .routes(routes!(collectors::list))
         .routes(routes!(heartbeats::list))
+        .routes(routes!(heartbeats::show))
         .routes(routes!(receivers::list))
         .routes(routes!(receivers::show))
         .routes(routes!(sites::list))
@@ -349,19 +394,24 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(above::show))
         .routes(routes!(stream::follow))
         // The same description as at the root, for those who know the base of the API only; described once.
-        .route("/openapi.json", get(openapi::show));
+        .route("/openapi.json", get(openapi::show))
+        .route_layer(needs(Right::Read));
+    let taking = reporting.merge(operating).merge(administering);
+    let taking = taking.layer(RequestDecompressionLayer::new().gzip(true).zstd(true));
     let bounded = taking.merge(showing).layer(from_fn_with_state(api.clone(), bounds));
-    let node = OpenApiRouter::new()
-        .routes(routes!(health::health))
-        .routes(routes!(health::readiness))
+    let shown = OpenApiRouter::new()
         .routes(routes!(metrics::show))
         .routes(routes!(openapi::show))
+        .merge(page::routes().into())
+        .route_layer(needs(Right::Read));
+    let open = OpenApiRouter::new()
+        .routes(routes!(health::health))
+        .routes(routes!(health::readiness))
         .routes(routes!(uplink::connect));
     let (router, description) =
-        OpenApiRouter::with_openapi(Description::openapi()).nest("/api/v1", bounded).merge(node).split_for_parts();
+        OpenApiRouter::with_openapi(Description::openapi()).nest("/api/v1", bounded).merge(shown).merge(open).split_for_parts();
     api.description().0.get_or_init(|| serde_json::to_vec(&description).expect("a description serializes").into());
     router
-        .merge(page::routes())
         .layer(from_fn_with_state(api.clone(), guard::check))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(problem::render))

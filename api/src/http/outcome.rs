@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::response::Response;
+use klaxon_schemas::access::Scope;
 use klaxon_schemas::action::{AlarmVerb, Verb};
 use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::child::PendingAction;
@@ -23,6 +24,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Api;
+use super::guard::Caller;
 use super::history::unreadable;
 use super::openapi::{Always, Found};
 use super::params::Query;
@@ -98,6 +100,8 @@ fn verb_name(verb: &Verb) -> &'static str {
         Verb::RemoveShelf(_) => "remove-shelf",
         Verb::Suppress { .. } => "suppress",
         Verb::Unsuppress { .. } => "unsuppress",
+        Verb::CreateToken(_) => "create-token",
+        Verb::RevokeToken(_) => "revoke-token",
     }
 }
 
@@ -147,17 +151,18 @@ pub(crate) async fn wait(api: &Api, id: ActionId, after: Position) -> Result<Lat
             let state = api.store().read();
             (state.position().max(after), pending(&state, id))
         };
-        let (found, _) = changes(&api, id, after)?;
+        let (found, _) = changes(&api, id, &Scope::all(), after)?;
         Ok(Later { position, pending, changes: found.into_iter().map(|(_, change)| change).collect() })
     })
     .await
 }
 
-/// What the action `id` led to behind `after`, the oldest first; and whether that is all. Reads files.
-fn changes(api: &Api, id: ActionId, after: Position) -> Result<(Vec<(Position, Change)>, bool), Problem> {
+/// What the action `id` led to within `scope` behind `after`, the oldest first; and whether that is all. Reads files.
+fn changes(api: &Api, id: ActionId, scope: &Scope, after: Position) -> Result<(Vec<(Position, Change)>, bool), Problem> {
     let mut found = Vec::new();
     let mut query = HistoryQuery {
         action: Some(id),
+        scope: scope.clone(),
         order: Order::Ascending,
         cursor: Some(after),
         limit: HISTORY_LIMIT_MAX,
@@ -232,6 +237,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ActionRef {
 )]
 pub(crate) async fn show(
     State(api): State<Api>,
+    caller: Caller,
     ActionRef(id): ActionRef,
     Query(least): Query<AtLeast>,
 ) -> Result<Response, Problem> {
@@ -241,11 +247,16 @@ pub(crate) async fn show(
             let state = api.store().read();
             (state.position(), state.state().written_at(&StateKey::Action(id)), pending(&state, id), Lens::of(&state))
         };
-        let Some(noted) = noted.or_else(|| (!pending.is_empty()).then_some(Position(0))) else {
+        let not_remembered = || {
             let detail = format!("no action {id} is remembered; if one was carried out long ago, the history has its changes");
-            return Err(Problem::new(Kind::NotFound, detail));
+            Problem::new(Kind::NotFound, detail)
         };
-        let (found, is_all) = changes(&api, id, Position(noted.0.saturating_sub(FRAME_RECORDS)))?;
+        let noted = noted.or_else(|| (!pending.is_empty()).then_some(Position(0))).ok_or_else(not_remembered)?;
+        let (found, is_all) = changes(&api, id, caller.scope(), Position(noted.0.saturating_sub(FRAME_RECORDS)))?;
+        let pending: Vec<_> = pending.into_iter().filter(|pending| caller.scope().includes(&pending.child)).collect();
+        if found.is_empty() && pending.is_empty() && !caller.scope().is_all() {
+            return Err(not_remembered());
+        }
         let is_done = |change: &Change| change.kind != ChangeKind::Pending && !matches!(change.subject, Subject::Refusal(_));
         let mut shown =
             ActionShown { id, position, status: ActionStatus::Done, pending, changes: vec![], refusals: vec![], more: !is_all };

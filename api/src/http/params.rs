@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use klaxon_schemas::time::Timestamp;
 use percent_encoding::percent_decode_str;
 
+use super::body::WholeBody;
 use super::problem::{FieldError, Kind, Problem, quoted};
 
 /// The most parameters that are looked at.
@@ -79,6 +80,10 @@ impl Params {
                 Value::Null => {}
                 Value::String(text) => params.given.push((name, text)),
                 Value::Bool(_) | Value::Number(_) => params.given.push((name, value.to_string())),
+                Value::Array(values) if values.is_empty() => {
+                    params.errors.push(FieldError::new(quoted(&name), "is an empty list; leave it out, or name something"));
+                    params.given.push((name, String::new()));
+                }
                 Value::Array(values) if values.iter().all(Value::is_string) => {
                     params.given.extend(values.iter().filter_map(Value::as_str).map(|text| (name.clone(), text.to_owned())));
                 }
@@ -89,6 +94,19 @@ impl Params {
             }
         }
         params
+    }
+
+    /// Those of a body that is such an object, of at most `bytes_max`.
+    pub(crate) fn of_body(body: &WholeBody, bytes_max: usize) -> Result<Self, Problem> {
+        let text = body.json()?;
+        if text.len() > bytes_max {
+            return Err(Problem::new(Kind::TooLarge, format!("such a body has at most {bytes_max} bytes")));
+        }
+        match serde_json::from_str(text) {
+            Ok(serde_json::Value::Object(members)) => Ok(Self::of_json(members)),
+            Ok(_) => Err(Problem::new(Kind::InvalidBody, "the body is no JSON object")),
+            Err(error) => Err(Problem::new(Kind::MalformedBody, format!("the body is no JSON: {error}"))),
+        }
     }
 
     /// The parameter `name`, if it was given.

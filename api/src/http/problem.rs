@@ -59,6 +59,8 @@ pub(crate) enum Kind {
     UnsupportedMediaType,
     /// Something broke here.
     Internal,
+    /// Too much of this at once from this client.
+    TooMany,
     /// Too much at once; later it may work.
     Busy,
     /// The state has not come as far as was asked for.
@@ -95,6 +97,7 @@ impl Kind {
             Self::UnsupportedMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "urn:klaxon:problem:unsupported-media-type", "Unsupported media type")
             }
+            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "urn:klaxon:problem:too-many-requests", "Too many requests"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "urn:klaxon:problem:internal", "Internal error"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "urn:klaxon:problem:busy", "Busy"),
             Self::NotThereYet => (StatusCode::SERVICE_UNAVAILABLE, "urn:klaxon:problem:not-there-yet", "Not there yet"),
@@ -119,7 +122,7 @@ impl Kind {
     }
 
     fn is_passing(self) -> bool {
-        matches!(self, Self::Busy | Self::NotThereYet | Self::Stopping | Self::TimedOut | Self::DiskFull)
+        matches!(self, Self::TooMany | Self::Busy | Self::NotThereYet | Self::Stopping | Self::TimedOut | Self::DiskFull)
     }
 }
 
@@ -289,7 +292,10 @@ impl Problem {
         response.headers_mut().remove(CONTENT_LENGTH);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if self.is(Kind::Unauthorized) {
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            // A browser asks the person only for the second.
+            for scheme in ["Bearer realm=\"klaxon\"", "Basic realm=\"klaxon\", charset=\"UTF-8\""] {
+                response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+            }
         }
         if self.0.kind.is_passing() {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));

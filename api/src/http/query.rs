@@ -1,8 +1,9 @@
 //! The typed query parameters of the API: filters and order of the lists, their pages and cursors.
 
+use klaxon_schemas::access::Scope;
 use klaxon_schemas::change::ChangeKind;
 use klaxon_schemas::ids::{AlarmId, Position};
-use klaxon_schemas::names::{AlarmType, Site};
+use klaxon_schemas::names::{Actor, AlarmType, Site};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
@@ -291,6 +292,8 @@ pub(crate) struct HistoryParams {
     /// Of this kind; may be given several times.
     #[param(required = false)]
     pub(crate) kind: Vec<ChangeKind>,
+    /// That this person or program did, or tried to do.
+    pub(crate) actor: Option<Actor>,
     /// At least this urgent.
     pub(crate) min_severity: Option<Severity>,
     /// With this in the text, resource, type or note, in whatever case.
@@ -321,6 +324,7 @@ impl FromParams for HistoryParams {
             resource: params.one("resource"),
             alarm_type: params.one("alarm_type"),
             kind: params.many("kind", change_kind),
+            actor: params.one("actor"),
             min_severity: params.one("min_severity"),
             text: params.text("text", SEARCH_BYTES_MAX),
             from: params.time("from"),
@@ -338,6 +342,8 @@ impl From<HistoryParams> for HistoryQuery {
         Self {
             alarm: params.alarm,
             action: None,
+            actor: params.actor,
+            scope: Scope::all(),
             site: params.site,
             resource: params.resource,
             alarm_type: params.alarm_type,

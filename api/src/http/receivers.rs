@@ -9,7 +9,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::body::WholeBody;
-use super::guard::Acting;
+use super::guard::{Acting, Caller};
 use super::openapi::{Acts, Always, Found};
 use super::params::{NoParams, Query};
 use super::problem::{FieldError, Kind, Problem};
@@ -73,7 +73,12 @@ pub(crate) fn unknown(name: &Follower) -> Problem {
     operation_id = "listReceivers",
     responses((status = 200, description = "The receivers, by name", body = ReceiversAnswer), Always)
 )]
-pub(crate) async fn list(State(api): State<Api>, Query(NoParams): Query<NoParams>) -> Result<Response, Problem> {
+pub(crate) async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    Query(NoParams): Query<NoParams>,
+) -> Result<Response, Problem> {
+    caller.demand_all_sites()?;
     json(&ReceiversAnswer { receivers: api.receivers().map(Receivers::list).unwrap_or_default() })
 }
 
@@ -88,16 +93,18 @@ pub(crate) async fn list(State(api): State<Api>, Query(NoParams): Query<NoParams
 )]
 pub(crate) async fn show(
     State(api): State<Api>,
+    caller: Caller,
     Named(name): Named,
     Query(NoParams): Query<NoParams>,
 ) -> Result<Response, Problem> {
+    caller.demand_all_sites()?;
     let shown = api.receivers().and_then(|receivers| receivers.get(&name));
     json(&shown.ok_or_else(|| unknown(&name))?)
 }
 
 /// Send notifications again.
 ///
-/// Only over the Unix socket, where it is known who acts. They come under their old numbers and say that they were sent
+/// They come under their old numbers and say that they were sent
 /// before; what is kept for this is limited (`replay_max`). It is refused where the number is kept no more, or was not given out.
 #[utoipa::path(
     post,
@@ -110,11 +117,12 @@ pub(crate) async fn show(
 )]
 pub(crate) async fn resend(
     State(api): State<Api>,
-    Acting(actor): Acting,
+    acting: Acting,
     Named(name): Named,
     Query(NoParams): Query<NoParams>,
     body: WholeBody,
 ) -> Result<Response, Problem> {
+    let actor = acting.everywhere()?;
     let from = from_of(&body)?;
     let receivers = api.receivers().ok_or_else(|| unknown(&name))?;
     match receivers.resend(&name, from).await {

@@ -1,8 +1,9 @@
 //! Connections: accepted within a limit, served, and drained within a time when the node stops.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,54 +17,77 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::guard::{Peer, actor_of_uid};
+use super::guard::{NetPeer, Peer, Trust, actor_of_uid};
 use super::tls::Tls;
 use super::{Api, router};
 
-/// The most connections to one listener at one time; more wait in the system's queue.
-const CONNECTIONS_MAX: usize = 1024;
 /// How long a client may take to send the head of a request, and so how long a connection may be idle between two.
 const HEAD_WAIT: Duration = Duration::from_secs(60);
+/// How long a client may take none of what it is sent before its connection is cut.
+const WRITE_WAIT: Duration = Duration::from_secs(60);
 /// How long to wait after the system refused to accept, as when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a listener is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Whoever could reach it from elsewhere could read and publish.
-    #[error("{0} can be reached from other hosts; only loopback addresses are served")]
-    NotLoopback(SocketAddr),
+    /// Whoever could reach it from elsewhere could listen to what is said, tokens among it.
+    #[error("{0} can be reached from other hosts, and there is no TLS")]
+    Open(SocketAddr),
     /// The system does not say where it listens.
     #[error("cannot tell the listener's address")]
     Address(#[source] io::Error),
 }
 
+/// A TCP listener, and its rules.
+pub struct Listening {
+    /// What the settings call it.
+    pub name: String,
+    /// Where it listens.
+    pub tcp: TcpListener,
+    /// Who may read and report without being known by name. With [`Trust::Anybody`] it needs no TLS.
+    pub trust: Trust,
+    /// What it shows of the node, if it speaks TLS.
+    pub tls: Option<Tls>,
+}
+
 /// What connections come from.
 enum Listener {
-    Tcp(TcpListener),
+    Tcp(Listening),
     Unix(UnixListener),
-    Tls(TcpListener, Tls),
 }
 
 /// A connection, with what the system says of its other side.
 enum Accepted {
-    Tcp { stream: TcpStream, local: SocketAddr, remote: SocketAddr },
-    Tls { stream: TcpStream, remote: SocketAddr, tls: Tls },
+    Tcp { stream: TcpStream, local: SocketAddr, remote: SocketAddr, trust: Trust, tls: Option<Tls> },
     Unix { stream: UnixStream, uid: u32 },
 }
 
-/// Serves the API on loopback TCP until the node stops, then drains.
-pub async fn serve_tcp(listener: TcpListener, api: Api) -> Result<(), ServeError> {
-    let address = listener.local_addr().map_err(ServeError::Address)?;
-    if !address.ip().is_loopback() {
-        return Err(ServeError::NotLoopback(address));
+/// Serves the API on TCP until the node stops, then drains.
+pub async fn serve(listening: Listening, api: Api) -> Result<(), ServeError> {
+    let address = listening.tcp.local_addr().map_err(ServeError::Address)?;
+    let is_open = !address.ip().is_loopback() && listening.tls.is_none();
+    match listening.trust {
+        Trust::Anybody => {
+            tracing::warn!(%address, listener = %listening.name, "whoever reaches this listener may read and report (insecure = true)");
+        }
+        Trust::Nobody | Trust::Local if is_open => return Err(ServeError::Open(address)),
+        Trust::Nobody | Trust::Local => {
+            tracing::info!(%address, listener = %listening.name, tls = listening.tls.is_some(), "the API is served over TCP");
+        }
     }
-    tracing::info!(%address, "the API is served over TCP");
-    serve(Listener::Tcp(listener), api).await;
+    let (tls, stop) = (listening.tls.clone(), api.stop().clone());
+    let watching = async {
+        if let Some(tls) = tls {
+            stop.run_until_cancelled(tls.watch()).await;
+        }
+    };
+    tokio::join!(accept(Listener::Tcp(listening), api), watching);
     Ok(())
 }
 
@@ -71,34 +95,19 @@ pub async fn serve_tcp(listener: TcpListener, api: Api) -> Result<(), ServeError
 pub async fn serve_unix(listener: UnixListener, api: Api) -> Result<(), ServeError> {
     let address = listener.local_addr().map_err(ServeError::Address)?;
     tracing::info!(path = ?address.as_pathname(), "the API is served over a Unix socket");
-    serve(Listener::Unix(listener), api).await;
-    Ok(())
-}
-
-/// Serves what other hosts may reach over TLS until the node stops, then drains.
-pub async fn serve_tls(listener: TcpListener, tls: Tls, api: Api) -> Result<(), ServeError> {
-    let address = listener.local_addr().map_err(ServeError::Address)?;
-    tracing::info!(%address, "uplinks are served over TLS");
-    let watching = tls.clone();
-    let stop = api.stop().clone();
-    tokio::join!(serve(Listener::Tls(listener, tls), api), stop.run_until_cancelled(watching.watch()));
+    accept(Listener::Unix(listener), api).await;
     Ok(())
 }
 
 impl Listener {
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
-            Self::Tcp(listener) => {
-                let (stream, remote) = listener.accept().await?;
+            Self::Tcp(Listening { tcp, trust, tls, .. }) => {
+                let (stream, remote) = tcp.accept().await?;
                 // Answers are written whole; waiting for more to send would only delay them.
                 stream.set_nodelay(true)?;
                 let local = stream.local_addr()?;
-                Ok(Accepted::Tcp { stream, local, remote })
-            }
-            Self::Tls(listener, tls) => {
-                let (stream, remote) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Accepted::Tls { stream, remote, tls: tls.clone() })
+                Ok(Accepted::Tcp { stream, local, remote, trust: *trust, tls: tls.clone() })
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
@@ -109,14 +118,25 @@ impl Listener {
     }
 }
 
-async fn serve(listener: Listener, api: Api) {
+impl Accepted {
+    /// The other host, if it is another one: on this host any program may stand for many.
+    fn client(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp { remote, .. } => Some(remote.ip().to_canonical()).filter(|address| !address.is_loopback()),
+            Self::Unix { .. } => None,
+        }
+    }
+}
+
+async fn accept(listener: Listener, api: Api) {
     let router = router(&api);
     let stop = api.stop();
     // Dropped at the end: it cuts what is left then.
     let cut = CancellationToken::new();
     let _cut_at_the_end = cut.clone().drop_guard();
     let connections = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(api.config().connections_max));
+    let clients = Clients::default();
     loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -129,10 +149,14 @@ async fn serve(listener: Listener, api: Api) {
         };
         match accepted {
             Ok(accepted) => {
+                let Some(counted) = clients.admit(accepted.client(), api.config().client_connections_max) else {
+                    api.responses().turn_away();
+                    continue;
+                };
                 let served = connection(accepted, router.clone(), stop.clone());
                 let cut = cut.clone();
                 connections.spawn(async move {
-                    let _place = place;
+                    let (_place, _counted) = (place, counted);
                     cut.run_until_cancelled(served).await;
                 });
             }
@@ -160,9 +184,14 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 async fn connection(accepted: Accepted, router: Router, stop: CancellationToken) {
     match accepted {
-        Accepted::Tcp { stream, local, remote } => converse(stream, Peer::Tcp { local, remote }, router, stop).await,
-        Accepted::Tls { stream, remote, tls } => match tls.shake_hands(stream).await {
-            Ok((stream, names)) => converse(stream, Peer::Tls { remote, names }, router, stop).await,
+        Accepted::Tcp { stream, local, remote, trust, tls: None } => {
+            let peer = NetPeer { local, remote, trust, names: Vec::new() };
+            converse(stream, Peer::Net(Arc::new(peer)), router, stop).await;
+        }
+        Accepted::Tcp { stream, local, remote, trust, tls: Some(tls) } => match tls.shake_hands(stream).await {
+            Ok((stream, names)) => {
+                converse(stream, Peer::Net(Arc::new(NetPeer { local, remote, trust, names })), router, stop).await;
+            }
             Err(error) => tracing::info!(%remote, %error, "no TLS connection was made"),
         },
         Accepted::Unix { stream, uid } => {
@@ -175,14 +204,53 @@ async fn connection(accepted: Accepted, router: Router, stop: CancellationToken)
     }
 }
 
+/// How many connections each other host has.
+#[derive(Default, Clone)]
+struct Clients(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// A connection that is counted.
+struct Counted {
+    clients: Clients,
+    client: IpAddr,
+}
+
+impl Clients {
+    /// Counts a connection of `client`, if it may have one more; one that is nobody's in particular is not counted.
+    fn admit(&self, client: Option<IpAddr>, most: usize) -> Option<Option<Counted>> {
+        let Some(client) = client else { return Some(None) };
+        let mut counts = self.0.lock().expect("nobody panics while holding it");
+        let count = counts.entry(client).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Some(Counted { clients: self.clone(), client }))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self.clients.0.lock().expect("nobody panics while holding it");
+        if let Some(count) = counts.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.client);
+            }
+        }
+    }
+}
+
 async fn converse<S>(stream: S, peer: Peer, router: Router, stop: CancellationToken)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let service = router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer.clone()));
         request.map(Body::new)
     });
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_WAIT));
+    let stream = Box::pin(stream);
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WAIT)

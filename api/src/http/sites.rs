@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::body::WholeBody;
 use super::events::refused;
-use super::guard::Acting;
+use super::guard::{Acting, Caller};
 use super::openapi::{Acts, Always, Found};
 use super::params::{FromParams, NoParams, Params, Query};
 use super::problem::{Kind, Problem};
@@ -215,10 +215,11 @@ fn known(api: &Api, name: &ChildName) -> Result<Arc<Child>, Problem> {
     params(SiteList),
     responses((status = 200, description = "The nodes, by name", body = SitesAnswer), Always)
 )]
-pub(crate) async fn list(State(api): State<Api>, Query(query): Query<SiteList>) -> Result<Response, Problem> {
+pub(crate) async fn list(State(api): State<Api>, caller: Caller, Query(query): Query<SiteList>) -> Result<Response, Problem> {
     api.reach(query.at_least).await?;
     let (position, epoch) = (*api.store().committed().borrow(), api.store().epoch());
-    let all = api.uplinks().sites();
+    let mut all = api.uplinks().sites();
+    all.retain(|site| caller.scope().includes(whose(&api, site)));
     let mut states = SiteStates::default();
     for site in &all {
         *match site.state {
@@ -244,6 +245,11 @@ pub(crate) async fn list(State(api): State<Api>, Query(query): Query<SiteList>) 
     json(&SitesAnswer { position, epoch, sites, next, total, states })
 }
 
+/// The site whose alarms a node below reports.
+fn whose<'a>(api: &'a Api, site: &'a SiteShown) -> &'a str {
+    if site.kind.owns() { &site.name } else { api.site() }
+}
+
 /// Show how one node below stands.
 #[utoipa::path(
     get,
@@ -255,16 +261,17 @@ pub(crate) async fn list(State(api): State<Api>, Query(query): Query<SiteList>) 
 )]
 pub(crate) async fn show(
     State(api): State<Api>,
+    caller: Caller,
     NamedSite(name): NamedSite,
     Query(NoParams): Query<NoParams>,
 ) -> Result<Response, Problem> {
-    json(&api.uplinks().site_shown(&name).ok_or_else(|| unknown(&name))?)
+    let shown = api.uplinks().site_shown(&name).filter(|site| caller.scope().includes(whose(&api, site)));
+    json(&shown.ok_or_else(|| unknown(&name))?)
 }
 
 /// Enrol a node, so that it may join.
 ///
-/// Only over the Unix socket, where it is known who acts. What is answered is durable; the join token is told this once. One
-/// that went elsewhere is enrolled anew, and may come back.
+/// What is answered is durable; the join token is told this once. One that went elsewhere is enrolled anew, and may come back.
 #[utoipa::path(
     post,
     path = "/sites",
@@ -275,11 +282,12 @@ pub(crate) async fn show(
 )]
 pub(crate) async fn enrol(
     State(api): State<Api>,
-    Acting(actor): Acting,
+    acting: Acting,
     Query(NoParams): Query<NoParams>,
     body: WholeBody,
 ) -> Result<Response, Problem> {
-    let mut params = params_of(&body)?;
+    let actor = acting.everywhere()?;
+    let mut params = Params::of_body(&body, BODY_BYTES_MAX)?;
     let (name, kind) = (params.one::<ChildName>("name"), params.word("kind", &KINDS));
     let (approve, token) = (params.word("approve", &WHETHER), params.word("token", &WHETHER));
     if let Some(name) = &name
@@ -304,7 +312,7 @@ pub(crate) async fn enrol(
 
 /// Give a node another join token.
 ///
-/// Only over the Unix socket, where it is known who acts. What proved it before is void. What is known of it stays.
+/// What proved it before is void. What is known of it stays.
 #[utoipa::path(
     post,
     path = "/sites/{name}/token",
@@ -316,14 +324,15 @@ pub(crate) async fn enrol(
 )]
 pub(crate) async fn token(
     State(api): State<Api>,
-    Acting(actor): Acting,
+    acting: Acting,
     NamedSite(name): NamedSite,
     Query(NoParams): Query<NoParams>,
     body: WholeBody,
 ) -> Result<Response, Problem> {
+    let actor = acting.everywhere()?;
     let mut approve = None;
     if !body.is_empty() {
-        let mut params = params_of(&body)?;
+        let mut params = Params::of_body(&body, BODY_BYTES_MAX)?;
         approve = params.word("approve", &WHETHER);
         params.finish(Kind::InvalidBody)?;
     }
@@ -355,8 +364,6 @@ async fn enrolled(
 }
 
 /// Approve a node that asked in.
-///
-/// Only over the Unix socket, where it is known who acts.
 #[utoipa::path(
     post,
     path = "/sites/{name}/approve",
@@ -367,10 +374,11 @@ async fn enrolled(
 )]
 pub(crate) async fn approve(
     State(api): State<Api>,
-    Acting(actor): Acting,
+    acting: Acting,
     NamedSite(name): NamedSite,
     Query(NoParams): Query<NoParams>,
 ) -> Result<Response, Problem> {
+    let actor = acting.everywhere()?;
     if !known(&api, &name)?.awaits_approval {
         return Err(Problem::new(Kind::Refused, format!("{name} does not wait for approval")));
     }
@@ -380,7 +388,7 @@ pub(crate) async fn approve(
 
 /// Give a node up.
 ///
-/// Only over the Unix socket, where it is known who acts. Its alarms are forgotten here, and what proved it is void.
+/// Its alarms are forgotten here, and what proved it is void.
 #[utoipa::path(
     delete,
     path = "/sites/{name}",
@@ -391,27 +399,16 @@ pub(crate) async fn approve(
 )]
 pub(crate) async fn retire(
     State(api): State<Api>,
-    Acting(actor): Acting,
+    acting: Acting,
     NamedSite(name): NamedSite,
     Query(NoParams): Query<NoParams>,
 ) -> Result<Response, Problem> {
+    let actor = acting.everywhere()?;
     known(&api, &name)?;
     tracing::info!(child = %name, %actor, "a node below is retired");
     let position = tell(&api, &name, actor, ChildEvent::Retired).await?;
     api.uplinks().cut(&name);
     json(&SiteAnswer { position, name })
-}
-
-fn params_of(body: &WholeBody) -> Result<Params, Problem> {
-    let text = body.json()?;
-    if text.len() > BODY_BYTES_MAX {
-        return Err(Problem::new(Kind::TooLarge, format!("an order about a node has at most {BODY_BYTES_MAX} bytes")));
-    }
-    match serde_json::from_str(text) {
-        Ok(serde_json::Value::Object(members)) => Ok(Params::of_json(members)),
-        Ok(_) => Err(Problem::new(Kind::InvalidBody, "the body is no JSON object")),
-        Err(error) => Err(Problem::new(Kind::MalformedBody, format!("the body is no JSON: {error}"))),
-    }
 }
 
 async fn tell(api: &Api, name: &ChildName, actor: Actor, what: ChildEvent) -> Result<Position, Problem> {

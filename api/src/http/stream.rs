@@ -29,6 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use utoipa::ToSchema;
 
 use super::Api;
+use super::guard::Caller;
 use super::openapi::Always;
 use super::params::Query;
 use super::problem::{Kind, Problem};
@@ -73,6 +74,7 @@ pub(crate) struct Reset {
 )]
 pub(crate) async fn follow(
     State(api): State<Api>,
+    caller: Caller,
     Query(params): Query<StreamParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -96,7 +98,8 @@ pub(crate) async fn follow(
     };
     let step = if is_other_epoch { Step::Reset("other epoch") } else { Step::Hello };
     let stop = api.stop().clone();
-    let cursor = Cursor { store: api.store().clone(), params, committed, position, epoch, step, _subscriber: subscriber };
+    let cursor =
+        Cursor { store: api.store().clone(), caller, params, committed, position, epoch, step, _subscriber: subscriber };
     let events = stream::unfold(cursor, move |cursor| {
         let stop = stop.clone();
         async move {
@@ -141,6 +144,7 @@ enum Step {
 
 struct Cursor {
     store: Store,
+    caller: Caller,
     params: StreamParams,
     committed: watch::Receiver<Position>,
     position: Position,
@@ -173,6 +177,12 @@ impl Cursor {
         }
     }
 
+    /// The token is good no longer.
+    async fn turned_away(mut self) -> Option<(Chunk, Self)> {
+        self.step = Step::Reset("no longer allowed");
+        Box::pin(self.next()).await
+    }
+
     async fn follow(mut self) -> Option<(Chunk, Self)> {
         let heartbeat = tokio::time::sleep(HEARTBEAT);
         tokio::pin!(heartbeat);
@@ -186,6 +196,9 @@ impl Cursor {
                         continue;
                     }
                     () = &mut heartbeat => {
+                        if !self.caller.holds(&self.store.read()) {
+                            return self.turned_away().await;
+                        }
                         // An event without data is shown to nobody, but its id is kept: what was filtered out is not sent again.
                         let text = format!("id: {}-{}\n: heartbeat\n\n", self.epoch, self.position);
                         return Some((Ok(text.into()), self));
@@ -193,8 +206,10 @@ impl Cursor {
                 }
             }
             let (store, params, position, epoch) = (self.store.clone(), self.params.clone(), self.position, self.epoch);
-            match blocking(move || Ok(read(&store, &params, position, epoch))).await {
-                Ok(Ok((reached, text))) => {
+            let caller = self.caller.clone();
+            match blocking(move || Ok(read(&store, &caller, &params, position, epoch))).await {
+                Ok(Ok(None)) => return self.turned_away().await,
+                Ok(Ok(Some((reached, text)))) => {
                     self.position = reached.max(self.position);
                     if !text.is_empty() {
                         return Some((Ok(text.into()), self));
@@ -222,24 +237,37 @@ impl Cursor {
     }
 }
 
-/// What stands behind `after`, as it is sent, and up to where that goes.
-fn read(store: &Store, params: &StreamParams, after: Position, epoch: Epoch) -> Result<(Position, String), ReadError> {
+/// What stands behind `after`, as it is sent, and up to where that goes; nothing if whoever follows may no longer.
+fn read(
+    store: &Store,
+    caller: &Caller,
+    params: &StreamParams,
+    after: Position,
+    epoch: Epoch,
+) -> Result<Option<(Position, String)>, ReadError> {
     let page = store.changes_after(after, ITEMS_MAX)?;
     let mut text = String::new();
     if page.items.is_empty() {
-        return Ok((page.reached, text));
+        return Ok(Some((page.reached, text)));
     }
     let state = store.read();
+    if !caller.holds(&state) {
+        return Ok(None);
+    }
+    let scope = caller.scope();
+    let is_open = is_open(params) && scope.is_all();
     let lens = Lens::of(&state);
     // Touches name their alarm by its id only: look up what it is while the state is held, and write when it is let go.
     let picked: Vec<bool> = page
         .items
         .iter()
         .map(|(_, item)| match item {
-            Item::Change(change) => picks_change(params, change),
+            Item::Change(change) => is_open || scope.includes(change.concerns()) && picks_change(params, change),
             Item::Touched(touched) => {
-                is_open(params)
-                    || state.alarm(touched.alarm).is_some_and(|alarm| picks_alarm(params, &alarm.key, alarm.severity, None))
+                is_open
+                    || state.alarm(touched.alarm).is_some_and(|alarm| {
+                        scope.includes(&alarm.key.site) && picks_alarm(params, &alarm.key, alarm.severity, None)
+                    })
             }
         })
         .collect();
@@ -253,7 +281,7 @@ fn read(store: &Store, params: &StreamParams, after: Position, epoch: Epoch) -> 
             }
         }
     }
-    Ok((page.reached, text))
+    Ok(Some((page.reached, text)))
 }
 
 fn is_open(params: &StreamParams) -> bool {
@@ -261,9 +289,6 @@ fn is_open(params: &StreamParams) -> bool {
 }
 
 fn picks_change(params: &StreamParams, change: &Change) -> bool {
-    if is_open(params) {
-        return true;
-    }
     match &change.subject {
         Subject::Alarm { alarm, previous_severity } => picks_alarm(params, &alarm.key, alarm.severity, *previous_severity),
         Subject::Event { event, .. } => {
@@ -279,7 +304,7 @@ fn picks_change(params: &StreamParams, change: &Change) -> bool {
                 && params.resource.is_none()
                 && picks_site(params, change)
         }
-        Subject::Shelf(_) | Subject::Refusal(_) | Subject::Quarantine { .. } | Subject::Child(_) => {
+        Subject::Shelf(_) | Subject::Refusal(_) | Subject::Quarantine { .. } | Subject::Child(_) | Subject::Token(_) => {
             params.alarm_type.is_none() && params.resource.is_none() && picks_site(params, change)
         }
     }

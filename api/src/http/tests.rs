@@ -26,7 +26,8 @@ use tower::ServiceExt as _;
 
 use crate::uplink::{SitesConfig, Uplinks};
 
-use super::{Api, HttpConfig, Parts, Peer, router};
+use super::guard::{NetPeer, Peer};
+use super::{Api, HttpConfig, Listening, Parts, Trust, router};
 
 const MAJOR: &str = r#"{"resource":"host=web-1.filesystem=/var","alarm_type":"disk.full","severity":"major"}"#;
 
@@ -57,7 +58,12 @@ struct Loop {
 }
 
 fn tcp() -> Peer {
-    Peer::Tcp { local: "127.0.0.1:7780".parse().expect("valid"), remote: "127.0.0.1:9".parse().expect("valid") }
+    Peer::Net(Arc::new(NetPeer {
+        local: "127.0.0.1:7780".parse().expect("valid"),
+        remote: "127.0.0.1:9".parse().expect("valid"),
+        trust: Trust::Local,
+        names: Vec::new(),
+    }))
 }
 
 fn now() -> Timestamp {
@@ -155,6 +161,7 @@ impl Loop {
                     kind: ChangeKind::Refused,
                     reasons: vec![Reason::Action(action.id)],
                     actor: Some(action.actor.clone()),
+                    from: None,
                     note: None,
                     subject: Subject::Refusal(refusal),
                     place: None,
@@ -185,6 +192,7 @@ impl Loop {
             kind,
             reasons: vec![reason],
             actor,
+            from: None,
             note: None,
             subject: Subject::Alarm { alarm, previous_severity: None },
             place: None,
@@ -202,6 +210,7 @@ fn node() -> Node {
     let door = Door::new("http".parse().expect("is a word"), publisher, store.clone());
     let parts = Parts {
         uplinks: Uplinks::new(SitesConfig::default(), door.clone(), site.clone(), None, stop.clone()),
+        own: door.clone(),
         door,
         other_doors: Vec::new(),
         site: site.clone(),
@@ -342,7 +351,7 @@ async fn only_who_is_known_acts() {
     let id = node.post(MAJOR).await.1["results"][0]["alarm"].as_str().expect("an id").to_owned();
     let order = json!({"action": "acknowledge", "alarms": [&id[..8]]});
     let tcp = Request::post("/api/v1/actions").header("content-type", "application/json");
-    assert_eq!(node.tcp(tcp, order.to_string()).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(node.tcp(tcp, order.to_string()).await.0, StatusCode::UNAUTHORIZED);
     let (status, answer) = node.act("/api/v1/actions", order.clone()).await;
     assert_eq!((status, &answer["actor"]), (StatusCode::OK, &json!("ada")));
     assert_eq!(answer["changes"][0]["alarm"]["acknowledged"]["by"], "ada");
@@ -518,7 +527,8 @@ async fn a_socket_is_served_and_drained() {
     node.stop.cancel();
     tokio::time::timeout(Duration::from_secs(3), serving).await.expect("drains at once").expect("ends").expect("served");
     let everywhere = tokio::net::TcpListener::bind("0.0.0.0:0").await.expect("binds");
-    assert!(matches!(super::serve_tcp(everywhere, node.api.clone()).await, Err(super::ServeError::NotLoopback(_))));
+    let everywhere = Listening { name: "open".to_owned(), tcp: everywhere, trust: Trust::Local, tls: None };
+    assert!(matches!(super::serve(everywhere, node.api.clone()).await, Err(super::ServeError::Open(_))));
 }
 
 #[tokio::test]

@@ -32,8 +32,10 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its key, as PEM.
     pub key: PathBuf,
-    /// Whose certificates prove a node below; without one only tokens do.
+    /// Whose certificates prove who somebody is; without one only tokens do.
     pub client_ca: Option<PathBuf>,
+    /// Whether nobody is let in who shows no such certificate.
+    pub client_required: bool,
 }
 
 /// Why files cannot be used.
@@ -131,12 +133,12 @@ impl Tls {
     }
 
     /// Makes a connection, and says which names the other side has proven, if any.
-    pub(super) async fn shake_hands(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Arc<[String]>)> {
+    pub(super) async fn shake_hands(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Vec<String>)> {
         let acceptor = TlsAcceptor::from(self.0.config.load_full());
         let stream = tokio::time::timeout(HANDSHAKE_WAIT, acceptor.accept(stream)).await??;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let names = shown.map(|certificate| names_of(certificate)).unwrap_or_default();
-        Ok((stream, names.into()))
+        Ok((stream, names))
     }
 }
 
@@ -187,9 +189,10 @@ impl Content {
                         .add(certificate)
                         .map_err(|error| wrong(path, format!("holds a certificate that is no root: {error}")))?;
                 }
-                // Who shows none may still have a token.
+                // Who need not show one may still have a token.
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                let verifier = verifier.allow_unauthenticated().build();
+                let verifier = if files.client_required { verifier } else { verifier.allow_unauthenticated() };
+                let verifier = verifier.build();
                 builder.with_client_cert_verifier(verifier.map_err(|error| wrong(path, format!("cannot be used: {error}")))?)
             }
             _ => builder.with_no_client_auth(),

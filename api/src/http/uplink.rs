@@ -35,8 +35,7 @@ pub(crate) async fn connect(
         Problem::new(Kind::BadRequest, format!("this is the way in for nodes below, and becomes a WebSocket: {rejection}"))
     })?;
     let caller = match peer {
-        Peer::Tcp { remote, .. } => Caller { address: remote.to_string().into(), names: [].into() },
-        Peer::Tls { remote, names } => Caller { address: remote.to_string().into(), names },
+        Peer::Net(peer) => Caller { address: peer.remote.to_string().into(), names: peer.names.clone().into() },
         Peer::Unix { actor } => Caller { address: format!("unix:{actor}").into(), names: [].into() },
     };
     api.uplinks().admit(caller, &headers, upgrade).await.map_err(|denied| {

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::alarms::{AlarmRef, find};
+use super::guard::Caller;
 use super::history::{page, unreadable};
 use super::openapi::{Always, Found};
 use super::params::Query;
@@ -78,13 +79,14 @@ pub(crate) struct PlacedEntry {
 )]
 pub(crate) async fn why(
     State(api): State<Api>,
+    caller: Caller,
     AlarmRef(reference): AlarmRef,
     Query(params): Query<AlarmHistoryParams>,
 ) -> Result<Response, Problem> {
     api.reach(params.at_least).await?;
     let (alarm, lens) = {
         let state = api.store().read();
-        (find(&state, &reference)?, Lens::of(&state))
+        (find(&state, caller.scope(), &reference)?, Lens::of(&state))
     };
     blocking(move || {
         let history = page(&api, &params.query(alarm.id))?;

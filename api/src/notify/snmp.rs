@@ -16,13 +16,12 @@ mod wrs;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use klaxon_schemas::change::{Change, Subject};
 use klaxon_schemas::event::{Event, Report};
 use klaxon_schemas::severity::Severity;
-use klaxon_schemas::time::Timestamp;
 use klaxon_snmp::{
     Credentials, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, OriginateError, Originator, OriginatorConfig, Value, Varbind,
 };
@@ -297,12 +296,6 @@ fn event_severity(event: &Event) -> Option<Severity> {
         Report::Raise(severity) | Report::Log(severity) | Report::Heartbeat { severity, .. } => Some(severity),
         Report::Clear => None,
     }
-}
-
-fn now() -> Timestamp {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let micros = i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX);
-    Timestamp::from_micros(micros).unwrap_or_default()
 }
 
 /// Lets so many a second pass, and a few at once: the buffer of a receiver's socket holds little, and nobody tells when it is full.

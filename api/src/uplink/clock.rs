@@ -25,6 +25,7 @@ mod tests {
         let action = Action {
             id: ActionId(Uuid::from_u128(1)),
             actor: Actor::new("anna").expect("valid"),
+            from: None,
             ordered_at: time("2026-11-22T03:12:00Z"),
             expires_at: time("2026-11-22T04:12:00Z"),
             verb: Verb::Unsuppress { alarm_type: AlarmType::new("fan.failed").expect("valid") },

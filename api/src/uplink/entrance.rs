@@ -12,7 +12,8 @@ use klaxon_schemas::names::ChildName;
 use klaxon_schemas::wire::v1::uplink::MESSAGE_BYTES_MAX;
 
 use super::session::Session;
-use super::{Uplinks, now, read, token};
+use super::{Uplinks, now, read};
+use crate::token;
 
 /// How long somebody with a wrong token waits for the answer.
 const DENIAL_WAIT: Duration = Duration::from_secs(1);

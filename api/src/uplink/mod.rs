@@ -20,7 +20,6 @@ mod session;
 mod shown;
 mod steps;
 mod table;
-mod token;
 mod watch;
 
 use std::sync::Arc;
@@ -37,10 +36,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use crate::clock::now;
+pub use crate::token::{NewToken, new_token};
 pub use entrance::Denied;
 pub use metrics::UplinkMetric;
 pub use shown::{SeverityAlarms, SiteShown, SiteState};
-pub use token::{NewToken, new_token};
 
 use bulk::Bulk;
 pub(crate) use entrance::Caller;
@@ -182,12 +182,6 @@ impl Uplinks {
         let items = facts.into_iter().map(|fact| Item::Child(Arc::new(fact))).collect();
         self.0.door.publish(items, Tally::default()).await
     }
-}
-
-/// By the wall clock.
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)).unwrap_or_default()
 }
 
 /// The time that is `span` after `time`.

@@ -572,6 +572,7 @@ mod tests {
             kind: klaxon_schemas::change::ChangeKind::Raised,
             reasons: Vec::new(),
             actor: None,
+            from: None,
             note: None,
             subject: Subject::Alarm { alarm: Arc::new(alarm), previous_severity: None },
             place: None,

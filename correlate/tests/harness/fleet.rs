@@ -388,7 +388,7 @@ fn render(changes: &[Arc<Change>], told: &mut String) {
             }
             Subject::Refusal(refusal) => write!(line, " {:?}", refusal.reason).expect("writes"),
             Subject::Child(note) => write!(line, " {} {}", note.name, note.what.word()).expect("writes"),
-            Subject::Shelf(_) | Subject::Suppression { .. } | Subject::Quarantine { .. } => {}
+            Subject::Shelf(_) | Subject::Suppression { .. } | Subject::Quarantine { .. } | Subject::Token(_) => {}
         }
         write!(line, " {}", change.site).expect("writes");
         if change.past {

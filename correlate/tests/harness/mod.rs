@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use klaxon_correlate::{Disposition, Engine, Output};
+use klaxon_schemas::access::{Role, TokenOrder};
 use klaxon_schemas::action::{Action, AlarmVerb, Matcher, ShelfOrder, Target, Verb};
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::catalogue::Catalogue;
@@ -304,6 +305,7 @@ fn render(changes: &[Arc<Change>], touched: &[Arc<Alarm>], told: &mut String) {
             Subject::Suppression { alarm_type, .. } => format!("=> {kind} {alarm_type}"),
             Subject::Refusal(refusal) => format!("=> {kind} {:?}", refusal.reason),
             Subject::Child(note) => format!("=> {kind} {} {:?}", note.name, note.what),
+            Subject::Token(note) => format!("=> {kind} {} {}", note.name, note.role),
             Subject::Quarantine { entry, .. } => format!("=> {kind} {entry}"),
         };
         for reason in &change.reasons {
@@ -522,12 +524,22 @@ fn action(node: &Node, words: &Words<'_>) -> Action {
         ["unshelf", shelf] => Verb::RemoveShelf(action_id(shelf)),
         ["suppress", alarm_type] => Verb::Suppress { alarm_type: AlarmType::new(alarm_type).expect("valid"), reason: None },
         ["unsuppress", alarm_type] => Verb::Unsuppress { alarm_type: AlarmType::new(alarm_type).expect("valid") },
+        ["token", name] => Verb::CreateToken(TokenOrder {
+            name: name.parse().expect("valid"),
+            role: Role::Reader,
+            sites: Vec::new(),
+            hash: String::new(),
+            expires_at: named("until").map(|until| later(node, until)),
+            note: None,
+        }),
+        ["untoken", name] => Verb::RevokeToken(name.parse().expect("valid")),
         _ => panic!("no such command: {:?}", words.plain),
     };
     let fallback = format!("{} {:?} {:?}", node.now_us, words.plain, words.named);
     Action {
         id: action_id(named("id").unwrap_or(&fallback)),
         actor: Actor::new(named("by").expect("by")).expect("valid"),
+        from: None,
         ordered_at: named("ordered").map(|at| Timestamp::from_micros(START_US + duration_us(at)).expect("in range")),
         expires_at: named("expires").map(|expires| later(node, expires)),
         verb,

@@ -178,6 +178,7 @@ impl Loop {
             kind,
             reasons,
             actor: None,
+            from: None,
             note: None,
             subject,
             place: None,

@@ -109,24 +109,20 @@ impl<'a> Subjects<'a> {
 
     /// Of a change; a test holds it equal to the one above.
     fn of_change(change: &'a Change) -> Self {
-        let none = Self { alarm: None, site: &change.site, resource: None, alarm_type: None };
+        let none = Self { alarm: None, site: change.concerns(), resource: None, alarm_type: None };
         match &change.subject {
             Subject::Alarm { alarm, .. } => Self {
                 alarm: Some(alarm.id),
-                site: &alarm.key.site,
                 resource: Some(alarm.key.resource.clone()),
                 alarm_type: Some(&alarm.key.alarm_type),
+                ..none
             },
-            Subject::Event { event, .. } => Self {
-                alarm: None,
-                site: &event.key.site,
-                resource: Some(event.key.resource.clone()),
-                alarm_type: Some(&event.key.alarm_type),
-            },
+            Subject::Event { event, .. } => {
+                Self { resource: Some(event.key.resource.clone()), alarm_type: Some(&event.key.alarm_type), ..none }
+            }
             Subject::Suppression { alarm_type, .. } => Self { alarm_type: Some(alarm_type), ..none },
             Subject::Refusal(refusal) => Self { alarm: refusal.alarm, ..none },
-            Subject::Child(note) if note.kind.owns() => Self { site: &note.name, ..none },
-            Subject::Shelf(_) | Subject::Quarantine { .. } | Subject::Child(_) => none,
+            Subject::Shelf(_) | Subject::Quarantine { .. } | Subject::Child(_) | Subject::Token(_) => none,
         }
     }
 

@@ -204,6 +204,8 @@ pub(crate) struct Sketch<'a> {
     pub(crate) at: Timestamp,
     pub(crate) kind: ChangeKind,
     #[serde(borrow)]
+    pub(crate) actor: Option<Str<'a>>,
+    #[serde(borrow)]
     pub(crate) note: Option<Str<'a>>,
     #[serde(borrow)]
     pub(crate) alarm: Option<SubjectSketch<'a>>,
@@ -254,6 +256,11 @@ impl Sketch<'_> {
 
     fn subject(&self) -> Option<&SubjectSketch<'_>> {
         self.alarm.as_ref().or(self.event.as_ref())
+    }
+
+    /// Who did it.
+    pub(crate) fn actor(&self) -> Option<&str> {
+        self.actor.as_ref().map(|actor| &*actor.0)
     }
 
     /// The alarm it is about.

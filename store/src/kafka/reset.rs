@@ -211,6 +211,7 @@ fn given_up(site: &Site, epoch: Epoch, seq: u64, alarm: &Alarm) -> Arc<Change> {
         kind: ChangeKind::Retired,
         reasons: Vec::new(),
         actor: None,
+        from: None,
         note: Text::new(GIVEN_UP).ok(),
         subject: Subject::Alarm { alarm, previous_severity: None },
         place: None,

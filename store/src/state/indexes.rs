@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use klaxon_schemas::access::Scope;
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::names::{AlarmType, ChildName, Site};
@@ -16,8 +17,24 @@ use super::via::ViaIndex;
 pub struct Counts {
     /// Those that are not cleared, by site. A site without any is not listed.
     pub sites: BTreeMap<Site, SiteCounts>,
+    /// How many cleared ones are kept, by site. A site without any is not listed.
+    pub cleared: BTreeMap<Site, u64>,
+}
+
+impl Counts {
+    /// Those of the sites within `scope`.
+    pub fn within(mut self, scope: &Scope) -> Self {
+        if !scope.is_all() {
+            self.sites.retain(|site, _| scope.includes(site));
+            self.cleared.retain(|site, _| scope.includes(site));
+        }
+        self
+    }
+
     /// How many cleared ones are kept.
-    pub cleared: u64,
+    pub fn cleared(&self) -> u64 {
+        self.cleared.values().sum()
+    }
 }
 
 /// The alarms of one site that are not cleared.
@@ -91,6 +108,7 @@ pub(super) struct SiteIndex {
     /// In the order of their resources' texts, in which a subtree is a range.
     pub(super) places: BTreeSet<(Resource, AlarmId)>,
     counts: SiteCounts,
+    cleared: u64,
 }
 
 /// The alarms of one type.
@@ -210,10 +228,13 @@ impl Indexes {
     }
 
     fn count(&mut self, alarm: &Alarm, facets: Facets, present: bool) {
+        let step = |number: &mut u64| *number = if present { *number + 1 } else { number.saturating_sub(1) };
         if facets.cleared {
+            if let Some(site) = self.sites.get_mut(&alarm.key.site) {
+                step(&mut site.cleared);
+            }
             return;
         }
-        let step = |number: &mut u64| *number = if present { *number + 1 } else { number.saturating_sub(1) };
         if let Some(site) = self.sites.get_mut(&alarm.key.site) {
             let counts = &mut site.counts.by_severity[facets.severity as usize];
             step(&mut counts.total);
@@ -256,6 +277,7 @@ impl Indexes {
                 }
             }
         }
-        Counts { sites, cleared: self.cleared.len() as u64 }
+        let cleared = self.sites.iter().filter(|(_, index)| index.cleared > 0);
+        Counts { sites, cleared: cleared.map(|(site, index)| (site.clone(), index.cleared)).collect() }
     }
 }

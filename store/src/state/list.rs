@@ -74,6 +74,7 @@ impl State {
             && query.raised_until.is_none_or(|until| alarm.raised_at < until)
             && query.changed_from.is_none_or(|from| alarm.changed_at >= from)
             && query.changed_until.is_none_or(|until| alarm.changed_at < until)
+            && query.scope.includes(&key.site)
             && query.site.as_ref().is_none_or(|site| *site == key.site)
             && query.alarm_type.as_ref().is_none_or(|alarm_type| *alarm_type == key.alarm_type)
             && query.resource.as_ref().is_none_or(|resource| resource.contains(&key.resource))
@@ -104,13 +105,15 @@ impl State {
             return Some(self.by_ids(ids.iter().copied()));
         }
         let of_type = query.alarm_type.as_ref().map(|alarm_type| self.indexes.types.get(alarm_type));
-        let of_site = query.site.as_ref().map(|site| self.indexes.sites.get(site));
+        let asked_sites = query.site.as_ref().map(std::slice::from_ref).or(query.scope.sites());
+        let of_sites: Option<Vec<&SiteIndex>> =
+            asked_sites.map(|sites| sites.iter().filter_map(|site| self.indexes.sites.get(site)).collect());
         let type_len = of_type.map(|index| index.map_or(0, |index| index.ids.len()));
-        let site_len = of_site.map(|index| index.map_or(0, |index| index.places.len()));
+        let site_len = of_sites.as_ref().map(|sites| sites.iter().map(|site| site.places.len()).sum::<usize>());
 
         if let Some(resource) = &query.resource {
-            let sites = match of_site {
-                Some(site) => site.into_iter().collect::<Vec<_>>(),
+            let sites = match &of_sites {
+                Some(sites) => sites.clone(),
                 None => self.indexes.sites.values().collect(),
             };
             let most = if in_order { CANDIDATES_FEW.max(type_len.map_or(usize::MAX, |len| len / 2)) } else { usize::MAX };
@@ -131,7 +134,7 @@ impl State {
                 Some(self.by_ids(of_type.flatten().into_iter().flat_map(|index| index.ids.iter().copied())))
             }
             (_, Some(sites)) if cheap(sites) => {
-                let places = of_site.flatten().into_iter().flat_map(|index| &index.places);
+                let places = of_sites.iter().flatten().flat_map(|index| &index.places);
                 Some(self.by_ids(places.map(|(_, id)| *id)))
             }
             _ if in_order => None,

@@ -13,12 +13,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use klaxon_schemas::access::{Scope, Token};
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::{Change, Subject};
 use klaxon_schemas::event::AlarmKey;
 use klaxon_schemas::ids::{ActionId, AlarmId, Position};
-use klaxon_schemas::names::AlarmType;
+use klaxon_schemas::names::{AlarmType, TokenName};
 use klaxon_schemas::state::{Cursor, Heartbeat, Shelf, StateKey, StateRecord, Suppression};
 use klaxon_schemas::wire::v1::Touched;
 use uuid::Uuid;
@@ -44,6 +45,7 @@ pub struct State {
     records: HashMap<StateKey, Held<StateRecord>>,
     indexes: Indexes,
     suppressions: BTreeMap<AlarmType, Arc<Suppression>>,
+    tokens: BTreeMap<TokenName, Arc<Token>>,
     followers: Followers,
     shelves: BTreeMap<ActionId, Arc<Shelf>>,
     heartbeats: BTreeMap<AlarmKey, Arc<Heartbeat>>,
@@ -98,7 +100,7 @@ impl State {
     }
 
     /// The alarms whose id begins with these hexadecimal digits (dashes are ignored), at most `limit`.
-    pub fn find_by_prefix(&self, hex_prefix: &str, limit: usize) -> Vec<&Arc<Alarm>> {
+    pub fn find_by_prefix(&self, hex_prefix: &str, scope: &Scope, limit: usize) -> Vec<&Arc<Alarm>> {
         let digits: String = hex_prefix.chars().filter(|character| *character != '-').collect();
         if digits.is_empty() || digits.len() > 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Vec::new();
@@ -107,7 +109,8 @@ impl State {
             let padded: String = digits.chars().chain(std::iter::repeat(fill)).take(32).collect();
             AlarmId(Uuid::from_u128(u128::from_str_radix(&padded, 16).expect("32 hexadecimal digits")))
         };
-        self.alarms.range(bound('0')..=bound('f')).map(|(_, held)| &held.value).take(limit).collect()
+        let found = self.alarms.range(bound('0')..=bound('f')).map(|(_, held)| &held.value);
+        found.filter(|alarm| scope.includes(&alarm.key.site)).take(limit).collect()
     }
 
     /// All alarms, cleared ones with them, by id.
@@ -167,6 +170,11 @@ impl State {
     /// The shelves.
     pub fn shelves(&self) -> impl Iterator<Item = &Arc<Shelf>> {
         self.shelves.values()
+    }
+
+    /// Who may do what by showing which token.
+    pub fn tokens(&self) -> &BTreeMap<TokenName, Arc<Token>> {
+        &self.tokens
     }
 
     /// Who has promised to be heard from, by the alarm that silence is.
@@ -235,6 +243,12 @@ impl State {
             }
             (StateKey::Shelf(id), _) => {
                 self.shelves.remove(id);
+            }
+            (StateKey::Token(name), Some(StateRecord::Token(token))) => {
+                self.tokens.insert(name.clone(), Arc::clone(token));
+            }
+            (StateKey::Token(name), _) => {
+                self.tokens.remove(name);
             }
             (StateKey::Heartbeat(key), Some(StateRecord::Heartbeat(heartbeat))) => {
                 self.heartbeats.insert(key.clone(), Arc::clone(heartbeat));

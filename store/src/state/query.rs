@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use klaxon_schemas::access::Scope;
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::names::{AlarmType, Site};
@@ -26,6 +27,8 @@ const CURSOR_TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Which alarms are asked for; what is absent matches all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlarmQuery {
+    /// Of the sites that may be seen.
+    pub scope: Scope,
     /// At this site.
     pub site: Option<Site>,
     /// At this resource or under it.
@@ -67,6 +70,7 @@ pub struct AlarmQuery {
 impl Default for AlarmQuery {
     fn default() -> Self {
         Self {
+            scope: Scope::all(),
             site: None,
             resource: None,
             alarm_type: None,

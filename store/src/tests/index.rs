@@ -35,6 +35,7 @@ fn made_and_read_changes_have_the_same_keys() {
             kind: ChangeKind::Noted,
             reasons: vec![Reason::Entry(Position(3))],
             actor: Some(Actor::new("ann").expect("valid")),
+            from: None,
             note: Some(Text::new("a \"note\"\nof two lines").expect("valid")),
             subject,
             place: None,

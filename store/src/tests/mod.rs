@@ -178,6 +178,7 @@ impl Toy {
                 kind,
                 reasons: vec![Reason::Entry(position)],
                 actor: None,
+                from: None,
                 note: None,
                 subject: Subject::Alarm { alarm: Arc::clone(&self.alarms[&id]), previous_severity: None },
                 place: None,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::state::State;
 use crate::{AlarmQuery, AlarmSort, Cleared, Order};
+use klaxon_schemas::access::Scope;
 use klaxon_schemas::alarm::{Mark, Shelved};
 use klaxon_schemas::names::Actor;
 use klaxon_schemas::state::Suppression;
@@ -147,13 +148,13 @@ proptest! {
         let shown: u64 = counts.sites.values().map(|site| site.total().shown).sum();
         let hidden: u64 = counts.sites.values().map(|site| site.total().suppressed).sum();
         prop_assert_eq!(total, active.len() as u64);
-        prop_assert_eq!(counts.cleared, (state.alarms_len() - active.len()) as u64);
+        prop_assert_eq!(counts.cleared(), (state.alarms_len() - active.len()) as u64);
         prop_assert_eq!(hidden, active.iter().filter(|alarm| state.is_suppressed(&alarm.key.alarm_type)).count() as u64);
         let expected = active.iter().filter(|alarm| alarm.shelved.is_none() && !state.is_suppressed(&alarm.key.alarm_type));
         prop_assert_eq!(shown, expected.count() as u64);
         for alarm in state.alarms() {
             let digits = alarm.id.to_string();
-            prop_assert!(state.find_by_prefix(&digits[..10], 10).contains(&alarm));
+            prop_assert!(state.find_by_prefix(&digits[..10], &Scope::all(), 10).contains(&alarm));
         }
     }
 }

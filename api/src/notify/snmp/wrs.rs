@@ -143,7 +143,7 @@ impl Wrs {
             uuid: uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, text.as_bytes()).to_string(),
             alarm_id: DELIVERY_ID.to_owned(),
             entity: format!("region={}.system={system}.klaxon=node.receiver={receiver}", self.region),
-            time: at.unwrap_or_else(super::now),
+            time: at.unwrap_or_else(crate::clock::now),
             severity: severity(Severity::Warning),
             text,
             details,

@@ -187,6 +187,7 @@ fn about(how: How, alarm: Alarm) -> What {
         kind: ChangeKind::SeverityChanged,
         reasons: Vec::new(),
         actor: None,
+        from: None,
         note: None,
         subject: Subject::Alarm { alarm: Arc::clone(&alarm), previous_severity: Some(Severity::Minor) },
         place: None,

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::InputError;
+use crate::access::{SCOPE_SITES_MAX, TokenOrder};
 use crate::action::{AlarmVerb, ShelfOrder, TARGETS_MAX, Target, Verb};
 use crate::ids::ActionId;
-use crate::names::{Actor, AlarmType, Text};
+use crate::names::{Actor, AlarmType, Text, TokenName};
 use crate::time::Timestamp;
 
 /// What is to be done, and to what.
@@ -96,6 +97,13 @@ pub enum ActionOrder {
         /// Which.
         alarm_type: AlarmType,
     },
+    /// Whoever shows this token has its role.
+    CreateToken(TokenOrder),
+    /// A token is good no longer.
+    RevokeToken {
+        /// Which.
+        name: TokenName,
+    },
 }
 
 /// An action as the journal keeps it.
@@ -105,6 +113,9 @@ pub struct Action {
     pub id: ActionId,
     /// Who acts.
     pub actor: Actor,
+    /// From where, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Text>,
     /// When it was ordered, if that was at another node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered_at: Option<Timestamp>,
@@ -128,6 +139,12 @@ impl TryFrom<ActionOrder> for Verb {
             ActionOrder::RemoveShelf { shelf } => return Ok(Self::RemoveShelf(shelf)),
             ActionOrder::Suppress { alarm_type, reason } => return Ok(Self::Suppress { alarm_type, reason }),
             ActionOrder::Unsuppress { alarm_type } => return Ok(Self::Unsuppress { alarm_type }),
+            ActionOrder::CreateToken(order) if order.sites.len() > SCOPE_SITES_MAX => {
+                let reason = format!("has {} sites, at most {SCOPE_SITES_MAX} are allowed", order.sites.len());
+                return Err(InputError::new("sites", reason));
+            }
+            ActionOrder::CreateToken(order) => return Ok(Self::CreateToken(order)),
+            ActionOrder::RevokeToken { name } => return Ok(Self::RevokeToken(name)),
             ActionOrder::Acknowledge { alarms, note } => (alarms, AlarmVerb::Acknowledge { note }),
             ActionOrder::Unacknowledge { alarms } => (alarms, AlarmVerb::Unacknowledge),
             ActionOrder::Assign { alarms, to } => (alarms, AlarmVerb::Assign { to }),
@@ -158,6 +175,8 @@ impl From<&Verb> for ActionOrder {
                 return Self::Suppress { alarm_type: alarm_type.clone(), reason: reason.clone() };
             }
             Verb::Unsuppress { alarm_type } => return Self::Unsuppress { alarm_type: alarm_type.clone() },
+            Verb::CreateToken(order) => return Self::CreateToken(order.clone()),
+            Verb::RevokeToken(name) => return Self::RevokeToken { name: name.clone() },
             Verb::OnAlarms(alarms, verb) => (alarms.clone(), verb.clone()),
         };
         match verb {
@@ -181,6 +200,7 @@ impl TryFrom<Action> for crate::action::Action {
         Ok(Self {
             id: form.id,
             actor: form.actor,
+            from: form.from,
             ordered_at: form.ordered_at,
             expires_at: form.expires_at,
             verb: form.order.try_into()?,
@@ -193,6 +213,7 @@ impl From<&crate::action::Action> for Action {
         Self {
             id: action.id,
             actor: action.actor.clone(),
+            from: action.from.clone(),
             ordered_at: action.ordered_at,
             expires_at: action.expires_at,
             order: (&action.verb).into(),

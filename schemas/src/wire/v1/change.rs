@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Alarm, Event, FormError};
+use crate::access::TokenNote;
 use crate::alarm::ChangeNumber;
 use crate::change::{ChangeKind, Place, Reason, Refusal, Subject, WithoutEffect};
 use crate::child::ChildNote;
@@ -37,6 +38,9 @@ pub struct Change {
     /// Who did it, if somebody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<Actor>,
+    /// From where they did it, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Text>,
     /// In which words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<Text>,
@@ -101,6 +105,11 @@ pub enum ChangeSubject {
         /// Which, and what became of it.
         child: ChildNote,
     },
+    /// A token.
+    Token {
+        /// Which.
+        token: TokenNote,
+    },
 }
 
 impl Change {
@@ -124,6 +133,7 @@ impl Change {
             kind: change.kind,
             reasons: change.reasons.clone(),
             actor: change.actor.clone(),
+            from: change.from.clone(),
             note: change.note.clone(),
             subject: match &change.subject {
                 Subject::Alarm { alarm, previous_severity } => {
@@ -140,6 +150,7 @@ impl Change {
                 }
                 Subject::Refusal(refusal) => ChangeSubject::Refusal { refusal: refusal.clone() },
                 Subject::Child(note) => ChangeSubject::Child { child: (**note).clone() },
+                Subject::Token(note) => ChangeSubject::Token { token: (**note).clone() },
                 Subject::Quarantine { entry, failure } => ChangeSubject::Quarantine { entry: *entry, failure: failure.clone() },
             },
             place: None,
@@ -167,6 +178,7 @@ impl TryFrom<Change> for crate::change::Change {
             }
             ChangeSubject::Refusal { refusal } => Subject::Refusal(refusal),
             ChangeSubject::Child { child } => Subject::Child(Arc::new(child)),
+            ChangeSubject::Token { token } => Subject::Token(Arc::new(token)),
             ChangeSubject::Quarantine { entry, failure } => Subject::Quarantine { entry, failure },
         };
         Ok(Self {
@@ -177,6 +189,7 @@ impl TryFrom<Change> for crate::change::Change {
             kind: form.kind,
             reasons: form.reasons,
             actor: form.actor,
+            from: form.from,
             note: form.note,
             subject,
             place: form.place,

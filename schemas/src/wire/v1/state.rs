@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Action, FormError};
+use crate::access::Token;
 use crate::alarm::EngineMarks;
 use crate::catalogue::{Catalogue, CatalogueFile, Digest};
 use crate::child::{Below, Child, PendingAction};
 use crate::event::AlarmKey;
 use crate::ids::{ActionId, AlarmId, Position};
-use crate::names::{AlarmType, ChildName, EventId, Follower, Producer, Qualifier, Site};
+use crate::names::{AlarmType, ChildName, EventId, Follower, Producer, Qualifier, Site, TokenName};
 use crate::notify::{Outbox, Told};
 use crate::resource::Resource;
 use crate::state::{
@@ -80,6 +81,7 @@ pub fn state_key_text(key: &StateKey) -> String {
         StateKey::Child(child) => join("child", &[child]),
         StateKey::Below(child) => join("below", &[child]),
         StateKey::Pending(child, action) => join("pending", &[child, &action.to_string()]),
+        StateKey::Token(name) => join("token", &[name]),
         StateKey::Partition(number) => join("partition", &[&number.to_string()]),
         StateKey::Quarantine(position) => join("quarantine", &[&position.to_string()]),
     }
@@ -126,6 +128,7 @@ pub fn state_key(text: &str) -> Result<StateKey, FormError> {
         ["child", child] => StateKey::Child(ChildName::new(child).map_err(|_| broken())?),
         ["below", child] => StateKey::Below(ChildName::new(child).map_err(|_| broken())?),
         ["pending", child, action] => StateKey::Pending(ChildName::new(child).map_err(|_| broken())?, id(action)?),
+        ["token", name] => StateKey::Token(TokenName::new(name).map_err(|_| broken())?),
         ["partition", number] => StateKey::Partition(number.parse().map_err(|_| broken())?),
         ["quarantine", position] => StateKey::Quarantine(position.parse().map(Position).map_err(|_| broken())?),
         _ => return Err(broken()),
@@ -151,6 +154,7 @@ impl StatePut {
             StateRecord::Below(below) => serde_json::to_value(&**below),
             StateRecord::Pending(pending) => serde_json::to_value(PendingForm::from(&**pending)),
             StateRecord::Quarantine(quarantined) => serde_json::to_value(quarantined),
+            StateRecord::Token(token) => serde_json::to_value(&**token),
             StateRecord::Copied(copied) => serde_json::to_value(copied),
         };
         Self { key: state_key_text(key), value: value.expect("names and numbers serialize") }
@@ -181,6 +185,7 @@ impl StatePut {
             StateKey::Below(_) => StateRecord::Below(Arc::new(serde_json::from_value::<Vec<Below>>(value)?)),
             StateKey::Pending(..) => StateRecord::Pending(Arc::new(serde_json::from_value::<PendingForm>(value)?.try_into()?)),
             StateKey::Quarantine(_) => StateRecord::Quarantine(serde_json::from_value::<Quarantined>(value)?),
+            StateKey::Token(_) => StateRecord::Token(Arc::new(serde_json::from_value::<Token>(value)?)),
             StateKey::Partition(_) => StateRecord::Copied(serde_json::from_value::<Copied>(value)?),
         };
         Ok((key, record))
@@ -247,6 +252,7 @@ mod tests {
             StateKey::Child(ChildName::new("tower-17").expect("valid")),
             StateKey::Below(ChildName::new("tower-17").expect("valid")),
             StateKey::Pending(ChildName::new("tower-17").expect("valid"), id),
+            StateKey::Token(TokenName::new("noc@example").expect("valid")),
             StateKey::Settings,
             StateKey::Follower(Follower::new("noc-1").expect("valid")),
             StateKey::Told(Follower::new("noc-1").expect("valid"), AlarmId(uuid::Uuid::from_u128(8))),

@@ -1,4 +1,4 @@
-//! Tokens: what a node below proves itself with. Only their hashes are kept.
+//! Tokens: what a node below, a person or a program proves itself with. Only their hashes are kept.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 /// What a token begins with, so that one that was left lying about is known for what it is.
-const PREFIX: &str = "klaxon_";
+pub(crate) const PREFIX: &str = "klaxon_";
 /// The longest text that is looked at as a token.
 const BYTES_MAX: usize = 256;
 
@@ -35,12 +35,12 @@ fn digest(token: &str) -> String {
 }
 
 /// The hash of a token that somebody shows; nothing if it can be none.
-pub(super) fn hash_of(token: &str) -> Option<String> {
+pub(crate) fn hash_of(token: &str) -> Option<String> {
     (!token.is_empty() && token.len() <= BYTES_MAX).then(|| digest(token))
 }
 
 /// Whether two hashes are the same; how long it takes says nothing of where they differ.
-pub(super) fn is_same(one: &str, other: &str) -> bool {
+pub(crate) fn is_same(one: &str, other: &str) -> bool {
     one.len() == other.len() && one.bytes().zip(other.bytes()).fold(0, |seen, (one, other)| seen | (one ^ other)) == 0
 }
 
