@@ -166,7 +166,7 @@ pub(super) async fn act(output: &Output, client: &Client, action: ActionArgs) ->
     // A refusal of all of them is told like a refusal of some.
     if !answer.status.is_success() && (!refused || output.json) {
         let mut failure = answer.failure();
-        if answer.status.as_u16() == 403 && matches!(client.endpoint(), Endpoint::Tcp(_)) {
+        if answer.status.as_u16() == 401 && matches!(client.endpoint(), Endpoint::Net(_)) {
             if let Some(forbidden) = client.forbidden() {
                 failure.message.push_str(&format!("; {forbidden}"));
             } else if !failure.message.contains("socket") {

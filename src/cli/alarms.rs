@@ -17,7 +17,7 @@ use super::filter::Filter;
 use super::output::{Output, Style, remark};
 use super::table::{Cell, Column, Table};
 use super::time::{age, local_and_age, now};
-use super::{find, show, store, wait, watch};
+use super::{Whom, find, show, store, wait, watch};
 
 /// How many digits of an id a table shows; the API takes any prefix that is unique.
 pub(super) const ID_DIGITS: usize = 8;
@@ -125,7 +125,7 @@ impl Order {
     }
 }
 
-pub(super) fn alarms(output: &Output, node: Option<&str>, args: AlarmsArgs) -> Outcome {
+pub(super) fn alarms(output: &Output, node: &Whom, args: AlarmsArgs) -> Outcome {
     match args.command.unwrap_or(AlarmsCommand::List(args.list)) {
         AlarmsCommand::List(ListArgs { offline: Some(dir), filter, sort, order, limit, all, wide, .. }) => {
             let limit = if all { usize::MAX } else { limit as usize };

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,13 +10,17 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 
 use super::failure::{Code, Failure, Outcome};
+use crate::tls::TlsFiles;
+use crate::uplink::{Address, Token};
 
 /// Where a node is looked for when nothing says where it is: one that was tried out here, then the one of the package.
 const SOCKETS: [&str; 2] = ["./klaxon-data/klaxon.sock", PACKAGED_SOCKET];
@@ -34,14 +39,24 @@ const BASE: &str = "/api/v1";
 pub(super) enum Endpoint {
     /// A Unix socket.
     Unix(PathBuf),
-    /// Host and port.
-    Tcp(String),
+    /// Over TCP, perhaps by TLS.
+    Net(Address),
+}
+
+/// What a person shows, and whom they believe.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pass {
+    /// The token.
+    pub(super) token: Option<Token>,
+    /// Who vouches for the node, where it speaks TLS.
+    pub(super) tls: TlsFiles,
 }
 
 /// A node that answered when it was called.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     endpoint: Endpoint,
+    pass: Pass,
     /// What was tried before and why it did not serve, where the reason is that the user may not use it.
     forbidden: Option<String>,
 }
@@ -58,39 +73,42 @@ pub(super) struct Answer {
 }
 
 impl Endpoint {
-    /// `http://HOST:PORT`, `unix:PATH`, or a path.
+    /// `https://HOST[:PORT]`, `http://HOST[:PORT]`, `unix:PATH`, or a path.
     pub(super) fn parse(text: &str) -> Outcome<Self> {
-        if let Some(rest) = text.strip_prefix("http://") {
-            let authority = rest.trim_end_matches('/');
-            if authority.is_empty() || authority.contains('/') {
-                return Err(Failure::new(Code::Usage, format!("{text:?} is no node: write http://HOST:PORT without a path")));
-            }
-            let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-            return Ok(Self::Tcp(if has_port { authority.to_owned() } else { format!("{authority}:7780") }));
-        }
-        if text.starts_with("https://") {
-            return Err(Failure::new(
-                Code::Usage,
-                format!("{text:?}: a node speaks no TLS yet; use its Unix socket or http://"),
-            ));
+        if text.starts_with("http://") || text.starts_with("https://") {
+            let address = text.parse().map_err(|_| {
+                Failure::new(
+                    Code::Usage,
+                    format!("{text:?} is no node: write https://HOST:PORT or http://HOST:PORT without a path"),
+                )
+            })?;
+            return Ok(Self::Net(address));
         }
         Ok(Self::Unix(PathBuf::from(text.strip_prefix("unix:").unwrap_or(text))))
     }
 
-    async fn connect(&self) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+    async fn connect(&self, tls: &TlsFiles) -> anyhow::Result<SendRequest<Full<Bytes>>> {
         let connect = async {
             match self {
                 Self::Unix(path) => spawn(UnixStream::connect(path).await?).await,
-                Self::Tcp(authority) => spawn(TcpStream::connect(authority).await?).await,
+                Self::Net(address) => {
+                    let stream = TcpStream::connect((&*address.host, address.port)).await?;
+                    if !address.is_secure {
+                        return spawn(stream).await;
+                    }
+                    let config = tls.read().map_err(anyhow::Error::msg)?;
+                    let name = ServerName::try_from(address.host.clone())?;
+                    spawn(TlsConnector::from(Arc::new(config)).connect(name, stream).await?).await
+                }
             }
         };
         tokio::time::timeout(CONNECT_WAIT, connect).await.context("it does not answer")?
     }
 
-    fn host(&self) -> &str {
+    fn host(&self) -> String {
         match self {
-            Self::Unix(_) => "localhost",
-            Self::Tcp(authority) => authority,
+            Self::Unix(_) => "localhost".to_owned(),
+            Self::Net(address) => address.authority(),
         }
     }
 }
@@ -99,7 +117,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "{}", path.display()),
-            Self::Tcp(authority) => write!(f, "http://{authority}"),
+            Self::Net(address) => write!(f, "{address}"),
         }
     }
 }
@@ -119,11 +137,18 @@ where
 
 impl Client {
     /// The node that was named, or else the first that answers.
-    pub(super) async fn find(named: Option<&str>) -> Outcome<Self> {
+    pub(super) async fn find(named: Option<&str>, pass: Pass) -> Outcome<Self> {
         if let Some(named) = named {
             let endpoint = Endpoint::parse(named)?;
-            return match endpoint.connect().await {
-                Ok(_) => Ok(Self { endpoint, forbidden: None }),
+            if let (Endpoint::Net(address), Some(_)) = (&endpoint, &pass.token)
+                && !address.is_secure
+                && !address.is_loopback()
+            {
+                let message = format!("{endpoint}: a token is shown over https:// only, or on the node's own host");
+                return Err(Failure::new(Code::Usage, message));
+            }
+            return match endpoint.connect(&pass.tls).await {
+                Ok(_) => Ok(Self { endpoint, pass, forbidden: None }),
                 Err(error) => {
                     Err(Failure::new(Code::NoNode, format!("no node answers at {endpoint}: {}", why(&endpoint, &error))))
                 }
@@ -132,8 +157,8 @@ impl Client {
         let mut tried = Vec::new();
         let mut forbidden = None;
         for endpoint in SOCKETS.map(|path| Endpoint::Unix(PathBuf::from(path))).into_iter().chain([Endpoint::parse(ADDRESS)?]) {
-            match endpoint.connect().await {
-                Ok(_) => return Ok(Self { endpoint, forbidden }),
+            match endpoint.connect(&pass.tls).await {
+                Ok(_) => return Ok(Self { endpoint, pass, forbidden }),
                 Err(error) => {
                     let why = why(&endpoint, &error);
                     if is_forbidden(&error) {
@@ -244,8 +269,13 @@ impl Client {
         if let Some((content_type, _)) = &body {
             request = request.header(CONTENT_TYPE, *content_type);
         }
+        if let Some(token) = &self.pass.token {
+            let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.0)).context("the token is no token")?;
+            bearer.set_sensitive(true);
+            request = request.header(AUTHORIZATION, bearer);
+        }
         let request = request.body(Full::new(body.map_or_else(Bytes::new, |(_, bytes)| bytes)))?;
-        let mut sender = self.endpoint.connect().await?;
+        let mut sender = self.endpoint.connect(&self.pass.tls).await?;
         Ok(sender.send_request(request).await?)
     }
 }
@@ -354,12 +384,13 @@ mod tests {
     #[test]
     fn a_node_is_named_in_three_ways() {
         let parse = |text| Endpoint::parse(text).expect("is a node");
-        assert_eq!(parse("http://127.0.0.1:99/"), Endpoint::Tcp("127.0.0.1:99".to_owned()));
-        assert_eq!(parse("http://[::1]:99"), Endpoint::Tcp("[::1]:99".to_owned()));
-        assert_eq!(parse("http://localhost"), Endpoint::Tcp("localhost:7780".to_owned()));
+        assert_eq!(parse("http://127.0.0.1:99/").to_string(), "http://127.0.0.1:99");
+        assert_eq!(parse("http://[::1]:99").to_string(), "http://[::1]:99");
+        assert_eq!(parse("http://localhost").to_string(), "http://localhost:7780");
+        assert_eq!(parse("https://noc.example").to_string(), "https://noc.example:443");
         assert_eq!(parse("unix:/run/k.sock"), Endpoint::Unix("/run/k.sock".into()));
         assert_eq!(parse("k.sock"), Endpoint::Unix("k.sock".into()));
-        assert_eq!(Endpoint::parse("https://x").expect_err("no TLS").code, Code::Usage);
+        assert_eq!(Endpoint::parse("https://x/y").expect_err("a path").code, Code::Usage);
     }
 
     #[test]

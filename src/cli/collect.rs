@@ -13,7 +13,7 @@ use super::failure::{Code, Failure, Outcome};
 use super::output::{Output, Style};
 use super::table::{Cell, Column, Table};
 use super::time::{age, now};
-use super::{find, wait};
+use super::{Whom, find, wait};
 use crate::config::Config;
 
 /// Which collectors, and how they are asked.
@@ -34,7 +34,7 @@ pub(super) struct CollectArgs {
     config: Option<PathBuf>,
 }
 
-pub(super) fn collect(output: &Output, node: Option<&str>, args: &CollectArgs) -> Outcome {
+pub(super) fn collect(output: &Output, node: &Whom, args: &CollectArgs) -> Outcome {
     if args.once {
         return look(output, args);
     }

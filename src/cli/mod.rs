@@ -36,7 +36,9 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{Config, DEFAULT_FILE};
-use client::Client;
+use crate::tls::TlsFiles;
+use crate::uplink::Token;
+use client::{Client, Pass};
 use failure::{Code, EXIT_CODES, Failure, Outcome};
 use output::{ColorChoice, Output, remark};
 
@@ -53,9 +55,15 @@ struct Cli {
 /// What every command understands.
 #[derive(Debug, Args)]
 struct Global {
-    /// The node to speak with: http://HOST:PORT, or the path of its Unix socket
+    /// The node to speak with: https://HOST:PORT, http://HOST:PORT, or the path of its Unix socket
     #[arg(long, global = true, env = "KLAXON_NODE", value_name = "NODE", help_heading = "For every command")]
     node: Option<String>,
+    /// The file with the token to show; KLAXON_TOKEN may hold the token itself
+    #[arg(long, global = true, env = "KLAXON_TOKEN_FILE", value_name = "FILE", help_heading = "For every command")]
+    token_file: Option<PathBuf>,
+    /// The certificates (PEM) of who vouches for the node at https://; the system's, if absent
+    #[arg(long, global = true, env = "KLAXON_CA_FILE", value_name = "FILE", help_heading = "For every command")]
+    ca_file: Option<PathBuf>,
     /// Write JSON, as the API has it
     #[arg(long, global = true, help_heading = "For every command")]
     json: bool,
@@ -171,29 +179,29 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Outcome {
     let output = Output::new(cli.global.json, cli.global.color);
-    let node = cli.global.node;
+    let node = Whom { node: cli.global.node, token_file: cli.global.token_file, ca_file: cli.global.ca_file };
     match cli.command {
         Command::Run(args) => run::run(args),
         Command::Check { file } => check(&output, &file),
-        Command::Alarms(args) => alarms::alarms(&output, node.as_deref(), *args),
-        Command::History(args) => wait(async { history::history(&output, &find(node.as_deref()).await?, &args).await }),
+        Command::Alarms(args) => alarms::alarms(&output, &node, *args),
+        Command::History(args) => wait(async { history::history(&output, &find(&node).await?, &args).await }),
         Command::Event(event::EventCommand::Send(args)) => {
-            wait(async { event::send(&output, &find(node.as_deref()).await?, &args).await })
+            wait(async { event::send(&output, &find(&node).await?, &args).await })
         }
-        Command::Collect(args) => collect::collect(&output, node.as_deref(), &args),
-        Command::Demo(args) => wait(async { demo::demo(&output, &find(node.as_deref()).await?, &args).await }),
-        Command::Drill(args) => wait(async { receivers::drill(&output, &find(node.as_deref()).await?, &args).await }),
-        Command::Heartbeat(args) => wait(async { heartbeat::heartbeat(&output, &find(node.as_deref()).await?, &args).await }),
-        Command::Heartbeats(args) => wait(async { heartbeat::heartbeats(&output, &find(node.as_deref()).await?, &args).await }),
-        Command::Why { id } => wait(async { show::why(&output, &find(node.as_deref()).await?, &id).await }),
-        Command::Receivers(args) => wait(async { receivers::receivers(&output, &find(node.as_deref()).await?, &args).await }),
+        Command::Collect(args) => collect::collect(&output, &node, &args),
+        Command::Demo(args) => wait(async { demo::demo(&output, &find(&node).await?, &args).await }),
+        Command::Drill(args) => wait(async { receivers::drill(&output, &find(&node).await?, &args).await }),
+        Command::Heartbeat(args) => wait(async { heartbeat::heartbeat(&output, &find(&node).await?, &args).await }),
+        Command::Heartbeats(args) => wait(async { heartbeat::heartbeats(&output, &find(&node).await?, &args).await }),
+        Command::Why { id } => wait(async { show::why(&output, &find(&node).await?, &id).await }),
+        Command::Receivers(args) => wait(async { receivers::receivers(&output, &find(&node).await?, &args).await }),
         Command::Join(args) if args.is_offline() => uplink::join_offline(&output, &args),
-        Command::Join(args) => wait(async { uplink::join(&output, &find(node.as_deref()).await?, &args).await }),
-        Command::Uplink => wait(async { uplink::uplink(&output, &find(node.as_deref()).await?).await }),
-        Command::Sites(args) => wait(async { sites::sites(&output, &find(node.as_deref()).await?, &args).await }),
-        Command::Site(command) => wait(async { sites::site(&output, &find(node.as_deref()).await?, &command).await }),
-        Command::Token(command) => wait(async { tokens::token(&output, &find(node.as_deref()).await?, &command).await }),
-        Command::Ready => wait(async { ready::ready(&output, &find(node.as_deref()).await?).await }),
+        Command::Join(args) => wait(async { uplink::join(&output, &find(&node).await?, &args).await }),
+        Command::Uplink => wait(async { uplink::uplink(&output, &find(&node).await?).await }),
+        Command::Sites(args) => wait(async { sites::sites(&output, &find(&node).await?, &args).await }),
+        Command::Site(command) => wait(async { sites::site(&output, &find(&node).await?, &command).await }),
+        Command::Token(command) => wait(async { tokens::token(&output, &find(&node).await?, &command).await }),
+        Command::Ready => wait(async { ready::ready(&output, &find(&node).await?).await }),
         Command::Trap(trap::TrapCommand::Explain(args)) => trap::explain(&output, &args),
         Command::Store(command) => store::store(&output, command),
         #[cfg(feature = "kafka")]
@@ -245,8 +253,20 @@ fn hide_secrets(settings: &mut serde_json::Value) {
     }
 }
 
-async fn find(node: Option<&str>) -> Outcome<Client> {
-    Client::find(node).await
+/// With whom to speak, and what to show.
+struct Whom {
+    node: Option<String>,
+    token_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+}
+
+async fn find(whom: &Whom) -> Outcome<Client> {
+    let token = match &whom.token_file {
+        Some(path) => Some(Token::in_file(path).map_err(|error| Failure::new(Code::Usage, error))?),
+        None => std::env::var("KLAXON_TOKEN").ok().filter(|token| !token.is_empty()).map(Token),
+    };
+    let tls = TlsFiles { authorities: whom.ca_file.clone(), client: None };
+    Client::find(whom.node.as_deref(), Pass { token, tls }).await
 }
 
 /// Waits for what speaks with a node.

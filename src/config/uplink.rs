@@ -7,7 +7,8 @@ use klaxon_schemas::child::ChildKind;
 use serde::{Deserialize, Serialize};
 
 use super::units::{Size, Span};
-use crate::uplink::{Address, Backoff, Plan, TlsFiles};
+use crate::tls::TlsFiles;
+use crate::uplink::{Address, Backoff, Plan};
 
 /// The least that a bandwidth may be: less and not even what is live gets through.
 const BANDWIDTH_MIN: Size = Size(128);

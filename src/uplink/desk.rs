@@ -9,7 +9,6 @@ use klaxon_schemas::names::ChildName;
 use tokio::sync::watch;
 
 use super::kept::{Kept, KeptError, Leaving, Token};
-use super::link::token_in;
 use super::{Address, Plan, now};
 
 /// What is said to be above when a node leaves without another one.
@@ -198,7 +197,7 @@ impl Desk {
         };
         let token = match (token, &plan.join_token_file) {
             (Some(token), _) => Some(token),
-            (None, Some(file)) => Some(token_in(file)?),
+            (None, Some(file)) => Some(Token::in_file(file)?),
             (None, None) if plan.tls.client.is_some() => None,
             (None, None) => {
                 return Err(format!(

@@ -34,6 +34,18 @@ const MODE: u32 = 0o600;
 #[serde(transparent)]
 pub struct Token(pub String);
 
+impl Token {
+    /// The one that stands in the file at `path`.
+    pub(crate) fn in_file(path: &Path) -> Result<Self, String> {
+        let text = String::from_utf8(crate::tls::read(path)?).map_err(|_| format!("{} holds no text", path.display()))?;
+        let token = text.trim();
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(format!("{} holds no token: one word is expected", path.display()));
+        }
+        Ok(Self(token.to_owned()))
+    }
+}
+
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token(…)")

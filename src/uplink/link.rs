@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,9 +12,8 @@ use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use klaxon_api::uplink::codec::{self, CodecError};
 use klaxon_schemas::wire::v1::uplink::{Down, MESSAGE_BYTES_MAX, PATH, Up};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, CertificateError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
@@ -25,11 +23,10 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
+use super::Address;
 use super::kept::Token;
-use super::{Address, TlsFiles};
+use crate::tls::TlsFiles;
 
-/// The largest file that is read.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The most that is shown of what a server says why it refuses.
 const REASON_BYTES_MAX: usize = 300;
 
@@ -293,64 +290,6 @@ fn reason_in(body: &[u8]) -> String {
     };
     let shown: String = text.chars().filter(|c| !c.is_control()).take(REASON_BYTES_MAX).collect();
     if shown.is_empty() { shown } else { format!(": {shown}") }
-}
-
-impl TlsFiles {
-    /// As rustls takes them. Blocks.
-    fn read(&self) -> Result<ClientConfig, String> {
-        let mut roots = RootCertStore::empty();
-        match &self.authorities {
-            Some(path) => {
-                for certificate in certificates(path)? {
-                    roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
-                }
-            }
-            None => {
-                let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-                if added == 0 {
-                    return Err(
-                        "this system has no certificates of authorities; install them, or set uplink.ca_file".to_owned()
-                    );
-                }
-            }
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let builder = builder.map_err(|error| error.to_string())?.with_root_certificates(roots);
-        let Some((certificate, key)) = &self.client else { return Ok(builder.with_no_client_auth()) };
-        let secret = PrivateKeyDer::from_pem_slice(&read(key)?);
-        let secret = secret.map_err(|error| format!("{} holds no private key in PEM: {error}", key.display()))?;
-        let with_client = builder.with_client_auth_cert(certificates(certificate)?, secret);
-        with_client.map_err(|error| format!("{} and {}: {error}", certificate.display(), key.display()))
-    }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
-    match all {
-        Ok(all) if !all.is_empty() => Ok(all),
-        Ok(_) => Err(format!("{} holds no certificate in PEM", path.display())),
-        Err(error) => Err(format!("{} is no PEM: {error}", path.display())),
-    }
-}
-
-/// What a small file holds.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
-    if std::fs::metadata(path).map_err(failed)?.len() > FILE_BYTES_MAX {
-        return Err(format!("{} has more than {FILE_BYTES_MAX} bytes", path.display()));
-    }
-    std::fs::read(path).map_err(failed)
-}
-
-/// The token that stands in a file.
-pub(super) fn token_in(path: &Path) -> Result<Token, String> {
-    let text = String::from_utf8(read(path)?).map_err(|_| format!("{} holds no text", path.display()))?;
-    let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(format!("{} holds no token: one word is expected", path.display()));
-    }
-    Ok(Token(token.to_owned()))
 }
 
 /// Counts what goes over a line.

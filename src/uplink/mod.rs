@@ -44,6 +44,7 @@ pub(crate) use kept::give_to_owner;
 pub use kept::{FILE as KEPT_FILE, Kept, KeptError, Token};
 
 use crate::follow::Control;
+use crate::tls::TlsFiles;
 use budget::Budget;
 use desk::{Desk, Target};
 use link::{LineCounts, Link, LinkError, Proof};
@@ -92,15 +93,6 @@ pub struct Plan {
     pub backoff: Backoff,
     /// How long it may be out of reach until that is an alarm.
     pub down_after: Duration,
-}
-
-/// The files that TLS needs, read for each connection.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TlsFiles {
-    /// Who vouches for the node above; the system's authorities if absent.
-    pub authorities: Option<PathBuf>,
-    /// The certificate by which this node proves who it is, and its key.
-    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 /// How long it is until the next attempt: after each that failed up to twice as long, by chance between nothing and that.

@@ -70,7 +70,7 @@ use utoipa_axum::routes;
 
 pub use above::{UplinkObeys, UplinkOrder, UplinkParts, UplinkShown, UplinkShows, UplinkState};
 pub use collectors::CollectorsShown;
-pub use guard::{AccessConfig, Grant, Trust};
+pub use guard::{AccessConfig, Grant, NetPeer, Peer, Trust};
 pub use metrics::{MetricKind, MetricsText};
 pub use serve::{Listening, ServeError, serve, serve_unix};
 pub(crate) use shown::enrich;
