@@ -187,7 +187,7 @@ impl Node {
         };
         let counts = SnmpCounts { traps: trap_counts, agent: agent.counts() };
         let api = self.api(others, counts, Box::new(move || board.show()), &asked)?;
-        api.grant(wanted.access);
+        Self::grant(&api, wanted.access).await?;
         let mut doors = JoinSet::<anyhow::Result<()>>::new();
         for one in std::iter::once(http).chain(listeners) {
             let serving = serve(one, api.clone());
@@ -369,6 +369,13 @@ impl Node {
         Ok(Api::new(self.config.http_config(DRAIN), parts)?)
     }
 
+    /// Says who may do what, beside the tokens that are journalled. Files are read for it.
+    async fn grant(api: &Api, access: AccessConfig) -> anyhow::Result<()> {
+        let api = api.clone();
+        let granted = tokio::task::spawn_blocking(move || api.grant(access)).await?;
+        granted.map_err(anyhow::Error::msg).context("access.keystone")
+    }
+
     /// Takes up what the files of TLS say now; whether that is something else. Files that cannot be used change nothing.
     async fn reload_tls(tls: Tls) -> bool {
         match tokio::task::spawn_blocking(move || tls.reload()).await {
@@ -453,7 +460,7 @@ impl Node {
                 changes.keys.push(format!("the certificate of listeners.{name}"));
             }
         }
-        api.grant(wanted.access);
+        Self::grant(api, wanted.access).await?;
         self.log.set_level(new.log.level);
         // The loop is gone only when the node stops.
         let _ = self.control.send(Control::Settings(new.engine.settings()));

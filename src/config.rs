@@ -151,6 +151,12 @@ pub struct HttpConfig {
     pub connections_max: usize,
     /// The most of them from one other host.
     pub client_connections_max: usize,
+    /// The most requests of one client at work at one time.
+    pub client_requests_max: usize,
+    /// The most requests of one client in a second.
+    pub client_rate_max: u32,
+    /// The most streams of one client.
+    pub client_streams_max: usize,
     /// Whether whoever is on this host may read and report without a token.
     pub trust_loopback: bool,
     /// Origins of pages that may use the API besides the node's own.
@@ -262,6 +268,9 @@ impl Default for HttpConfig {
             stream_subscribers_max: 256,
             connections_max: 1024,
             client_connections_max: 128,
+            client_requests_max: 64,
+            client_rate_max: 500,
+            client_streams_max: 64,
             trust_loopback: true,
             origins: Vec::new(),
         }
@@ -408,6 +417,9 @@ impl Config {
             stream_subscribers_max: self.http.stream_subscribers_max,
             connections_max: self.http.connections_max,
             client_connections_max: self.http.client_connections_max,
+            client_requests_max: self.http.client_requests_max,
+            client_rate_max: self.http.client_rate_max,
+            client_streams_max: self.http.client_streams_max,
             drain,
             origins: self.http.origins.clone(),
         }
@@ -493,6 +505,9 @@ impl Config {
             ("http.stream_subscribers_max", http.stream_subscribers_max),
             ("http.connections_max", http.connections_max),
             ("http.client_connections_max", http.client_connections_max),
+            ("http.client_requests_max", http.client_requests_max),
+            ("http.client_rate_max", http.client_rate_max as usize),
+            ("http.client_streams_max", http.client_streams_max),
             ("engine.active_alarms_max", engine.active_alarms_max),
             ("engine.producers_max", engine.producers_max),
             ("engine.heartbeats_max", engine.heartbeats_max),

@@ -29,7 +29,6 @@ pub mod notifiers;
 pub mod own;
 #[cfg(feature = "kafka")]
 pub mod replica;
-mod tls;
 #[cfg(feature = "kafka")]
 pub mod topics;
 pub mod uplink;

@@ -8,4 +8,5 @@ mod clock;
 pub mod http;
 pub mod notify;
 mod token;
+pub mod trust;
 pub mod uplink;

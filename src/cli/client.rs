@@ -19,8 +19,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::failure::{Code, Failure, Outcome};
-use crate::tls::TlsFiles;
 use crate::uplink::{Address, Token};
+use klaxon_api::trust::ClientTls;
 
 /// Where a node is looked for when nothing says where it is: one that was tried out here, then the one of the package.
 const SOCKETS: [&str; 2] = ["./klaxon-data/klaxon.sock", PACKAGED_SOCKET];
@@ -49,7 +49,7 @@ pub(super) struct Pass {
     /// The token.
     pub(super) token: Option<Token>,
     /// Who vouches for the node, where it speaks TLS.
-    pub(super) tls: TlsFiles,
+    pub(super) tls: ClientTls,
 }
 
 /// A node that answered when it was called.
@@ -87,7 +87,7 @@ impl Endpoint {
         Ok(Self::Unix(PathBuf::from(text.strip_prefix("unix:").unwrap_or(text))))
     }
 
-    async fn connect(&self, tls: &TlsFiles) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+    async fn connect(&self, tls: &ClientTls) -> anyhow::Result<SendRequest<Full<Bytes>>> {
         let connect = async {
             match self {
                 Self::Unix(path) => spawn(UnixStream::connect(path).await?).await,

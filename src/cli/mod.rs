@@ -36,10 +36,10 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{Config, DEFAULT_FILE};
-use crate::tls::TlsFiles;
 use crate::uplink::Token;
 use client::{Client, Pass};
 use failure::{Code, EXIT_CODES, Failure, Outcome};
+use klaxon_api::trust::ClientTls;
 use output::{ColorChoice, Output, remark};
 
 /// Keeps the alarms of many sites: events come in, alarms stand until they are cleared, and nothing acknowledged is lost.
@@ -265,7 +265,7 @@ async fn find(whom: &Whom) -> Outcome<Client> {
         Some(path) => Some(Token::in_file(path).map_err(|error| Failure::new(Code::Usage, error))?),
         None => std::env::var("KLAXON_TOKEN").ok().filter(|token| !token.is_empty()).map(Token),
     };
-    let tls = TlsFiles { authorities: whom.ca_file.clone(), client: None };
+    let tls = ClientTls { authorities: whom.ca_file.clone(), client: None };
     Client::find(whom.node.as_deref(), Pass { token, tls }).await
 }
 

@@ -7,8 +7,8 @@ use klaxon_schemas::child::ChildKind;
 use serde::{Deserialize, Serialize};
 
 use super::units::{Size, Span};
-use crate::tls::TlsFiles;
 use crate::uplink::{Address, Backoff, Plan};
+use klaxon_api::trust::ClientTls;
 
 /// The least that a bandwidth may be: less and not even what is live gets through.
 const BANDWIDTH_MIN: Size = Size(128);
@@ -80,7 +80,7 @@ impl UplinkConfig {
             configured: self.url.clone(),
             kind: self.kind,
             join_token_file: self.join_token_file.clone(),
-            tls: TlsFiles { authorities: self.ca_file.clone(), client },
+            tls: ClientTls { authorities: self.ca_file.clone(), client },
             insecure: self.insecure,
             bandwidth: self.bandwidth.map(|bytes| bytes.0),
             connect_timeout: self.connect_timeout.0,

@@ -25,7 +25,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use super::Address;
 use super::kept::Token;
-use crate::tls::TlsFiles;
+use klaxon_api::trust::ClientTls;
 
 /// The most that is shown of what a server says why it refuses.
 const REASON_BYTES_MAX: usize = 300;
@@ -85,7 +85,7 @@ pub(super) enum Heard {
 
 /// With what a node says who it is.
 pub(super) struct Proof<'a> {
-    pub(super) tls: &'a TlsFiles,
+    pub(super) tls: &'a ClientTls,
     pub(super) token: Option<&'a Token>,
 }
 

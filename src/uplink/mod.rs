@@ -44,9 +44,9 @@ pub(crate) use kept::give_to_owner;
 pub use kept::{FILE as KEPT_FILE, Kept, KeptError, Token};
 
 use crate::follow::Control;
-use crate::tls::TlsFiles;
 use budget::Budget;
 use desk::{Desk, Target};
+use klaxon_api::trust::ClientTls;
 use link::{LineCounts, Link, LinkError, Proof};
 use part::{Board, Part};
 use session::{End, Failure};
@@ -82,7 +82,7 @@ pub struct Plan {
     /// The file with the token with which it joins.
     pub join_token_file: Option<PathBuf>,
     /// Certificates.
-    pub tls: TlsFiles,
+    pub tls: ClientTls,
     /// Whether it may be spoken to without TLS over a network.
     pub insecure: bool,
     /// How many bytes a second are sent at most.

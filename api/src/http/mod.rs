@@ -21,6 +21,7 @@ mod guard;
 mod health;
 mod heartbeats;
 mod history;
+mod manners;
 mod metrics;
 mod openapi;
 mod outcome;
@@ -31,6 +32,7 @@ mod query;
 mod receivers;
 mod request_id;
 mod serve;
+mod shares;
 mod shown;
 mod sites;
 mod stream;
@@ -42,6 +44,7 @@ mod uplink;
 mod why;
 
 use std::any::Any;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -70,7 +73,7 @@ use utoipa_axum::routes;
 
 pub use above::{UplinkObeys, UplinkOrder, UplinkParts, UplinkShown, UplinkShows, UplinkState};
 pub use collectors::CollectorsShown;
-pub use guard::{AccessConfig, Grant, NetPeer, Peer, Trust};
+pub use guard::{AccessConfig, Grant, KeystoneConfig, NetPeer, Peer, Trust};
 pub use metrics::{MetricKind, MetricsText};
 pub use serve::{Listening, ServeError, serve, serve_unix};
 pub(crate) use shown::enrich;
@@ -79,9 +82,11 @@ pub use tls::{Tls, TlsError, TlsFiles};
 use crate::notify::Receivers;
 use crate::uplink::Uplinks;
 use counters::Responses;
-use guard::Denials;
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use guard::{Access, Caller, Client, Denials};
 use openapi::{Description, DescriptionText};
 use problem::{Kind, Problem};
+use shares::{Share, Shares};
 
 /// The smallest limit on bodies: one event of the largest size must fit.
 const BODY_BYTES_MIN: usize = 64 * 1024;
@@ -89,6 +94,8 @@ const BODY_BYTES_MIN: usize = 64 * 1024;
 const BODY_BYTES_LIMIT: usize = 64 * 1024 * 1024;
 /// The most requests or streams that may be allowed at one time.
 const AT_ONCE_LIMIT: usize = 100_000;
+/// Clients whose pace is remembered; when there are more, those that have been quiet are forgotten.
+const CLIENTS_KNOWN_MAX: usize = 4096;
 /// How long a list waits for the position that it is to have come to.
 const REACH_WAIT: Duration = Duration::from_secs(2);
 
@@ -109,6 +116,12 @@ pub struct HttpConfig {
     pub connections_max: usize,
     /// The most of them from one other host.
     pub client_connections_max: usize,
+    /// The most requests of one client at work at one time.
+    pub client_requests_max: usize,
+    /// The most requests of one client in a second; as many again may come at once.
+    pub client_rate_max: u32,
+    /// The most streams of one client.
+    pub client_streams_max: usize,
     /// How long running requests may take to end when the node stops.
     pub drain: Duration,
     /// Origins of pages that may use the API besides the node's own, such as `https://noc.example`.
@@ -125,6 +138,9 @@ impl Default for HttpConfig {
             stream_subscribers_max: 256,
             connections_max: 1024,
             client_connections_max: 128,
+            client_requests_max: 64,
+            client_rate_max: 500,
+            client_streams_max: 64,
             drain: Duration::from_secs(5),
             origins: Vec::new(),
         }
@@ -153,6 +169,9 @@ impl HttpConfig {
         within("stream_subscribers_max", self.stream_subscribers_max, 1, AT_ONCE_LIMIT)?;
         within("connections_max", self.connections_max, 1, AT_ONCE_LIMIT)?;
         within("client_connections_max", self.client_connections_max, 1, AT_ONCE_LIMIT)?;
+        within("client_requests_max", self.client_requests_max, 1, AT_ONCE_LIMIT)?;
+        within("client_rate_max", self.client_rate_max as usize, 1, AT_ONCE_LIMIT)?;
+        within("client_streams_max", self.client_streams_max, 1, AT_ONCE_LIMIT)?;
         if self.request_timeout < Duration::from_secs(1) {
             return Err(HttpConfigError { setting: "request_timeout", reason: "must be at least 1 s".to_owned() });
         }
@@ -196,12 +215,16 @@ struct Inner {
     parts: Parts,
     responses: Responses,
     requests: Semaphore,
+    /// What each client has at work.
+    client_requests: Shares<Client>,
+    client_streams: Shares<Client>,
+    rates: DefaultKeyedRateLimiter<Client>,
     bodies: Arc<Semaphore>,
     subscribers: Arc<Semaphore>,
     /// One drill at a time.
     drills: Arc<Semaphore>,
     /// Who may do what, beside the tokens that are journalled.
-    access: ArcSwap<AccessConfig>,
+    access: ArcSwap<Access>,
     denials: Denials,
     started: AtomicBool,
     description: DescriptionText,
@@ -214,6 +237,9 @@ impl Api {
         Ok(Self(Arc::new(Inner {
             responses: Responses::default(),
             requests: Semaphore::new(config.requests_max),
+            client_requests: Shares::default(),
+            client_streams: Shares::default(),
+            rates: RateLimiter::keyed(Quota::per_second(NonZeroU32::new(config.client_rate_max).unwrap_or(NonZeroU32::MIN))),
             bodies: Arc::new(body::budget()),
             subscribers: Arc::new(Semaphore::new(config.stream_subscribers_max)),
             drills: Arc::new(Semaphore::new(1)),
@@ -261,8 +287,11 @@ impl Api {
     }
 
     /// Says who may do what from now on, beside the tokens that are journalled.
-    pub fn grant(&self, access: AccessConfig) {
+    /// What is wrong with a file that is named changes nothing. Blocks.
+    pub fn grant(&self, access: AccessConfig) -> Result<(), String> {
+        let access = Access::new(access, &self.access())?;
         self.0.access.store(Arc::new(access));
+        Ok(())
     }
 
     /// Reports who was turned away, until the node stops.
@@ -270,7 +299,7 @@ impl Api {
         self.denials().report(&self.0.parts.own, self.site(), self.stop()).await;
     }
 
-    fn access(&self) -> Arc<AccessConfig> {
+    fn access(&self) -> Arc<Access> {
         self.0.access.load_full()
     }
 
@@ -284,6 +313,33 @@ impl Api {
 
     fn bodies(&self) -> Arc<Semaphore> {
         Arc::clone(&self.0.bodies)
+    }
+
+    /// A place for one more request of this client; or that it has too many, or sends them too fast.
+    fn share(&self, caller: &Caller) -> Result<Option<Share<Client>>, Problem> {
+        let Some(client) = caller.client() else { return Ok(None) };
+        if self.0.rates.check_key(client).is_err() {
+            let detail = format!("more than {} requests in a second", self.config().client_rate_max);
+            return Err(Problem::new(Kind::TooMany, detail));
+        }
+        if self.0.rates.len() > CLIENTS_KNOWN_MAX {
+            self.0.rates.retain_recent();
+        }
+        let most = self.config().client_requests_max;
+        match self.0.client_requests.take(client.clone(), most, usize::MAX) {
+            Some(share) => Ok(Some(share)),
+            None => Err(Problem::new(Kind::TooMany, format!("{most} requests of this client are at work already"))),
+        }
+    }
+
+    /// A place for one more stream of this client; or that it has too many.
+    fn stream_share(&self, caller: &Caller) -> Result<Option<Share<Client>>, Problem> {
+        let Some(client) = caller.client() else { return Ok(None) };
+        let most = self.config().client_streams_max;
+        match self.0.client_streams.take(client.clone(), most, usize::MAX) {
+            Some(share) => Ok(Some(share)),
+            None => Err(Problem::new(Kind::TooMany, format!("this client has {most} streams already"))),
+        }
     }
 
     fn subscribers(&self) -> Arc<Semaphore> {
@@ -413,15 +469,18 @@ pub fn router(api: &Api) -> Router {
     api.description().0.get_or_init(|| serde_json::to_vec(&description).expect("a description serializes").into());
     router
         .layer(from_fn_with_state(api.clone(), guard::check))
+        .layer(manners::origins(&api.config().origins))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(problem::render))
         .layer(CompressionLayer::new().gzip(true).zstd(true).quality(CompressionLevel::Fastest))
+        .layer(manners::headers())
         .layer(from_fn_with_state(api.clone(), request_id::trace))
         .with_state(api.clone())
 }
 
 /// Holds requests to their number and time. What tells how the node is stays outside: it must answer under load, too.
-async fn bounds(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Problem> {
+async fn bounds(State(api): State<Api>, caller: Caller, request: Request, next: Next) -> Result<Response, Problem> {
+    let _share = api.share(&caller)?;
     let Ok(_place) = api.0.requests.try_acquire() else {
         return Err(Problem::new(Kind::Busy, format!("{} requests are at work already", api.config().requests_max)));
     };

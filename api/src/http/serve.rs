@@ -1,9 +1,8 @@
 //! Connections: accepted within a limit, served, and drained within a time when the node stops.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -23,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::guard::{NetPeer, Peer, Trust, actor_of_uid};
+use super::shares::Shares;
 use super::tls::Tls;
 use super::{Api, router};
 
@@ -136,7 +136,7 @@ async fn accept(listener: Listener, api: Api) {
     let _cut_at_the_end = cut.clone().drop_guard();
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(api.config().connections_max));
-    let clients = Clients::default();
+    let clients = Shares::<IpAddr>::default();
     loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -149,10 +149,12 @@ async fn accept(listener: Listener, api: Api) {
         };
         match accepted {
             Ok(accepted) => {
-                let Some(counted) = clients.admit(accepted.client(), api.config().client_connections_max) else {
+                let most = api.config().client_connections_max;
+                let counted = accepted.client().map(|client| clients.take(client, most, usize::MAX));
+                if matches!(counted, Some(None)) {
                     api.responses().turn_away();
                     continue;
-                };
+                }
                 let served = connection(accepted, router.clone(), stop.clone());
                 let cut = cut.clone();
                 connections.spawn(async move {
@@ -199,42 +201,6 @@ async fn connection(accepted: Accepted, router: Router, stop: CancellationToken)
             match tokio::task::spawn_blocking(move || actor_of_uid(uid)).await {
                 Ok(actor) => converse(stream, Peer::Unix { actor }, router, stop).await,
                 Err(error) => tracing::warn!(%error, uid, "the name of a user cannot be looked up"),
-            }
-        }
-    }
-}
-
-/// How many connections each other host has.
-#[derive(Default, Clone)]
-struct Clients(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-/// A connection that is counted.
-struct Counted {
-    clients: Clients,
-    client: IpAddr,
-}
-
-impl Clients {
-    /// Counts a connection of `client`, if it may have one more; one that is nobody's in particular is not counted.
-    fn admit(&self, client: Option<IpAddr>, most: usize) -> Option<Option<Counted>> {
-        let Some(client) = client else { return Some(None) };
-        let mut counts = self.0.lock().expect("nobody panics while holding it");
-        let count = counts.entry(client).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Some(Counted { clients: self.clone(), client }))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut counts = self.clients.0.lock().expect("nobody panics while holding it");
-        if let Some(count) = counts.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.client);
             }
         }
     }

@@ -29,11 +29,12 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use utoipa::ToSchema;
 
 use super::Api;
-use super::guard::Caller;
+use super::guard::{Caller, Client};
 use super::openapi::Always;
 use super::params::Query;
 use super::problem::{Kind, Problem};
 use super::query::StreamParams;
+use super::shares::Share;
 use super::shown::{Lens, blocking};
 
 /// A comment is sent when nothing else was for so long, so that both sides notice a dead connection.
@@ -82,6 +83,7 @@ pub(crate) async fn follow(
         let detail = format!("there are {} streams already", api.config().stream_subscribers_max);
         return Err(Problem::new(Kind::Busy, detail));
     };
+    let share = api.stream_share(&caller)?;
     let committed = api.store().committed();
     let here = *committed.borrow();
     let epoch = api.store().epoch();
@@ -98,8 +100,17 @@ pub(crate) async fn follow(
     };
     let step = if is_other_epoch { Step::Reset("other epoch") } else { Step::Hello };
     let stop = api.stop().clone();
-    let cursor =
-        Cursor { store: api.store().clone(), caller, params, committed, position, epoch, step, _subscriber: subscriber };
+    let cursor = Cursor {
+        store: api.store().clone(),
+        caller,
+        params,
+        committed,
+        position,
+        epoch,
+        step,
+        _subscriber: subscriber,
+        _share: share,
+    };
     let events = stream::unfold(cursor, move |cursor| {
         let stop = stop.clone();
         async move {
@@ -151,6 +162,7 @@ struct Cursor {
     epoch: Epoch,
     step: Step,
     _subscriber: OwnedSemaphorePermit,
+    _share: Option<Share<Client>>,
 }
 
 type Chunk = Result<Bytes, std::convert::Infallible>;

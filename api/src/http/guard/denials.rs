@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Peer;
 use crate::http::problem::{Kind, Problem};
+use crate::http::shares::Shares;
 
 /// The type of the log event.
 const ALARM_TYPE: &str = "klaxon.access-denied";
@@ -44,7 +45,7 @@ pub(crate) struct Denials {
     unknown: AtomicU64,
     forbidden: AtomicU64,
     /// How many wait for their answer, from where.
-    waiting: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    waiting: Shares<IpAddr>,
 }
 
 /// What was tried, by whom and from where.
@@ -75,7 +76,7 @@ impl Denials {
             Peer::Net(peer) => peer.remote.ip().to_canonical(),
             Peer::Unix { .. } => IpAddr::from([127, 0, 0, 1]),
         };
-        let Some(_place) = Waiting::of(&self.waiting, address) else {
+        let Some(_place) = self.waiting.take(address, WAITING_OF_ONE_MAX, WAITING_MAX) else {
             return Problem::new(Kind::TooMany, "too many requests with a wrong token at one time");
         };
         tokio::time::sleep(DENIAL_WAIT).await;
@@ -172,36 +173,5 @@ impl Attempt {
         attributes.extend(self.actor.as_ref().map(|actor| attribute("actor", actor)));
         event.details.attributes = Attributes::new(attributes.into_iter().collect()).expect("are few");
         event.of(Producer::new("klaxon").expect("is a name"))
-    }
-}
-
-/// A place among those that wait for their denial.
-struct Waiting {
-    all: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    address: IpAddr,
-}
-
-impl Waiting {
-    fn of(all: &Arc<Mutex<HashMap<IpAddr, usize>>>, address: IpAddr) -> Option<Self> {
-        let mut waiting = all.lock().expect("nobody panics while holding it");
-        let total: usize = waiting.values().sum();
-        let of_one = waiting.get(&address).copied().unwrap_or_default();
-        if total >= WAITING_MAX || of_one >= WAITING_OF_ONE_MAX {
-            return None;
-        }
-        waiting.insert(address, of_one + 1);
-        Some(Self { all: Arc::clone(all), address })
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let mut waiting = self.all.lock().expect("nobody panics while holding it");
-        if let Some(count) = waiting.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                waiting.remove(&self.address);
-            }
-        }
     }
 }

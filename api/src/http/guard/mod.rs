@@ -1,7 +1,7 @@
 //! Who is asking, and may they?
 //!
 //! ```text
-//! a token is shown ───────▶ its role, or 401
+//! a token is shown ───────▶ its role, whoever made it: this node, or Keystone; or 401
 //! else a Unix socket ─────▶ the login name, which may do everything: the system says who it is, and the socket's mode who connects
 //! else a certificate ─────▶ what the settings give its name
 //! else from this host ────▶ nobody by name; may read and report, unless `http.trust_loopback` is off
@@ -13,10 +13,11 @@
 
 mod credential;
 mod denials;
+mod keystone;
 mod local;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
@@ -27,6 +28,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use klaxon_schemas::access::{Right, Rights, Role, Scope, Token};
 use klaxon_schemas::names::{Actor, Site, Text, TokenName};
+use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1::uplink::PATH;
 use klaxon_store::StateRead;
 
@@ -34,7 +36,10 @@ use super::Api;
 use super::problem::{Kind, Problem};
 use crate::{clock, token};
 use credential::Shown;
+pub(crate) use credential::X_AUTH_TOKEN;
 pub(crate) use denials::Denials;
+use keystone::Keystone;
+pub use keystone::KeystoneConfig;
 
 /// What whoever is on this host may do without being known by name.
 const LOCAL_ROLES: [Role; 2] = [Role::Reader, Role::Publisher];
@@ -91,6 +96,29 @@ pub struct Grant {
 pub struct AccessConfig {
     /// By the names in client certificates.
     pub certificates: BTreeMap<String, Grant>,
+    /// Who says whose the tokens are that this node did not make, if somebody does.
+    pub keystone: Option<KeystoneConfig>,
+}
+
+/// Who may do what, as requests are held to it.
+#[derive(Default)]
+pub(crate) struct Access {
+    certificates: BTreeMap<String, Grant>,
+    keystone: Option<Arc<Keystone>>,
+}
+
+impl Access {
+    /// As `config` says; what Keystone has said before holds if nothing about it has changed. Blocks.
+    pub(crate) fn new(config: AccessConfig, before: &Self) -> Result<Self, String> {
+        let keystone = match config.keystone {
+            None => None,
+            Some(config) => match before.keystone.as_ref().filter(|keystone| keystone.is(&config)) {
+                Some(same) => Some(Arc::clone(same)),
+                None => Some(Arc::new(Keystone::new(config)?)),
+            },
+        };
+        Ok(Self { certificates: config.certificates, keystone })
+    }
 }
 
 /// Who asks, and what they may do.
@@ -106,6 +134,19 @@ pub(crate) struct Caller {
     because: Option<String>,
     /// The token that they showed, with its hash.
     token: Option<(TokenName, String)>,
+    /// Until when they may, if that is known.
+    until: Option<Timestamp>,
+    /// Whose limits they are held to; nobody's in particular if they are on this host without a name.
+    client: Option<Client>,
+}
+
+/// Whom limits are counted for: a name, or an address of another host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Client {
+    /// Known by name.
+    Named(Actor),
+    /// From there.
+    Address(IpAddr),
 }
 
 /// Who acts. A handler that takes this is out of reach for those who are not known by name.
@@ -121,11 +162,16 @@ pub(crate) struct Acting {
 impl Caller {
     fn new(actor: Option<Actor>, rights: Rights, scope: Scope, from: &str) -> Self {
         let from = Text::lossy(from).expect("addresses and names are short");
-        Self { actor, rights, scope, from, because: None, token: None }
+        Self { actor, rights, scope, from, because: None, token: None, until: None, client: None }
     }
 
     fn nobody(from: &str, because: Option<String>) -> Self {
         Self { because, ..Self::new(None, Rights::none(), Scope::all(), from) }
+    }
+
+    /// Whose limits they are held to.
+    pub(crate) fn client(&self) -> Option<&Client> {
+        self.client.as_ref()
     }
 
     /// The sites of which they may know.
@@ -135,6 +181,9 @@ impl Caller {
 
     /// Whether what they showed is still good.
     pub(crate) fn holds(&self, state: &StateRead<'_>) -> bool {
+        if self.until.is_some_and(|until| until <= clock::now()) {
+            return false;
+        }
         let Some((name, hash)) = &self.token else { return true };
         state.tokens().get(name).is_some_and(|token| token.hash == *hash && is_good(token))
     }
@@ -220,7 +269,15 @@ pub(crate) async fn check(State(api): State<Api>, mut request: Request, next: Ne
     };
     // A page cannot show the token that an uplink needs, and its other side need not know the node by a name of its host.
     if !is_uplink(&request) {
-        let caller = identify(&api, &peer, request.uri(), request.headers()).await?;
+        let mut caller = identify(&api, &peer, request.uri(), request.headers()).await?;
+        caller.client = match &peer {
+            // Whoever owns the node is not kept from it.
+            Peer::Unix { .. } => None,
+            Peer::Net(peer) => {
+                let address = Some(peer.remote.ip().to_canonical()).filter(|address| !address.is_loopback());
+                caller.actor.clone().map(Client::Named).or(address.map(Client::Address))
+            }
+        };
         request.extensions_mut().insert(caller);
     }
     Ok(next.run(request).await)
@@ -249,7 +306,11 @@ async fn identify(api: &Api, peer: &Peer, uri: &Uri, headers: &HeaderMap) -> Res
     if let Some(shown) = Shown::of(headers)? {
         local::is_of_this_page(headers, &api.config().origins)?;
         let place = place_of(peer);
-        return match of_token(api, &shown, &place) {
+        let caller = match of_token(api, &shown, &place) {
+            Some(caller) => Some(caller),
+            None => of_keystone(api, &shown, &place).await?,
+        };
+        return match caller {
             Some(caller) => Ok(caller),
             None => Err(api.denials().slow(peer, &place).await),
         };
@@ -306,6 +367,21 @@ fn of_token(api: &Api, shown: &Shown, place: &str) -> Option<Caller> {
     let from = format!("{place}, by a token");
     let caller = Caller::new(Some(name.into()), Rights::of([token.role]), token.scope(), &from);
     Some(Caller { token: Some((name.clone(), hash)), ..caller })
+}
+
+/// Whose token it is, if Keystone is asked and knows it.
+async fn of_keystone(api: &Api, shown: &Shown, place: &str) -> Result<Option<Caller>, Problem> {
+    if shown.secret().starts_with(token::PREFIX) {
+        return Ok(None);
+    }
+    let Some(keystone) = api.access().keystone.clone() else { return Ok(None) };
+    let Some(whose) = keystone.whose(shown).await? else { return Ok(None) };
+    let (rights, scope) = match whose.grant {
+        Some(grant) => (Rights::of([grant.role]), grant.scope),
+        None => (Rights::none(), Scope::of([])),
+    };
+    let caller = Caller::new(Some(whose.actor), rights, scope, &format!("{place}, by Keystone"));
+    Ok(Some(Caller { until: whose.until, ..caller }))
 }
 
 /// Whether its time is not over.

@@ -13,16 +13,16 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The files that TLS needs, read for each connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TlsFiles {
+pub struct ClientTls {
     /// Who vouches for the other side; the system's authorities if absent.
     pub authorities: Option<PathBuf>,
     /// The certificate that proves who this side is, and its key.
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
-impl TlsFiles {
-    /// As rustls takes them. Blocks.
-    pub(crate) fn read(&self) -> Result<ClientConfig, String> {
+impl ClientTls {
+    /// As rustls takes them, or what is wrong with which file. Blocks.
+    pub fn read(&self) -> Result<ClientConfig, String> {
         let mut roots = RootCertStore::empty();
         match &self.authorities {
             Some(path) => {
@@ -51,6 +51,13 @@ impl TlsFiles {
     }
 }
 
+/// For connections that speak no TLS.
+pub(crate) fn nobody() -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    Ok(builder.map_err(|error| error.to_string())?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
     match all {
@@ -60,8 +67,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-/// What a small file holds.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
+/// What a small file holds: at most 1 MiB.
+pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
     if std::fs::metadata(path).map_err(failed)?.len() > FILE_BYTES_MAX {
         return Err(format!("{} has more than {FILE_BYTES_MAX} bytes", path.display()));
