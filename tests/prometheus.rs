@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-use harness::{Setup, agent, scratch, wait_until};
+use harness::{Setup, agent, is_there, scratch, wait_until};
 use serde_json::{Value, json};
 
 /// Ended with the test.
@@ -21,18 +21,9 @@ impl Drop for Prometheus {
     }
 }
 
-fn is_there() -> bool {
-    if Command::new("prometheus").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok() {
-        return true;
-    }
-    assert!(std::env::var_os("CI").is_none(), "CI needs prometheus");
-    println!("skipped: there is no prometheus on PATH; ./dev test unpacks one");
-    false
-}
-
 #[test]
 fn prometheus_scrapes_a_node_and_its_tool_finds_nothing_wrong() {
-    if !is_there() {
+    if !is_there("prometheus") {
         return;
     }
     let scratch = scratch("prometheus-");

@@ -304,7 +304,7 @@ impl Node {
     /// Where the listener is that the settings call `name`.
     pub(crate) fn listener(&self, name: &str) -> std::net::SocketAddr {
         let (log, of_it) = (self.log_text(), format!("listener={name} "));
-        let line = log.lines().find(|line| line.contains("the API is served over TCP") && line.contains(&of_it));
+        let line = log.lines().rfind(|line| line.contains("the API is served over TCP") && line.contains(&of_it));
         let (_, rest) = line.expect("it is said").split_once("address=").expect("names the address");
         rest.split_whitespace().next().and_then(|word| word.parse().ok()).expect("is an address")
     }
@@ -406,4 +406,15 @@ pub(crate) fn seeds(few: u64, all: u64) -> Vec<u64> {
     let from = u64::from(std::process::id()) & !1;
     let count = if is_long() { all } else { few };
     (0..count).map(|n| if n < few / 2 { n } else { from + n }).collect()
+}
+
+/// Whether the program is there, as `./dev test` puts it beside the build; with `CI` set it must be.
+pub(crate) fn is_there(program: &str) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
+    let found = path.split(':').any(|folder| Path::new(folder).join(program).is_file());
+    assert!(found || std::env::var_os("CI").is_none(), "CI needs {program}");
+    if !found {
+        println!("skipped: there is no {program} on PATH; ./dev test unpacks one");
+    }
+    found
 }

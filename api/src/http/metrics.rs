@@ -218,6 +218,8 @@ fn http(text: &mut MetricsText, api: &Api) {
     for (status, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(by_class) {
         text.sample(name, &[("status", status)], count);
     }
+    let help = "Listeners where whoever reaches them may read and report (insecure = true).";
+    text.single("klaxon_http_listeners_insecure", MetricKind::Gauge, help, api.insecure_listeners());
     let help = "Connections that were closed because their host had as many as it may have.";
     text.single("klaxon_http_connections_refused_total", MetricKind::Counter, help, api.responses().turned_away());
     let (unknown, forbidden) = api.denials().totals();

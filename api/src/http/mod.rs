@@ -45,7 +45,7 @@ mod why;
 
 use std::any::Any;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -226,6 +226,8 @@ struct Inner {
     /// Who may do what, beside the tokens that are journalled.
     access: ArcSwap<Access>,
     denials: Denials,
+    /// How many listeners let whoever reaches them read and report.
+    insecure: AtomicUsize,
     started: AtomicBool,
     description: DescriptionText,
 }
@@ -245,6 +247,7 @@ impl Api {
             drills: Arc::new(Semaphore::new(1)),
             access: ArcSwap::default(),
             denials: Denials::default(),
+            insecure: AtomicUsize::new(0),
             started: AtomicBool::new(false),
             description: DescriptionText(Arc::new(OnceLock::new())),
             config,
@@ -305,6 +308,10 @@ impl Api {
 
     fn denials(&self) -> &Denials {
         &self.0.denials
+    }
+
+    fn insecure_listeners(&self) -> usize {
+        self.0.insecure.load(Ordering::Relaxed)
     }
 
     fn responses(&self) -> &Responses {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -74,7 +75,8 @@ pub async fn serve(listening: Listening, api: Api) -> Result<(), ServeError> {
     let is_open = !address.ip().is_loopback() && listening.tls.is_none();
     match listening.trust {
         Trust::Anybody => {
-            tracing::warn!(%address, listener = %listening.name, "whoever reaches this listener may read and report (insecure = true)");
+            api.0.insecure.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%address, listener = %listening.name, "the API is served over TCP without TLS, and whoever reaches it may read and report (insecure = true)");
         }
         Trust::Nobody | Trust::Local if is_open => return Err(ServeError::Open(address)),
         Trust::Nobody | Trust::Local => {
