@@ -177,7 +177,13 @@ fn tokens_end_and_last() {
     assert_eq!([&kept, &gone, &brief, &made].map(|token| status(&open, token)), [200, 401, 401, 200]);
     // What proves a token is nowhere but with its bearer.
     let backup = open.dir.path().join("backup");
-    open.node.cli_ok(&["store", "backup", &backup.display().to_string()]);
+    open.node.cli_ok(&[
+        "store",
+        "backup",
+        "--data",
+        &open.dir.path().join("data").display().to_string(),
+        &backup.display().to_string(),
+    ]);
     let log = open.node.log_text();
     for token in [&kept, &gone, &brief, &made] {
         assert!(!log.contains(&**token));

@@ -303,8 +303,10 @@ impl Node {
 
     /// Where the listener is that the settings call `name`.
     pub(crate) fn listener(&self, name: &str) -> std::net::SocketAddr {
-        let (log, of_it) = (self.log_text(), format!("listener={name} "));
-        let line = log.lines().rfind(|line| line.contains("the API is served over TCP") && line.contains(&of_it));
+        let (log, of_it) = (self.log_text(), format!("listener={name}"));
+        let line = log
+            .lines()
+            .rfind(|line| line.contains("the API is served over TCP") && line.split_whitespace().any(|word| word == of_it));
         let (_, rest) = line.expect("it is said").split_once("address=").expect("names the address");
         rest.split_whitespace().next().and_then(|word| word.parse().ok()).expect("is an address")
     }
