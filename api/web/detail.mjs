@@ -262,6 +262,7 @@ export class Detail {
       ["Probable cause", words(alarm.probable_cause)],
       ["Service", alarm.service_affecting === undefined ? undefined : alarm.service_affecting ? "affected" : "not affected"],
       ...Object.entries(alarm.attributes ?? {}),
+      ["Labels", Object.entries(alarm.labels ?? {}).map(([name, value]) => `${name}=${value}`).join(", ")],
       ["Id", alarm.id],
     ];
     const list = element("dl", {});

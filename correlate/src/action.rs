@@ -7,7 +7,7 @@ use klaxon_schemas::access::{TOKENS_MAX, Token, TokenNote, TokenOrder};
 use klaxon_schemas::action::{Action, AlarmVerb, ShelfOrder, Target, Verb};
 use klaxon_schemas::alarm::{Alarm, Assignment, ClearedBy, Mark, NOTES_MAX, Note, Ordered, Shelved};
 use klaxon_schemas::change::{ChangeKind, Reason, Refusal, RefusalReason, Subject};
-use klaxon_schemas::ids::AlarmId;
+use klaxon_schemas::ids::{ActionId, AlarmId};
 use klaxon_schemas::names::{AlarmType, Text};
 use klaxon_schemas::state::{Shelf, ShelfPhase, StateKey, StateRecord, Suppression};
 
@@ -202,21 +202,64 @@ impl Engine {
         order: &ShelfOrder,
         out: &mut Output,
     ) -> Result<(), RefusalReason> {
-        if order.until <= moment.wall {
+        let starts_at = order.starts_at.filter(|at| *at > moment.wall);
+        if order.until <= moment.wall || starts_at.is_some_and(|at| order.until <= at) {
             return Err(RefusalReason::UntilIsPast);
+        }
+        if let Some(id) = order.amends {
+            return self.amend_shelf(moment, action, id, order, out);
         }
         if self.shelves.contains_key(&action.id) {
             return Err(RefusalReason::NoEffect);
         }
-        if self.shelves.len() >= self.settings.shelves_max {
+        if self.standing_shelves() >= self.settings.shelves_max {
             return Err(RefusalReason::LimitReached);
         }
         let mut order = order.clone();
         order.matcher.alarm_type = order.matcher.alarm_type.map(|alarm_type| self.canonical_type(&alarm_type));
-        let ends_at = moment.journal_time(order.until);
-        let shelf =
-            Shelf { id: action.id, by: action.actor.clone(), at: moment.wall, order, ends_at, phase: ShelfPhase::Filling };
-        self.timers.add_shelf(shelf.id, ends_at);
+        let begins_at = starts_at.map(|at| moment.journal_time(at));
+        let shelf = Shelf {
+            id: action.id,
+            by: action.actor.clone(),
+            at: moment.wall,
+            ends_at: moment.journal_time(order.until),
+            order,
+            phase: if begins_at.is_some() { ShelfPhase::Standing } else { ShelfPhase::Filling },
+            begins_at,
+            amended_at: None,
+            ended_at: None,
+            forgotten_at: None,
+        };
+        let shelf = self.put_shelf(shelf, out);
+        self.emit(moment, cause(moment, action, ChangeKind::ShelfAdded, None), Subject::Shelf(shelf), out);
+        self.sweep_shelves(moment, crate::TIMERS_PER_ENTRY_MAX, out);
+        Ok(())
+    }
+
+    /// The times, reason and owner of a shelf become those of `order`. What it holds already is marked anew, in steps.
+    fn amend_shelf(
+        &mut self,
+        moment: &Moment<'_>,
+        action: &Action,
+        id: ActionId,
+        order: &ShelfOrder,
+        out: &mut Output,
+    ) -> Result<(), RefusalReason> {
+        let shelf = self.shelves.get(&id).filter(|shelf| shelf.phase != ShelfPhase::Emptying);
+        let shelf = shelf.filter(|shelf| shelf.order.matcher == order.matcher).ok_or(RefusalReason::NoSuchShelf)?;
+        let mut shelf = Shelf::clone(shelf);
+        if shelf.begins_at.is_some() {
+            shelf.begins_at = order.starts_at.filter(|at| *at > moment.wall).map(|at| moment.journal_time(at));
+            shelf.order.starts_at = order.starts_at;
+        }
+        if shelf.begins_at.is_none() {
+            shelf.phase = ShelfPhase::Filling;
+        }
+        shelf.order.until = order.until;
+        shelf.order.reason = order.reason.clone();
+        shelf.order.created_by = order.created_by.clone();
+        shelf.ends_at = moment.journal_time(order.until);
+        shelf.amended_at = Some(moment.wall);
         let shelf = self.put_shelf(shelf, out);
         self.emit(moment, cause(moment, action, ChangeKind::ShelfAdded, None), Subject::Shelf(shelf), out);
         self.sweep_shelves(moment, crate::TIMERS_PER_ENTRY_MAX, out);

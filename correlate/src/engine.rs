@@ -14,9 +14,7 @@ use klaxon_schemas::event::{AlarmKey, Event, Report};
 use klaxon_schemas::ids::{ActionId, AlarmId, Epoch, Position, Seq};
 use klaxon_schemas::names::{Actor, AlarmType, ChildName, Site, Text, TokenName};
 use klaxon_schemas::severity::Severity;
-use klaxon_schemas::state::{
-    Cursor, Novelty, Quarantined, Settings, Shelf, ShelfPhase, StateKey, StateRecord, Suppression, Tombstone,
-};
+use klaxon_schemas::state::{Cursor, Novelty, Quarantined, Settings, Shelf, StateKey, StateRecord, Suppression, Tombstone};
 use klaxon_schemas::time::{JournalTime, Timestamp};
 
 use crate::admit::{Admission, Screening};
@@ -148,9 +146,7 @@ impl Engine {
                 self.tombstones.insert(key, tombstone);
             }
             (StateKey::Shelf(id), StateRecord::Shelf(shelf)) => {
-                if shelf.phase != ShelfPhase::Emptying {
-                    self.timers.add_shelf(id, shelf.ends_at);
-                }
+                self.timers.add_shelf(&shelf);
                 self.shelves.insert(id, shelf);
             }
             (StateKey::Suppression(alarm_type), StateRecord::Suppression(suppression)) => {
@@ -228,7 +224,7 @@ impl Engine {
 
     /// When something will happen by itself; a time that has passed if something waits to be done.
     pub fn next_deadline(&self) -> Option<JournalTime> {
-        let is_sweeping = !self.retired.is_empty() || self.shelves.values().any(|shelf| shelf.phase != ShelfPhase::Standing);
+        let is_sweeping = !self.retired.is_empty() || self.shelves.values().any(|shelf| shelf.is_working());
         let sweeping = is_sweeping.then_some(self.cursor.at);
         let purge = |cleared_at: JournalTime, count: usize| match count > self.settings.cleared_max {
             true => self.cursor.at,
@@ -433,6 +429,8 @@ impl Engine {
                 let reasons = [Reason::Timer(Timer::Shelved), moment.reason()];
                 self.hand_over(moment, id, &reasons, out);
             }
+            Due::ShelfBegin(id) => self.begin_shelf(id, out),
+            Due::ShelfForgotten(id) => self.forget_shelf(id, out),
             Due::ShelfEnd(id) => {
                 let reasons = [Reason::Timer(Timer::Shelved), moment.reason()];
                 self.end_shelf(moment, id, Cause::new(ChangeKind::ShelfRemoved, &reasons), out);
@@ -611,6 +609,13 @@ impl Moment<'_> {
 
     pub(crate) fn position(&self) -> Position {
         self.entry.position
+    }
+
+    /// What the wall clock would say at a journal time if nobody set it.
+    pub(crate) fn wall_time(&self, time: JournalTime) -> Timestamp {
+        let ahead = i64::try_from(time.since(self.now).as_micros()).unwrap_or(i64::MAX);
+        let behind = i64::try_from(self.now.since(time).as_micros()).unwrap_or(i64::MAX);
+        self.wall.saturating_add_micros(ahead - behind)
     }
 
     /// The journal time at which the wall clock would say `time` if nobody set it.

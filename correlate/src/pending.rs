@@ -172,6 +172,10 @@ impl Engine {
             order: order.clone(),
             ends_at: moment.journal_time(order.until),
             phase: ShelfPhase::Filling,
+            begins_at: None,
+            amended_at: None,
+            ended_at: None,
+            forgotten_at: None,
         };
         self.emit(moment, cause(moment, action, ChangeKind::Pending, None), Subject::Shelf(Arc::new(shelf)), out);
     }

@@ -25,11 +25,12 @@ use klaxon_schemas::alarm::{
     Alarm, Clearance, ClearedBy, EndMark, EngineMarks, LeaseMark, ORDER_MARKS_MAX, OrderMark, Ordered, Stale,
 };
 use klaxon_schemas::change::{ChangeKind, Reason, Subject, Timer, WithoutEffect};
-use klaxon_schemas::event::{AlarmKey, Details, Event, Report};
+use klaxon_schemas::event::{AlarmKey, Details, Event, Report, SpanRule};
 use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::names::ChildName;
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::state::{Novelty, Tombstone};
+use klaxon_schemas::time::Timestamp;
 
 use crate::engine::{Cause, Engine, Moment};
 use crate::heartbeats::Promise;
@@ -155,7 +156,7 @@ impl Engine {
             raise_seq: 0,
             first_raised_at: moment.wall,
             raised_at: moment.wall,
-            event_time: None,
+            event_time: event.event_time,
             changed_at: moment.wall,
             last_change: number,
             count: 0,
@@ -179,6 +180,11 @@ impl Engine {
         alarm.acknowledged = None;
         alarm.engine.ordered = alarm.engine.ordered.as_deref().and_then(outliving);
         alarm.catalogued = self.catalogue.get(&alarm.key.alarm_type).is_some();
+        // A report that clears says when it was over.
+        let said =
+            before.last_event_time.filter(|_| before.cleared.as_ref().is_some_and(|cleared| cleared.by == ClearedBy::Report));
+        let ended = said.or(before.cleared.as_ref().map(|cleared| cleared.at));
+        alarm.event_time = ended.map_or(event.event_time, |ended| began(before, ended, event));
         self.begin_episode(moment, alarm, event, severity, out);
     }
 
@@ -186,13 +192,12 @@ impl Engine {
         alarm.severity = severity;
         alarm.raise_seq = alarm.raise_seq.saturating_add(1);
         alarm.raised_at = moment.wall;
-        alarm.event_time = event.event_time;
         alarm.count = 0;
         self.take_report(moment, &mut alarm, event);
         alarm.text = event.text.clone();
         let mut cause = Cause::new(ChangeKind::Raised, &moment.reasons());
         if alarm.shelved.is_none()
-            && let Some(shelf) = self.shelf_for(&alarm.key)
+            && let Some(shelf) = self.shelf_for(&alarm)
         {
             alarm.shelved = Some(crate::shelves::shelved_by(shelf));
             cause.reasons.push(Reason::Shelf(shelf.id));
@@ -207,13 +212,23 @@ impl Engine {
         if !event.text.is_empty() {
             alarm.text = event.text.clone();
         }
+        if let Some(end) = before.engine.end {
+            alarm.event_time = match event.span {
+                SpanRule::Replaces => alarm.event_time,
+                SpanRule::Merges | SpanRule::Assumed => began(before, moment.wall_time(end.at), event),
+            };
+        }
         let refreshed = alarm.stale.take().is_some();
         if severity > before.severity {
             alarm.acknowledged = None;
         }
         let kind = if severity != before.severity {
             ChangeKind::SeverityChanged
-        } else if alarm.text != before.text || alarm.details != before.details || alarm.via != before.via {
+        } else if alarm.text != before.text
+            || alarm.details != before.details
+            || alarm.via != before.via
+            || alarm.event_time != before.event_time
+        {
             ChangeKind::Updated
         } else if refreshed {
             ChangeKind::Refreshed
@@ -221,7 +236,9 @@ impl Engine {
             return self.touch(alarm, out);
         };
         let previous = (severity != before.severity).then_some(before.severity);
-        self.commit(moment, alarm, previous, Cause::new(kind, &moment.reasons()), out);
+        let mut cause = Cause::new(kind, &moment.reasons());
+        cause.reasons.extend(self.follow_labels(before, &mut alarm));
+        self.commit(moment, alarm, previous, cause, out);
     }
 
     /// What every report of an alarm leaves with it.
@@ -234,10 +251,15 @@ impl Engine {
         merge(&mut alarm.details, &event.details);
         note_order(&mut alarm.engine.order, event);
         alarm.engine.lease = event.lease.map(|seconds| LeaseMark { seconds, renewed_at: moment.now });
-        let declared = event.ends_at.map(|time| EndMark { at: moment.journal_time(time), by: ClearedBy::EndsAt });
+        let assumed = event.span == SpanRule::Assumed;
+        let declared = event.ends_at.map(|time| EndMark { at: moment.journal_time(time), by: ClearedBy::EndsAt, assumed });
+        let declared = declared.map(|end| match alarm.engine.end {
+            Some(before) if event.span != SpanRule::Replaces && !before.assumed => EndMark { at: end.at.max(before.at), ..end },
+            _ => end,
+        });
         alarm.engine.end = declared.or_else(|| {
             let lifetime = self.catalogue.get(&alarm.key.alarm_type)?.lifetime_s?;
-            Some(EndMark { at: moment.now + lifetime.duration(), by: ClearedBy::Lifetime })
+            Some(EndMark { at: moment.now + lifetime.duration(), by: ClearedBy::Lifetime, assumed: false })
         });
     }
 
@@ -338,6 +360,15 @@ pub(crate) fn set_cleared(moment: &Moment<'_>, alarm: &mut Alarm, by: ClearedBy)
     alarm.engine.cleared_at = Some(moment.now);
 }
 
+/// When what `event` tells of began, if it was told `before` and ended, or will end, at `end`: with the earlier of two reports whose
+/// spans overlap as Alertmanager sees it, if the reporter wants that; else with the later one.
+fn began(before: &Alarm, end: Timestamp, event: &Event) -> Option<Timestamp> {
+    let (Some(first), Some(start)) = (before.event_time, event.event_time) else { return event.event_time };
+    let is_within = |time: Timestamp| time > first && time < end;
+    let overlap = is_within(start) || event.ends_at.is_some_and(is_within);
+    if event.span != SpanRule::Replaces && overlap { Some(first.min(start)) } else { Some(start) }
+}
+
 /// What was ordered of what outlives an episode.
 fn outliving(ordered: &Ordered) -> Option<Box<Ordered>> {
     let ordered = Ordered { acknowledge: None, clear: None, ..*ordered };
@@ -352,6 +383,9 @@ fn merge(kept: &mut Details, given: &Details) {
     kept.service_affecting = given.service_affecting.or(kept.service_affecting);
     if !given.attributes.is_empty() {
         kept.attributes = given.attributes.clone();
+    }
+    if !given.labels.is_empty() {
+        kept.labels = given.labels.clone();
     }
 }
 

@@ -10,7 +10,7 @@ use klaxon_schemas::child::PendingAction;
 use klaxon_schemas::event::AlarmKey;
 use klaxon_schemas::ids::{ActionId, AlarmId};
 use klaxon_schemas::names::ChildName;
-use klaxon_schemas::state::Heartbeat;
+use klaxon_schemas::state::{Heartbeat, Shelf, ShelfPhase};
 use klaxon_schemas::time::JournalTime;
 
 /// What a deadline belongs to. Of those due at the same time an alarm's end comes before its lease, so that nothing goes
@@ -20,7 +20,9 @@ pub(crate) enum Due {
     End(AlarmId),
     Lease(AlarmId),
     Unshelve(AlarmId),
+    ShelfBegin(ActionId),
     ShelfEnd(ActionId),
+    ShelfForgotten(ActionId),
     Silence(Arc<AlarmKey>),
     Unanswered(ChildName, ActionId),
 }
@@ -43,12 +45,16 @@ impl Timers {
         }
     }
 
-    pub(crate) fn add_shelf(&mut self, shelf: ActionId, ends_at: JournalTime) {
-        self.due.insert((ends_at, Due::ShelfEnd(shelf)));
+    /// Sets the deadlines of a shelf.
+    pub(crate) fn add_shelf(&mut self, shelf: &Shelf) {
+        self.due.extend(shelf_deadlines(shelf));
     }
 
-    pub(crate) fn remove_shelf(&mut self, shelf: ActionId, ends_at: JournalTime) {
-        self.due.remove(&(ends_at, Due::ShelfEnd(shelf)));
+    /// Takes the deadlines of a shelf away.
+    pub(crate) fn remove_shelf(&mut self, shelf: &Shelf) {
+        for deadline in shelf_deadlines(shelf) {
+            self.due.remove(&deadline);
+        }
     }
 
     /// Sets the deadline of a promise to be heard from, given the last start of the node.
@@ -97,6 +103,13 @@ fn deadlines(alarm: &Alarm, started_at: JournalTime) -> impl Iterator<Item = (Jo
     let end = marks.end.filter(|_| alarm.is_active()).map(|end| (end.at, Due::End(alarm.id)));
     let unshelve = marks.shelved_until.map(|until| (until, Due::Unshelve(alarm.id)));
     [lease, end, unshelve].into_iter().flatten()
+}
+
+fn shelf_deadlines(shelf: &Shelf) -> impl Iterator<Item = (JournalTime, Due)> {
+    let end = (shelf.phase != ShelfPhase::Emptying).then_some((shelf.ends_at, Due::ShelfEnd(shelf.id)));
+    let begin = shelf.begins_at.map(|at| (at, Due::ShelfBegin(shelf.id)));
+    let forgotten = shelf.forgotten_at.map(|at| (at, Due::ShelfForgotten(shelf.id)));
+    [begin, end, forgotten].into_iter().flatten()
 }
 
 /// The timer that a declared end is.

@@ -8,7 +8,7 @@ use harness::{Node, site};
 use klaxon_schemas::action::{Action, Matcher, ShelfOrder, Verb};
 use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::entry::{EntryKind, Started};
-use klaxon_schemas::event::{AlarmKey, Details, Event, Lease, Origin, Report};
+use klaxon_schemas::event::{AlarmKey, Details, Event, Lease, Origin, Report, SpanRule};
 use klaxon_schemas::ids::{ActionId, Epoch, Sequence};
 use klaxon_schemas::names::{Actor, AlarmType, Producer, Qualifier, Text};
 use klaxon_schemas::resource::Resource;
@@ -37,6 +37,7 @@ fn report(resource: usize, report: Report, sequence: Option<(u64, u64)>) -> Even
         },
         lease: None,
         ends_at: None,
+        span: SpanRule::default(),
         order_by_event_time: false,
     }
 }
@@ -275,7 +276,7 @@ fn a_shelf_over_many_alarms_works_in_steps_that_a_restart_goes_on_with() {
     }
     let until = node.wall().saturating_add_micros(60_000_000);
     let matcher = Matcher { alarm_type: Some(AlarmType::new("x").expect("valid")), ..Matcher::default() };
-    let shelf = ShelfOrder { matcher, until, reason: Text::new("work").expect("valid") };
+    let shelf = ShelfOrder::new(matcher, until, Text::new("work").expect("valid"));
     let shelved = |node: &Node| node.alarms.values().filter(|alarm| alarm.shelved.is_some()).count();
     node.apply(EntryKind::Action(Arc::new(Action {
         id: ActionId(uuid::Uuid::from_u128(1)),
@@ -283,7 +284,7 @@ fn a_shelf_over_many_alarms_works_in_steps_that_a_restart_goes_on_with() {
         from: None,
         ordered_at: None,
         expires_at: None,
-        verb: Verb::AddShelf(shelf),
+        verb: Verb::AddShelf(Box::new(shelf)),
     })));
     assert_eq!(shelved(&node), 1024);
     node.reload();

@@ -326,6 +326,104 @@ fn a_shelf_takes_what_is_there_and_what_is_raised_later_but_no_neighbour() {
 }
 
 #[test]
+fn a_shelf_may_pick_by_labels_and_come_before_its_alarm() {
+    check(
+        "0s shelf labels:team=~a|b,severity!=critical until:60s by:ann id:s
+         => shelf-added Filling by ann
+         1s raise host=a x warning labels:team=a,severity=warning
+         => raised host=a x warning [shelf]
+         1s raise host=b x warning labels:team=ab,severity=warning
+         => raised host=b x warning
+         1s raise host=c x critical labels:team=a,severity=critical
+         => raised host=c x critical
+         60s deadline
+         => shelf-removed Emptying [Shelved]
+         => unshelved host=a x warning [shelf]
+         62s raise host=a y warning labels:team=a,severity=warning
+         => raised host=a y warning
+         63s unshelf s by:ann
+         => refused NoSuchShelf by ann",
+    );
+}
+
+#[test]
+fn a_shelf_of_labels_follows_the_labels_that_an_alarm_s_fields_make() {
+    check(
+        "0s shelf labels:severity=minor,alertname=x,host=a until:60s by:ann id:s
+         => shelf-added Filling by ann
+         1s raise host=a x major
+         => raised host=a x major
+         2s raise host=a x minor
+         => severity-changed host=a x minor from major [shelf]
+         3s raise host=a x major
+         => severity-changed host=a x major from minor
+         4s raise host=a x minor
+         => severity-changed host=a x minor from major [shelf]
+         5s unshelve host=a x by:ann
+         => unshelved host=a x minor by ann
+         6s raise host=a x minor text:still
+         => updated host=a x minor
+         alarms
+         - host=a x minor x5 episode 1",
+    );
+}
+
+#[test]
+fn a_shelf_may_begin_later_and_be_amended() {
+    check(
+        "0s raise host=a x major
+         => raised host=a x major
+         1s shelf labels:host=a starts:10s until:60s by:ann id:s
+         => shelf-added Standing by ann
+         2s raise host=a y major
+         => raised host=a y major
+         3s shelf labels:host=a starts:30s until:60s by:bob amends:s
+         => shelf-added Standing by bob
+         11s pass
+         33s deadline
+         => shelved host=a y major [shelf]
+         => shelved host=a x major [shelf]
+         34s shelf labels:host=a until:100s by:bob amends:s reason:longer
+         => shelf-added Filling by bob
+         => shelved host=a y major [shelf]
+         => shelved host=a x major [shelf]
+         63s pass
+         70s shelf labels:host=b until:100s by:bob amends:s
+         => refused NoSuchShelf by bob
+         71s shelf labels:host=a starts:20s until:10s by:bob
+         => refused UntilIsPast by bob
+         134s deadline
+         => shelf-removed Emptying [Shelved]
+         => unshelved host=a y major [shelf]
+         => unshelved host=a x major [shelf]",
+    );
+}
+
+/// What Alertmanager makes of the same reports is asked of a real one in `tests/alertmanager_api.rs`.
+#[test]
+fn spans_of_reports_merge_as_alerts_do() {
+    check(
+        "0s raise host=a x major span:assumed ends:300s
+         => raised host=a x major
+         1s raise host=a x major span:merges ends:20s
+         ~ host=a x x2
+         2s raise host=a x major span:assumed ends:5s
+         ~ host=a x x3
+         7s pass
+         21s deadline
+         => cleared host=a x major [EndsAt]
+         30s raise host=a x major span:merges ends:100s
+         => raised host=a x major
+         31s raise host=a x major span:merges ends:10s
+         ~ host=a x x2
+         42s raise host=a x major ends:10s
+         ~ host=a x x3
+         52s deadline
+         => cleared host=a x major [EndsAt]",
+    );
+}
+
+#[test]
 fn a_shelf_that_still_stands_goes_on_with_what_another_lets_go() {
     check(
         "0s raise host=a x major

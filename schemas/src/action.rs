@@ -1,11 +1,14 @@
 //! Operator actions: what a person does to alarms (RFC 8632 operator actions, ISA-18.2 shelving, StarlingX suppression).
 
+use std::cell::LazyCell;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::access::TokenOrder;
 use crate::event::AlarmKey;
 use crate::ids::{ActionId, AlarmId};
+use crate::labels::{LabelMatcher, LabelSet};
 use crate::names::{Actor, AlarmType, Qualifier, Site, Text, TokenName};
 use crate::resource::Resource;
 use crate::time::Timestamp;
@@ -36,7 +39,7 @@ pub enum Verb {
     /// Something is done to alarms that exist; at most [`TARGETS_MAX`].
     OnAlarms(Vec<Target>, AlarmVerb),
     /// Alarms that match are shelved, now and when they are raised. The shelf's id is the action's.
-    AddShelf(ShelfOrder),
+    AddShelf(Box<ShelfOrder>),
     /// A shelf is taken away, and what it shelved is unshelved.
     RemoveShelf(ActionId),
     /// StarlingX event suppression: alarms of this type are hidden and notify nobody.
@@ -120,6 +123,22 @@ pub struct ShelfOrder {
     pub until: Timestamp,
     /// Why.
     pub reason: Text,
+    /// From when on; at once if absent or past.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_at: Option<Timestamp>,
+    /// Who wants it, as the client says, where that is somebody else than who acts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<Actor>,
+    /// The shelf with the same matcher whose times, reason and owner these become; a new one if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amends: Option<ActionId>,
+}
+
+impl ShelfOrder {
+    /// A shelf for what `matcher` picks, from now on.
+    pub fn new(matcher: Matcher, until: Timestamp, reason: Text) -> Self {
+        Self { matcher, until, reason, starts_at: None, created_by: None, amends: None }
+    }
 }
 
 /// Picks alarms by what they are about; what is absent matches all. At least one must be given.
@@ -137,15 +156,43 @@ pub struct Matcher {
     /// The qualifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qualifier: Option<Qualifier>,
+    /// The labels, all at once; at most [`LABEL_MATCHERS_MAX`](crate::labels::LABEL_MATCHERS_MAX). Not beside a qualifier, which is a
+    /// label, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 32)]
+    pub labels: Vec<LabelMatcher>,
 }
 
+/// What a matcher with labels says of the qualifier. A program that knows no labels would otherwise take whatever the rest of the
+/// matcher picks, which may be everything; so it takes nothing.
+const BY_LABELS: &str = "(picked by labels, which this release does not know)";
+
 impl Matcher {
-    /// Whether it picks the alarm `key`.
-    pub fn matches(&self, key: &AlarmKey) -> bool {
+    /// A matcher of labels, of which `site` says the site if they do.
+    pub fn of_labels(labels: Vec<LabelMatcher>, site: Option<Site>) -> Self {
+        Self { site, labels, ..Self::default() }.closed()
+    }
+
+    /// The same, closed to programs that know no labels.
+    pub(crate) fn closed(mut self) -> Self {
+        if !self.labels.is_empty() {
+            self.qualifier = Some(Qualifier::new(BY_LABELS).expect("is short"));
+        }
+        self
+    }
+
+    /// The qualifier that is asked for.
+    pub fn asked_qualifier(&self) -> Option<&Qualifier> {
+        self.qualifier.as_ref().filter(|qualifier| self.labels.is_empty() || qualifier.as_str() != BY_LABELS)
+    }
+
+    /// Whether it picks the alarm `key` with these labels.
+    pub fn matches<'a, F: FnOnce() -> LabelSet<'a>>(&self, key: &AlarmKey, labels: &LazyCell<LabelSet<'a>, F>) -> bool {
         self.site.as_ref().is_none_or(|site| *site == key.site)
             && self.resource.as_ref().is_none_or(|resource| resource.contains(&key.resource))
             && self.alarm_type.as_ref().is_none_or(|alarm_type| *alarm_type == key.alarm_type)
-            && self.qualifier.as_ref().is_none_or(|qualifier| *qualifier == key.qualifier)
+            && self.asked_qualifier().is_none_or(|qualifier| *qualifier == key.qualifier)
+            && self.labels.iter().all(|matcher| matcher.picks(labels))
     }
 
     /// Whether nothing is asked for.

@@ -239,4 +239,7 @@ pub struct EndMark {
     pub at: JournalTime,
     /// Why.
     pub by: ClearedBy,
+    /// Nobody declared it: the door assumed it, because reports of this kind end some time after the last.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub assumed: bool,
 }

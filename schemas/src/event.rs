@@ -12,6 +12,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, SchemaType, Type};
 
 use crate::ids::{Epoch, Position, Sequence};
+use crate::labels::Labels;
 use crate::names::{
     AlarmType, AttributeName, AttributeValue, ChildName, EventId, ProbableCause, Producer, Qualifier, Site, Text,
 };
@@ -106,6 +107,9 @@ pub struct Details {
     /// X.733 8.1.2.14 additional information.
     #[serde(default, skip_serializing_if = "Attributes::is_empty")]
     pub attributes: Attributes,
+    /// The labels under which the Prometheus world knows it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// One report.
@@ -127,6 +131,8 @@ pub struct Event {
     pub lease: Option<Lease>,
     /// The end that the reporter itself declares; the alarm clears then.
     pub ends_at: Option<Timestamp>,
+    /// How that end and the beginning go with those that were reported before.
+    pub span: SpanRule,
     /// The producer asks that its reports of one alarm are ordered by `event_time` where they are not numbered.
     pub order_by_event_time: bool,
 }
@@ -143,6 +149,7 @@ impl Event {
             origin: Origin::default(),
             lease: None,
             ends_at: None,
+            span: SpanRule::Replaces,
             order_by_event_time: false,
         }
     }
@@ -152,6 +159,26 @@ impl Event {
     pub fn of(mut self, producer: Producer) -> Self {
         self.origin.producer = Some(producer);
         self
+    }
+}
+
+/// How `event_time` and `ends_at` of a report go with those of an earlier one that still stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SpanRule {
+    /// The end is as it was reported last, and the beginning as it was reported first.
+    #[default]
+    Replaces,
+    /// As Alertmanager merges alerts that overlap: the earliest beginning, and an end that was declared gives way to a later one only.
+    Merges,
+    /// The same, where the reporter declared no end and the door assumed one: it gives way to whatever is declared.
+    Assumed,
+}
+
+impl SpanRule {
+    /// Whether it is what is meant where nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

@@ -8,6 +8,7 @@
 //! * [`access`]: who may do what,
 //! * [`child`]: the nodes below this one, and what they send,
 //! * [`notify`]: what receivers are told, and what is kept of it,
+//! * [`labels`]: how the Prometheus world names and picks alarms,
 //! * [`wire`]: the versioned JSON forms, the only ones that leave or outlive a process,
 //! * [`catalogue`]: the inventory of alarm types,
 //! * [`mib`]: what SNMP shows,
@@ -23,6 +24,7 @@ pub mod entry;
 pub mod error;
 pub mod event;
 pub mod ids;
+pub mod labels;
 pub mod mib;
 pub mod names;
 pub mod notify;

@@ -247,6 +247,30 @@ pub struct Shelf {
     pub ends_at: JournalTime,
     /// How far it is.
     pub phase: ShelfPhase,
+    /// When it begins, in journal time, as long as it has not begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins_at: Option<JournalTime>,
+    /// When its order was last amended, by the owner's wall clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amended_at: Option<Timestamp>,
+    /// When it ended, by the owner's wall clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// When it is forgotten, in journal time: it has ended, holds nothing any more, and is only shown to those who ask what there was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgotten_at: Option<JournalTime>,
+}
+
+impl Shelf {
+    /// Whether something is still to be done to alarms.
+    pub fn is_working(&self) -> bool {
+        self.phase != ShelfPhase::Standing && self.forgotten_at.is_none()
+    }
+
+    /// Whether it takes what it matches.
+    pub fn is_taking(&self) -> bool {
+        self.phase != ShelfPhase::Emptying && self.begins_at.is_none()
+    }
 }
 
 /// How far a shelf is. What it does to many alarms is done in steps, which a restart goes on with.

@@ -314,14 +314,16 @@ async fn shelves(output: &Output, client: &Client) -> Outcome {
         Column::text("REASON"),
     ]);
     let now = now();
-    for Shelf { id, by, order: ShelfOrder { matcher, until, reason }, .. } in &shelves {
+    for Shelf { id, by, order: ShelfOrder { matcher, until, reason, starts_at, .. }, begins_at, .. } in &shelves {
         let parts = [
             matcher.site.as_ref().map(|site| format!("site {site}")),
             matcher.resource.as_ref().map(|resource| format!("resource {resource}")),
             matcher.alarm_type.as_ref().map(|alarm_type| format!("type {alarm_type}")),
-            matcher.qualifier.as_ref().map(|qualifier| format!("qualifier {qualifier}")),
+            matcher.asked_qualifier().map(|qualifier| format!("qualifier {qualifier}")),
         ];
-        let what = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        let labels = matcher.labels.iter().map(ToString::to_string);
+        let begins = starts_at.filter(|_| begins_at.is_some()).map(|at| format!("from {} on", local_and_age(at, now)));
+        let what = parts.into_iter().flatten().chain(labels).chain(begins).collect::<Vec<_>>().join(", ");
         // The whole id: there is no other way to name a shelf.
         table.row(vec![
             id.to_string().into(),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use klaxon_schemas::event::{Attributes, Lease};
+use klaxon_schemas::event::{Attributes, Lease, SpanRule};
+use klaxon_schemas::labels::Labels;
 use klaxon_schemas::names::{
     AlarmType, AttributeName, AttributeValue, EventId, ProbableCause, Producer, Qualifier, Site, Text,
 };
@@ -148,12 +149,14 @@ impl EventArgs {
             repair_action: self.repair_action.clone(),
             service_affecting: self.service_affecting,
             attributes,
+            labels: Labels::default(),
             producer: self.producer.clone(),
             epoch: self.epoch,
             seq: self.seq,
             event_id: self.event_id.clone(),
             lease_s: self.lease,
             ends_at: self.ends_at.map(Moment::future),
+            span: SpanRule::default(),
             order_by_event_time: false,
             relay: None,
         })

@@ -134,6 +134,10 @@ impl Sheet<'_> {
         for (name, value) in alarm.attributes.iter() {
             self.row(name, value);
         }
+        for (name, value) in alarm.labels.set().iter() {
+            // Anything may stand in a label, also what a terminal would obey.
+            self.row("label", &format!("{}={value:?}", name.escape_debug()));
+        }
         self.maybe("what to do", alarm.repair_action.as_deref());
     }
 

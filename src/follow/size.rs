@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use klaxon_schemas::action::Verb;
+use klaxon_schemas::action::{Matcher, Verb};
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::change::{Change, Subject};
 use klaxon_schemas::child::{Relay, RelayContent};
@@ -25,10 +25,18 @@ pub(super) fn rough_bytes(kind: &EntryKind) -> usize {
             let details = &event.details;
             let attributes: usize = details.attributes.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
             let repair = details.repair_action.as_ref().map_or(0, |text| text.len());
-            FRAME + event.key.resource.as_str().len() + event.key.qualifier.len() + event.text.len() + repair + attributes
+            let labels = details.labels.len();
+            FRAME
+                + event.key.resource.as_str().len()
+                + event.key.qualifier.len()
+                + event.text.len()
+                + repair
+                + attributes
+                + labels
         }
         EntryKind::Action(action) => match &action.verb {
             Verb::OnAlarms(targets, _) => FRAME + 80 * targets.len() + 2 * 4096,
+            Verb::AddShelf(order) => FRAME + 2 * 4096 + label_matcher_bytes(&order.matcher),
             _ => FRAME + 2 * 4096,
         },
         EntryKind::Relay(relay) => match &relay.content {
@@ -61,7 +69,13 @@ fn alarm_bytes(alarm: &Alarm) -> usize {
     let attributes: usize = details.attributes.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
     let repair = details.repair_action.as_ref().map_or(0, |text| text.len());
     let notes: usize = alarm.notes.iter().map(|note| 100 + note.text.len()).sum();
-    FIELDS + alarm.key.resource.as_str().len() + alarm.key.qualifier.len() + alarm.text.len() + repair + attributes + notes
+    let labels = details.labels.len();
+    let about = alarm.key.resource.as_str().len() + alarm.key.qualifier.len() + alarm.text.len();
+    FIELDS + about + repair + attributes + labels + notes
+}
+
+fn label_matcher_bytes(matcher: &Matcher) -> usize {
+    matcher.labels.iter().map(|label| 40 + label.name().len() + label.value().len()).sum()
 }
 
 fn change_bytes(change: &Change) -> usize {
@@ -72,7 +86,8 @@ fn change_bytes(change: &Change) -> usize {
         + match &change.subject {
             Subject::Alarm { alarm, .. } => alarm_bytes(alarm),
             Subject::Event { event, .. } => rough_bytes(&EntryKind::Event(Arc::clone(event))),
-            Subject::Shelf(_) | Subject::Suppression { .. } | Subject::Quarantine { .. } => 4096,
+            Subject::Shelf(shelf) => 4096 + label_matcher_bytes(&shelf.order.matcher),
+            Subject::Suppression { .. } | Subject::Quarantine { .. } => 4096,
             // At most SCOPE_SITES_MAX names.
             Subject::Token(note) => note.sites.iter().map(|site| site.len() + 3).sum(),
             Subject::Refusal(_) | Subject::Child(_) => 0,

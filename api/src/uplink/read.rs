@@ -65,5 +65,6 @@ fn rough_bytes(alarm: &Alarm) -> usize {
     const FIELDS: usize = 700;
     let attributes: usize = alarm.details.attributes.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
     let notes: usize = alarm.notes.iter().map(|note| 100 + note.text.len()).sum();
-    FIELDS + alarm.key.resource.as_str().len() + alarm.text.len() + attributes + notes
+    let labels = alarm.details.labels.len();
+    FIELDS + alarm.key.resource.as_str().len() + alarm.text.len() + attributes + labels + notes
 }

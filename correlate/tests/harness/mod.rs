@@ -21,8 +21,9 @@ use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject};
 use klaxon_schemas::child::NotTaken;
 use klaxon_schemas::entry::{Entry, EntryKind, Started};
-use klaxon_schemas::event::{AlarmKey, Attributes, Details, Event, Lease, Origin, Report};
+use klaxon_schemas::event::{AlarmKey, Details, Event, Lease, Origin, Report, SpanRule};
 use klaxon_schemas::ids::{ActionId, AlarmId, Epoch, Position, Sequence};
+use klaxon_schemas::labels::{LabelSet, Labels};
 use klaxon_schemas::names::{Actor, AlarmType, Door, EventId, Producer, Qualifier, Site, Text};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
@@ -355,7 +356,12 @@ struct Words<'a> {
     named: BTreeMap<&'a str, &'a str>,
 }
 
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 27] = [
+    "span",
+    "labels",
+    "starts",
+    "amends",
+    "reason",
     "producer",
     "seq",
     "id",
@@ -448,6 +454,21 @@ fn beat(node: &Node, words: &Words<'_>, resource: &str, alarm_type: &str, severi
     event(node, words, resource, alarm_type, Report::Heartbeat { every, severity })
 }
 
+/// `labels:a=1,b=2`.
+fn labels(words: &Words<'_>) -> Labels {
+    let given = words.named.get("labels").into_iter().flat_map(|labels| labels.split(','));
+    let pairs = given.map(|pair| pair.split_once('=').expect("name=value")).map(|(name, value)| (name.into(), value.into()));
+    Labels::new(&LabelSet::new(pairs.collect())).expect("valid")
+}
+
+fn span(words: &Words<'_>) -> SpanRule {
+    match words.named.get("span") {
+        Some(&"merges") => SpanRule::Merges,
+        Some(&"assumed") => SpanRule::Assumed,
+        _ => SpanRule::Replaces,
+    }
+}
+
 fn event(node: &Node, words: &Words<'_>, resource: &str, alarm_type: &str, report: Report) -> EntryKind {
     let named = |name: &str| words.named.get(name).copied();
     let sequence = named("seq").map(|number| {
@@ -465,7 +486,7 @@ fn event(node: &Node, words: &Words<'_>, resource: &str, alarm_type: &str, repor
         },
         report,
         text: Text::new(named("text").unwrap_or("")).expect("valid"),
-        details: Details { attributes: Attributes::default(), ..Details::default() },
+        details: Details { labels: labels(words), ..Details::default() },
         event_time,
         origin: Origin {
             producer: producer.map(|name| Producer::new(name).expect("valid")),
@@ -475,7 +496,8 @@ fn event(node: &Node, words: &Words<'_>, resource: &str, alarm_type: &str, repor
         },
         lease: named("lease").map(lease),
         ends_at: named("ends").map(|time| later(node, time)),
-        order_by_event_time: event_time.is_some(),
+        span: span(words),
+        order_by_event_time: event_time.is_some() && !words.named.contains_key("span"),
     }))
 }
 
@@ -511,16 +533,24 @@ fn action(node: &Node, words: &Words<'_>) -> Action {
         ["clear", resource, alarm_type] => on(resource, alarm_type, AlarmVerb::Clear { note: None }),
         ["retire", resource, alarm_type] => on(resource, alarm_type, AlarmVerb::Retire { note: None }),
         ["purge", resource, alarm_type] => on(resource, alarm_type, AlarmVerb::Purge),
-        ["shelf"] => Verb::AddShelf(ShelfOrder {
+        ["shelf"] => Verb::AddShelf(Box::new(ShelfOrder {
             matcher: Matcher {
                 site: named("site").map(|site| Site::new(site).expect("valid")),
                 resource: named("match").map(|resource| Resource::new(resource).expect("valid")),
                 alarm_type: named("type").map(|alarm_type| AlarmType::new(alarm_type).expect("valid")),
+                labels: named("labels")
+                    .into_iter()
+                    .flat_map(|all| all.split(','))
+                    .map(|one| one.parse().expect("valid"))
+                    .collect(),
                 ..Matcher::default()
             },
             until: later(node, named("until").expect("until")),
-            reason: text("work"),
-        }),
+            reason: text(named("reason").unwrap_or("work")),
+            starts_at: named("starts").map(|time| later(node, time)),
+            created_by: None,
+            amends: named("amends").map(action_id),
+        })),
         ["unshelf", shelf] => Verb::RemoveShelf(action_id(shelf)),
         ["suppress", alarm_type] => Verb::Suppress { alarm_type: AlarmType::new(alarm_type).expect("valid"), reason: None },
         ["unsuppress", alarm_type] => Verb::Unsuppress { alarm_type: AlarmType::new(alarm_type).expect("valid") },

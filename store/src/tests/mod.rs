@@ -15,7 +15,7 @@ use std::sync::mpsc;
 use klaxon_schemas::alarm::{Alarm, ChangeNumber, Clearance, ClearedBy, EngineMarks};
 use klaxon_schemas::change::{Change, ChangeKind, Reason, Subject};
 use klaxon_schemas::entry::{Entry, EntryKind};
-use klaxon_schemas::event::{AlarmKey, Details, Event, Origin, Report};
+use klaxon_schemas::event::{AlarmKey, Details, Event, Origin, Report, SpanRule};
 use klaxon_schemas::ids::{AlarmId, Epoch, Position, Seq};
 use klaxon_schemas::names::{AlarmType, Door, EventId, Qualifier, Site, Text};
 use klaxon_schemas::resource::Resource;
@@ -112,6 +112,7 @@ fn event(number: u64) -> Arc<Event> {
         origin: Origin::default(),
         lease: None,
         ends_at: None,
+        span: SpanRule::default(),
         order_by_event_time: false,
     })
 }

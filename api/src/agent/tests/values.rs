@@ -33,6 +33,7 @@ fn full() -> Alarm {
         repair_action: Some(name("aufräumen")),
         service_affecting: Some(true),
         attributes: Attributes::new(attributes).expect("are few"),
+        ..Details::default()
     };
     alarm.raise_seq = 3;
     alarm.event_time = Some(at("2026-11-22T03:11:59Z"));

@@ -7,6 +7,7 @@ use super::InputError;
 use crate::access::{SCOPE_SITES_MAX, TokenOrder};
 use crate::action::{AlarmVerb, ShelfOrder, TARGETS_MAX, Target, Verb};
 use crate::ids::ActionId;
+use crate::labels::{self, LABEL_MATCHERS_MAX};
 use crate::names::{Actor, AlarmType, Text, TokenName};
 use crate::time::Timestamp;
 
@@ -78,7 +79,7 @@ pub enum ActionOrder {
         alarms: Vec<Target>,
     },
     /// What matches is shelved, now and when it is raised.
-    AddShelf(ShelfOrder),
+    AddShelf(Box<ShelfOrder>),
     /// A shelf is taken away.
     RemoveShelf {
         /// Which.
@@ -133,9 +134,12 @@ impl TryFrom<ActionOrder> for Verb {
     fn try_from(order: ActionOrder) -> Result<Self, InputError> {
         let (alarms, verb) = match order {
             ActionOrder::AddShelf(order) if order.matcher.is_empty() => {
-                return Err(InputError::new("match", "asks for nothing; name a site, resource, alarm_type or qualifier"));
+                return Err(InputError::new(
+                    "match",
+                    "asks for nothing; name a site, resource, alarm_type, qualifier or labels",
+                ));
             }
-            ActionOrder::AddShelf(order) => return Ok(Self::AddShelf(order)),
+            ActionOrder::AddShelf(order) => return shelf(order).map(Self::AddShelf),
             ActionOrder::RemoveShelf { shelf } => return Ok(Self::RemoveShelf(shelf)),
             ActionOrder::Suppress { alarm_type, reason } => return Ok(Self::Suppress { alarm_type, reason }),
             ActionOrder::Unsuppress { alarm_type } => return Ok(Self::Unsuppress { alarm_type }),
@@ -164,6 +168,26 @@ impl TryFrom<ActionOrder> for Verb {
             _ => Ok(Self::OnAlarms(alarms, verb)),
         }
     }
+}
+
+/// Checks what a shelf says of labels.
+fn shelf(mut order: Box<ShelfOrder>) -> Result<Box<ShelfOrder>, InputError> {
+    let matcher = &order.matcher;
+    if matcher.labels.is_empty() {
+        return Ok(order);
+    }
+    if matcher.asked_qualifier().is_some() {
+        return Err(InputError::new("match.qualifier", "cannot stand beside labels; match the label qualifier"));
+    }
+    if matcher.labels.len() > LABEL_MATCHERS_MAX {
+        let reason = format!("has {} matchers, at most {LABEL_MATCHERS_MAX} are allowed", matcher.labels.len());
+        return Err(InputError::new("match.labels", reason));
+    }
+    if !labels::is_enough(&matcher.labels) {
+        return Err(InputError::new("match.labels", "would pick what has none of the labels; at least one must want a value"));
+    }
+    order.matcher = order.matcher.closed();
+    Ok(order)
 }
 
 impl From<&Verb> for ActionOrder {

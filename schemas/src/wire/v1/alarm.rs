@@ -8,6 +8,7 @@ use super::event::{no_qualifier, no_text, unless_empty};
 use crate::alarm::{Assignment, ChangeNumber, Clearance, ClearedBy, EngineMarks, Mark, Note, Shelved, Stale};
 use crate::event::{AlarmKey, Attributes, Details};
 use crate::ids::{ActionId, AlarmId};
+use crate::labels::Labels;
 use crate::names::{AlarmType, ChildName, ProbableCause, Producer, Qualifier, Site, Text};
 use crate::resource::Resource;
 use crate::severity::{EventType, Severity};
@@ -64,6 +65,9 @@ pub struct Alarm {
     /// Additional information.
     #[serde(default, skip_serializing_if = "Attributes::is_empty")]
     pub attributes: Attributes,
+    /// The labels under which it came from the Prometheus world; absent if it came otherwise.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// The episode: 1 with the first raise, one more with each raise after a clear.
     pub raise_seq: u32,
     /// When the first episode began, by the owner's clock.
@@ -147,6 +151,7 @@ impl Alarm {
             repair_action: details.repair_action.clone(),
             service_affecting: details.service_affecting,
             attributes: details.attributes.clone(),
+            labels: details.labels.clone(),
             raise_seq: alarm.raise_seq,
             first_raised_at: alarm.first_raised_at,
             raised_at: alarm.raised_at,
@@ -199,6 +204,7 @@ impl TryFrom<Alarm> for crate::alarm::Alarm {
                 repair_action: form.repair_action,
                 service_affecting: form.service_affecting,
                 attributes: form.attributes,
+                labels: form.labels,
             },
             raise_seq: form.raise_seq,
             first_raised_at: form.first_raised_at,

@@ -79,7 +79,7 @@ pub enum ChangeSubject {
     /// A shelf.
     Shelf {
         /// The shelf.
-        shelf: Shelf,
+        shelf: Box<Shelf>,
     },
     /// The suppression of a type.
     Suppression {
@@ -144,7 +144,7 @@ impl Change {
                     catalogued: *catalogued,
                     without_effect: *without_effect,
                 },
-                Subject::Shelf(shelf) => ChangeSubject::Shelf { shelf: (**shelf).clone() },
+                Subject::Shelf(shelf) => ChangeSubject::Shelf { shelf: Box::new((**shelf).clone()) },
                 Subject::Suppression { alarm_type, suppression } => {
                     ChangeSubject::Suppression { alarm_type: alarm_type.clone(), suppression: (**suppression).clone() }
                 }
@@ -172,7 +172,7 @@ impl TryFrom<Change> for crate::change::Change {
                     .map_err(|_| FormError::Field { field: "event", reason: "contradicts itself" })?;
                 Subject::Event { event: Arc::new(event), catalogued, without_effect }
             }
-            ChangeSubject::Shelf { shelf } => Subject::Shelf(Arc::new(shelf)),
+            ChangeSubject::Shelf { shelf } => Subject::Shelf(Arc::from(shelf)),
             ChangeSubject::Suppression { alarm_type, suppression } => {
                 Subject::Suppression { alarm_type, suppression: Arc::new(suppression) }
             }

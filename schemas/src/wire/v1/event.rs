@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::event::{AlarmKey, Attributes, Details, Lease, Origin, RelayMark, Report};
+use crate::event::{AlarmKey, Attributes, Details, Lease, Origin, RelayMark, Report, SpanRule};
 use crate::ids::Sequence;
+use crate::labels::Labels;
 use crate::names::{AlarmType, EventId, ProbableCause, Producer, Qualifier, Site, Text};
 use crate::resource::Resource;
 use crate::severity::{EventType, Severity};
@@ -53,6 +54,9 @@ pub struct Event {
     /// Additional information.
     #[serde(default, skip_serializing_if = "Attributes::is_empty")]
     pub attributes: Attributes,
+    /// The labels under which the Prometheus world knows it; they are made of the other fields if absent.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// Who reports. Needed with `seq`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub producer: Option<Producer>,
@@ -72,6 +76,10 @@ pub struct Event {
     /// When the condition ends, as the reporter declares; the alarm clears then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Timestamp>,
+    /// How `event_time` and `ends_at` go with those of an earlier report: the end `replaces` the one before, unless said otherwise.
+    #[serde(default, skip_serializing_if = "SpanRule::is_default")]
+    #[schema(inline)]
+    pub span: SpanRule,
     /// Unnumbered reports of one alarm are ordered by `event_time`: one that is older than the last has no effect.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub order_by_event_time: bool,
@@ -250,11 +258,13 @@ impl Event {
                 repair_action: self.repair_action,
                 service_affecting: self.service_affecting,
                 attributes: self.attributes,
+                labels: self.labels,
             },
             event_time: self.event_time,
             origin: Origin { producer: self.producer, sequence, event_id: self.event_id, relay: self.relay },
             lease,
             ends_at: self.ends_at,
+            span: self.span,
             order_by_event_time: self.order_by_event_time,
         })
     }
@@ -300,6 +310,7 @@ impl From<&crate::event::Event> for Event {
             repair_action: details.repair_action.clone(),
             service_affecting: details.service_affecting,
             attributes: details.attributes.clone(),
+            labels: details.labels.clone(),
             producer: event.origin.producer.clone(),
             epoch: event.origin.sequence.map(|sequence| sequence.epoch),
             seq: event.origin.sequence.map(|sequence| sequence.seq),
@@ -307,6 +318,7 @@ impl From<&crate::event::Event> for Event {
             relay: event.origin.relay.clone(),
             lease_s,
             ends_at: event.ends_at,
+            span: event.span,
             order_by_event_time: event.order_by_event_time,
         }
     }
