@@ -3,6 +3,7 @@
 
 mod access;
 mod agent;
+mod alertmanager;
 mod collect;
 mod engine;
 mod journal;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use access::AccessSection;
 pub use agent::{AgentPlan, AgentSection};
+pub use alertmanager::AlertmanagerSection;
 pub use collect::CollectSection;
 pub use engine::EngineConfig;
 pub use journal::{JournalConfig, JournalKind};
@@ -99,6 +101,8 @@ pub struct Config {
     pub listeners: ListenersSection,
     /// Who may do what.
     pub access: AccessSection,
+    /// The door of Prometheus.
+    pub alertmanager: AlertmanagerSection,
     /// The nodes below.
     pub sites: SitesSection,
     /// The door of devices.
@@ -422,6 +426,7 @@ impl Config {
             client_streams_max: self.http.client_streams_max,
             drain,
             origins: self.http.origins.clone(),
+            alertmanager: self.alertmanager.build().expect("was checked when it was read"),
         }
     }
 
@@ -485,6 +490,7 @@ impl Config {
         let own = self.own_mistake().map(|(key, reason)| (key.to_owned(), reason));
         own.or_else(|| self.listeners().err())
             .or_else(|| self.access().err())
+            .or_else(|| self.alertmanager.build().err())
             .or_else(|| self.traps.mistake())
             .or_else(|| self.snmp.tables.check(&self.snmp.root_oid).err())
             .or_else(|| self.snmp.levels().and_then(|levels| self.snmp.agent.check(&levels)).err())

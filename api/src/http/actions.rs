@@ -69,6 +69,9 @@ pub(crate) struct ActionRequest {
     /// shelve, add-shelf: until when.
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<Timestamp>,
+    /// add-shelf: from when on; at once if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    starts_at: Option<Timestamp>,
     /// shelve, add-shelf, suppress: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Text>,
@@ -475,7 +478,7 @@ fn action(acting: Acting, mut members: Map<String, Value>, targets: Option<Vec<T
             "action" => Ok(()),
             "note" | "text" | "reason" => check::<Option<Text>>(name, value).map(drop),
             "to" => check::<Option<Actor>>(name, value).map(drop),
-            "until" | "expires_at" => check::<Option<Timestamp>>(name, value).map(drop),
+            "until" | "starts_at" | "expires_at" => check::<Option<Timestamp>>(name, value).map(drop),
             "alarm_type" => check::<Option<AlarmType>>(name, value).map(drop),
             "shelf" | "id" => check::<Option<Uuid>>(name, value).map(drop),
             "match" => check_matcher(value),

@@ -498,7 +498,8 @@ pub(crate) async fn shelves(State(api): State<Api>, caller: Caller, Query(least)
         let scope = caller.scope();
         let is_seen =
             |shelf: &Shelf| scope.is_all() || shelf.order.matcher.site.as_ref().is_some_and(|site| scope.includes(site));
-        let shelves = state.shelves().filter(|shelf| is_seen(shelf)).map(|shelf| (**shelf).clone());
+        let stands = |shelf: &Shelf| shelf.forgotten_at.is_none();
+        let shelves = state.shelves().filter(|shelf| stands(shelf) && is_seen(shelf)).map(|shelf| (**shelf).clone());
         ShelvesAnswer { position: state.position(), shelves: shelves.collect() }
     };
     answer.shelves.sort_by_key(|shelf| (shelf.at, shelf.id));

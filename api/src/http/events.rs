@@ -328,6 +328,21 @@ fn split_json(text: &str, events_max: usize) -> Result<Vec<&str>, Unread> {
     }
 }
 
+/// The elements of an array of at most `most`, as they are written.
+pub(crate) fn split_elements(text: &str, most: usize) -> Result<Vec<&str>, Problem> {
+    let malformed = |error: serde_json::Error| Problem::new(Kind::MalformedBody, format!("the body is no JSON array: {error}"));
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let split = deserializer.deserialize_seq(Elements { events_max: most }).map_err(malformed)?;
+    deserializer.end().map_err(malformed)?;
+    match split.surplus {
+        0 => Ok(split.texts),
+        surplus => {
+            let count = surplus + split.texts.len() as u64;
+            Err(Problem::new(Kind::TooLarge, format!("the body has {count} elements, at most {most} are taken at once")))
+        }
+    }
+}
+
 fn no_event() -> Unread {
     Problem::new(Kind::MalformedBody, "the body holds no event").into()
 }

@@ -92,6 +92,7 @@ pub(crate) async fn show(
     let mut text = MetricsText::default();
     text.family("klaxon_build_info", MetricKind::Gauge, "The program that runs; always 1.");
     text.sample("klaxon_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    super::alertmanager::metrics(&mut text);
     alarms(&mut text, &counts, heartbeats);
     // What is counted of the node itself concerns all sites.
     if scope.is_all() {

@@ -12,6 +12,7 @@
 mod above;
 mod actions;
 mod alarms;
+mod alertmanager;
 mod body;
 mod collectors;
 mod counters;
@@ -72,6 +73,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use above::{UplinkObeys, UplinkOrder, UplinkParts, UplinkShown, UplinkShows, UplinkState};
+pub use alertmanager::AlertmanagerConfig;
 pub use collectors::CollectorsShown;
 pub use guard::{AccessConfig, Grant, KeystoneConfig, NetPeer, Peer, Trust};
 pub use metrics::{MetricKind, MetricsText};
@@ -126,6 +128,8 @@ pub struct HttpConfig {
     pub drain: Duration,
     /// Origins of pages that may use the API besides the node's own, such as `https://noc.example`.
     pub origins: Vec<String>,
+    /// How alerts of the Prometheus world become alarms.
+    pub alertmanager: AlertmanagerConfig,
 }
 
 impl Default for HttpConfig {
@@ -143,6 +147,7 @@ impl Default for HttpConfig {
             client_streams_max: 64,
             drain: Duration::from_secs(5),
             origins: Vec::new(),
+            alertmanager: AlertmanagerConfig::default(),
         }
     }
 }
@@ -475,6 +480,7 @@ pub fn router(api: &Api) -> Router {
         OpenApiRouter::with_openapi(Description::openapi()).nest("/api/v1", bounded).merge(shown).merge(open).split_for_parts();
     api.description().0.get_or_init(|| serde_json::to_vec(&description).expect("a description serializes").into());
     router
+        .merge(alertmanager::routes(api))
         .layer(from_fn_with_state(api.clone(), guard::check))
         .layer(manners::origins(&api.config().origins))
         .layer(CatchPanicLayer::custom(panicked))

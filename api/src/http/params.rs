@@ -190,6 +190,11 @@ impl Params {
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::of_fields(kind, self.errors)) }
     }
 
+    /// Refuses what is wrong, and passes over what nobody asked for.
+    pub(crate) fn finish_lenient(self, kind: Kind) -> Result<(), Problem> {
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::of_fields(kind, self.errors)) }
+    }
+
     /// The names that were asked for.
     #[cfg(test)]
     pub(crate) fn known(&self) -> &[&'static str] {

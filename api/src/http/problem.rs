@@ -286,11 +286,15 @@ impl Problem {
         self
     }
 
-    fn write(mut self, request_id: Option<&RequestId>, response: &mut Response) {
+    fn write(mut self, request_id: Option<&RequestId>, form: Form, response: &mut Response) {
         self.0.request_id = request_id.map(|id| id.as_str().to_owned());
-        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let (body, content_type) = match form {
+            Form::Problem => (serde_json::to_vec(&self), PROBLEM_JSON),
+            Form::Text => (serde_json::to_vec(&self.0.detail), "application/json"),
+        };
+        let body = body.unwrap_or_default();
         response.headers_mut().remove(CONTENT_LENGTH);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if self.is(Kind::Unauthorized) {
             // A browser asks the person only for the second.
             for scheme in ["Bearer realm=\"klaxon\"", "Basic realm=\"klaxon\", charset=\"UTF-8\""] {
@@ -301,6 +305,21 @@ impl Problem {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
         }
         *response.body_mut() = body.into();
+    }
+}
+
+/// In which form a problem is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// RFC 9457.
+    Problem,
+    /// What is wrong as a JSON string, as Alertmanager says no.
+    Text,
+}
+
+impl Form {
+    fn at(path: &str) -> Self {
+        if path.starts_with(super::alertmanager::BASE) { Self::Text } else { Self::Problem }
     }
 }
 
@@ -316,6 +335,7 @@ impl IntoResponse for Problem {
 /// Writes the problem that a handler left beside its response, or one for a bare error status.
 pub(crate) async fn render(request: Request, next: Next) -> Response {
     let id = request.extensions().get::<RequestId>().cloned();
+    let form = Form::at(request.uri().path());
     let path = quoted(request.uri().path());
     let method = request.method().clone();
     let mut response = next.run(request).await;
@@ -338,7 +358,7 @@ pub(crate) async fn render(request: Request, next: Next) -> Response {
         }
         None => return response,
     };
-    problem.write(id.as_ref(), &mut response);
+    problem.write(id.as_ref(), form, &mut response);
     response
 }
 
@@ -361,7 +381,7 @@ mod tests {
         let errors = vec![FieldError::new("limit", "is no number"), FieldError::new("sort", "is unknown")];
         let problem = Problem::of_fields(Kind::InvalidParameter, errors);
         let mut response = Response::default();
-        problem.clone().write(None, &mut response);
+        problem.clone().write(None, Form::Problem, &mut response);
         assert_eq!(problem.0.detail, "limit: is no number (and 1 more)");
         let json = serde_json::to_value(&problem).expect("serializes");
         assert_eq!(json["status"], 400);
@@ -376,7 +396,7 @@ mod tests {
     fn what_will_pass_says_when_to_come_back() {
         for kind in [Kind::Busy, Kind::DiskFull, Kind::Stopping, Kind::NotThereYet] {
             let mut response = Response::default();
-            Problem::new(kind, "x").write(None, &mut response);
+            Problem::new(kind, "x").write(None, Form::Problem, &mut response);
             assert!(response.headers().get(RETRY_AFTER).is_some());
         }
     }

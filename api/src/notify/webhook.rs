@@ -35,6 +35,7 @@ use tokio::time::Instant;
 use super::{Delivered, Notification, SendError, Sink, SinkLimits, SinkTools, What};
 use crate::http::enrich;
 use alertmanager::Frame;
+pub(crate) use alertmanager::annotations_of;
 pub use client::Authorities;
 use client::Ready;
 

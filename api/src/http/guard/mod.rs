@@ -33,6 +33,7 @@ use klaxon_schemas::wire::v1::uplink::PATH;
 use klaxon_store::StateRead;
 
 use super::Api;
+use super::alertmanager;
 use super::problem::{Kind, Problem};
 use crate::{clock, token};
 use credential::Shown;
@@ -297,6 +298,11 @@ pub(crate) async fn demand(
     Ok(next.run(request).await)
 }
 
+/// Whether it is shown to anybody.
+fn is_open(path: &str) -> bool {
+    OPEN_PATHS.contains(&path) || alertmanager::OPEN_PATHS.contains(&path)
+}
+
 /// Whether it asks for an uplink, which proves itself by more than where it comes from.
 fn is_uplink(request: &Request) -> bool {
     request.uri().path() == PATH && request.headers().get(UPGRADE).is_some()
@@ -337,7 +343,7 @@ fn of_address(api: &Api, peer: &NetPeer, uri: &Uri, headers: &HeaderMap) -> Resu
     match peer.trust {
         Trust::Nobody => Ok(Caller::nobody(&address, None)),
         Trust::Anybody => local::is_of_this_page(headers, &api.config().origins).map(|()| known()),
-        Trust::Local if OPEN_PATHS.contains(&uri.path()) => Ok(known()),
+        Trust::Local if is_open(uri.path()) => Ok(known()),
         Trust::Local => match local::proxy_of(headers) {
             Some(because) => Ok(Caller::nobody(&address, Some(because))),
             None => local::is_local(peer.local, uri.authority(), headers, &api.config().origins).map(|()| known()),

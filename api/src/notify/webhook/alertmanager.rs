@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::catalogue::{Catalogue, TypeEntry};
 use klaxon_schemas::change::{Change, Subject};
-use klaxon_schemas::event::{AlarmKey, Attributes, Details, Event};
+use klaxon_schemas::event::{AlarmKey, Details, Event};
+use klaxon_schemas::labels::{Named, label_name};
 use klaxon_schemas::notify::{Digest, Gap, How};
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
@@ -139,7 +140,7 @@ impl<'a> Frame<'a> {
             (false, Some(cleared)) => Some(cleared.at),
             (false, None) => Some(at(alarm.changed_at)),
         };
-        let mut draft = self.about(&alarm.key, Some(alarm.severity.as_str()), &alarm.text, &alarm.details);
+        let mut draft = self.about(&alarm.key, Some(alarm.severity), &alarm.text, &alarm.details);
         draft.starts_at = Some(alarm.raised_at);
         draft.ends_at = ends_at;
         draft.is_firing = how.stands();
@@ -175,7 +176,7 @@ impl<'a> Frame<'a> {
         };
         let event: &Event = event;
         let severity = klaxon_schemas::wire::v1::Event::from(event).severity.and_then(PerceivedSeverity::severity);
-        let mut draft = self.about(&event.key, severity.map(Severity::as_str), &event.text, &event.details);
+        let mut draft = self.about(&event.key, severity, &event.text, &event.details);
         draft.starts_at = Some(event.event_time.unwrap_or(change.at).min(change.at));
         draft.ends_at = Some(change.at);
         draft.note("klaxon_how", "logged");
@@ -213,31 +214,15 @@ impl<'a> Frame<'a> {
     }
 
     /// What an alarm and a log event have in common.
-    fn about(&self, key: &AlarmKey, severity: Option<&str>, text: &str, details: &Details) -> Draft {
+    fn about(&self, key: &AlarmKey, severity: Option<Severity>, text: &str, details: &Details) -> Draft {
         let entry = self.catalogue.get(&key.alarm_type);
-        let title = entry.map_or(key.alarm_type.as_str(), |entry| &entry.title);
-        let mut draft = Draft::named(&key.alarm_type, title);
-        draft.names.insert("site".to_owned(), key.site.to_string());
-        draft.names.insert("resource".to_owned(), key.resource.to_string());
-        if !key.qualifier.is_empty() {
-            draft.names.insert("qualifier".to_owned(), key.qualifier.to_string());
-        }
-        // Elements of the resource are what people route by. Names that mean something here already keep their meaning.
-        for element in key.resource.elements() {
-            if let Some(name) = element.name {
-                let name = label_name(name);
-                if !["alertname", "severity", "event_type", "site", "resource", "qualifier"].contains(&name.as_str()) {
-                    draft.labels.insert(name, element.value.to_owned());
-                }
-            }
-        }
-        if let Some(severity) = severity {
-            draft.labels.insert("severity".to_owned(), severity.to_owned());
-        }
-        if let Some(event_type) = details.event_type.or(entry.map(|entry| entry.event_type)) {
-            draft.labels.insert("event_type".to_owned(), word(&event_type));
-        }
-        draft.annotate(text, details, entry);
+        let Named { names, more } = Named::of(key, severity, details, Some(self.catalogue));
+        let mut draft = Draft::named(&key.alarm_type, title(key, entry));
+        // What names it here comes first; the labels with which it came are there for those who route by them.
+        draft.labels = details.labels.set().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        draft.labels.extend(more);
+        draft.names = names;
+        annotate(&mut draft.annotations, text, details, entry);
         draft
     }
 }
@@ -257,33 +242,42 @@ impl Draft {
         draft
     }
 
-    fn annotate(&mut self, text: &str, details: &Details, entry: Option<&TypeEntry>) {
-        self.attributes(&details.attributes);
-        if !text.is_empty() {
-            self.note("description", text);
-        }
-        if let Some(cause) = details.probable_cause.as_ref().or(entry.map(|entry| &entry.probable_cause)) {
-            self.note("probable_cause", cause);
-        }
-        if let Some(action) = details.repair_action.as_ref().or(entry.map(|entry| &entry.repair_action)) {
-            self.note("repair_action", action);
-        }
-        if let Some(runbook) = entry.and_then(|entry| entry.runbook.as_ref()) {
-            self.note("runbook_url", runbook);
-        }
-        if let Some(affecting) = details.service_affecting {
-            self.note("service_affecting", affecting);
-        }
-    }
-
-    fn attributes(&mut self, attributes: &Attributes) {
-        for (name, value) in attributes.iter() {
-            self.note(&format!("attribute_{}", label_name(name)), value);
-        }
-    }
-
     fn note(&mut self, name: &str, value: impl std::fmt::Display) {
         self.annotations.insert(name.to_owned(), value.to_string());
+    }
+}
+
+/// What an alarm is called.
+fn title<'a>(key: &'a AlarmKey, entry: Option<&'a TypeEntry>) -> &'a str {
+    entry.map_or(key.alarm_type.as_str(), |entry| &entry.title)
+}
+
+/// What an alarm says, as annotations.
+pub(crate) fn annotations_of(alarm: &Alarm, entry: Option<&TypeEntry>) -> Words {
+    let mut annotations = Words::from([("summary".to_owned(), title(&alarm.key, entry).to_owned())]);
+    annotate(&mut annotations, &alarm.text, &alarm.details, entry);
+    annotations
+}
+
+fn annotate(annotations: &mut Words, text: &str, details: &Details, entry: Option<&TypeEntry>) {
+    let mut note = |name: &str, value: &dyn std::fmt::Display| annotations.insert(name.to_owned(), value.to_string());
+    for (name, value) in details.attributes.iter() {
+        note(&format!("attribute_{}", label_name(name)), value);
+    }
+    if !text.is_empty() {
+        note("description", &text);
+    }
+    if let Some(cause) = details.probable_cause.as_ref().or(entry.map(|entry| &entry.probable_cause)) {
+        note("probable_cause", cause);
+    }
+    if let Some(action) = details.repair_action.as_ref().or(entry.map(|entry| &entry.repair_action)) {
+        note("repair_action", action);
+    }
+    if let Some(runbook) = entry.and_then(|entry| entry.runbook.as_ref()) {
+        note("runbook_url", runbook);
+    }
+    if let Some(affecting) = details.service_affecting {
+        note("service_affecting", &affecting);
     }
 }
 
@@ -309,16 +303,6 @@ fn heartbeat_draft(last: u64) -> Draft {
 /// The word that stands for a value on the wire.
 fn word(value: &impl Serialize) -> String {
     serde_json::to_value(value).ok().as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
-}
-
-/// A text as the name of a label: letters, digits and underscores.
-fn label_name(text: &str) -> String {
-    let mut name: String =
-        text.chars().map(|character| if character.is_ascii_alphanumeric() { character } else { '_' }).collect();
-    if name.starts_with(|first: char| first.is_ascii_digit()) {
-        name.insert(0, '_');
-    }
-    name
 }
 
 fn group_key(names: &Words) -> String {
