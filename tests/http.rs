@@ -599,7 +599,7 @@ fn limits_are_told_by_their_status() {
         reply.status
     };
     assert_eq!(status("GET", "/api/v1/nowhere"), 404);
-    assert_eq!(status("GET", "/api/v2/alarms"), 404);
+    assert_eq!(status("GET", "/api/v3/alarms"), 404);
     assert_eq!(status("DELETE", "/api/v1/alarms"), 405);
     assert_eq!(status("GET", "/api/v1/events"), 405);
     for query in [

@@ -1,25 +1,13 @@
 //! Debian's Prometheus scrapes a node, and its own tool finds nothing to say against the metrics.
 
-#![expect(clippy::print_stdout, reason = "a test says why it is skipped")]
-
 mod harness;
 
 use std::io::Write as _;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
+use harness::prometheus::Prometheus;
 use harness::{Setup, agent, is_there, scratch, wait_until};
 use serde_json::{Value, json};
-
-/// Ended with the test.
-struct Prometheus(Child);
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn prometheus_scrapes_a_node_and_its_tool_finds_nothing_wrong() {
@@ -42,25 +30,13 @@ fn prometheus_scrapes_a_node_and_its_tool_finds_nothing_wrong() {
     let words = String::from_utf8_lossy(&verdict.stdout).into_owned() + &String::from_utf8_lossy(&verdict.stderr);
     assert!(verdict.status.success() && words.trim().is_empty(), "{words}");
 
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free").port();
     let target = node.base.trim_start_matches("http://");
     let config = format!(
         "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: klaxon\n  static_configs: [{{targets: ['{target}']}}]\n"
     );
-    let file = scratch.path().join("prometheus.yml");
-    std::fs::write(&file, config).expect("can be written");
-    let log = std::fs::File::create(scratch.path().join("prometheus.log")).expect("can be made");
-    let child = Command::new("prometheus")
-        .arg(format!("--config.file={}", file.display()))
-        .arg(format!("--storage.tsdb.path={}", scratch.path().join("tsdb").display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .expect("can be started");
-    let _prometheus = Prometheus(child);
+    let prometheus = Prometheus::start(scratch.path(), &config, &[]);
     let ask = |query: &str| -> Option<String> {
-        let url = format!("http://127.0.0.1:{port}/api/v1/query?query={query}");
+        let url = format!("{}/api/v1/query?query={query}", prometheus.base);
         let text = agent().get(&url).call().ok()?.body_mut().read_to_string().ok()?;
         let answer: Value = serde_json::from_str(&text).ok()?;
         answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)

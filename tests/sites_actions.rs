@@ -231,3 +231,51 @@ fn of_two_that_act_the_later_wins() {
         assert_eq!((&alarm["acknowledged"]["note"], &alarm["assigned"]["to"]), (&json!("site"), &json!("bob")), "{alarm}");
     }
 }
+
+#[test]
+fn a_silence_that_names_a_site_holds_there_and_ends_there() {
+    let pair = Pair::start();
+    let token = pair.centre.cli_ok(&["token", "create", "ann", "--role", "operator"]);
+    let bearer = format!("Bearer {}", token.trim());
+    let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
+    let ask = |method: &str, path: &str, body: &Value| {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let reply = pair.centre.wire(&Wire { method, path, headers: &headers, body: body.as_bytes() });
+        assert_eq!(reply.status, 200, "{method} {path}: {}", reply.body);
+        reply
+    };
+    let shelved = |node: &Node| pair.at(node)["shelved"]["reason"].clone();
+    let mut silence = json!({
+        "matchers": [
+            { "name": "site", "value": "depot-7", "isRegex": false },
+            { "name": "severity", "value": "ma.*", "isRegex": true },
+        ],
+        "startsAt": "0001-01-01T00:00:00Z",
+        "endsAt": "2199-01-01T00:00:00Z",
+        "createdBy": "ann",
+        "comment": "moving",
+    });
+    pair.cut();
+    let id = ask("POST", "/api/v2/silences", &silence).json()["silenceID"].as_str().expect("is told").to_owned();
+    assert!(shelved(&pair.site).is_null());
+    pair.mend();
+    pair.wait("it holds at the site, and is seen here", |pair| {
+        shelved(&pair.site) == "moving" && shelved(&pair.centre) == "moving"
+    });
+    assert_eq!(pair.at(&pair.centre)["shelved"]["shelf"], id.as_str());
+
+    let shown = ask("GET", &format!("/api/v2/silence/{id}"), &Value::Null).json();
+    for (name, value) in [("id", json!(id)), ("startsAt", shown["startsAt"].clone()), ("comment", json!("longer"))] {
+        silence[name] = value;
+    }
+    assert_eq!(ask("POST", "/api/v2/silences", &silence).json()["silenceID"], id.as_str());
+    pair.wait("it was amended there", |pair| shelved(&pair.centre) == "longer");
+
+    // What does not match any more is let go there.
+    raise(&pair.site, "minor");
+    pair.wait("it is off the shelf", |pair| shelved(&pair.centre).is_null());
+    raise(&pair.site, "major");
+    pair.wait("it is on it again", |pair| shelved(&pair.centre) == "longer");
+    ask("DELETE", &format!("/api/v2/silence/{id}"), &Value::Null);
+    pair.wait("it has ended there", |pair| shelved(&pair.site).is_null() && shelved(&pair.centre).is_null());
+}

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses its part of the harness")]
 
 pub(crate) mod above;
+pub(crate) mod alertmanager;
 pub(crate) mod authority;
 pub(crate) mod hook;
 pub(crate) mod http;
@@ -10,6 +11,7 @@ pub(crate) mod kafka;
 pub(crate) mod load;
 pub(crate) mod mount;
 pub(crate) mod oracle;
+pub(crate) mod prometheus;
 pub(crate) mod pysnmp;
 pub(crate) mod usm;
 
@@ -411,6 +413,7 @@ pub(crate) fn seeds(few: u64, all: u64) -> Vec<u64> {
 }
 
 /// Whether the program is there, as `./dev test` puts it beside the build; with `CI` set it must be.
+#[expect(clippy::print_stdout, reason = "a test that is left out says so")]
 pub(crate) fn is_there(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
     let found = path.split(':').any(|folder| Path::new(folder).join(program).is_file());
