@@ -3,94 +3,99 @@
 /// `other` in IANAItuProbableCause: the word has no number.
 pub(crate) const OTHER: i32 = 1024;
 
-/// The words, in the order of WrsAlarmProbableCause, which begins with 1, with the number in IANAItuProbableCause. Where that has
-/// two, it is the one of X.733.
-const CAUSES: [(&str, i32); 74] = [
-    ("adaptor-error", 500),
-    ("application-subsystem-failure", 501),
-    ("bandwidth-reduced", 502),
-    ("call-establishment-error", 503),
-    ("communication-protocol-error", 504),
-    ("communication-subsystem-failure", 505),
-    ("configuration-or-customization-error", 506),
-    ("congestion", 507),
-    ("corrupt-data", 508),
-    ("cpu-cycles-limit-exceeded", 509),
-    ("dataset-or-modem-error", 510),
-    ("degraded-signal", 511),
-    ("dte-dce-interface-error", 512),
-    ("enclosure-door-open", 513),
-    ("equipment-malfunction", 514),
-    ("excessive-vibration", 515),
-    ("file-error", 516),
-    ("fire-detected", 517),
-    ("flood-detected", 121),
-    ("framing-error", 518),
-    ("heating-ventilation-cooling-system-problem", 519),
-    ("humidity-unacceptable", 520),
-    ("io-device-error", 521),
-    ("input-device-error", 522),
-    ("lan-error", 523),
-    ("leak-detected", 524),
-    ("local-node-transmission-error", 525),
-    ("loss-of-frame", 526),
-    ("loss-of-signal", 527),
-    ("material-supply-exhausted", 528),
-    ("multiplexer-problem", 529),
-    ("out-of-memory", 530),
-    ("output-device-error", 531),
-    ("performance-degraded", 532),
-    ("power-problem", 533),
-    ("processor-problem", 535),
-    ("pump-failure", 536),
-    ("queue-size-exceeded", 537),
-    ("receive-failure", 538),
-    ("receiver-failure", 539),
-    ("remote-node-transmission-error", 540),
-    ("resource-at-or-nearing-capacity", 541),
-    ("response-time-excessive", 542),
-    ("retransmission-rate-excessive", 543),
-    ("software-error", 544),
-    ("software-program-abnormally-terminated", 545),
-    ("software-program-error", 546),
-    ("storage-capacity-problem", 547),
-    ("temperature-unacceptable", 548),
-    ("threshold-crossed", 549),
-    ("timing-problem", 550),
-    ("toxic-leak-detected", 551),
-    ("transmit-failure", 552),
-    ("transmitter-failure", 553),
-    ("underlying-resource-unavailable", 554),
-    ("version-mismatch", 555),
-    ("duplicate-information", 605),
-    ("information-missing", 606),
-    ("information-modification-detected", 607),
-    ("information-out-of-sequence", 608),
-    ("unexpected-information", 615),
-    ("denial-of-service", 604),
-    ("out-of-service", 612),
-    ("procedural-error", 613),
-    ("unspecified-reason", OTHER),
-    ("cable-tamper", 602),
-    ("intrusion-detection", 126),
-    ("authentication-failure", 600),
-    ("breach-of-confidentiality", 601),
-    ("non-repudiation-failure", 610),
-    ("unauthorized-access-attempt", 614),
-    ("delayed-information", 603),
-    ("key-expired", 609),
-    ("out-of-hours-activity", 611),
+/// The words, in the order of WrsAlarmProbableCause, which begins with 1, with number and label in IANAItuProbableCause (its
+/// misspellings are its own). Where that has two, it is the one of X.733.
+const CAUSES: [(&str, i32, &str); 74] = [
+    ("adaptor-error", 500, "adapterError"),
+    ("application-subsystem-failure", 501, "applicationSubsystemFailture"),
+    ("bandwidth-reduced", 502, "bandwidthReducedX733"),
+    ("call-establishment-error", 503, "callEstablishmentError"),
+    ("communication-protocol-error", 504, "communicationsProtocolError"),
+    ("communication-subsystem-failure", 505, "communicationsSubsystemFailure"),
+    ("configuration-or-customization-error", 506, "configurationOrCustomizationError"),
+    ("congestion", 507, "congestionX733"),
+    ("corrupt-data", 508, "coruptData"),
+    ("cpu-cycles-limit-exceeded", 509, "cpuCyclesLimitExceeded"),
+    ("dataset-or-modem-error", 510, "dataSetOrModemError"),
+    ("degraded-signal", 511, "degradedSignalX733"),
+    ("dte-dce-interface-error", 512, "dteDceInterfaceError"),
+    ("enclosure-door-open", 513, "enclosureDoorOpenX733"),
+    ("equipment-malfunction", 514, "equipmentMalfunction"),
+    ("excessive-vibration", 515, "excessiveVibration"),
+    ("file-error", 516, "fileErrorX733"),
+    ("fire-detected", 517, "fireDetected"),
+    ("flood-detected", 121, "flood"),
+    ("framing-error", 518, "framingErrorX733"),
+    ("heating-ventilation-cooling-system-problem", 519, "heatingVentCoolingSystemProblem"),
+    ("humidity-unacceptable", 520, "humidityUnacceptable"),
+    ("io-device-error", 521, "inputOutputDeviceError"),
+    ("input-device-error", 522, "inputDeviceError"),
+    ("lan-error", 523, "lanError"),
+    ("leak-detected", 524, "leakDetected"),
+    ("local-node-transmission-error", 525, "localNodeTransmissionErrorX733"),
+    ("loss-of-frame", 526, "lossOfFrameX733"),
+    ("loss-of-signal", 527, "lossOfSignalX733"),
+    ("material-supply-exhausted", 528, "materialSupplyExhausted"),
+    ("multiplexer-problem", 529, "multiplexerProblemX733"),
+    ("out-of-memory", 530, "outOfMemoryX733"),
+    ("output-device-error", 531, "ouputDeviceError"),
+    ("performance-degraded", 532, "performanceDegraded"),
+    ("power-problem", 533, "powerProblems"),
+    ("processor-problem", 535, "processorProblems"),
+    ("pump-failure", 536, "pumpFailureX733"),
+    ("queue-size-exceeded", 537, "queueSizeExceeded"),
+    ("receive-failure", 538, "receiveFailureX733"),
+    ("receiver-failure", 539, "receiverFailureX733"),
+    ("remote-node-transmission-error", 540, "remoteNodeTransmissionErrorX733"),
+    ("resource-at-or-nearing-capacity", 541, "resourceAtOrNearingCapacity"),
+    ("response-time-excessive", 542, "responseTimeExecessive"),
+    ("retransmission-rate-excessive", 543, "retransmissionRateExcessive"),
+    ("software-error", 544, "softwareErrorX733"),
+    ("software-program-abnormally-terminated", 545, "softwareProgramAbnormallyTerminated"),
+    ("software-program-error", 546, "softwareProgramError"),
+    ("storage-capacity-problem", 547, "storageCapacityProblemX733"),
+    ("temperature-unacceptable", 548, "temperatureUnacceptable"),
+    ("threshold-crossed", 549, "thresholdCrossed"),
+    ("timing-problem", 550, "timingProblemX733"),
+    ("toxic-leak-detected", 551, "toxicLeakDetected"),
+    ("transmit-failure", 552, "transmitFailureX733"),
+    ("transmitter-failure", 553, "transmiterFailure"),
+    ("underlying-resource-unavailable", 554, "underlyingResourceUnavailable"),
+    ("version-mismatch", 555, "versionMismatchX733"),
+    ("duplicate-information", 605, "duplicateInformation"),
+    ("information-missing", 606, "informationMissing"),
+    ("information-modification-detected", 607, "informationModificationDetected"),
+    ("information-out-of-sequence", 608, "informationOutOfSequence"),
+    ("unexpected-information", 615, "unexpectedInformation"),
+    ("denial-of-service", 604, "denialOfService"),
+    ("out-of-service", 612, "outOfService"),
+    ("procedural-error", 613, "proceduralError"),
+    ("unspecified-reason", OTHER, "other"),
+    ("cable-tamper", 602, "cableTamper"),
+    ("intrusion-detection", 126, "intrusionDetection"),
+    ("authentication-failure", 600, "authenticationFailure"),
+    ("breach-of-confidentiality", 601, "breachOfConfidentiality"),
+    ("non-repudiation-failure", 610, "nonRepudiationFailure"),
+    ("unauthorized-access-attempt", 614, "unauthorizedAccessAttempt"),
+    ("delayed-information", 603, "delayedInformation"),
+    ("key-expired", 609, "keyExpired"),
+    ("out-of-hours-activity", 611, "outOfHoursActivity"),
 ];
 
 /// The number that StarlingX gives the word; 0, not-applicable, if it knows no such.
 pub(crate) fn wrs(cause: Option<&str>) -> i32 {
-    let place = cause.and_then(|cause| CAUSES.iter().position(|(word, _)| *word == cause));
+    let place = cause.and_then(|cause| CAUSES.iter().position(|(word, _, _)| *word == cause));
     place.map_or(0, |place| i32::try_from(place + 1).expect("is small"))
 }
 
 /// The number that IANA gives the word; [`OTHER`] if it knows no such.
 pub(crate) fn iana(cause: Option<&str>) -> i32 {
-    CAUSES.iter().find(|(word, _)| Some(*word) == cause).map_or(OTHER, |(_, number)| *number)
+    CAUSES.iter().find(|(word, _, _)| Some(*word) == cause).map_or(OTHER, |(_, number, _)| *number)
+}
+
+/// The label that IANA gives it; `other` if it knows no such.
+pub(crate) fn label(cause: Option<&str>) -> &'static str {
+    CAUSES.iter().find(|(word, _, _)| Some(*word) == cause).map_or("other", |(_, _, label)| *label)
 }
 
 #[cfg(test)]
@@ -106,5 +111,6 @@ mod tests {
         assert_eq!(both("out-of-hours-activity"), (74, 611));
         assert_eq!(both("certificate-expiration"), (0, OTHER));
         assert_eq!((wrs(None), iana(None)), (0, OTHER));
+        assert_eq!((label(Some("threshold-crossed")), label(Some("certificate-expiration"))), ("thresholdCrossed", "other"));
     }
 }
