@@ -1,6 +1,7 @@
 //! `[receivers.NAME]`: who is told of alarms, of which, and how.
 
 mod snmp;
+mod syslog;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -20,6 +21,7 @@ use klaxon_snmp::User;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use self::snmp::SnmpSection;
+use self::syslog::SyslogSection;
 use super::units::Span;
 
 /// A key with its section, and what is wrong with it.
@@ -54,6 +56,8 @@ struct ReceiverSection {
     webhook: Option<WebhookSection>,
     #[serde(skip_serializing_if = "Option::is_none")]
     snmp: Option<SnmpSection>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    syslog: Option<SyslogSection>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,7 +203,7 @@ impl ReceiverSection {
         if config.heartbeat.is_some() && !config.sink.has_heartbeats() {
             return wrong(
                 "heartbeat",
-                "is for webhooks and the SNMP profile klaxon: the other profiles have no words for it".to_owned(),
+                "is for webhooks, syslog and the SNMP profile klaxon: the other profiles have no words for it".to_owned(),
             );
         }
         if config.unreachable_after.is_zero() {
@@ -214,21 +218,25 @@ impl ReceiverSection {
 
 impl ReceiverSection {
     fn sink(&self, users: &BTreeMap<String, User>, root: &Root) -> Result<SinkConfig, Mistake> {
-        let no = |reason: &str| Err((String::new(), reason.to_owned()));
-        match (&self.webhook, &self.snmp) {
-            (Some(_), Some(_)) => no("is told by webhook and by snmp; that takes two receivers"),
-            (None, None) => {
-                no("says not how it is told: it needs `webhook = { url = \"https://…\" }` or `snmp = { address = \"…:162\" }`")
-            }
-            (Some(webhook), None) => {
-                let webhook = webhook.build().map_err(|(key, reason)| (format!(".webhook.{key}"), reason))?;
-                Ok(SinkConfig::Webhook(Box::new(webhook)))
-            }
-            (None, Some(snmp)) => {
-                let snmp = snmp.build(users, root).map_err(|(key, reason)| (format!(".snmp.{key}"), reason))?;
-                Ok(SinkConfig::Snmp(Box::new(snmp)))
-            }
+        let no = |reason: String| Err((String::new(), reason));
+        let under = |kind: &'static str| move |(key, reason): Mistake| (format!(".{kind}.{key}"), reason);
+        let kinds = [("webhook", self.webhook.is_some()), ("snmp", self.snmp.is_some()), ("syslog", self.syslog.is_some())];
+        let said: Vec<&str> = kinds.into_iter().filter_map(|(kind, is_said)| is_said.then_some(kind)).collect();
+        if said.len() > 1 {
+            return no(format!("is told by {}; that takes a receiver for each", said.join(" and by ")));
         }
+        if let Some(webhook) = &self.webhook {
+            return Ok(SinkConfig::Webhook(Box::new(webhook.build().map_err(under("webhook"))?)));
+        }
+        if let Some(snmp) = &self.snmp {
+            return Ok(SinkConfig::Snmp(Box::new(snmp.build(users, root).map_err(under("snmp"))?)));
+        }
+        if let Some(syslog) = &self.syslog {
+            return Ok(SinkConfig::Syslog(Box::new(syslog.build(root).map_err(under("syslog"))?)));
+        }
+        no("says not how it is told: it needs `webhook = { url = \"https://…\" }`, `snmp = { address = \"…:162\" }` or \
+            `syslog = { address = \"…:6514\", transport = \"tls\" }`"
+            .to_owned())
     }
 }
 

@@ -14,11 +14,13 @@
 //! It must not know how an alarm comes about, nor what a sink speaks.
 
 mod config;
+mod files;
 mod filter;
 mod fold;
 mod ledger;
 mod load;
 mod notification;
+mod pace;
 mod places;
 mod plan;
 mod planner;
@@ -26,15 +28,19 @@ mod queue;
 mod reach;
 mod receiver;
 mod restore;
+#[cfg(test)]
+mod samples;
 mod set;
 mod shown;
 mod sink;
 mod snmp;
+pub mod syslog;
 mod unreachable;
 mod wait;
 pub mod webhook;
 
 pub use config::{Backoff, HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, SPAN_MAX, Start, TOLD_MAX};
+pub use files::Authorities;
 pub use filter::{FILTER_LIST_MAX, Filter, TypePattern, TypePatternError};
 pub use klaxon_schemas::notify::{Digest, DigestAlarm, Gap, GapReason, How, SeverityCount};
 pub use notification::{Notification, What};
@@ -42,4 +48,5 @@ pub use set::{IsOurs, ReceiverMetric, Receivers, SinkBuilder};
 pub use shown::{Counters, ReceiverShown, ReceiverState, ResendError};
 pub use sink::{Delivered, SEND_TIME_MAX, SendError, Sink, SinkConfig, SinkLimits, SinkTools};
 pub use snmp::{SnmpConfig, SnmpProfile, SnmpSink, Wrs};
-pub use webhook::{Authorities, WebhookConfig, WebhookSink};
+pub use syslog::{SyslogConfig, SyslogSink};
+pub use webhook::{WebhookConfig, WebhookSink};

@@ -8,6 +8,7 @@ use klaxon_schemas::ids::{AlarmId, Epoch};
 use klaxon_schemas::names::Follower;
 use klaxon_schemas::notify::{Digest, Gap, How};
 use klaxon_schemas::time::Timestamp;
+use serde::Serialize;
 
 /// One notification to one receiver. Cloning shares what it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,4 +80,9 @@ impl What {
             Self::Gap(_) | Self::Heartbeat { .. } => None,
         }
     }
+}
+
+/// The word that stands for a value on the wire.
+pub(super) fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
 }

@@ -7,7 +7,9 @@ use futures_util::future::BoxFuture;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_snmp::EngineHome;
 
-use super::{Authorities, Notification, SnmpConfig, SnmpProfile, SnmpSink, WebhookConfig, WebhookSink};
+use super::{
+    Authorities, Notification, SnmpConfig, SnmpProfile, SnmpSink, SyslogConfig, SyslogSink, WebhookConfig, WebhookSink,
+};
 use crate::agent::Indexes;
 
 /// The longest that a delivery may take, whatever a sink is set to: then it counts as not delivered.
@@ -61,6 +63,8 @@ pub enum SinkConfig {
     Webhook(Box<WebhookConfig>),
     /// SNMP traps or informs.
     Snmp(Box<SnmpConfig>),
+    /// Syslog messages.
+    Syslog(Box<SyslogConfig>),
 }
 
 /// What of the node sinks need. Cloning shares it.
@@ -82,6 +86,7 @@ impl SinkConfig {
         match self {
             Self::Webhook(_) => "webhook",
             Self::Snmp(_) => "snmp",
+            Self::Syslog(_) => "syslog",
         }
     }
 
@@ -90,19 +95,20 @@ impl SinkConfig {
         match self {
             Self::Webhook(webhook) => webhook.target(),
             Self::Snmp(snmp) => snmp.target(),
+            Self::Syslog(syslog) => syslog.target(),
         }
     }
 
-    /// Whether acknowledgements, notes and the like are told unless the settings say otherwise: a webhook can show them; in SNMP
+    /// Whether acknowledgements, notes and the like are told unless the settings say otherwise: most can show them; in SNMP
     /// a notification is about the alarm's condition (RFC 3877), so there they are not.
     pub fn updates_by_default(&self) -> bool {
-        matches!(self, Self::Webhook(_))
+        !matches!(self, Self::Snmp(_))
     }
 
     /// Whether there are words for a heartbeat: where there are none, it would say nothing of the receiver.
     pub fn has_heartbeats(&self) -> bool {
         match self {
-            Self::Webhook(_) => true,
+            Self::Webhook(_) | Self::Syslog(_) => true,
             Self::Snmp(snmp) => snmp.profile == SnmpProfile::Klaxon,
         }
     }
@@ -112,6 +118,7 @@ impl SinkConfig {
         match self {
             Self::Webhook(webhook) => Ok(Arc::new(WebhookSink::new((**webhook).clone(), tools))),
             Self::Snmp(snmp) => Ok(Arc::new(SnmpSink::new(snmp, tools)?)),
+            Self::Syslog(syslog) => Ok(Arc::new(SyslogSink::new(syslog, tools))),
         }
     }
 }

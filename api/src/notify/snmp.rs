@@ -25,10 +25,9 @@ use klaxon_schemas::severity::Severity;
 use klaxon_snmp::{
     Credentials, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, OriginateError, Originator, OriginatorConfig, Value, Varbind,
 };
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use self::draft::Draft;
+use super::pace::Pace;
 use super::sink::{Delivered, SEND_TIME_MAX, SendError, Sink, SinkLimits, SinkTools};
 use super::{Notification, What};
 use crate::agent::WrsProfile;
@@ -41,8 +40,6 @@ pub use crate::agent::Wrs;
 const WINDOW_MAX: usize = 1000;
 /// The most times that an inform is sent again before it counts as not answered.
 const RETRIES_MAX: u32 = 10;
-/// How many traps go out at once before they are paced.
-const TRAP_BURST: u32 = 16;
 
 /// snmpTrapAddress.0: the device that the alarm is about (RFC 3584 section 3.1).
 const SNMP_TRAP_ADDRESS: &[u32] = &[1, 3, 6, 1, 6, 3, 18, 1, 3, 0];
@@ -295,48 +292,5 @@ fn event_severity(event: &Event) -> Option<Severity> {
     match event.report {
         Report::Raise(severity) | Report::Log(severity) | Report::Heartbeat { severity, .. } => Some(severity),
         Report::Clear => None,
-    }
-}
-
-/// Lets so many a second pass, and a few at once: the buffer of a receiver's socket holds little, and nobody tells when it is full.
-struct Pace {
-    gap: Duration,
-    /// When the next would pass if they had always come one by one.
-    next: Mutex<Instant>,
-}
-
-impl Pace {
-    fn new(rate: NonZeroU32) -> Self {
-        Self { gap: Duration::from_secs(1) / rate.get(), next: Mutex::new(Instant::now()) }
-    }
-
-    async fn wait(&self) {
-        let due = self.due(Instant::now()).await;
-        tokio::time::sleep_until(due).await;
-    }
-
-    /// When the next one passes, of those that ask at `now`.
-    async fn due(&self, now: Instant) -> Instant {
-        let mut next = self.next.lock().await;
-        let due = (*next).max(now.checked_sub(self.gap * (TRAP_BURST - 1)).unwrap_or(now));
-        *next = due + self.gap;
-        due
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_few_pass_at_once_and_then_so_many_a_second() {
-        let pace = Pace::new(NonZeroU32::new(200).expect("is not zero"));
-        let now = Instant::now() + Duration::from_secs(10);
-        for _ in 0..TRAP_BURST {
-            assert!(pace.due(now).await <= now);
-        }
-        for number in 1..=200 {
-            assert_eq!(pace.due(now).await, now + Duration::from_millis(5) * number);
-        }
     }
 }

@@ -36,7 +36,6 @@ use super::{Delivered, Notification, SendError, Sink, SinkLimits, SinkTools, Wha
 use crate::http::enrich;
 use alertmanager::Frame;
 pub(crate) use alertmanager::annotations_of;
-pub use client::Authorities;
 use client::Ready;
 
 /// The longest that a receiver may ask us to wait before the next request.
@@ -124,7 +123,7 @@ impl Word {
     fn read(&self, what: &str) -> Result<String, String> {
         let word = match self {
             Self::Said(Secret(word)) => word.clone(),
-            Self::File(path) => client::read(path)?.trim_end_matches(['\r', '\n']).to_owned(),
+            Self::File(path) => super::files::read(path)?.trim_end_matches(['\r', '\n']).to_owned(),
         };
         if word.is_empty() { Err(format!("{what} is empty")) } else { Ok(word) }
     }

@@ -25,6 +25,7 @@ use klaxon_schemas::wire::v1::PerceivedSeverity;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use super::super::notification::word;
 use super::super::{Notification, What};
 
 /// What stands for "not yet": Go's zero time.
@@ -298,11 +299,6 @@ fn heartbeat_draft(last: u64) -> Draft {
     draft.is_firing = true;
     draft.note("klaxon_last_delivery_seq", last);
     draft
-}
-
-/// The word that stands for a value on the wire.
-fn word(value: &impl Serialize) -> String {
-    serde_json::to_value(value).ok().as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn group_key(names: &Words) -> String {

@@ -2,8 +2,7 @@
 //! and again when they have changed, so that a rotated token or certificate needs no reload, and one that is missing is like a
 //! receiver that is away.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -16,40 +15,18 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use sha2::Sha256;
 
+use super::super::files::{Authorities, Stamp, TlsFiles, no_tls};
 use super::{Address, Secret, WebhookConfig, Word};
 
 /// The header with the signature.
 pub(super) const SIGNATURE: HeaderName = HeaderName::from_static("klaxon-signature");
-/// The largest file that is read.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 /// How long a connection is kept that nothing is sent on. Shorter than what servers and what stands before them wait.
 const IDLE_MAX: Duration = Duration::from_secs(20);
 /// How often TCP asks whether the other side is still there.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-
-/// Who vouches for servers: the system's certificates, read when the first receiver needs them. Cloning shares them.
-#[derive(Debug, Clone, Default)]
-pub struct Authorities(Arc<Mutex<Option<Arc<RootCertStore>>>>);
-
-impl Authorities {
-    fn get(&self) -> Result<Arc<RootCertStore>, String> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(roots) = &*kept {
-            return Ok(Arc::clone(roots));
-        }
-        let mut roots = RootCertStore::empty();
-        let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if added == 0 {
-            return Err("this system has no certificates of authorities; install them, or set ca_file".to_owned());
-        }
-        Ok(Arc::clone(kept.insert(Arc::new(roots))))
-    }
-}
 
 /// Ready to send.
 pub(super) struct Ready {
@@ -61,10 +38,6 @@ pub(super) struct Ready {
     secrets: Vec<String>,
     stamps: Vec<Stamp>,
 }
-
-/// How a file was when it was read: another time or length means another content.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp(PathBuf, Option<(SystemTime, u64)>);
 
 impl Ready {
     /// Reads what the settings name. The error says what is wrong, without secrets. Blocks.
@@ -96,7 +69,8 @@ impl Ready {
         // One may be part of another, of which the rest would be seen.
         secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
-        let tls = tls(config, authorities, address.uri.scheme_str() == Some("https"))?;
+        let is_tls = address.uri.scheme_str() == Some("https");
+        let tls = if is_tls { tls_files(config).client(authorities)? } else { no_tls()? };
         Ok(Self { client: client(config, tls), uri: address.uri, headers, key, secrets, stamps })
     }
 
@@ -161,6 +135,10 @@ pub(super) fn header(text: &str) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
+fn tls_files(config: &WebhookConfig) -> TlsFiles {
+    TlsFiles { ca: config.ca_file.clone(), own: config.certificate_file.clone().zip(config.key_file.clone()) }
+}
+
 fn files(config: &WebhookConfig) -> impl Iterator<Item = &PathBuf> {
     let words = [Some(&config.address), config.secret.as_ref(), config.bearer.as_ref()];
     let words = words.into_iter().flatten().filter_map(|word| match word {
@@ -171,20 +149,7 @@ fn files(config: &WebhookConfig) -> impl Iterator<Item = &PathBuf> {
 }
 
 fn stamps(config: &WebhookConfig) -> Vec<Stamp> {
-    let stamp = |path: &PathBuf| {
-        let metadata = std::fs::metadata(path).ok();
-        Stamp(path.clone(), metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len()))))
-    };
-    files(config).map(stamp).collect()
-}
-
-/// What a file holds.
-pub(super) fn read(path: &Path) -> Result<String, String> {
-    let failed = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    if std::fs::metadata(path).map_err(failed)?.len() > FILE_BYTES_MAX {
-        return Err(format!("{} has more than {FILE_BYTES_MAX} bytes", path.display()));
-    }
-    std::fs::read_to_string(path).map_err(failed)
+    files(config).map(Stamp::of).collect()
 }
 
 fn client(config: &WebhookConfig, tls: ClientConfig) -> Client<HttpsConnector<HttpConnector>, Full<Bytes>> {
@@ -199,42 +164,6 @@ fn client(config: &WebhookConfig, tls: ClientConfig) -> Client<HttpsConnector<Ht
         .pool_idle_timeout(IDLE_MAX)
         .pool_max_idle_per_host(config.window)
         .build(connector)
-}
-
-fn tls(config: &WebhookConfig, authorities: &Authorities, is_used: bool) -> Result<ClientConfig, String> {
-    let roots = match &config.ca_file {
-        _ if !is_used => Arc::new(RootCertStore::empty()),
-        None => authorities.get()?,
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(path, &read(path)?)? {
-                roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
-            }
-            Arc::new(roots)
-        }
-    };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| error.to_string())?.with_root_certificates(roots);
-    match (&config.certificate_file, &config.key_file) {
-        (Some(certificate), Some(key)) if is_used => {
-            let chain = certificates(certificate, &read(certificate)?)?;
-            let secret = PrivateKeyDer::from_pem_slice(read(key)?.as_bytes());
-            let secret = secret.map_err(|error| format!("{} holds no private key in PEM: {error}", key.display()))?;
-            let with_client = builder.with_client_auth_cert(chain, secret);
-            with_client.map_err(|error| format!("{} and {}: {error}", certificate.display(), key.display()))
-        }
-        _ => Ok(builder.with_no_client_auth()),
-    }
-}
-
-fn certificates(path: &Path, text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    match all {
-        Ok(all) if !all.is_empty() => Ok(all),
-        Ok(_) => Err(format!("{} holds no certificate in PEM", path.display())),
-        Err(error) => Err(format!("{} is no PEM: {error}", path.display())),
-    }
 }
 
 #[cfg(test)]
