@@ -59,3 +59,45 @@ fn what_we_send_is_of_the_form_that_alertmanager_sends() {
     let mine = mine.unwrap_or_else(|| panic!("it is not listed: {listed:#}"));
     assert_eq!((&mine["annotations"], &mine["status"]["state"]), (&alert["annotations"], &json!("active")));
 }
+
+/// The statuses of a group and of its alerts.
+fn statuses(post: &Value) -> (String, Vec<String>) {
+    let status = |value: &Value| value["status"].as_str().expect("is a word").to_owned();
+    let mut alerts: Vec<String> = post["alerts"].as_array().expect("is a list").iter().map(status).collect();
+    alerts.sort_unstable();
+    (status(post), alerts)
+}
+
+#[test]
+fn groups_are_told_as_alertmanager_tells_them() {
+    let Some(program) = program() else { return };
+    let (theirs, ours) = (Hook::start(), Hook::start());
+    let alertmanager = Alertmanager::start(&program, &theirs);
+    let site = Site::start(&format!(
+        "[receivers.am]\ngroup = {{ by = [\"alarm_type\", \"resource.rack\"], wait = \"200ms\", interval = \"200ms\" }}\n\
+         webhook = {{ url = \"{}\", form = \"alertmanager\", external_url = \"https://klaxon.example\" }}\n",
+        ours.url()
+    ));
+    let tell = |steps: &[(&str, bool)]| {
+        let alert = |(host, fires): &(&str, bool)| {
+            let mut alert = json!({ "labels": { "alertname": "fan.failed", "host": host }, "annotations": { "summary": "s" },
+                "generatorURL": "http://g/" });
+            if !fires {
+                alert["endsAt"] = json!("2026-01-01T00:00:00Z");
+            }
+            alert
+        };
+        let event = |(host, fires): &(&str, bool)| json!({ "resource": format!("host={host}"), "alarm_type": "fan.failed", "severity": if *fires { "major" } else { "cleared" } });
+        alertmanager.post(&steps.iter().map(alert).collect());
+        site.send(&steps.iter().map(event).collect());
+    };
+    for (number, steps) in [vec![("a", true), ("b", true)], vec![("a", false)], vec![("b", false)]].into_iter().enumerate() {
+        tell(&steps);
+        let (theirs, ours) = (wait_posts(&theirs, number + 1)[number].json(), wait_posts(&ours, number + 1)[number].json());
+        assert_eq!(statuses(&ours), statuses(&theirs), "{ours:#}\n{theirs:#}");
+        assert_eq!(shape(&ours), shape(&theirs), "{ours:#}\n{theirs:#}");
+        assert_eq!((&ours["groupLabels"], &ours["groupKey"]), (&theirs["groupLabels"], &theirs["groupKey"]));
+        assert_eq!(ours["commonLabels"]["alertname"], theirs["commonLabels"]["alertname"]);
+        assert_eq!(ours["commonLabels"]["host"], theirs["commonLabels"]["host"], "{ours:#}\n{theirs:#}");
+    }
+}

@@ -6,13 +6,14 @@ mod syslog;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hyper::header::HeaderName;
 use klaxon_api::agent::oids::Root;
-use klaxon_api::notify::webhook::{Secret, Shape, Word};
+use klaxon_api::notify::webhook::{BATCH_MAX, Secret, Shape, Word};
 use klaxon_api::notify::{
-    FILTER_LIST_MAX, Filter, HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, SPAN_MAX, SinkConfig, Start,
-    TypePattern, WebhookConfig,
+    FILTER_LIST_MAX, Filter, GROUP_LABELS_MAX, GROUP_WAIT_MAX, GroupLabel, GroupLabelError, Grouping, HEARTBEAT_MIN,
+    RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, SPAN_MAX, SinkConfig, Start, TypePattern, WebhookConfig,
 };
 use klaxon_schemas::names::{Follower, Site};
 use klaxon_schemas::resource::Resource;
@@ -53,6 +54,8 @@ struct ReceiverSection {
     updates: Option<bool>,
     log_events: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<GroupSection>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     webhook: Option<WebhookSection>,
     #[serde(skip_serializing_if = "Option::is_none")]
     snmp: Option<SnmpSection>,
@@ -80,6 +83,18 @@ struct FilterSection {
     not_alarm_types: Vec<TypePattern>,
     shelved: bool,
     suppressed: bool,
+}
+
+/// What is sent together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct GroupSection {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval: Option<Span>,
 }
 
 /// A webhook.
@@ -174,7 +189,8 @@ impl ReceiversSection {
 
 impl ReceiverSection {
     fn build(&self, name: &Follower, users: &BTreeMap<String, User>, root: &Root) -> Result<ReceiverConfig, Mistake> {
-        let sink = self.sink(users, root)?;
+        let group = self.group.as_ref().map(GroupSection::build).transpose()?;
+        let sink = self.sink(group.as_ref(), users, root)?;
         let defaults = ReceiverConfig::new(name.clone(), sink);
         let config = ReceiverConfig {
             filter: self.filter.build()?,
@@ -186,6 +202,7 @@ impl ReceiverSection {
             replay_max: self.replay_max.unwrap_or(defaults.replay_max),
             updates: self.updates.unwrap_or(defaults.updates),
             log_events: self.log_events,
+            group,
             ..defaults
         };
         let wrong = |key: &str, reason: String| Err((format!(".{key}"), reason));
@@ -217,7 +234,7 @@ impl ReceiverSection {
 }
 
 impl ReceiverSection {
-    fn sink(&self, users: &BTreeMap<String, User>, root: &Root) -> Result<SinkConfig, Mistake> {
+    fn sink(&self, group: Option<&Grouping>, users: &BTreeMap<String, User>, root: &Root) -> Result<SinkConfig, Mistake> {
         let no = |reason: String| Err((String::new(), reason));
         let under = |kind: &'static str| move |(key, reason): Mistake| (format!(".{kind}.{key}"), reason);
         let kinds = [("webhook", self.webhook.is_some()), ("snmp", self.snmp.is_some()), ("syslog", self.syslog.is_some())];
@@ -226,7 +243,13 @@ impl ReceiverSection {
             return no(format!("is told by {}; that takes a receiver for each", said.join(" and by ")));
         }
         if let Some(webhook) = &self.webhook {
-            return Ok(SinkConfig::Webhook(Box::new(webhook.build().map_err(under("webhook"))?)));
+            return Ok(SinkConfig::Webhook(Box::new(webhook.build(group).map_err(under("webhook"))?)));
+        }
+        if group.is_some() {
+            return Err((
+                ".group".to_owned(),
+                "is for webhooks: elsewhere each notification is a message of its own".to_owned(),
+            ));
         }
         if let Some(snmp) = &self.snmp {
             return Ok(SinkConfig::Snmp(Box::new(snmp.build(users, root).map_err(under("snmp"))?)));
@@ -237,6 +260,30 @@ impl ReceiverSection {
         no("says not how it is told: it needs `webhook = { url = \"https://…\" }`, `snmp = { address = \"…:162\" }` or \
             `syslog = { address = \"…:6514\", transport = \"tls\" }`"
             .to_owned())
+    }
+}
+
+impl GroupSection {
+    fn build(&self) -> Result<Grouping, Mistake> {
+        let wrong = |key: &str, reason: String| (format!(".group.{key}"), reason);
+        let labels = self
+            .by
+            .as_ref()
+            .ok_or_else(|| wrong("by", "is missing: such as [\"site\"]; [] makes one group of all".to_owned()))?;
+        let by: Vec<GroupLabel> = labels
+            .iter()
+            .map(|label| label.parse())
+            .collect::<Result<_, _>>()
+            .map_err(|error: GroupLabelError| wrong("by", error.to_string()))?;
+        if by.len() > GROUP_LABELS_MAX {
+            return Err(wrong("by", format!("has {} labels, at most {GROUP_LABELS_MAX} make a group", by.len())));
+        }
+        let span = |span: Option<Span>, default| span.map_or(Duration::from_secs(default), |span| span.0);
+        let (wait, interval) = (span(self.wait, 30), span(self.interval, 300));
+        if let Some((key, _)) = [("wait", wait), ("interval", interval)].into_iter().find(|(_, span)| *span > GROUP_WAIT_MAX) {
+            return Err(wrong(key, format!("must be at most {}h", GROUP_WAIT_MAX.as_secs() / 3600)));
+        }
+        Ok(Grouping { by, wait, interval })
     }
 }
 
@@ -268,7 +315,7 @@ impl FilterSection {
 }
 
 impl WebhookSection {
-    fn build(&self) -> Result<WebhookConfig, Mistake> {
+    fn build(&self, group: Option<&Grouping>) -> Result<WebhookConfig, Mistake> {
         let wrong = |key: &str, reason: &str| (key.to_owned(), reason.to_owned());
         let address = word(self.url.as_ref(), self.url_file.as_ref()).map_err(|reason| wrong("url", reason))?;
         let address = address.ok_or_else(|| wrong("url", "is missing"))?;
@@ -291,10 +338,15 @@ impl WebhookSection {
             key_file: self.key_file.clone(),
             timeout: self.timeout.map_or(defaults.timeout, |span| span.0),
             window: self.window.unwrap_or(defaults.window),
-            batch_max: self.batch_max.unwrap_or(defaults.batch_max),
+            batch_max: self.batch_max.unwrap_or(if group.is_some() { BATCH_MAX } else { defaults.batch_max }),
+            group_by: group.map(|group| group.by.clone()),
             external_url: self.external_url.clone(),
             ..defaults
         };
+        if config.shape == Shape::Alertmanager && group.is_some_and(|group| group.by.contains(&GroupLabel::Severity)) {
+            let reason = "is none that alarms can be grouped by in Alertmanager's form: it changes, and there an alarm stays in its group";
+            return Err(wrong("form", &format!("severity {reason}")));
+        }
         match config.mistake() {
             None => Ok(config),
             Some((key, reason)) => Err((key.to_owned(), reason)),
@@ -313,7 +365,6 @@ fn word(said: Option<&Hidden>, file: Option<&PathBuf>) -> Result<Option<Word>, &
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::time::Duration;
 
     use super::*;
     use crate::config::Config;
@@ -369,6 +420,9 @@ key_file = "/etc/klaxon/key.pem"
 timeout = "5s"
 window = 8
 external_url = "https://klaxon.example"
+[receivers."noc/east".group]
+by = ["site", "resource.host"]
+interval = "2m"
 "#;
         let config = Config::parse(text, Path::new("k.toml")).expect("is right");
         let receivers = config.receivers(&config.users().expect("are right")).expect("is right");
@@ -377,7 +431,13 @@ external_url = "https://klaxon.example"
         assert_eq!(receiver.rate.map(NonZeroU32::get), Some(100));
         assert_eq!(receiver.filter.alarm_types[0].to_string(), "link.*");
         let SinkConfig::Webhook(webhook) = &receiver.sink else { panic!("{receiver:?}") };
-        assert_eq!((webhook.shape, webhook.window), (Shape::Alertmanager, 8));
+        assert_eq!((webhook.shape, webhook.window, webhook.batch_max), (Shape::Alertmanager, 8, BATCH_MAX));
+        let group = receiver.group.clone().expect("is set");
+        assert_eq!(
+            (group.by[1].to_string().as_str(), group.wait.as_secs(), group.interval.as_secs()),
+            ("resource.host", 30, 120)
+        );
+        assert_eq!(webhook.group_by, Some(group.by));
         assert_eq!(webhook.secret, Some(Word::File("/etc/klaxon/secret".into())));
     }
 
@@ -407,6 +467,19 @@ external_url = "https://klaxon.example"
         assert!(pattern.contains("is no alarm type"), "{pattern}");
         let beat = error("[receivers.noc]\nheartbeat = \"500ms\"\nwebhook = { url = \"http://a/\" }\n");
         assert_eq!(beat, "k.toml:2: receivers.noc.heartbeat: must be \"0s\" for none, or at least 1s");
+        let group = |keys: &str, form: &str| error(&format!("{}[receivers.noc.group]\n{keys}\n", hook(form)));
+        for (said, expected) in [
+            (group("wait = \"5s\"", ""), "receivers.noc.group.by: is missing: such as [\"site\"]"),
+            (group("by = [\"host\"]", ""), "receivers.noc.group.by: \"host\" is none of site, resource, resource.NAME"),
+            (group("by = []\nwait = \"25h\"", ""), "receivers.noc.group.wait: must be at most 24h"),
+            (group("by = [\"severity\"]", "form = \"alertmanager\""), "receivers.noc.webhook.form: severity is none that"),
+            (
+                error("[receivers.noc]\ngroup = { by = [] }\nsyslog = { address = \"a:1\", transport = \"tcp\" }\n"),
+                "receivers.noc.group: is for webhooks",
+            ),
+        ] {
+            assert!(said.contains(expected), "{said}: {expected}");
+        }
         let name = error("[receivers.\"a b\"]\nwebhook = { url = \"http://a/\" }\n");
         assert!(name.contains("has the character ' '"), "{name}");
     }

@@ -39,7 +39,12 @@ pub(crate) enum Input {
     Udp,
     Tcp,
     /// With the files of an authority, its own certificate and its key; whether it asks for one of the sender.
-    Tls { ca: String, certificate: String, key: String, asks: bool },
+    Tls {
+        ca: String,
+        certificate: String,
+        key: String,
+        asks: bool,
+    },
 }
 
 /// A receiver that may run. It ends with this.

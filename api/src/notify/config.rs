@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use klaxon_schemas::names::Follower;
 
-use super::{Filter, SinkConfig};
+use super::{Filter, Grouping, SinkConfig};
 
 /// The most receivers.
 pub const RECEIVERS_MAX: usize = 1000;
@@ -47,6 +47,8 @@ pub struct ReceiverConfig {
     pub log_events: bool,
     /// How long it waits before it tries again.
     pub backoff: Backoff,
+    /// What is sent together, and how long it waits for that; nothing waits, if absent.
+    pub group: Option<Grouping>,
 }
 
 /// How long to wait after failures: twice as long after each, spread a little.
@@ -98,6 +100,7 @@ impl ReceiverConfig {
             updates: sink.updates_by_default(),
             log_events: false,
             backoff: Backoff::default(),
+            group: None,
             sink,
         }
     }

@@ -10,6 +10,8 @@ use klaxon_schemas::notify::{Digest, Gap, How};
 use klaxon_schemas::time::Timestamp;
 use serde::Serialize;
 
+use super::Standing;
+
 /// One notification to one receiver. Cloning shares what it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification {
@@ -24,6 +26,8 @@ pub struct Notification {
     pub resent: bool,
     /// What it says.
     pub what: What,
+    /// What else stands in its group, if alarms are grouped: the same for all that is delivered together.
+    pub beside: Option<Arc<Standing>>,
 }
 
 /// What a notification says.

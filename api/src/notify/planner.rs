@@ -183,6 +183,11 @@ impl Planner {
         self.told.len()
     }
 
+    /// Which alarms stand for the receiver.
+    pub(super) fn standing(&self) -> impl Iterator<Item = AlarmId> {
+        self.told.iter().filter(|(_, told)| !told.left).map(|(id, _)| *id)
+    }
+
     /// How many steps are planned.
     pub(super) fn planned(&self) -> usize {
         self.pending.len()

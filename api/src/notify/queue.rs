@@ -1,5 +1,5 @@
 //! The order in which notifications that have their numbers are sent: at most one about an alarm at a time, digests and gaps
-//! alone, everything else side by side.
+//! alone, everything else side by side; or, if alarms are grouped, group by group.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
@@ -7,6 +7,7 @@ use std::time::Instant;
 use klaxon_schemas::ids::AlarmId;
 
 use super::What;
+use super::group::{GroupKey, Groups};
 
 /// So often a notification has failed, and one more for each that waits, before another alarm is tried in its stead.
 const WORN_TRIES: usize = 3;
@@ -29,13 +30,17 @@ pub(super) struct Parcel {
     pub(super) outdone: u32,
     /// How many deliveries were confirmed when it failed last.
     pub(super) confirmed_then: u64,
+    /// The group that it is sent with, if it waits for others.
+    pub(super) group: Option<GroupKey>,
     not_before: Option<Instant>,
 }
 
 impl Parcel {
     /// One that was not tried yet.
     pub(super) fn new(number: u64, what: What, resent: bool) -> Self {
-        Self { number, what, resent, tries: 0, refusals: 0, alone: false, outdone: 0, confirmed_then: 0, not_before: None }
+        let (tries, refusals, outdone, confirmed_then) = (0, 0, 0, 0);
+        let (alone, group, not_before) = (false, None, None);
+        Self { number, what, resent, tries, refusals, alone, outdone, confirmed_then, group, not_before }
     }
 
     /// It failed so often that it holds up nothing but what is about its alarm.
@@ -114,6 +119,69 @@ impl Queue {
         self.busy.extend(batch.iter().filter_map(|parcel| parcel.what.alarm()));
         self.under_way += batch.len();
         batch
+    }
+
+    /// The next delivery of a receiver whose alarms are grouped, at most `max`: what waits of the first group that may be sent, in
+    /// its order, also several of one alarm; or one that has no group. Groups wait no longer if `hurries`, or if a digest or gap
+    /// waits for them.
+    pub(super) fn take_group(&mut self, now: Instant, max: usize, groups: &mut Groups, hurries: bool) -> Vec<Parcel> {
+        if self.barrier {
+            return Vec::new();
+        }
+        let barrier = self.ready.iter().position(Parcel::holds);
+        let Some(first) = self.first_of_group(now, groups, barrier, hurries) else { return Vec::new() };
+        let group = self.ready[first].group.clone().filter(|_| !self.ready[first].alone);
+        let mut batch: Vec<Parcel> = self.ready.remove(first).into_iter().collect();
+        self.barrier = batch.iter().any(Parcel::holds);
+        if let Some(key) = group {
+            let mut behind: HashSet<AlarmId> = HashSet::new();
+            let (mut place, mut end) = (0, barrier.map_or(self.ready.len(), |barrier| barrier - 1));
+            let mut is_full = false;
+            while place < end {
+                let parcel = &self.ready[place];
+                let alarm = parcel.what.alarm();
+                let is_behind = alarm.is_some_and(|alarm| self.busy.contains(&alarm) || behind.contains(&alarm));
+                if parcel.group.as_ref() == Some(&key) && !parcel.alone && parcel.is_due(now) && !is_behind {
+                    if batch.len() == max {
+                        is_full = true;
+                        break;
+                    }
+                    batch.extend(self.ready.remove(place));
+                    end -= 1;
+                } else {
+                    behind.extend(alarm);
+                    place += 1;
+                }
+            }
+            if !is_full {
+                groups.sent(&key, self.ready.iter().any(|parcel| parcel.group.as_ref() == Some(&key)), now);
+            }
+            groups.goes(&key);
+        }
+        self.busy.extend(batch.iter().filter_map(|parcel| parcel.what.alarm()));
+        self.under_way += batch.len();
+        batch
+    }
+
+    /// Where the first stands that may be sent now.
+    fn first_of_group(&self, now: Instant, groups: &Groups, barrier: Option<usize>, hurries: bool) -> Option<usize> {
+        let mut behind: HashSet<AlarmId> = HashSet::new();
+        let end = barrier.unwrap_or(self.ready.len());
+        for (place, parcel) in self.ready.iter().take(end).enumerate() {
+            let alarm = parcel.what.alarm();
+            let is_behind = alarm.is_some_and(|alarm| self.busy.contains(&alarm) || behind.contains(&alarm));
+            let may_go = parcel.group.as_ref().is_none_or(|key| {
+                let has_waited = hurries || barrier.is_some() || parcel.tries > 0 || parcel.resent || groups.is_due(key, now);
+                has_waited && !groups.is_busy(key)
+            });
+            if may_go && !is_behind && parcel.is_due(now) {
+                return Some(place);
+            }
+            behind.extend(alarm);
+        }
+        // What it waits for has gone, or failed so often that nothing waits for it.
+        let is_clear = self.under_way == 0 && self.ready.iter().take(end).all(Parcel::is_worn);
+        barrier.filter(|place| is_clear && self.ready[*place].is_due(now))
     }
 
     /// One to find out whether the receiver is there again: the first, or if all failed often, the one that did least. If
@@ -195,6 +263,13 @@ impl Queue {
         self.ready.iter().filter_map(|parcel| parcel.not_before).filter(|at| *at > now).min()
     }
 
+    /// What is here waits no longer for others of its group.
+    pub(super) fn hurry_groups(&self, groups: Option<&mut Groups>, now: Instant) {
+        if let Some(groups) = groups {
+            self.ready.iter().filter_map(|parcel| parcel.group.as_ref()).for_each(|key| groups.hurry(key, now));
+        }
+    }
+
     /// What is to be sent again, in order, goes before the rest. What of it waits already goes in its place.
     pub(super) fn push_resent(&mut self, parcels: Vec<Parcel>) {
         let asked: HashSet<u64> = parcels.iter().map(|parcel| parcel.number).collect();
@@ -255,6 +330,76 @@ mod tests {
         assert_eq!((queue.len(), queue.waiting()), (4, 1));
     }
 
+<<<<<<< HEAD
+=======
+    /// Everything is one group that waits for long.
+    fn groups() -> Groups {
+        let long = Duration::from_secs(3600);
+        Groups::new(crate::notify::Grouping { by: Vec::new(), wait: long, interval: long })
+    }
+
+    fn waiting(groups: &mut Groups, mut parcel: Parcel, now: Instant) -> Parcel {
+        parcel.group = groups.wait(&parcel.what, now);
+        parcel
+    }
+
+    #[test]
+    fn a_group_goes_as_a_whole_and_one_at_a_time() {
+        let (mut queue, mut groups, now) = (Queue::default(), groups(), Instant::now());
+        for (number, alarm) in [(1, 7), (2, 8), (3, 7)] {
+            queue.push(waiting(&mut groups, parcel(number, alarm), now));
+        }
+        assert!(queue.take_group(now, 9, &mut groups, false).is_empty());
+        let later = now + Duration::from_secs(3600);
+        let first = queue.take_group(later, 2, &mut groups, false);
+        assert_eq!(numbers(&first), [1, 2]);
+        assert!(queue.take_group(later, 9, &mut groups, true).is_empty(), "the group is on its way");
+        let key = first[0].group.clone().expect("has one");
+        groups.landed(&key, later);
+        for parcel in first {
+            queue.again(parcel, later + Duration::from_secs(1));
+        }
+        assert!(numbers(&queue.take_group(later, 9, &mut groups, true)).is_empty(), "what is behind a failed one waits for it");
+        let again = queue.take_group(later + Duration::from_secs(1), 9, &mut groups, false);
+        assert_eq!(numbers(&again), [1, 2, 3], "in its order, also of one alarm");
+    }
+
+    #[test]
+    fn in_a_group_nothing_passes_what_its_alarm_waits_for() {
+        let (mut queue, mut groups, now) = (Queue::default(), groups(), Instant::now());
+        for (number, alarm) in [(1, 7), (2, 8)] {
+            queue.push(waiting(&mut groups, parcel(number, alarm), now));
+        }
+        let batch = queue.take_group(now, 9, &mut groups, true);
+        groups.landed(batch[0].group.as_ref().expect("has one"), now);
+        let (soon, later) = (now + Duration::from_secs(1), now + Duration::from_secs(2));
+        for (parcel, not_before) in batch.into_iter().zip([later, soon]) {
+            queue.again(Parcel { tries: 1, ..parcel }, not_before);
+        }
+        queue.push(waiting(&mut groups, parcel(3, 7), now));
+        queue.push(waiting(&mut groups, parcel(4, 9), now));
+        assert_eq!(numbers(&queue.take_group(soon, 9, &mut groups, false)), [2, 4]);
+    }
+
+    #[test]
+    fn a_gap_hurries_what_it_waits_for() {
+        let (mut queue, mut groups, now) = (Queue::default(), groups(), Instant::now());
+        queue.push(waiting(&mut groups, parcel(1, 7), now));
+        queue.push(gap(2));
+        queue.push(waiting(&mut groups, parcel(3, 8), now));
+        let first = queue.take_group(now, 9, &mut groups, false);
+        assert_eq!(numbers(&first), [1]);
+        assert!(queue.take_group(now, 9, &mut groups, false).is_empty());
+        groups.landed(first[0].group.as_ref().expect("has one"), now);
+        queue.done(&first[0]);
+        let gap = queue.take_group(now, 9, &mut groups, false);
+        assert_eq!(numbers(&gap), [2]);
+        queue.done(&gap[0]);
+        assert!(queue.take_group(now, 9, &mut groups, false).is_empty(), "what came behind it waits for others");
+        assert_eq!(numbers(&queue.take_group(now, 9, &mut groups, true)), [3]);
+    }
+
+>>>>>>> 439be3e (notify: in a group nothing passes what its alarm waits for)
     #[test]
     fn a_gap_goes_alone() {
         let (mut queue, now) = (Queue::default(), Instant::now());

@@ -7,14 +7,16 @@
 //! At most one step is on its way to the journal, and what is settled meanwhile rides in the next; so the more there is to
 //! tell, the more shares one sync. It plans no further than a small batch ahead, and nothing while the receiver is away.
 
-use std::collections::{BTreeMap, HashMap};
+mod again;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use klaxon_schemas::ids::Position;
+use klaxon_schemas::ids::{AlarmId, Position};
 use klaxon_schemas::names::Site;
-use klaxon_schemas::notify::Delivery;
+use klaxon_schemas::notify::{Delivery, How};
 use klaxon_schemas::state::Followed;
 use klaxon_schemas::time::Timestamp;
 use klaxon_store::door::Door;
@@ -24,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::group::Groups;
 use super::ledger::Ledger;
 use super::load::load;
 use super::planner::{Need, PAGE_ITEMS_MAX, Planned, Planner, Reached};
@@ -33,7 +36,9 @@ use super::restore::restore;
 use super::set::Status;
 use super::unreachable::Alarm;
 use super::wait::{joined, of};
-use super::{Counters, Delivered, Notification, ReceiverConfig, ResendError, SEND_TIME_MAX, SendError, Sink, SinkLimits, What};
+use super::{
+    Counters, Delivered, Notification, ReceiverConfig, ResendError, SEND_TIME_MAX, SendError, Sink, SinkLimits, Standing, What,
+};
 
 /// The fewest notifications that are given their numbers ahead of being sent.
 const AHEAD_MIN: usize = 64;
@@ -59,8 +64,6 @@ const PASSED_OVER_MAX: u64 = 100_000;
 const JOURNAL_WAIT: Duration = Duration::from_secs(1);
 /// How long a receiver that stops waits for what is on its way.
 const STOP_WAIT: Duration = Duration::from_secs(3);
-/// How many notifications are read again at a time.
-const RESEND_STEP: usize = 128;
 
 /// What is asked of a receiver.
 #[derive(Debug)]
@@ -112,6 +115,7 @@ pub(super) struct Receiver {
     planner: Planner,
     ledger: Ledger,
     queue: Queue,
+    groups: Option<Groups>,
     reach: Reach,
     rate: Option<Rate>,
     alarm: Alarm,
@@ -196,6 +200,7 @@ impl Receiver {
             has_left_over: false,
             ledger,
             queue: Queue::default(),
+            groups: config.group.clone().map(Groups::new),
             reach: Reach::new(config.backoff, wall()),
             rate: config.rate.map(|rate| Rate::new(rate.get(), now)),
             alarm: Alarm::new(alarm_stands),
@@ -237,12 +242,15 @@ impl Receiver {
         });
         let restored = read.await.unwrap_or_default();
         self.planner.restored(restored.iter().map(|(_, what, _)| what));
+        self.know_groups();
         match old {
             None => {
                 self.has_left_over = !restored.is_empty();
                 for (number, what, _) in restored {
                     self.enqueue(Parcel::new(number, what, false));
                 }
+                // It has waited before.
+                self.queue.hurry_groups(self.groups.as_mut(), Instant::now());
             }
             Some(mut old) => {
                 self.drop_settled(&mut old).await;
@@ -250,6 +258,15 @@ impl Receiver {
                 self.old_records = old.record_keys().collect();
                 restored.into_iter().for_each(|(_, what, entry)| self.planner.tell_again(what, entry));
             }
+        }
+    }
+
+    /// What stands for the receiver, group by group.
+    fn know_groups(&mut self) {
+        let Some(groups) = &mut self.groups else { return };
+        let state = self.store.read();
+        for alarm in self.planner.standing().filter_map(|id| state.alarm(id)).filter(|alarm| alarm.is_active()) {
+            groups.told(How::Changed, &state.state().as_told(alarm));
         }
     }
 
@@ -474,7 +491,10 @@ impl Receiver {
         }
     }
 
-    fn enqueue(&mut self, parcel: Parcel) {
+    fn enqueue(&mut self, mut parcel: Parcel) {
+        if let Some(groups) = &mut self.groups {
+            parcel.group = groups.wait(&parcel.what, Instant::now());
+        }
         self.durable = self.durable.max(parcel.number);
         self.open_since.insert(parcel.number, parcel.what.happened_at().unwrap_or_else(wall));
         self.queue.push(parcel);
@@ -489,16 +509,17 @@ impl Receiver {
     fn dispatch(&mut self, now: Instant) {
         self.beat(now);
         let is_early = self.reach.not_before().is_some_and(|from| from > now);
-        if is_early && !self.queue.has_fresh() {
+        if is_early && (self.groups.is_some() || !self.queue.has_fresh()) {
             return;
         }
-        let (is_away, window) = (self.reach.is_away(), self.window());
+        let (is_away, window, is_full) = (self.reach.is_away(), self.window(), self.room() == 0);
         while self.flight.len() < window {
             let allowed = self.rate.as_mut().map_or(usize::MAX, |rate| rate.allows(now));
-            let batch = match self.limits.batch_max.min(allowed) {
-                0 => Vec::new(),
+            let batch = match (self.limits.batch_max.min(allowed), &mut self.groups) {
+                (0, _) => Vec::new(),
+                (max, Some(groups)) => self.queue.take_group(now, max, groups, is_full),
                 _ if is_away => self.queue.take_probe(now, is_early).into_iter().collect(),
-                max => self.queue.take(now, max),
+                (max, None) => self.queue.take(now, max),
             };
             if batch.is_empty() {
                 return;
@@ -511,7 +532,8 @@ impl Receiver {
     }
 
     fn hand_over(&mut self, batch: Vec<Parcel>) {
-        let notifications: Vec<Notification> = batch.iter().map(|parcel| self.notification(parcel)).collect();
+        let beside = self.beside(&batch);
+        let notifications: Vec<Notification> = batch.iter().map(|parcel| self.notification(parcel, &beside)).collect();
         self.counters.sent += batch.len() as u64;
         self.counters.retried += batch.iter().filter(|parcel| parcel.tries > 0).count() as u64;
         let sink = Arc::clone(&self.sink);
@@ -522,13 +544,21 @@ impl Receiver {
         self.under_way.insert(handle.id(), batch);
     }
 
-    fn notification(&self, parcel: &Parcel) -> Notification {
+    /// What else stands in the group of these.
+    fn beside(&self, batch: &[Parcel]) -> Option<Arc<Standing>> {
+        let key = batch.first()?.group.as_ref()?;
+        let here: HashSet<AlarmId> = batch.iter().filter_map(|parcel| parcel.what.alarm()).collect();
+        Some(Arc::new(self.groups.as_ref()?.standing(key, |id| here.contains(&id))))
+    }
+
+    fn notification(&self, parcel: &Parcel, beside: &Option<Arc<Standing>>) -> Notification {
         Notification {
             receiver: self.config.name.clone(),
             epoch: self.ledger.epoch,
             delivery_seq: parcel.number,
             resent: parcel.resent,
             what: parcel.what.clone(),
+            beside: beside.clone(),
         }
     }
 
@@ -552,6 +582,9 @@ impl Receiver {
             Err(error) => (error.id(), Err(SendError::Unreachable(format!("the delivery broke: {error}")))),
         };
         let Some(batch) = self.under_way.remove(&id) else { return };
+        if let (Some(groups), Some(Parcel { group: Some(key), alone: false, .. })) = (&mut self.groups, batch.first()) {
+            groups.landed(key, Instant::now());
+        }
         match outcome {
             Ok(delivered) => self.delivered(batch, delivered),
             Err(SendError::Unreachable(error)) => self.not_delivered(batch, &error),
@@ -580,6 +613,9 @@ impl Receiver {
             }
             self.counters.confirmed += u64::from(is_confirmed);
             self.counters.resent += u64::from(parcel.resent && is_confirmed);
+            if let (Some(groups), What::Alarm { how, alarm, .. }, false) = (&mut self.groups, &parcel.what, parcel.resent) {
+                groups.told(*how, alarm);
+            }
             self.settle(&parcel);
         }
     }
@@ -601,13 +637,15 @@ impl Receiver {
         if self.reach.is_away() {
             self.planner.is_away();
         }
-        let is_one = batch.len() == 1;
+        let (is_one, is_grouped, chance) = (batch.len() == 1, self.groups.is_some(), chance());
+        let most_tries = batch.iter().map(|parcel| parcel.tries.saturating_add(1)).max().unwrap_or(1);
         for mut parcel in batch.into_iter().filter(|parcel| !matches!(parcel.what, What::Heartbeat { .. })) {
             let is_outdone = parcel.tries > 0 && self.deliveries > parcel.confirmed_then;
             parcel.tries = parcel.tries.saturating_add(1);
             parcel.outdone += u32::from(is_outdone && is_one);
             parcel.confirmed_then = self.deliveries;
-            parcel.alone |= !is_one;
+            // A group stays together while it may be the receiver's fault.
+            parcel.alone |= !is_one && (!is_grouped || is_outdone);
             // At that bound the receiver has taken most of what came behind it.
             let is_blocking =
                 parcel.number == self.ledger.confirmed + 1 && self.ledger.assigned - self.ledger.confirmed >= OPEN_MAX;
@@ -617,7 +655,8 @@ impl Receiver {
                 self.give_up(&parcel, error);
                 continue;
             }
-            let not_before = now + self.config.backoff.after(parcel.tries, chance());
+            let tries = if is_grouped { most_tries } else { parcel.tries };
+            let not_before = now + self.config.backoff.after(tries, chance);
             self.queue.again(parcel, not_before);
         }
     }
@@ -669,53 +708,6 @@ impl Receiver {
         self.alarm.report(&self.door, &self.site, &self.config.name, words, now);
     }
 
-    fn obey(&mut self, command: Command) {
-        let Command::Resend { from, answer } = command;
-        let outcome = self.resend(from);
-        // Whoever asked may be gone.
-        let _ = answer.send(outcome);
-    }
-
-    fn resend(&mut self, from: u64) -> Result<u64, ResendError> {
-        let last = self.ledger.assigned;
-        if from > last {
-            return Err(ResendError::Ahead { from, last });
-        }
-        let oldest = self.ledger.oldest().unwrap_or(last + 1);
-        if from < oldest {
-            return Err(ResendError::TooOld { from, oldest });
-        }
-        let settled = (from..=last).filter(|number| self.ledger.is_settled(*number)).count();
-        self.again = Some((self.again.map_or(from, |(next, _)| next.min(from)), last));
-        self.read_on_again();
-        Ok(settled as u64)
-    }
-
-    /// Reads the next of what is to be sent again.
-    fn read_on_again(&mut self) {
-        let Some((next, last)) = self.again else { return };
-        if self.reading_again.is_some() || self.queue.waiting() > self.ahead {
-            return;
-        }
-        let until = last.min(next + RESEND_STEP as u64 - 1);
-        let settled = (next..=until).filter(|number| self.ledger.is_settled(*number));
-        let entries: Vec<_> = settled.filter_map(|number| Some((number, self.ledger.entry(number)?.clone()))).collect();
-        self.again = (until < last).then_some((until + 1, last));
-        let (store, now) = (self.store.clone(), wall());
-        self.reading_again = Some(tokio::task::spawn_blocking(move || {
-            let parcels = entries.into_iter().map(|(number, entry)| Parcel::new(number, restore(&store, &entry, now), true));
-            parcels.collect()
-        }));
-    }
-
-    fn read_again(&mut self, parcels: Result<Vec<Parcel>, tokio::task::JoinError>) {
-        match parcels {
-            Ok(parcels) => self.queue.push_resent(parcels),
-            Err(error) => tracing::error!(receiver = %self.config.name, %error, "what is to be sent again cannot be read"),
-        }
-        self.read_on_again();
-    }
-
     /// When something is to be done by itself. What is due already waits for something else to end.
     fn next_wake(&mut self, now: Instant) -> Option<Instant> {
         if self.again.is_some() {
@@ -727,6 +719,7 @@ impl Receiver {
             self.reach.not_before(),
             self.reach.alarm_at(self.config.unreachable_after),
             self.queue.next_due(now),
+            self.groups.as_ref().and_then(|groups| groups.next_due(now)),
             rate,
             self.heartbeat_at,
             self.keep_due,

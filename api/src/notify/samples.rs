@@ -73,5 +73,5 @@ pub(super) fn alarm(severity: Severity) -> Alarm {
 /// What is told to a receiver.
 pub(super) fn notification(delivery_seq: u64, what: What) -> Notification {
     let receiver = klaxon_schemas::names::Follower::new("noc").expect("valid");
-    Notification { receiver, epoch: Epoch(5), delivery_seq, resent: false, what }
+    Notification { receiver, epoch: Epoch(5), delivery_seq, resent: false, what, beside: None }
 }

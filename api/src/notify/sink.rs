@@ -22,8 +22,8 @@ pub trait Sink: Send + Sync + 'static {
     fn limits(&self) -> SinkLimits;
 
     /// Delivers, in their order, and returns when the receiver has confirmed all of them (for an unconfirmed transport: when
-    /// they are handed over). What is in one batch is about different alarms. A heartbeat comes alone. It may be dropped at any
-    /// time; then nothing is known of the delivery, and it is made again.
+    /// they are handed over). What is in one batch is about different alarms, unless alarms are grouped; then it is of one group. A
+    /// heartbeat comes alone. It may be dropped at any time; then nothing is known of the delivery, and it is made again.
     fn send(&self, batch: Vec<Notification>) -> BoxFuture<'_, Result<Delivered, SendError>>;
 }
 

@@ -32,7 +32,7 @@ use klaxon_schemas::error::chain;
 use klaxon_schemas::wire::v1;
 use tokio::time::Instant;
 
-use super::{Delivered, Notification, SendError, Sink, SinkLimits, SinkTools, What};
+use super::{Delivered, GroupLabel, Notification, SendError, Sink, SinkLimits, SinkTools, What};
 use crate::http::enrich;
 use alertmanager::Frame;
 pub(crate) use alertmanager::annotations_of;
@@ -87,6 +87,8 @@ pub struct WebhookConfig {
     pub batch_max: usize,
     /// The node's address for people, for links in what is sent.
     pub external_url: Option<String>,
+    /// What alarms are grouped by, if they are.
+    pub group_by: Option<Vec<GroupLabel>>,
 }
 
 /// The form of what is sent.
@@ -194,6 +196,7 @@ impl WebhookConfig {
             window: 1,
             batch_max: 1,
             external_url: None,
+            group_by: None,
         }
     }
 
@@ -250,8 +253,11 @@ impl WebhookConfig {
         if !(1..=BATCH_MAX).contains(&self.batch_max) {
             return no("batch_max", &format!("must be between 1 and {BATCH_MAX}"));
         }
-        if self.shape == Shape::Alertmanager && self.batch_max > 1 {
-            return no("batch_max", "must be 1 in Alertmanager's form: each alarm is a group of its own there");
+        if self.shape == Shape::Alertmanager && self.batch_max > 1 && self.group_by.is_none() {
+            return no(
+                "batch_max",
+                "must be 1 in Alertmanager's form: each alarm is a group of its own there, unless they are grouped",
+            );
         }
         None
     }
@@ -339,12 +345,12 @@ impl WebhookSink {
     }
 
     fn body(&self, batch: &[Notification]) -> Result<Bytes, serde_json::Error> {
-        let body = match (self.config.shape, batch) {
-            (Shape::Alertmanager, [notification]) => {
+        let body = match self.config.shape {
+            Shape::Alertmanager => {
                 let frame = Frame { catalogue: &self.tools.catalogue, external_url: &self.external_url };
-                serde_json::to_vec(&frame.group(notification))
+                serde_json::to_vec(&frame.group(batch, self.config.group_by.as_deref()))
             }
-            _ => serde_json::to_vec(&self.notifications(batch)),
+            Shape::Klaxon => serde_json::to_vec(&self.notifications(batch)),
         };
         body.map(Bytes::from)
     }

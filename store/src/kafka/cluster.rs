@@ -125,7 +125,7 @@ pub enum Unreached {
 
 /// Hears why connections fail.
 #[derive(Default)]
-struct Heard(Mutex<Trouble>);
+pub(super) struct Heard(Mutex<Trouble>);
 
 #[derive(Default)]
 struct Trouble {
@@ -137,6 +137,14 @@ struct Trouble {
 impl Heard {
     fn lock(&self) -> MutexGuard<'_, Trouble> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why nothing gets through, as far as it was heard since this was asked last.
+    pub(super) fn take(&self) -> Option<String> {
+        let mut trouble = self.lock();
+        let refused = trouble.refused.take().map(|why| Unreached::Refused(why).to_string());
+        let connection = trouble.connection.take();
+        refused.or(connection)
     }
 }
 
@@ -191,34 +199,39 @@ impl ProducerContext for Heard {
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
+/// What every client of these brokers is made with.
+pub(super) fn client(brokers: &[String], tls: Option<&Tls>, sasl: Option<&Sasl>) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers.join(","));
+    config.set("client.id", "klaxon");
+    let protocol = match (tls, sasl) {
+        (None, None) => "plaintext",
+        (Some(_), None) => "ssl",
+        (None, Some(_)) => "sasl_plaintext",
+        (Some(_), Some(_)) => "sasl_ssl",
+    };
+    config.set("security.protocol", protocol);
+    if let Some(tls) = tls {
+        if let Some(authorities) = &tls.authorities {
+            config.set("ssl.ca.location", authorities.display().to_string());
+        }
+        if let Some((certificate, key)) = &tls.client {
+            config.set("ssl.certificate.location", certificate.display().to_string());
+            config.set("ssl.key.location", key.display().to_string());
+        }
+    }
+    if let Some(sasl) = sasl {
+        config.set("sasl.mechanism", sasl.mechanism.as_str());
+        config.set("sasl.username", &sasl.user);
+        config.set("sasl.password", &sasl.password);
+    }
+    config
+}
+
 impl Cluster {
     /// What every client of it is made with.
     pub(super) fn client(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.brokers.join(","));
-        config.set("client.id", "klaxon");
-        let protocol = match (&self.tls, &self.sasl) {
-            (None, None) => "plaintext",
-            (Some(_), None) => "ssl",
-            (None, Some(_)) => "sasl_plaintext",
-            (Some(_), Some(_)) => "sasl_ssl",
-        };
-        config.set("security.protocol", protocol);
-        if let Some(tls) = &self.tls {
-            if let Some(authorities) = &tls.authorities {
-                config.set("ssl.ca.location", authorities.display().to_string());
-            }
-            if let Some((certificate, key)) = &tls.client {
-                config.set("ssl.certificate.location", certificate.display().to_string());
-                config.set("ssl.key.location", key.display().to_string());
-            }
-        }
-        if let Some(sasl) = &self.sasl {
-            config.set("sasl.mechanism", sasl.mechanism.as_str());
-            config.set("sasl.username", &sasl.user);
-            config.set("sasl.password", &sasl.password);
-        }
-        config
+        client(&self.brokers, self.tls.as_ref(), self.sasl.as_ref())
     }
 
     /// What a consumer is made with that is told what to read: it joins no group, and the client wants the name of one all the same.

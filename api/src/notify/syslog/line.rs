@@ -19,7 +19,7 @@ use super::{SyslogConfig, Transport};
 use crate::notify::Authorities;
 
 /// How long a connection must stand behind what was acknowledged.
-const STAND: Duration = Duration::from_millis(200);
+pub(super) const STAND: Duration = Duration::from_millis(200);
 /// The same, where the kernel does not say what was acknowledged.
 const STAND_UNKNOWN: Duration = Duration::from_secs(2);
 /// How soon it is looked again whether all is acknowledged, at first and at most.

@@ -70,10 +70,11 @@ async fn an_alarm_is_as_rfc_5674_has_it() {
 async fn what_a_connection_did_not_stand_behind_is_not_told() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let sink = sink(listener.local_addr().expect("is bound"), Transport::Tcp);
-    // It takes it, and is gone.
+    // It takes it, and is gone a little later.
     let take = async {
         let mut stream = BufReader::new(listener.accept().await.expect("it comes").0);
-        next(&mut stream).await
+        next(&mut stream).await;
+        tokio::time::sleep(line::STAND / 4).await;
     };
     let (_, sent) = tokio::join!(take, sink.send(vec![told(1)]));
     assert_eq!(sent, Err(SendError::Unreachable("it closed the connection".to_owned())));
@@ -86,9 +87,12 @@ async fn what_a_connection_did_not_stand_behind_is_not_told() {
     assert!(message.contains("delivery_seq=\"1\"") && sent == Ok(Delivered::Confirmed), "{sent:?}");
     // It ends while nothing is said: that is seen before anything is written to it.
     drop(stream);
-    while !sink.line.lock().await.as_ref().is_some_and(|line| line.is_over()) {
-        tokio::task::yield_now().await;
-    }
+    let is_seen = async {
+        while !sink.line.lock().await.as_ref().is_some_and(|line| line.is_over()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), is_seen).await.expect("it is seen");
     let stay = async {
         let mut stream = BufReader::new(listener.accept().await.expect("it comes").0);
         (next(&mut stream).await, stream)

@@ -1,8 +1,10 @@
 //! Alertmanager's webhook form, version 4, for what already listens to one.
 //!
-//! Each alarm is a group of its own, with one alert, so that whoever keeps groups by their key never sees an alert vanish from
-//! one. Group key, group labels and fingerprint come from what names the alarm (site, resource, type, qualifier), and so stay
-//! the same from firing to resolved, whatever the severity. What the form has no place for comes as an alert, too:
+//! Unless alarms are grouped, each is a group of its own, with one alert, so that whoever keeps groups by their key never sees an
+//! alert vanish from one. Group key, group labels and fingerprint come from what names the alarm (site, resource, type, qualifier), and
+//! so stay the same from firing to resolved, whatever the severity. If they are grouped, key and labels come from what they are grouped
+//! by; what else stands in the group stands in each request with what changed, and what of it has no room is counted, so that a group
+//! is resolved when nothing in it stands. What the form has no place for comes as an alert, too:
 //!
 //! | what | alert |
 //! |---|---|
@@ -26,10 +28,13 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::super::notification::word;
-use super::super::{Notification, What};
+use super::super::{GroupLabel, Notification, What};
 
 /// What stands for "not yet": Go's zero time.
 const NEVER: &str = "0001-01-01T00:00:00Z";
+
+const FIRING: &str = "firing";
+const RESOLVED: &str = "resolved";
 
 type Words = BTreeMap<String, String>;
 
@@ -39,7 +44,7 @@ type Words = BTreeMap<String, String>;
 pub(super) struct Group<'a> {
     receiver: &'a str,
     status: &'static str,
-    alerts: [Alert; 1],
+    alerts: Vec<Alert>,
     group_labels: Words,
     common_labels: Words,
     common_annotations: Words,
@@ -47,7 +52,7 @@ pub(super) struct Group<'a> {
     external_url: &'a str,
     version: &'static str,
     group_key: String,
-    truncated_alerts: u64,
+    truncated_alerts: usize,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -87,8 +92,44 @@ pub(super) struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// The notification in this form.
-    pub(super) fn group(&self, notification: &'a Notification) -> Group<'a> {
+    /// What is delivered together, in this form. With several, they are of one group, which is made by these labels.
+    pub(super) fn group(&self, batch: &'a [Notification], by: Option<&[GroupLabel]>) -> Group<'a> {
+        let [.., last] = batch else { unreachable!("something is delivered") };
+        // Of an alarm, what was said last.
+        let mut alerts: Vec<Alert> = Vec::with_capacity(batch.len());
+        for alert in batch.iter().map(|notification| self.finish(self.draft(notification))) {
+            let is_same = |other: &Alert| other.fingerprint == alert.fingerprint;
+            alerts.retain(|other| !is_same(other));
+            alerts.push(alert);
+        }
+        let group_labels = match (by, key_of(&last.what)) {
+            (Some(by), Some(key)) => {
+                let labels = by.iter().map(|label| (label_of(label), label.value(key, None).to_owned()));
+                // What an alarm has not is no label of it.
+                labels.filter(|(_, value)| !value.is_empty()).collect()
+            }
+            _ => self.draft(last).names,
+        };
+        let beside = last.beside.as_deref();
+        let others = beside.into_iter().flat_map(|beside| &beside.alarms);
+        alerts.extend(others.map(|alarm| self.finish(self.standing(alarm))));
+        let truncated_alerts = beside.map_or(0, |beside| beside.more);
+        let is_firing = truncated_alerts > 0 || alerts.iter().any(|alert| alert.status == FIRING);
+        Group {
+            receiver: last.receiver.as_str(),
+            status: if is_firing { FIRING } else { RESOLVED },
+            common_labels: common(alerts.iter().map(|alert| &alert.labels)),
+            common_annotations: common(alerts.iter().map(|alert| &alert.annotations)),
+            alerts,
+            group_key: group_key(&group_labels),
+            group_labels,
+            external_url: self.external_url,
+            version: "4",
+            truncated_alerts,
+        }
+    }
+
+    fn draft(&self, notification: &Notification) -> Draft {
         let mut draft = match &notification.what {
             What::Alarm { how, change, alarm, suppressed } => self.alarm(*how, change.as_deref(), alarm, *suppressed),
             What::Log { change } => self.log(change),
@@ -103,34 +144,29 @@ impl<'a> Frame<'a> {
         if notification.resent {
             draft.note("klaxon_resent", true);
         }
-        self.finish(notification.receiver.as_str(), draft)
+        draft
     }
 
-    fn finish(&self, receiver: &'a str, draft: Draft) -> Group<'a> {
+    /// An alarm of which nothing new is told.
+    fn standing(&self, alarm: &Alarm) -> Draft {
+        let mut draft = self.alarm(How::Changed, None, alarm, false);
+        draft.note("klaxon_how", "standing");
+        draft
+    }
+
+    fn finish(&self, draft: Draft) -> Alert {
         let Draft { names, mut labels, annotations, starts_at, ends_at, is_firing, path } = draft;
-        labels.extend(names.clone());
-        let status = if is_firing { "firing" } else { "resolved" };
+        let fingerprint = fingerprint(&names);
+        labels.extend(names);
         let time = |at: Option<Timestamp>| at.map_or_else(|| NEVER.to_owned(), |at| at.to_string());
-        let alert = Alert {
-            status,
-            labels: labels.clone(),
-            annotations: annotations.clone(),
+        Alert {
+            status: if is_firing { FIRING } else { RESOLVED },
+            labels,
+            annotations,
             starts_at: time(starts_at),
             ends_at: time(ends_at),
             generator_url: if self.external_url.is_empty() { String::new() } else { format!("{}{path}", self.external_url) },
-            fingerprint: fingerprint(&names),
-        };
-        Group {
-            receiver,
-            status,
-            alerts: [alert],
-            group_key: group_key(&names),
-            group_labels: names,
-            common_labels: labels,
-            common_annotations: annotations,
-            external_url: self.external_url,
-            version: "4",
-            truncated_alerts: 0,
+            fingerprint,
         }
     }
 
@@ -299,6 +335,34 @@ fn heartbeat_draft(last: u64) -> Draft {
     draft.is_firing = true;
     draft.note("klaxon_last_delivery_seq", last);
     draft
+}
+
+/// What is the same in all.
+fn common<'a>(mut all: impl Iterator<Item = &'a Words>) -> Words {
+    let mut common = all.next().cloned().unwrap_or_default();
+    all.for_each(|words| common.retain(|name, value| words.get(name) == Some(value)));
+    common
+}
+
+/// What an alarm or a report is about.
+fn key_of(what: &What) -> Option<&AlarmKey> {
+    match what {
+        What::Alarm { alarm, .. } => Some(&alarm.key),
+        What::Log { change } => match &change.subject {
+            Subject::Event { event, .. } => Some(&event.key),
+            _ => None,
+        },
+        What::Digest(_) | What::Gap(_) | What::Heartbeat { .. } => None,
+    }
+}
+
+/// What a label is called here.
+fn label_of(label: &GroupLabel) -> String {
+    match label {
+        GroupLabel::AlarmType => "alertname".to_owned(),
+        GroupLabel::Element(name) => label_name(name),
+        other => other.to_string(),
+    }
 }
 
 fn group_key(names: &Words) -> String {
