@@ -4,6 +4,7 @@
 mod access;
 mod agent;
 mod alertmanager;
+mod brokers;
 mod collect;
 mod engine;
 mod journal;

@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "kafka")]
 use klaxon_store::kafka;
 
+#[cfg(not(feature = "kafka"))]
+use super::brokers::NOT_BUILT;
+use super::brokers::{Brokers, SaslMechanism};
+
 /// The most partitions, as the store takes them.
 const PARTITIONS_MAX: u16 = 1024;
 /// The longest name that Kafka takes, without the word that each topic's name ends with.
 const PREFIX_CHARS_MAX: usize = 200;
-/// What a build without Kafka says.
-#[cfg(not(feature = "kafka"))]
-const NOT_BUILT: &str = "this build has no Kafka; build with `--features kafka`, or set \"embedded\"";
 
 /// The journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,20 +73,6 @@ pub enum JournalKind {
     Kafka,
 }
 
-/// How a password is proven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SaslMechanism {
-    /// It is sent.
-    Plain,
-    /// By a challenge, with SHA-256.
-    #[serde(rename = "scram-sha-256")]
-    ScramSha256,
-    /// By a challenge, with SHA-512.
-    #[serde(rename = "scram-sha-512")]
-    ScramSha512,
-}
-
 impl Default for JournalConfig {
     fn default() -> Self {
         Self {
@@ -116,18 +103,13 @@ impl JournalConfig {
         let wrong = |key: &str, reason: &str| Some((format!("journal.{key}"), reason.to_owned()));
         #[cfg(not(feature = "kafka"))]
         if self.kind == JournalKind::Kafka {
-            return wrong("kind", NOT_BUILT);
+            return wrong("kind", &format!("{NOT_BUILT}, or set \"embedded\""));
         }
         if self.kind == JournalKind::Kafka && self.brokers.is_empty() {
             return wrong("brokers", "is missing: a Kafka is found by one of its brokers");
         }
-        let is_address = |broker: &String| {
-            broker
-                .rsplit_once(':')
-                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
-        };
-        if let Some(broker) = self.brokers.iter().find(|broker| broker.contains([',', '/', ' ']) || !is_address(broker)) {
-            return wrong("brokers", &format!("{broker:?} is no broker such as kafka-1.example:9092"));
+        if let Some((key, reason)) = self.access().wrong_address() {
+            return wrong(key, &reason);
         }
         let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if self.topic_prefix.len() > PREFIX_CHARS_MAX || !self.topic_prefix.chars().all(is_of_a_name) {
@@ -146,22 +128,21 @@ impl JournalConfig {
         if !(1..=self.replication_factor).contains(&self.min_insync_replicas) {
             return wrong("min_insync_replicas", "must be between 1 and journal.replication_factor");
         }
-        let of_tls =
-            [("ca_file", &self.ca_file), ("client_certificate", &self.client_certificate), ("client_key", &self.client_key)];
-        if let Some((key, _)) = of_tls.into_iter().find(|(_, file)| file.is_some() && !self.tls) {
-            return wrong(key, "is for TLS, and journal.tls is not set");
-        }
-        match (&self.client_certificate, &self.client_key) {
-            (Some(_), None) => return wrong("client_key", "is missing: the certificate needs its key"),
-            (None, Some(_)) => return wrong("client_certificate", "is missing: the key needs its certificate"),
-            _ => {}
-        }
-        match (self.sasl, &self.user, &self.password_file) {
-            (None, None, None) | (Some(_), Some(_), Some(_)) => None,
-            (None, Some(_), _) => wrong("user", "is for SASL, and journal.sasl is not set"),
-            (None, None, Some(_)) => wrong("password_file", "is for SASL, and journal.sasl is not set"),
-            (Some(_), None, _) => wrong("user", "is missing: SASL needs a name"),
-            (Some(_), Some(_), None) => wrong("password_file", "is missing: SASL needs a password"),
+        self.access().contradiction().and_then(|(key, reason)| wrong(key, &reason))
+    }
+
+    /// How the brokers are reached.
+    fn access(&self) -> Brokers<'_> {
+        Brokers {
+            section: "journal",
+            addresses: &self.brokers,
+            tls: self.tls,
+            ca_file: self.ca_file.as_ref(),
+            client_certificate: self.client_certificate.as_ref(),
+            client_key: self.client_key.as_ref(),
+            sasl: self.sasl,
+            user: self.user.as_ref(),
+            password_file: self.password_file.as_ref(),
         }
     }
 
@@ -177,37 +158,17 @@ impl JournalConfig {
         if self.kind != JournalKind::Kafka {
             return Ok(None);
         }
-        let read = |path: &PathBuf| super::snmp::read(path).map_err(|reason| ("journal.password_file".to_owned(), reason));
-        let sasl = match (self.sasl, &self.user, &self.password_file) {
-            (Some(mechanism), Some(user), Some(file)) => {
-                Some(kafka::Sasl { mechanism: mechanism.of_store(), user: user.clone(), password: read(file)?.0 })
-            }
-            _ => None,
-        };
-        let tls = self.tls.then(|| kafka::Tls {
-            authorities: self.ca_file.clone(),
-            client: self.client_certificate.clone().zip(self.client_key.clone()),
-        });
+        let access = self.access();
+        let sasl = access.sasl().map_err(|reason| ("journal.password_file".to_owned(), reason))?;
         Ok(Some(kafka::Cluster {
             brokers: self.brokers.clone(),
             prefix: self.topic_prefix.clone(),
             partitions: self.partitions,
             replication: self.replication_factor,
             min_insync: self.min_insync_replicas,
-            tls,
+            tls: access.tls(),
             sasl,
         }))
-    }
-}
-
-#[cfg(feature = "kafka")]
-impl SaslMechanism {
-    fn of_store(self) -> kafka::SaslMechanism {
-        match self {
-            Self::Plain => kafka::SaslMechanism::Plain,
-            Self::ScramSha256 => kafka::SaslMechanism::ScramSha256,
-            Self::ScramSha512 => kafka::SaslMechanism::ScramSha512,
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `[receivers.NAME]`: who is told of alarms, of which, and how.
 
+mod kafka;
 mod snmp;
 mod syslog;
 
@@ -21,6 +22,7 @@ use klaxon_schemas::severity::Severity;
 use klaxon_snmp::User;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use self::kafka::KafkaSection;
 use self::snmp::SnmpSection;
 use self::syslog::SyslogSection;
 use super::units::Span;
@@ -61,6 +63,8 @@ struct ReceiverSection {
     snmp: Option<SnmpSection>,
     #[serde(skip_serializing_if = "Option::is_none")]
     syslog: Option<SyslogSection>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kafka: Option<KafkaSection>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,7 +194,7 @@ impl ReceiversSection {
 impl ReceiverSection {
     fn build(&self, name: &Follower, users: &BTreeMap<String, User>, root: &Root) -> Result<ReceiverConfig, Mistake> {
         let group = self.group.as_ref().map(GroupSection::build).transpose()?;
-        let sink = self.sink(group.as_ref(), users, root)?;
+        let sink = self.sink(name, group.as_ref(), users, root)?;
         let defaults = ReceiverConfig::new(name.clone(), sink);
         let config = ReceiverConfig {
             filter: self.filter.build()?,
@@ -220,7 +224,8 @@ impl ReceiverSection {
         if config.heartbeat.is_some() && !config.sink.has_heartbeats() {
             return wrong(
                 "heartbeat",
-                "is for webhooks, syslog and the SNMP profile klaxon: the other profiles have no words for it".to_owned(),
+                "is for webhooks, syslog, topics and the SNMP profile klaxon: the other profiles have no words for it"
+                    .to_owned(),
             );
         }
         if config.unreachable_after.is_zero() {
@@ -234,10 +239,21 @@ impl ReceiverSection {
 }
 
 impl ReceiverSection {
-    fn sink(&self, group: Option<&Grouping>, users: &BTreeMap<String, User>, root: &Root) -> Result<SinkConfig, Mistake> {
+    fn sink(
+        &self,
+        name: &Follower,
+        group: Option<&Grouping>,
+        users: &BTreeMap<String, User>,
+        root: &Root,
+    ) -> Result<SinkConfig, Mistake> {
         let no = |reason: String| Err((String::new(), reason));
         let under = |kind: &'static str| move |(key, reason): Mistake| (format!(".{kind}.{key}"), reason);
-        let kinds = [("webhook", self.webhook.is_some()), ("snmp", self.snmp.is_some()), ("syslog", self.syslog.is_some())];
+        let kinds = [
+            ("webhook", self.webhook.is_some()),
+            ("snmp", self.snmp.is_some()),
+            ("syslog", self.syslog.is_some()),
+            ("kafka", self.kafka.is_some()),
+        ];
         let said: Vec<&str> = kinds.into_iter().filter_map(|(kind, is_said)| is_said.then_some(kind)).collect();
         if said.len() > 1 {
             return no(format!("is told by {}; that takes a receiver for each", said.join(" and by ")));
@@ -257,8 +273,11 @@ impl ReceiverSection {
         if let Some(syslog) = &self.syslog {
             return Ok(SinkConfig::Syslog(Box::new(syslog.build(root).map_err(under("syslog"))?)));
         }
-        no("says not how it is told: it needs `webhook = { url = \"https://…\" }`, `snmp = { address = \"…:162\" }` or \
-            `syslog = { address = \"…:6514\", transport = \"tls\" }`"
+        if let Some(kafka) = &self.kafka {
+            return kafka.build(name).map_err(|(key, reason)| (format!(".kafka{key}"), reason));
+        }
+        no("says not how it is told: it needs `webhook = { url = \"https://…\" }`, `snmp = { address = \"…:162\" }`, \
+            `syslog = { address = \"…:6514\", transport = \"tls\" }` or `kafka = { brokers = [\"…:9092\"], topic = \"…\" }`"
             .to_owned())
     }
 }

@@ -17,7 +17,10 @@ mod config;
 mod files;
 mod filter;
 mod fold;
+mod form;
 mod group;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod ledger;
 mod load;
 mod notification;
@@ -44,6 +47,8 @@ pub use config::{Backoff, HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConf
 pub use files::Authorities;
 pub use filter::{FILTER_LIST_MAX, Filter, TypePattern, TypePatternError};
 pub use group::{GROUP_LABELS_MAX, GROUP_WAIT_MAX, GroupLabel, GroupLabelError, Grouping, Standing};
+#[cfg(feature = "kafka")]
+pub use kafka::{KafkaConfig, KafkaSink, RecordKey};
 pub use klaxon_schemas::notify::{Digest, DigestAlarm, Gap, GapReason, How, SeverityCount};
 pub use notification::{Notification, What};
 pub use set::{IsOurs, ReceiverMetric, Receivers, SinkBuilder};

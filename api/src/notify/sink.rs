@@ -65,6 +65,9 @@ pub enum SinkConfig {
     Snmp(Box<SnmpConfig>),
     /// Syslog messages.
     Syslog(Box<SyslogConfig>),
+    /// Records of a topic.
+    #[cfg(feature = "kafka")]
+    Kafka(Box<super::KafkaConfig>),
 }
 
 /// What of the node sinks need. Cloning shares it.
@@ -87,6 +90,8 @@ impl SinkConfig {
             Self::Webhook(_) => "webhook",
             Self::Snmp(_) => "snmp",
             Self::Syslog(_) => "syslog",
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => "kafka",
         }
     }
 
@@ -96,6 +101,8 @@ impl SinkConfig {
             Self::Webhook(webhook) => webhook.target(),
             Self::Snmp(snmp) => snmp.target(),
             Self::Syslog(syslog) => syslog.target(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(kafka) => kafka.target(),
         }
     }
 
@@ -109,6 +116,8 @@ impl SinkConfig {
     pub fn has_heartbeats(&self) -> bool {
         match self {
             Self::Webhook(_) | Self::Syslog(_) => true,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => true,
             Self::Snmp(snmp) => snmp.profile == SnmpProfile::Klaxon,
         }
     }
@@ -119,6 +128,8 @@ impl SinkConfig {
             Self::Webhook(webhook) => Ok(Arc::new(WebhookSink::new((**webhook).clone(), tools))),
             Self::Snmp(snmp) => Ok(Arc::new(SnmpSink::new(snmp, tools)?)),
             Self::Syslog(syslog) => Ok(Arc::new(SyslogSink::new(syslog, tools))),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(kafka) => Ok(Arc::new(super::KafkaSink::new(kafka, tools))),
         }
     }
 }

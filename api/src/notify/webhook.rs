@@ -27,13 +27,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, RETRY_AFTER};
 use hyper::{Response, StatusCode, Uri};
-use klaxon_schemas::change::Subject;
 use klaxon_schemas::error::chain;
-use klaxon_schemas::wire::v1;
 use tokio::time::Instant;
 
-use super::{Delivered, GroupLabel, Notification, SendError, Sink, SinkLimits, SinkTools, What};
-use crate::http::enrich;
+use super::{Delivered, GroupLabel, Notification, SendError, Sink, SinkLimits, SinkTools, form};
 use alertmanager::Frame;
 pub(crate) use alertmanager::annotations_of;
 use client::Ready;
@@ -350,48 +347,9 @@ impl WebhookSink {
                 let frame = Frame { catalogue: &self.tools.catalogue, external_url: &self.external_url };
                 serde_json::to_vec(&frame.group(batch, self.config.group_by.as_deref()))
             }
-            Shape::Klaxon => serde_json::to_vec(&self.notifications(batch)),
+            Shape::Klaxon => serde_json::to_vec(&form::notifications(&self.tools.catalogue, batch)),
         };
         body.map(Bytes::from)
-    }
-
-    fn notifications(&self, batch: &[Notification]) -> v1::Notifications {
-        v1::Notifications {
-            version: v1::NOTIFICATIONS_VERSION,
-            receiver: batch[0].receiver.clone(),
-            notifications: batch.iter().map(|notification| self.notification(notification)).collect(),
-        }
-    }
-
-    fn notification(&self, notification: &Notification) -> v1::Notification {
-        let numbered = !matches!(notification.what, What::Heartbeat { .. });
-        let what = match &notification.what {
-            What::Alarm { how, change, alarm, suppressed } => {
-                let mut shown = v1::Alarm::shown(alarm, *suppressed);
-                if let Some(entry) = self.tools.catalogue.get(&shown.alarm_type) {
-                    enrich(&mut shown, entry);
-                }
-                v1::Notified::Alarm { how: *how, alarm: Box::new(shown), change: change.as_deref().map(v1::Step::of) }
-            }
-            What::Log { change } => match &change.subject {
-                Subject::Event { event, catalogued, without_effect } => v1::Notified::Log {
-                    change: v1::Step::of(change),
-                    event: Box::new((&**event).into()),
-                    catalogued: *catalogued,
-                    without_effect: *without_effect,
-                },
-                _ => unreachable!("only an event is logged"),
-            },
-            What::Digest(digest) => v1::Notified::Digest { digest: (**digest).clone() },
-            What::Gap(gap) => v1::Notified::Gap { gap: gap.clone() },
-            What::Heartbeat { last } => v1::Notified::Heartbeat { last_delivery_seq: *last },
-        };
-        v1::Notification {
-            epoch: notification.epoch,
-            delivery_seq: numbered.then_some(notification.delivery_seq),
-            resent: notification.resent,
-            what,
-        }
     }
 }
 

@@ -14,6 +14,7 @@ mod probe;
 mod record;
 mod reset;
 mod restore;
+mod teller;
 mod topics;
 mod transaction;
 
@@ -33,5 +34,6 @@ pub use probe::Probe;
 pub use record::{Mark, ReadUpTo, StateFact, Unread, site_of_entry};
 pub use reset::{Partition, ResetError, Standing, look, new_epoch, reset};
 pub use restore::{RestoreError, Restored, Restorer};
+pub use teller::{TellError, Teller, TellerConfig};
 pub use topics::{Finding, Found, Topic, TopicShown, Weight, check, create};
 pub use transaction::TransactionError;

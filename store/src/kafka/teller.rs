@@ -19,7 +19,7 @@ const RECORD_BYTES_MAX: &str = "10000000";
 
 /// Which topic is written to, and how long it is tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topic {
+pub struct TellerConfig {
     /// Where to find its brokers first: `host:port`.
     pub brokers: Vec<String>,
     /// Its name.
@@ -48,7 +48,7 @@ pub enum TellError {
 
 /// What writes to a topic. All in-sync replicas have what was written when it returns, and what the client itself tries again comes once.
 pub struct Teller {
-    topic: Topic,
+    topic: TellerConfig,
     heard: Arc<Heard>,
     /// Made when it is needed, and anew after an error that ends it.
     producer: Mutex<Option<FutureProducer<Hears>>>,
@@ -70,7 +70,7 @@ impl ClientContext for Hears {
 
 impl Teller {
     /// One for this topic; nothing is connected yet.
-    pub fn new(topic: Topic) -> Self {
+    pub fn new(topic: TellerConfig) -> Self {
         Self { topic, heard: Arc::default(), producer: Mutex::default() }
     }
 
@@ -79,7 +79,7 @@ impl Teller {
         if let Some(producer) = kept.as_ref().filter(|producer| producer.client().fatal_error().is_none()) {
             return Ok(producer.clone());
         }
-        let Topic { brokers, tls, sasl, timeout, .. } = &self.topic;
+        let TellerConfig { brokers, tls, sasl, timeout, .. } = &self.topic;
         let mut config = client(brokers, tls.as_ref(), sasl.as_ref());
         config
             .set("enable.idempotence", "true")

@@ -12,16 +12,18 @@ use hyper::body::Frame as BodyFrame;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use klaxon_schemas::alarm::{Alarm, Clearance, ClearedBy};
-use klaxon_schemas::change::{Change, ChangeKind};
+use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::ids::Position;
 use klaxon_schemas::notify::{Digest, Gap, GapReason, How};
 use klaxon_schemas::severity::Severity;
+use klaxon_schemas::wire::v1;
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::notify::What;
 use crate::notify::files::Authorities;
 use crate::notify::samples::{alarm, at, notification, tools};
 
@@ -193,7 +195,7 @@ fn our_form_says_all_that_is_known() {
 fn what_is_sent_can_be_read_back() {
     let config = WebhookConfig { batch_max: 10, ..said("http://127.0.0.1/") };
     let sink = sink(config);
-    let made = sink.notifications(&[raised(1), notification(2, What::Heartbeat { last: 2 })]);
+    let made = form::notifications(&sink.tools.catalogue, &[raised(1), notification(2, What::Heartbeat { last: 2 })]);
     let text = serde_json::to_string(&made).expect("serializes");
     assert_eq!(serde_json::from_str::<v1::Notifications>(&text).expect("is of the form"), made);
 }
