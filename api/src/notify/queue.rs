@@ -330,8 +330,6 @@ mod tests {
         assert_eq!((queue.len(), queue.waiting()), (4, 1));
     }
 
-<<<<<<< HEAD
-=======
     /// Everything is one group that waits for long.
     fn groups() -> Groups {
         let long = Duration::from_secs(3600);
@@ -399,7 +397,6 @@ mod tests {
         assert_eq!(numbers(&queue.take_group(now, 9, &mut groups, true)), [3]);
     }
 
->>>>>>> 439be3e (notify: in a group nothing passes what its alarm waits for)
     #[test]
     fn a_gap_goes_alone() {
         let (mut queue, now) = (Queue::default(), Instant::now());

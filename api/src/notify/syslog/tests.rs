@@ -22,6 +22,11 @@ fn sink(address: SocketAddr, transport: Transport) -> SyslogSink {
     SyslogSink::new(&config, &tools())
 }
 
+/// What must not take for ever.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), what).await.expect("it comes about")
+}
+
 /// The next message of a stream.
 async fn next(stream: &mut BufReader<TcpStream>) -> String {
     let mut length = Vec::new();
@@ -45,7 +50,7 @@ async fn an_alarm_is_as_rfc_5674_has_it() {
     let receive = async { next(&mut BufReader::new(listener.accept().await.expect("it comes").0)).await };
     let message = sink.written(&[told(3)]).ok().and_then(|mut all| all.pop()).expect("can be written");
     let sending = async { sink.send(vec![told(3)]).await };
-    let (received, _) = tokio::join!(receive, sending);
+    let (received, _) = soon(async { tokio::join!(receive, sending) }).await;
     assert_eq!(received.as_bytes(), message);
     let (standard, own) = received.split_once("[klaxon@8072.9999.9999.7780 ").expect("has both");
     assert_eq!(
@@ -76,14 +81,14 @@ async fn what_a_connection_did_not_stand_behind_is_not_told() {
         next(&mut stream).await;
         tokio::time::sleep(line::STAND / 4).await;
     };
-    let (_, sent) = tokio::join!(take, sink.send(vec![told(1)]));
+    let (_, sent) = soon(async { tokio::join!(take, sink.send(vec![told(1)])) }).await;
     assert_eq!(sent, Err(SendError::Unreachable("it closed the connection".to_owned())));
     // The next one stays.
     let stay = async {
         let mut stream = BufReader::new(listener.accept().await.expect("it comes").0);
         (next(&mut stream).await, stream)
     };
-    let ((message, stream), sent) = tokio::join!(stay, sink.send(vec![told(1)]));
+    let ((message, stream), sent) = soon(async { tokio::join!(stay, sink.send(vec![told(1)])) }).await;
     assert!(message.contains("delivery_seq=\"1\"") && sent == Ok(Delivered::Confirmed), "{sent:?}");
     // It ends while nothing is said: that is seen before anything is written to it.
     drop(stream);
@@ -92,13 +97,27 @@ async fn what_a_connection_did_not_stand_behind_is_not_told() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), is_seen).await.expect("it is seen");
+    soon(is_seen).await;
     let stay = async {
         let mut stream = BufReader::new(listener.accept().await.expect("it comes").0);
         (next(&mut stream).await, stream)
     };
-    let ((message, _stream), sent) = tokio::join!(stay, sink.send(vec![told(2)]));
+    let ((message, _stream), sent) = soon(async { tokio::join!(stay, sink.send(vec![told(2)])) }).await;
     assert!(message.contains("delivery_seq=\"2\"") && sent == Ok(Delivered::Confirmed), "{sent:?}");
+}
+
+#[tokio::test]
+async fn what_only_this_system_holds_is_not_told() {
+    let socket = tokio::net::TcpSocket::new_v4().expect("can be made");
+    // The other system takes a little, and then no more.
+    socket.set_recv_buffer_size(2048).expect("can be set");
+    socket.bind("127.0.0.1:0".parse().expect("is an address")).expect("a port is free");
+    let listener = socket.listen(1).expect("can listen");
+    let sink = sink(listener.local_addr().expect("is bound"), Transport::Tcp);
+    let batch: Vec<Notification> = (1..=40).map(told).collect();
+    let (kept, sent) = soon(async { tokio::join!(listener.accept(), sink.send(batch)) }).await;
+    assert_eq!(sent, Err(SendError::Unreachable("it took nothing for 2 s".to_owned())));
+    assert!(kept.is_ok());
 }
 
 #[tokio::test]
@@ -108,12 +127,12 @@ async fn what_nobody_takes_is_not_told() {
     let (accepted, begun) = (listener.accept(), Instant::now());
     // More than both systems hold for a program that reads nothing.
     let batch: Vec<Notification> = (1..=20_000).map(told).collect();
-    let (kept, sent) = tokio::join!(accepted, sink.send(batch));
+    let (kept, sent) = soon(async { tokio::join!(accepted, sink.send(batch)) }).await;
     assert_eq!(sent, Err(SendError::Unreachable("it took nothing for 2 s".to_owned())));
     assert!(kept.is_ok() && begun.elapsed() >= Duration::from_secs(2));
     // What was given up half way leaves nothing to go on with.
     let receive = async { next(&mut BufReader::new(listener.accept().await.expect("it comes anew").0)).await };
-    let (message, _) = tokio::join!(receive, sink.send(vec![told(7)]));
+    let (message, _) = soon(async { tokio::join!(receive, sink.send(vec![told(7)])) }).await;
     assert!(message.contains("delivery_seq=\"7\""), "{message}");
 }
 
