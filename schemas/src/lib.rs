@@ -11,6 +11,7 @@
 //! * [`labels`]: how the Prometheus world names and picks alarms,
 //! * [`wire`]: the versioned JSON forms, the only ones that leave or outlive a process,
 //! * [`catalogue`]: the inventory of alarm types,
+//! * [`starlingx`]: StarlingX's words for all this,
 //! * [`mib`]: what SNMP shows,
 //! * [`error`]: errors in words.
 
@@ -30,6 +31,7 @@ pub mod names;
 pub mod notify;
 pub mod resource;
 pub mod severity;
+pub mod starlingx;
 pub mod state;
 pub mod time;
 pub mod wire;

@@ -118,13 +118,13 @@ fn boundaries(text: &str) -> impl Iterator<Item = usize> {
 }
 
 /// Whether `rest` is `.name=…`.
-fn starts_element(rest: &str) -> bool {
+pub(crate) fn starts_element(rest: &str) -> bool {
     rest.strip_prefix('.')
         .and_then(|behind| behind.as_bytes().iter().position(|byte| !is_name_byte(*byte)).map(|end| (behind, end)))
         .is_some_and(|(behind, end)| behind.as_bytes()[end] == b'=' && is_name(&behind[..end]))
 }
 
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
         && bytes.iter().all(|byte| is_name_byte(*byte))

@@ -1,9 +1,9 @@
-//! X.733 probable causes as numbers: those of StarlingX's MIB and those that IANA gives (IANA-ITU-ALARM-TC-MIB, RFC 3877).
+//! X.733 probable causes as the numbers that IANA gives them (IANA-ITU-ALARM-TC-MIB, RFC 3877).
 
 /// `other` in IANAItuProbableCause: the word has no number.
 pub(crate) const OTHER: i32 = 1024;
 
-/// The words, in the order of WrsAlarmProbableCause, which begins with 1, with number and label in IANAItuProbableCause (its
+/// The words, with number and label in IANAItuProbableCause (its
 /// misspellings are its own). Where that has two, it is the one of X.733.
 const CAUSES: [(&str, i32, &str); 74] = [
     ("adaptor-error", 500, "adapterError"),
@@ -82,12 +82,6 @@ const CAUSES: [(&str, i32, &str); 74] = [
     ("out-of-hours-activity", 611, "outOfHoursActivity"),
 ];
 
-/// The number that StarlingX gives the word; 0, not-applicable, if it knows no such.
-pub(crate) fn wrs(cause: Option<&str>) -> i32 {
-    let place = cause.and_then(|cause| CAUSES.iter().position(|(word, _, _)| *word == cause));
-    place.map_or(0, |place| i32::try_from(place + 1).expect("is small"))
-}
-
 /// The number that IANA gives the word; [`OTHER`] if it knows no such.
 pub(crate) fn iana(cause: Option<&str>) -> i32 {
     CAUSES.iter().find(|(word, _, _)| Some(*word) == cause).map_or(OTHER, |(_, number, _)| *number)
@@ -104,13 +98,11 @@ mod tests {
 
     #[test]
     fn words_have_their_numbers() {
-        let both = |word| (wrs(Some(word)), iana(Some(word)));
-        assert_eq!(both("adaptor-error"), (1, 500));
-        assert_eq!(both("threshold-crossed"), (50, 549));
-        assert_eq!(both("version-mismatch"), (56, 555));
-        assert_eq!(both("out-of-hours-activity"), (74, 611));
-        assert_eq!(both("certificate-expiration"), (0, OTHER));
-        assert_eq!((wrs(None), iana(None)), (0, OTHER));
+        assert_eq!(iana(Some("adaptor-error")), 500);
+        assert_eq!(iana(Some("threshold-crossed")), 549);
+        assert_eq!(iana(Some("version-mismatch")), 555);
+        assert_eq!(iana(Some("out-of-hours-activity")), 611);
+        assert_eq!((iana(Some("certificate-expiration")), iana(None)), (OTHER, OTHER));
         assert_eq!((label(Some("threshold-crossed")), label(Some("certificate-expiration"))), ("thresholdCrossed", "other"));
     }
 }

@@ -16,15 +16,15 @@ use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::event::{AlarmKey, Event};
 use klaxon_schemas::severity::{EventType, Severity};
+use klaxon_schemas::starlingx::{event_log_uuid, event_type_number, probable_cause_number, severity_number};
 use klaxon_schemas::time::Timestamp;
 use klaxon_snmp::{Found, Objects, Oid, Value};
 use uuid::Uuid;
 
 use super::Shared;
-use super::causes;
 use super::cells::{Shown, WORDS, reported};
 use super::snapshot::Snapshot;
-use super::starlingx::{Wrs, WrsProfile, event_type, names, severity};
+use super::starlingx::{Wrs, WrsProfile, names};
 use super::tree::{Ask, Index, Tree};
 use super::values::{date_and_time, text};
 
@@ -115,17 +115,10 @@ impl<'a> Facts<'a> {
     }
 
     fn of_change(change: &'a Change, catalogue: Option<&'a Catalogue>) -> Option<Self> {
-        let number = change.number;
+        let id = event_log_uuid(change)?;
         match &change.subject {
-            Subject::Alarm { alarm, .. } => {
-                // Every line of StarlingX's log has an id of its own.
-                let id = Uuid::new_v5(&alarm.id.0, format!("{}.{}", number.epoch, number.seq).as_bytes());
-                Some(Self::of_alarm(alarm, id, change.at, catalogue))
-            }
-            Subject::Event { event, .. } => {
-                let name = format!("{}.{}.{}", change.site, number.epoch, number.seq);
-                Some(Self::of_event(event, Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()), change.at, catalogue))
-            }
+            Subject::Alarm { alarm, .. } => Some(Self::of_alarm(alarm, id, change.at, catalogue)),
+            Subject::Event { event, .. } => Some(Self::of_event(event, id, change.at, catalogue)),
             _ => None,
         }
     }
@@ -175,10 +168,10 @@ impl WrsMib {
             4 => Value::Integer(state),
             5 => text(&self.wrs.entity(facts.key), WORDS),
             6 => date_and_time(facts.at),
-            7 => Value::Integer(facts.severity.map_or(0, severity)),
+            7 => Value::Integer(facts.severity.map_or(0, severity_number).into()),
             8 => words(&names(catalogue, facts.key, facts.text).1),
-            9 => Value::Integer(event_type(facts.event_type)),
-            10 => Value::Integer(causes::wrs(facts.cause)),
+            9 => Value::Integer(event_type_number(facts.event_type).into()),
+            10 => Value::Integer(probable_cause_number(facts.cause).into()),
             11 => words(facts.repair_action.unwrap_or_default()),
             12 => Value::Integer(facts.service_affecting.unwrap_or_default().into()),
             // Any type can be suppressed.

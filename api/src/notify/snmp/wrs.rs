@@ -9,13 +9,14 @@ use klaxon_schemas::event::Details;
 use klaxon_schemas::names::Follower;
 use klaxon_schemas::notify::{Digest, Gap};
 use klaxon_schemas::severity::Severity;
+use klaxon_schemas::starlingx::{event_type_number, probable_cause_number, severity_number};
 use klaxon_schemas::time::Timestamp;
 use klaxon_snmp::{Oid, Value};
 
 use super::draft::{Draft, cut, string};
 use super::rfc3877::{State, state};
-use crate::agent::starlingx::{event_type, names, severity};
-use crate::agent::{Wrs, WrsProfile, causes, values};
+use crate::agent::starlingx::names;
+use crate::agent::{Wrs, WrsProfile, values};
 use crate::notify::{Notification, What};
 
 /// wrsTrapPrefix
@@ -54,7 +55,7 @@ struct Said<'a> {
     alarm_id: String,
     entity: String,
     time: Timestamp,
-    severity: i32,
+    severity: u8,
     text: String,
     details: &'a Details,
     /// What the catalogue knows of its type, for what the report did not say.
@@ -93,7 +94,7 @@ impl Wrs {
             alarm_id,
             entity: self.entity(&alarm.key),
             time: ended_at.or(change.map(|change| change.at)).unwrap_or(alarm.changed_at),
-            severity: severity(alarm.severity),
+            severity: severity_number(alarm.severity),
             text,
             details: &alarm.details,
             entry: catalogue.get(&alarm.key.alarm_type),
@@ -110,7 +111,7 @@ impl Wrs {
             alarm_id,
             entity: self.entity(&event.key),
             time: event.event_time.unwrap_or(change.at),
-            severity: super::event_severity(event).map_or(0, severity),
+            severity: super::event_severity(event).map_or(0, severity_number),
             text,
             details: &event.details,
             entry: catalogue.get(&event.key.alarm_type),
@@ -144,7 +145,7 @@ impl Wrs {
             alarm_id: DELIVERY_ID.to_owned(),
             entity: format!("region={}.system={system}.klaxon=node.receiver={receiver}", self.region),
             time: at.unwrap_or_else(crate::clock::now),
-            severity: severity(Severity::Warning),
+            severity: severity_number(Severity::Warning),
             text,
             details,
             entry: None,
@@ -172,16 +173,16 @@ impl Wrs {
         let details = said.details;
         let is_blank = is_as_starlingx && said.number == MESSAGE;
         let cause = details.probable_cause.as_deref().or(said.entry.map(|entry| &*entry.probable_cause));
-        let cause = causes::wrs(cause.filter(|_| !is_blank));
+        let cause = probable_cause_number(cause.filter(|_| !is_blank));
         let repair_action = details.repair_action.as_deref().or(said.entry.map(|entry| &*entry.repair_action));
         let affecting = details.service_affecting == Some(true) && !is_blank;
-        draft.put(column(SEVERITY), Value::Integer(said.severity));
+        draft.put(column(SEVERITY), Value::Integer(said.severity.into()));
         draft.put_text(column(TEXT), string(cut(&said.text, TEXT_BYTES_MAX)));
         draft.put(
             column(EVENT_TYPE),
-            Value::Integer(event_type(details.event_type.or(said.entry.map(|entry| entry.event_type)))),
+            Value::Integer(event_type_number(details.event_type.or(said.entry.map(|entry| entry.event_type))).into()),
         );
-        draft.put(column(PROBABLE_CAUSE), Value::Integer(cause));
+        draft.put(column(PROBABLE_CAUSE), Value::Integer(cause.into()));
         draft.put_text(column(REPAIR_ACTION), string(cut(repair_action.unwrap_or_default(), TEXT_BYTES_MAX)));
         draft.put(column(SERVICE_AFFECTING), Value::Integer(affecting.into()));
         // Whatever Klaxon knows can be suppressed.
