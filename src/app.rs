@@ -19,6 +19,8 @@ use klaxon_api::http::{
 use klaxon_api::notify::{Authorities, ReceiverConfig, Receivers, SinkBuilder, SinkTools, TOLD_MAX};
 use klaxon_api::uplink::Uplinks;
 use klaxon_ingest::collect::{CollectConfig, Collectors, Host};
+use klaxon_ingest::fm::{FmCounts, FmDoor};
+use klaxon_ingest::metric::Metric;
 use klaxon_ingest::own::OwnAlarm;
 use klaxon_ingest::trap::{self, TrapControl, TrapCounts, TrapDoors, TrapReceiver, TrapRules};
 use klaxon_schemas::catalogue::Catalogue;
@@ -162,6 +164,8 @@ impl Node {
         self.traps = traps.as_ref().map(TrapReceiver::control);
         let traps_listen = traps.as_ref().and_then(TrapReceiver::local_addr);
         let trap_doors = TrapDoors { traps: self.door("trap"), own: self.door("node") };
+        let (fm, fm_door) = (self.fm().await?, self.door("fm"));
+        let fm_listen = fm.as_ref().map(FmDoor::local_addr);
         let sets = self.door("snmp");
         let indexes = klaxon_api::agent::indexes(&self.store, &self.config.store.dir);
         let (receivers, shared) = self.receivers(Arc::clone(&indexes));
@@ -175,6 +179,7 @@ impl Node {
         let board = collectors.board();
         let mut others = vec![collect, sets, uplinks.door().clone()];
         others.extend(traps.as_ref().map(|_| trap_doors.traps.clone()));
+        others.extend(fm.as_ref().map(|_| fm_door.clone()));
         let trap_counts = traps.as_ref().map(TrapReceiver::counts);
         let (uplink, uplink_control) = self.uplink();
         let asked = Asked {
@@ -185,7 +190,7 @@ impl Node {
             uplinks: uplinks.clone(),
             tls: listeners.iter().filter_map(|one| Some((one.name.clone(), one.tls.clone()?))).collect(),
         };
-        let counts = SnmpCounts { traps: trap_counts, agent: agent.counts() };
+        let counts = DoorCounts { traps: trap_counts, agent: agent.counts(), fm: fm.as_ref().map(FmDoor::counts) };
         let api = self.api(others, counts, Box::new(move || board.show()), &asked)?;
         Self::grant(&api, wanted.access).await?;
         let mut doors = JoinSet::<anyhow::Result<()>>::new();
@@ -221,6 +226,14 @@ impl Node {
             climbing.await;
             Ok(())
         });
+        if let Some(fm) = fm {
+            let of = self.config.fm.site.clone().unwrap_or_else(|| site.clone());
+            let serving = fm.run(fm_door, of, stop.clone());
+            doors.spawn(async {
+                serving.await;
+                Ok(())
+            });
+        }
         if let Some(traps) = traps {
             let receiving = traps.run(trap_doors, site, stop);
             doors.spawn(async { Ok(receiving.await?) });
@@ -236,7 +249,14 @@ impl Node {
         api.started();
         notify(&[NotifyState::Ready]);
         tracing::info!(site = %self.config.node.site, epoch = %self.store.epoch(), "the node is ready");
-        let listening = Listening { http: listen, others: reached, socket: &socket, traps: traps_listen, agent: agent_listen };
+        let listening = Listening {
+            http: listen,
+            others: reached,
+            socket: &socket,
+            traps: traps_listen,
+            agent: agent_listen,
+            fm: fm_listen,
+        };
         say(&greeting(&self.config, &listening));
         collectors.apply(&wanted.collect).await;
         receivers.apply(wanted.receivers).await;
@@ -318,6 +338,12 @@ impl Node {
         Ok(listeners)
     }
 
+    /// The door of StarlingX's programs, if there is to be one.
+    async fn fm(&self) -> anyhow::Result<Option<FmDoor>> {
+        let Some(config) = self.config.fm.build() else { return Ok(None) };
+        Ok(Some(FmDoor::new(&config).await?))
+    }
+
     /// Who the node is in SNMP. Until it can be kept, the node is no party to SNMPv3, and the rest goes on.
     fn start_engine(&self) {
         if let Err(error) = self.snmp.engine() {
@@ -344,7 +370,7 @@ impl Node {
     fn api(
         &self,
         other_doors: Vec<Door>,
-        counts: SnmpCounts,
+        counts: DoorCounts,
         collectors: CollectorsShown,
         asked: &Asked,
     ) -> anyhow::Result<Api> {
@@ -362,7 +388,7 @@ impl Node {
             uplinks: asked.uplinks.clone(),
             more_metrics: Some(Box::new(move |text| {
                 status.metrics(text);
-                snmp_metrics(&counts, text);
+                door_metrics(&counts, text);
                 uplink.metrics(text);
             })),
         };
@@ -569,18 +595,21 @@ fn say(words: &str) {
     let _ = out.write_all(words.as_bytes()).and_then(|()| out.flush());
 }
 
-/// What the parts that speak SNMP count.
-struct SnmpCounts {
+/// What the parts that speak with others count, beside what every door does.
+struct DoorCounts {
     traps: Option<Arc<TrapCounts>>,
+    fm: Option<Arc<FmCounts>>,
     agent: Arc<AgentCounts>,
 }
 
-fn snmp_metrics(counts: &SnmpCounts, text: &mut MetricsText) {
+fn door_metrics(counts: &DoorCounts, text: &mut MetricsText) {
     let of_traps = counts.traps.iter().flat_map(|counts| counts.rows());
-    let of_traps = of_traps.map(|row| (row.name, row.help, row.is_counter, row.label, row.value));
+    let of_fm = counts.fm.iter().flat_map(|counts| counts.rows());
     let of_agent = counts.agent.rows().into_iter().map(|row| (row.name, row.help, row.is_counter, row.label, row.value));
+    let ingested =
+        of_traps.chain(of_fm).map(|Metric { name, help, is_counter, label, value }| (name, help, is_counter, label, value));
     let mut family = "";
-    for (name, help, is_counter, label, value) in of_traps.chain(of_agent) {
+    for (name, help, is_counter, label, value) in ingested.chain(of_agent) {
         if name != family {
             text.family(name, if is_counter { MetricKind::Counter } else { MetricKind::Gauge }, help);
             family = name;

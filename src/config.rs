@@ -7,6 +7,7 @@ mod alertmanager;
 mod brokers;
 mod collect;
 mod engine;
+mod fm;
 mod journal;
 mod listeners;
 mod loopback;
@@ -36,6 +37,7 @@ pub use agent::{AgentPlan, AgentSection};
 pub use alertmanager::AlertmanagerSection;
 pub use collect::CollectSection;
 pub use engine::EngineConfig;
+pub use fm::FmSection;
 pub use journal::{JournalConfig, JournalKind};
 pub use listeners::{ListenerPlan, ListenersSection};
 pub use loopback::Loopback;
@@ -108,6 +110,8 @@ pub struct Config {
     pub sites: SitesSection,
     /// The door of devices.
     pub traps: TrapsConfig,
+    /// The door of StarlingX's programs.
+    pub fm: FmSection,
     /// Who speaks SNMP with the node.
     pub snmp: SnmpConfig,
     /// Where the journal is.
@@ -493,6 +497,7 @@ impl Config {
             .or_else(|| self.access().err())
             .or_else(|| self.alertmanager.build().err())
             .or_else(|| self.traps.mistake())
+            .or_else(|| self.fm.mistake())
             .or_else(|| self.snmp.tables.check(&self.snmp.root_oid).err())
             .or_else(|| self.snmp.levels().and_then(|levels| self.snmp.agent.check(&levels)).err())
             .or_else(|| self.snmp.ambiguity())

@@ -4,5 +4,8 @@
 //! beyond its answers. This crate must not know the engine, nor who is told.
 
 pub mod collect;
+pub mod fm;
+mod grumbler;
+pub mod metric;
 pub mod own;
 pub mod trap;

@@ -69,25 +69,27 @@ pub(crate) struct Listening<'a> {
     pub(crate) traps: Option<SocketAddr>,
     /// SNMP requests, if it has the port.
     pub(crate) agent: Option<SocketAddr>,
+    /// StarlingX's programs, if they are served.
+    pub(crate) fm: Option<SocketAddr>,
 }
 
 /// What a person who has just started a node wants to know: where it is, and what to try next.
 pub(crate) fn greeting(config: &Config, listening: &Listening<'_>) -> String {
-    let Listening { http: listen, others, socket, traps, agent } = listening;
+    let Listening { http: listen, others, socket, traps, agent, fm } = listening;
     let scheme = |tls: bool| if tls { "https" } else { "http" };
     let others: String = others.iter().map(|(tls, address)| format!(" · {}://{address}", scheme(*tls))).collect();
-    let udp = |what: &str, address: &Option<SocketAddr>| {
-        address.map_or_else(String::new, |address| format!(" · {what} udp://{address}"))
-    };
+    let also =
+        |what: &str, address: &Option<SocketAddr>| address.map_or_else(String::new, |address| format!(" · {what}://{address}"));
     format!(
-        "site {site} · http://{listen} · {socket}{others}{traps}{agent}\nstore {dir}\n\nThe alarms, in a browser:\n  http://{listen}/\n\n\
+        "site {site} · http://{listen} · {socket}{others}{traps}{agent}{fm}\nstore {dir}\n\nThe alarms, in a browser:\n  http://{listen}/\n\n\
          Try, in another terminal:\n  \
          klaxon{node} event send --resource host=web-1.filesystem=/var --type disk.full --severity major --text '91 % used'\n  \
          klaxon{node} collect\n  klaxon{node} demo\n  klaxon{node} alarms\n  klaxon{node} alarms watch\n",
         site = config.node.site,
         socket = socket.display(),
-        traps = udp("traps", traps),
-        agent = udp("snmp", agent),
+        traps = also("traps udp", traps),
+        agent = also("snmp udp", agent),
+        fm = also("fm tcp", fm),
         dir = config.store.dir.display(),
         node = if is_found(socket) { String::new() } else { format!(" --node {}", socket.display()) },
     )

@@ -11,7 +11,8 @@ use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::entry::Entry;
 use klaxon_schemas::event::AlarmKey;
 use klaxon_schemas::ids::{AlarmId, Epoch, Position};
-use klaxon_schemas::names::{AlarmType, TokenName};
+use klaxon_schemas::names::{AlarmType, Site, TokenName};
+use klaxon_schemas::resource::Resource;
 use klaxon_schemas::state::{Cursor, Heartbeat, Shelf, StateKey, StateRecord, Suppression};
 use klaxon_schemas::time::Timestamp;
 use tokio::sync::watch;
@@ -413,6 +414,18 @@ impl StateRead<'_> {
     /// The record under `key`.
     pub fn record(&self, key: &StateKey) -> Option<&StateRecord> {
         self.0.record(key)
+    }
+    /// The alarm under `key`, if there is one; it may be cleared.
+    pub fn find(&self, key: &AlarmKey) -> Option<&Arc<Alarm>> {
+        self.0.find(key)
+    }
+    /// The alarms at exactly this resource, cleared ones with them.
+    pub fn at<'a>(&'a self, site: &Site, resource: &Resource) -> impl Iterator<Item = &'a Arc<Alarm>> + use<'a> {
+        self.0.at(site, resource)
+    }
+    /// The alarms at resources whose text begins with `text`, cleared ones with them, in the order of these texts.
+    pub fn beginning<'a>(&'a self, site: &Site, text: &'a str) -> impl Iterator<Item = &'a Arc<Alarm>> + use<'a> {
+        self.0.beginning(site, text)
     }
     /// One page of the alarms that `query` asks for.
     pub fn list(&self, query: &AlarmQuery) -> AlarmPage {

@@ -7,17 +7,18 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use klaxon_schemas::event::Event;
 use klaxon_store::door::{Door, DropReason, RejectReason, Tally};
 use klaxon_store::publish::{Answer, Item, Lane, Pending, PublishError, Published};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+use crate::grumbler::Grumbler;
 
 use super::inform::Informs;
 use super::socket::{CloseOnDrop, Datagram, Queue, Reply, TrapSocket};
@@ -32,8 +33,6 @@ const IN_FLIGHT_MAX: usize = 4;
 const REFUSED_WAIT: Duration = Duration::from_millis(100);
 /// How long what came before the end may take to come in after it.
 pub(super) const STOP_MAX: Duration = Duration::from_secs(10);
-/// Of what cannot be used, one is told of in this time.
-const GRUMBLE_EVERY: Duration = Duration::from_secs(60);
 
 /// An event, and who waits to hear that it is durable.
 #[derive(Debug)]
@@ -79,7 +78,10 @@ impl Reader {
                     Err(Unreadable::Discovery(_)) => {}
                     Err(why) => {
                         tally.reject(RejectReason::Invalid, 1);
-                        grumbler.hear(datagram.from, &why);
+                        if let Some(others) = grumbler.hear() {
+                            let source = datagram.from.ip().to_canonical();
+                            tracing::warn!(%source, reason = %why, others, "a datagram to the trap port cannot be used");
+                        }
                     }
                 }
             }
@@ -153,25 +155,6 @@ fn settle_lost(door: &Door, lost: u64) {
     tally.dropped[DropReason::Stopping as usize] += lost;
     door.counts().settle(&tally);
     tracing::error!(lost, "traps and informs are lost: the node stops, and the journal does not take them in time");
-}
-
-/// Tells of what cannot be used: the first at once, and then one a minute with the number of the others.
-#[derive(Debug, Default)]
-struct Grumbler {
-    last: Option<Instant>,
-    others: u64,
-}
-
-impl Grumbler {
-    fn hear(&mut self, source: SocketAddr, why: &Unreadable) {
-        if self.last.is_some_and(|last| last.elapsed() < GRUMBLE_EVERY) {
-            self.others += 1;
-            return;
-        }
-        let source = source.ip().to_canonical();
-        tracing::warn!(%source, reason = %why, others = self.others, "a datagram to the trap port cannot be used");
-        *self = Self { last: Some(Instant::now()), others: 0 };
-    }
 }
 
 /// A submission that waits for its place in the queue.
@@ -349,7 +332,8 @@ mod tests {
         let sent = BATCH_MAX as u64 * 8;
         for number in 0..sent {
             let bytes = bytes::Bytes::from_static(if number % 2 == 0 { INFORM } else { LINK_DOWN });
-            let datagram = Datagram { from: "127.0.0.1:9".parse().expect("an address"), to: None, bytes, at: Instant::now() };
+            let datagram =
+                Datagram { from: "127.0.0.1:9".parse().expect("an address"), to: None, bytes, at: std::time::Instant::now() };
             assert!(queue.put(datagram));
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("can be made");

@@ -41,6 +41,7 @@ use klaxon_store::door::Door;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::metric::Metric;
 use crate::own::OwnAlarm;
 
 use deliver::{Deliver, Reader, STOP_MAX};
@@ -178,27 +179,12 @@ pub struct TrapCounts {
     v3: V3Counts,
 }
 
-/// A metric: its name, what it says, whether it only grows, its label if it has one, and its value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrapMetric {
-    /// As Prometheus has it.
-    pub name: &'static str,
-    /// What it says.
-    pub help: &'static str,
-    /// Whether it is a counter; else it is a gauge.
-    pub is_counter: bool,
-    /// The name of its label, and the label's value.
-    pub label: Option<(&'static str, &'static str)>,
-    /// How much.
-    pub value: u64,
-}
-
 impl TrapCounts {
     /// All of them; the samples of one metric stand together.
-    pub fn rows(&self) -> Vec<TrapMetric> {
+    pub fn rows(&self) -> Vec<Metric> {
         let refused = "Datagrams to the trap port that are no notification which is taken.";
         let notifications = "Traps and informs that could be read.";
-        let row = |name, help, is_counter, label, value: &AtomicU64| TrapMetric {
+        let row = |name, help, is_counter, label, value: &AtomicU64| Metric {
             name,
             help,
             is_counter,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use klaxon_snmp::{Discovery, Level, Notification, Unreadable, Usm, UsmStats};
 
-use super::TrapMetric;
+use crate::metric::Metric;
 
 /// Why a message of v3 is refused: the values of the label `reason`, beside those of all versions.
 const REASONS: [&str; 6] = ["unknown_engine", "unknown_user", "security_level", "wrong_digest", "time_window", "decryption"];
@@ -42,15 +42,15 @@ impl V3Counts {
     }
 
     /// The samples of the metric of refusals.
-    pub(super) fn refused_rows(&self, name: &'static str, help: &'static str) -> impl Iterator<Item = TrapMetric> {
+    pub(super) fn refused_rows(&self, name: &'static str, help: &'static str) -> impl Iterator<Item = Metric> {
         REASONS.iter().zip(&self.refused).map(move |(reason, count)| row(name, help, ("reason", reason), load(count)))
     }
 
     /// The metrics of v3 alone.
-    pub(super) fn rows(&self) -> Vec<TrapMetric> {
+    pub(super) fn rows(&self) -> Vec<Metric> {
         let name = "klaxon_trap_discoveries_total";
         let help = "Questions of senders for this node's SNMP engine and its time; they are no notifications.";
-        let mut rows: Vec<TrapMetric> = ["engine", "time"]
+        let mut rows: Vec<Metric> = ["engine", "time"]
             .iter()
             .zip(&self.discoveries)
             .map(|(of, count)| row(name, help, ("of", of), load(count)))
@@ -71,8 +71,8 @@ fn load(count: &AtomicU64) -> u64 {
     count.load(Ordering::Relaxed)
 }
 
-fn row(name: &'static str, help: &'static str, label: (&'static str, &'static str), value: u64) -> TrapMetric {
-    TrapMetric { name, help, is_counter: true, label: Some(label), value }
+fn row(name: &'static str, help: &'static str, label: (&'static str, &'static str), value: u64) -> Metric {
+    Metric { name, help, is_counter: true, label: Some(label), value }
 }
 
 /// The attributes of an event that say who sent it by v3.

@@ -7,7 +7,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use klaxon_schemas::alarm::Alarm;
+use klaxon_schemas::event::AlarmKey;
 use klaxon_schemas::ids::AlarmId;
+use klaxon_schemas::names::Site;
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::Severity;
 use uuid::Uuid;
@@ -57,6 +59,28 @@ impl State {
         items.truncate(limit);
         let next = items.last().filter(|_| more).map(|last| AlarmCursor::of(last, query.sort));
         AlarmPage { items, next }
+    }
+
+    /// The alarm under `key`, if there is one; it may be cleared.
+    pub fn find(&self, key: &AlarmKey) -> Option<&Arc<Alarm>> {
+        self.at(&key.site, &key.resource).find(|alarm| alarm.key == *key)
+    }
+
+    /// The alarms at exactly this resource, cleared ones with them.
+    pub fn at<'a>(&'a self, site: &Site, resource: &Resource) -> impl Iterator<Item = &'a Arc<Alarm>> + use<'a> {
+        let bounds = (resource.clone(), AlarmId(Uuid::nil()))..=(resource.clone(), AlarmId(Uuid::max()));
+        let found = self.indexes.sites.get(site).map(|index| index.places.range(bounds));
+        found.into_iter().flatten().filter_map(|(_, id)| self.alarm(*id))
+    }
+
+    /// The alarms at resources whose text begins with `text`, cleared ones with them, in the order of these texts.
+    pub fn beginning<'a>(&'a self, site: &Site, text: &'a str) -> impl Iterator<Item = &'a Arc<Alarm>> + use<'a> {
+        let index = self.indexes.sites.get(site);
+        // What is no resource is no beginning of one.
+        let from = Resource::new(text).ok().map(|resource| (resource, AlarmId(Uuid::nil())));
+        let found = index.zip(from).map(|(index, from)| index.places.range(from..));
+        let found = found.into_iter().flatten().take_while(move |(place, _)| place.as_str().starts_with(text));
+        found.filter_map(|(_, id)| self.alarm(*id))
     }
 
     fn matches(&self, query: &AlarmQuery, needle: Option<&Needle>, alarm: &Alarm) -> bool {
