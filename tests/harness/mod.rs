@@ -5,6 +5,7 @@
 pub(crate) mod above;
 pub(crate) mod alertmanager;
 pub(crate) mod authority;
+pub(crate) mod fm;
 pub(crate) mod hook;
 pub(crate) mod http;
 pub(crate) mod kafka;
@@ -119,9 +120,10 @@ impl Setup {
                 let base = format!("http://{address}");
                 // It must be able to go on talking.
                 std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-                let udp = |what: &str| line.split_once(what).and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
-                let (traps, snmp) = (udp("traps udp://"), udp("snmp udp://"));
-                let node = Node { child, base, traps, snmp, data: self.data.clone(), log, agent: agent() };
+                let said =
+                    |what: &str| line.split_once(what).and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+                let (traps, snmp, fm) = (said("traps udp://"), said("snmp udp://"), said("fm tcp://"));
+                let node = Node { child, base, traps, snmp, fm, data: self.data.clone(), log, agent: agent() };
                 return Ok(node);
             }
             line.clear();
@@ -179,6 +181,8 @@ pub(crate) struct Node {
     pub(crate) traps: Option<std::net::SocketAddr>,
     /// Where it answers SNMP requests, if it does.
     pub(crate) snmp: Option<std::net::SocketAddr>,
+    /// Where it serves StarlingX's programs, if it does.
+    pub(crate) fm: Option<std::net::SocketAddr>,
     pub(crate) data: PathBuf,
     pub(crate) log: PathBuf,
     agent: ureq::Agent,
