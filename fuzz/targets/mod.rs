@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use klaxon_ingest::fm::{self as fm_door, wire};
 use klaxon_ingest::trap::devices::Devices;
 use klaxon_ingest::trap::explain::Explainer;
 use klaxon_ingest::trap::mapping::{MappingError, Mappings};
@@ -20,11 +21,12 @@ use klaxon_store::{Store, StoreConfig, offline};
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them, by name. `fuzz/corpus` has a folder of each.
-pub(crate) const TARGETS: [Target; 10] = [
+pub(crate) const TARGETS: [Target; 11] = [
     ("action", action),
     ("catalogue", catalogue),
     ("config", config),
     ("event", event),
+    ("fm", fm),
     ("mapping", mapping),
     ("resource", resource),
     ("segment", segment),
@@ -191,6 +193,45 @@ fn trap(data: &[u8]) {
         let refused =
             klaxon_ingest::trap::read(&mut inbound, &response, source, &site).expect_err("a response is no notification");
         assert!(refused.contains("Response"), "{refused}");
+    }
+}
+
+/// What comes by the port of StarlingX's programs, one packet behind the other: refused, or understood; and a fault that is understood is
+/// written as it was read, and is an event that the journal can keep, or says which field is wrong.
+fn fm(data: &[u8]) {
+    let site = Site::new("here").expect("valid");
+    let mut rest = data;
+    while let Ok(Some(bytes)) = wire::packet_bytes(rest)
+        && bytes <= rest.len()
+    {
+        let (packet, behind) = rest.split_at(bytes);
+        rest = behind;
+        let packet = &packet[wire::LENGTH_BYTES..];
+        let refused = wire::reply(wire::action_number(packet), &Err(wire::Code::InvalidRequest));
+        assert_eq!(wire::packet_bytes(&refused), Ok(Some(refused.len())));
+        let faults = match wire::request(packet) {
+            Ok(wire::Request::CreateFault(fault)) => vec![*fault],
+            Ok(wire::Request::CreateFaultList(faults)) => faults,
+            _ => continue,
+        };
+        for fault in faults {
+            // What was replaced may be longer than it was, and is cut once.
+            let cut = written(&fault);
+            assert_eq!(written(&cut), cut);
+            let Ok(event) = fm_door::event(&fault, &site) else { continue };
+            let (read, _) = v1::parse_event(&json(&v1::Event::from(&event))).expect("what we write we read");
+            assert_eq!(read.into_event(&site).expect("is sound"), event);
+        }
+    }
+}
+
+/// The fault as a client reads it that is shown it.
+fn written(fault: &wire::Fault) -> wire::Fault {
+    let create = wire::Action::CreateFault.number();
+    let packet = wire::reply(create, &Ok(wire::Answer::Fault(Box::new(fault.clone()))));
+    match wire::request(&packet[wire::LENGTH_BYTES..]) {
+        Ok(wire::Request::CreateFault(fault)) => *fault,
+        other => panic!("it is one fault: {other:?}"),
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::catalogue::Catalogue;
-use klaxon_schemas::change::{Change, Subject};
+use klaxon_schemas::change::{Change, Subject, WithoutEffect};
 use klaxon_schemas::event::{AlarmKey, Event, Report};
 use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::names::{AlarmType, Site};
@@ -324,11 +324,14 @@ fn named(change: &Change, key: &AlarmKey, event: &Arc<Event>) -> Option<Uuid> {
     }
 }
 
-/// The code of the first that was rejected.
+/// The code of the first that was rejected, or that is in history only because as many alarms stand as may.
 fn refusal_of(answers: &[Published]) -> Option<Code> {
+    let is_one_too_many =
+        |change: &Arc<Change>| matches!(change.subject, Subject::Event { without_effect: Some(WithoutEffect::AlarmLimit), .. });
     answers.iter().find_map(|answer| match answer {
         Published::Rejected(rejection) => Some(code_of_rejection(rejection)),
-        Published::Accepted { .. } | Published::Duplicate => None,
+        Published::Accepted { changes, .. } => changes.iter().any(is_one_too_many).then_some(Code::NotEnoughSpace),
+        Published::Duplicate => None,
     })
 }
 
