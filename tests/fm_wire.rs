@@ -301,6 +301,7 @@ fn texts_are_what_c_programs_make_of_them() {
     program.raise(&full).expect("is taken");
     let shown = program.get("1.1", "host=a").expect("stands");
     assert_eq!(shown.text_at(1044), "x".repeat(254));
+    assert_eq!(alarm(&node, "1.1", "host=a")["text"], "x".repeat(254));
     // What is no UTF-8 is replaced, and what is too long then is cut.
     assert_eq!(shown.text_at(1308), format!("a\u{fffd}{}", "y".repeat(250)));
     // What is longer here than they have room for is cut at a character.
