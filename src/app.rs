@@ -19,7 +19,7 @@ use klaxon_api::http::{
 use klaxon_api::notify::{Authorities, ReceiverConfig, Receivers, SinkBuilder, SinkTools, TOLD_MAX};
 use klaxon_api::uplink::Uplinks;
 use klaxon_ingest::collect::{CollectConfig, Collectors, Host};
-use klaxon_ingest::fm::{FmCounts, FmDoor};
+use klaxon_ingest::fm::{FmCounts, FmDoor, FmParts};
 use klaxon_ingest::metric::Metric;
 use klaxon_ingest::own::OwnAlarm;
 use klaxon_ingest::trap::{self, TrapControl, TrapCounts, TrapDoors, TrapReceiver, TrapRules};
@@ -227,8 +227,12 @@ impl Node {
             Ok(())
         });
         if let Some(fm) = fm {
-            let of = self.config.fm.site.clone().unwrap_or_else(|| site.clone());
-            let serving = fm.run(fm_door, of, stop.clone());
+            let parts = FmParts {
+                door: fm_door,
+                site: self.config.fm.site.clone().unwrap_or_else(|| site.clone()),
+                is_behind: self.config.journal.shared_as().is_some(),
+            };
+            let serving = fm.run(parts, stop.clone());
             doors.spawn(async {
                 serving.await;
                 Ok(())

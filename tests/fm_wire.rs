@@ -224,11 +224,14 @@ fn of_a_list_what_stands_before_a_mistake_is_taken() {
     let twice = [Alarm::new("1.1", "host=d", 4), Alarm::new("1.1", "host=a", 1).keeping()];
     assert_eq!(program.raise_all(&twice), fm::OK);
     assert_eq!(program.get("1.1", "host=a").map(|shown| shown.severity()), Ok(3));
+    let twice = [Alarm::new("1.1", "host=e", 4), Alarm::new("1.1", "host=e", 1).keeping()];
+    assert_eq!(program.raise_all(&twice), fm::OK);
+    assert_eq!(program.get("1.1", "host=e").map(|shown| shown.severity()), Ok(4));
     let (rejected, duplicate) = (
         "klaxon_door_events_rejected_total{door=\"fm\",reason=\"invalid\"}",
         "klaxon_door_events_duplicate_total{door=\"fm\"}",
     );
-    assert_eq!((metric(&node, rejected), metric(&node, duplicate)), (1, 1));
+    assert_eq!((metric(&node, rejected), metric(&node, duplicate)), (1, 2));
     wait_until("the log names the field", || node.log_text().contains("severity: 9 stands for nothing"));
 }
 
@@ -414,6 +417,7 @@ fn all_that_comes_is_accounted_for_and_is_of_the_site_that_is_set() {
     assert_eq!(program.raise_all(&[raise(1), raise(2), raise(3), raise(4)]), fm::NOT_ENOUGH_SPACE);
     assert_eq!(program.raise(&raise(5)), Err(fm::NOT_ENOUGH_SPACE));
     assert_eq!(program.clear("1.1", "host=nowhere"), fm::NOT_FOUND);
+    assert_eq!(program.clear_all("host=nowhere"), fm::NOT_FOUND);
     assert_eq!(program.clear("1.1", "host=h1"), fm::OK);
     assert_eq!(program.raise(&raise(6).number(512, 9)), Err(fm::INVALID_ATTRIBUTE));
     assert!(node.alarms().iter().filter(|alarm| alarm["alarm_type"] == "1.1").all(|alarm| alarm["site"] == "depot-7"));
@@ -424,7 +428,7 @@ fn all_that_comes_is_accounted_for_and_is_of_the_site_that_is_set() {
         count("rejected_total{door=\"fm\",reason=\"invalid\"}"),
         count("duplicate_total{door=\"fm\"}"),
     ];
-    assert_eq!((fates, count("received_total{door=\"fm\"}")), ([5, 1, 1, 1], 8));
+    assert_eq!((fates, count("received_total{door=\"fm\"}")), ([5, 1, 1, 2], 9));
     // An alarm of another site, here, is none of its own.
     node.send(&json!({"site": "elsewhere", "resource": "host=h2", "alarm_type": "1.1", "severity": "cleared"}));
     assert_eq!(program.get("1.1", "host=h2").map(drop), Ok(()));

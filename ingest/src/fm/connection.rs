@@ -71,8 +71,8 @@ pub(super) async fn serve(mut stream: TcpStream, client: IpAddr, place: Place, s
             Ok(Some((packet, _leave))) => {
                 // Whoever took its place has not seen that it works.
                 place.note(false);
-                if !answer(&mut stream, &packet, client, &shared).await {
-                    break Some(Cut::Unread);
+                if let Err(why) = answer(&mut stream, &packet, client, &shared).await {
+                    break why;
                 }
             }
             Ok(None) => break None,
@@ -104,8 +104,8 @@ pub(super) async fn serve(mut stream: TcpStream, client: IpAddr, place: Place, s
     }
 }
 
-/// Answers a packet; whether the answer was taken.
-async fn answer(stream: &mut TcpStream, packet: &[u8], client: IpAddr, shared: &Shared) -> bool {
+/// Answers a packet. If the answer is not taken, why the connection is ended, unless its client is gone.
+async fn answer(stream: &mut TcpStream, packet: &[u8], client: IpAddr, shared: &Shared) -> Result<(), Option<Cut>> {
     let request = wire::request(packet);
     shared.counts.request(request.as_ref().ok().map(wire::Request::action));
     let answer = match request {
@@ -127,7 +127,14 @@ async fn answer(stream: &mut TcpStream, packet: &[u8], client: IpAddr, shared: &
     }
     let reply = wire::reply(wire::action_number(packet), &answer);
     // In one piece: the second of two would wait for the first to be acknowledged.
-    matches!(timeout(ANSWER_WAIT, stream.write_all(&reply)).await, Ok(Ok(())))
+    match timeout(ANSWER_WAIT, stream.write_all(&reply)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => {
+            tracing::debug!(%client, %error, "a client was gone before its answer");
+            Err(None)
+        }
+        Err(_elapsed) => Err(Some(Cut::Unread)),
+    }
 }
 
 /// Leave for `bytes` if they are many; it waits until others have given theirs back.

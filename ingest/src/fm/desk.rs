@@ -4,7 +4,7 @@
 //!   stays the same as long as the alarm is kept. With `keep_existing_alarm` a standing alarm is left as it is.
 //! * A message is a log event.
 //! * A clear ends what its entity covers ([`starlingx::covers`]): each alarm by a report of its own, so that each has its change.
-//! * Of a list what can be used comes in together, up to the first that cannot; where it stands says the answer's code.
+//! * Of a list what stands before the first that cannot be used comes in together; the answer's code is that one's.
 //! * A report that says what is known already, such as the clear of what does not stand, is counted as a duplicate and leaves no
 //!   trace in the journal: there are programs that clear everything at each start.
 
@@ -39,13 +39,15 @@ const SHOW_WAIT: Duration = Duration::from_secs(2);
 pub(super) struct Desk {
     pub(super) door: Door,
     pub(super) site: Site,
+    /// Whether the state may not show yet what is durable, because the journal is elsewhere.
+    pub(super) is_behind: bool,
     pub(super) grumbler: Mutex<Grumbler>,
 }
 
 /// What one fault comes to.
 enum Step {
-    /// It says what is known, of this alarm.
-    Known(AlarmId),
+    /// It says what is known, of this alarm if that is there already.
+    Known(Option<AlarmId>),
     /// It is to come in.
     Report(Arc<Event>),
     /// These are over.
@@ -65,10 +67,12 @@ impl Desk {
             Request::DeleteFaultList(filters) => self.delete(&filters, client).await.map(|_| Answer::Nothing),
             Request::DeleteFaults(entity) => {
                 let standing = covered(&self.door.store().read(), &self.site, None, &entity, usize::MAX);
-                match self.clear(standing, Tally::default()).await? {
-                    0 => Err(Code::EntityNotFound),
-                    _ => Ok(Answer::Nothing),
+                if standing.is_empty() {
+                    self.note_known();
+                    return Err(Code::EntityNotFound);
                 }
+                self.publish(standing.iter().map(|alarm| clear_of(&alarm.key)).collect(), Tally::default()).await?;
+                Ok(Answer::Nothing)
             }
             Request::GetFault(filter) => self.one(&filter),
             Request::GetFaults(entity) => {
@@ -79,7 +83,7 @@ impl Desk {
             }
             Request::GetFaultsById(alarm_id) => self.of_id(&alarm_id),
             Request::GetFaultsByIdnEid(filter) => {
-                let found = self.meant(&filter, ANSWER_FAULTS_MAX + 1).map_err(|_| Code::EntityNotFound)?;
+                let (_, found) = self.meant(&filter, ANSWER_FAULTS_MAX + 1).map_err(|_| Code::EntityNotFound)?;
                 several(&found, self.door.store().read().catalogue().as_deref())
             }
         }
@@ -88,20 +92,16 @@ impl Desk {
     async fn create(&self, fault: &Fault, client: IpAddr) -> Result<Uuid, Code> {
         match self.step(fault, &HashSet::new(), client)? {
             Step::Known(id) => {
-                self.door.counts().settle(&Tally { duplicate: 1, ..Tally::default() });
-                Ok(id.0)
+                self.note_known();
+                Ok(uuid(id))
             }
             Step::Clear(alarms) => {
-                let id = alarms.first().map(|alarm| alarm.id.0);
-                self.clear(alarms, Tally::default()).await?;
-                id.ok_or(Code::EntityNotFound)
+                self.publish(alarms.iter().map(|alarm| clear_of(&alarm.key)).collect(), Tally::default()).await?;
+                Ok(uuid(alarms.first().map(|alarm| alarm.id)))
             }
             Step::Report(event) => {
                 let key = self.canonical(&event.key);
                 let answers = self.publish(vec![Item::Event(Arc::clone(&event))], Tally::default()).await?;
-                if let Some(code) = refusal_of(&answers) {
-                    return Err(code);
-                }
                 let changes = answers.iter().flat_map(|answer| match answer {
                     Published::Accepted { changes, .. } => changes.as_slice(),
                     Published::Duplicate | Published::Rejected(_) => &[],
@@ -111,7 +111,7 @@ impl Desk {
                 }
                 // A repeat is no change, and where the journal is elsewhere changes come later.
                 let alarm = if matches!(event.report, Report::Raise(_)) { self.shown(&key).await } else { None };
-                Ok(alarm.map_or_else(Uuid::new_v4, |id| id.0))
+                Ok(uuid(alarm))
             }
         }
     }
@@ -126,15 +126,15 @@ impl Desk {
                     raised.insert(self.canonical(&event.key));
                     items.push(Item::Event(event));
                 }
-                Ok(Step::Clear(alarms)) => items.extend(alarms.iter().map(|alarm| clear_of(alarm))),
+                Ok(Step::Clear(alarms)) => items.extend(alarms.iter().map(|alarm| clear_of(&alarm.key))),
                 Err(code) => {
                     failed = Some(code);
                     break;
                 }
             }
         }
-        let answers = self.publish(items, tally).await?;
-        refusal_of(&answers).or(failed).map_or(Ok(Answer::Nothing), Err)
+        self.publish(items, tally).await?;
+        failed.map_or(Ok(Answer::Nothing), Err)
     }
 
     /// What a fault comes to, if those with the keys `raised` have come before it.
@@ -145,12 +145,17 @@ impl Desk {
                 let alarm_type = self.canonical(&event.key).alarm_type;
                 let read = self.door.store().read();
                 let found = covered(&read, &self.site, Some(&alarm_type), &fault.entity_instance_id, usize::MAX);
-                if found.is_empty() { Err(self.not_found()) } else { Ok(Step::Clear(found)) }
+                if found.is_empty() {
+                    self.note_known();
+                    return Err(Code::EntityNotFound);
+                }
+                Ok(Step::Clear(found))
             }
             Report::Raise(_) if fault.keep_existing_alarm => {
                 let key = self.canonical(&event.key);
-                let standing = self.standing(&key).filter(|_| !raised.contains(&key));
-                Ok(standing.map_or(Step::Report(event), Step::Known))
+                let standing = self.standing(&key);
+                let is_known = standing.is_some() || raised.contains(&key);
+                Ok(if is_known { Step::Known(standing) } else { Step::Report(event) })
             }
             Report::Raise(_) | Report::Log(_) | Report::Heartbeat { .. } => Ok(Step::Report(event)),
         }
@@ -158,12 +163,14 @@ impl Desk {
 
     /// Clears what these stand for; how many alarms that were.
     async fn delete(&self, filters: &[Filter], client: IpAddr) -> Result<usize, Code> {
-        let (mut standing, mut seen, mut tally) = (Vec::new(), HashSet::new(), Tally::default());
+        let (mut items, mut seen, mut tally) = (Vec::new(), HashSet::new(), Tally::default());
         for filter in filters {
             match self.meant(filter, usize::MAX) {
-                Ok(found) => {
+                // What was raised a moment ago may not be seen here yet: the clear of it comes behind it.
+                Ok((key, found)) if found.is_empty() && self.is_behind => items.push(clear_of(&key)),
+                Ok((_, found)) => {
                     tally.duplicate += u64::from(found.is_empty());
-                    standing.extend(found.into_iter().filter(|alarm| seen.insert(alarm.id)));
+                    items.extend(found.iter().filter(|alarm| seen.insert(alarm.id)).map(|alarm| clear_of(&alarm.key)));
                 }
                 // Nothing can stand under what is no id; who asks for it is told so, as by fmManager.
                 Err(why) => {
@@ -174,17 +181,12 @@ impl Desk {
             // Others have their turn between two.
             tokio::task::yield_now().await;
         }
-        self.clear(standing, tally).await
+        self.publish(items, tally).await?;
+        Ok(seen.len())
     }
 
-    /// Clears these; how many they were. What was counted before comes with it.
-    async fn clear(&self, alarms: Vec<Arc<Alarm>>, tally: Tally) -> Result<usize, Code> {
-        let items = alarms.iter().map(|alarm| clear_of(alarm)).collect();
-        let answers = self.publish(items, tally).await?;
-        refusal_of(&answers).map_or(Ok(alarms.len()), Err)
-    }
-
-    /// Brings `items` in, in as many submissions as they need, and counts what became of them and what `tally` says.
+    /// Brings `items` in, in as many submissions as they need, and counts what became of them and what `tally` says. If one is rejected,
+    /// its code; the others are in.
     async fn publish(&self, items: Vec<Item>, mut tally: Tally) -> Result<Vec<Published>, Code> {
         if items.is_empty() {
             self.door.counts().settle(&tally);
@@ -205,21 +207,22 @@ impl Desk {
                 }
             }
         }
-        Ok(answers)
+        refusal_of(&answers).map_or(Ok(answers), Err)
     }
 
-    /// What stands and is meant by a filter, no more than `most`.
-    fn meant(&self, filter: &Filter, most: usize) -> Result<Vec<Arc<Alarm>>, Unusable> {
-        let alarm_type = self.canonical(&map::key(&self.site, &filter.alarm_id, &filter.entity_instance_id)?).alarm_type;
-        Ok(covered(&self.door.store().read(), &self.site, Some(&alarm_type), &filter.entity_instance_id, most))
+    /// The key that a filter names, and what stands and is meant by it, no more than `most`.
+    fn meant(&self, filter: &Filter, most: usize) -> Result<(AlarmKey, Vec<Arc<Alarm>>), Unusable> {
+        let key = self.canonical(&map::key(&self.site, &filter.alarm_id, &filter.entity_instance_id)?);
+        let found = covered(&self.door.store().read(), &self.site, Some(&key.alarm_type), &filter.entity_instance_id, most);
+        Ok((key, found))
     }
 
     fn one(&self, filter: &Filter) -> Result<Answer, Code> {
-        let found = self.meant(filter, usize::MAX).map_err(|_| Code::EntityNotFound)?;
+        let (_, found) = self.meant(filter, usize::MAX).map_err(|_| Code::EntityNotFound)?;
         let entity = map::named(&filter.entity_instance_id);
         let alarm = found.iter().find(|alarm| starlingx::entity_instance_id(&alarm.key) == entity);
-        let catalogue = self.door.store().read().catalogue();
         let alarm = alarm.ok_or(Code::EntityNotFound)?;
+        let catalogue = self.door.store().read().catalogue();
         Ok(Answer::Fault(Box::new(map::fault(alarm, catalogue.as_deref()))))
     }
 
@@ -270,9 +273,9 @@ impl Desk {
         Code::InvalidAttribute
     }
 
-    fn not_found(&self) -> Code {
+    /// A report said what is known.
+    fn note_known(&self) {
         self.door.counts().settle(&Tally { duplicate: 1, ..Tally::default() });
-        Code::EntityNotFound
     }
 
     /// Says that `client` sent what cannot be used.
@@ -285,8 +288,14 @@ impl Desk {
 }
 
 /// The report that ends an alarm.
-fn clear_of(alarm: &Alarm) -> Item {
-    Item::Event(Arc::new(map::clear(alarm.key.clone())))
+fn clear_of(key: &AlarmKey) -> Item {
+    Item::Event(Arc::new(map::clear(key.clone())))
+}
+
+/// The uuid of an alarm. Of one that is not seen in time, such as when the disk has no room for what follows from its raise, there is none
+/// yet; clients take no answer without one.
+fn uuid(alarm: Option<AlarmId>) -> Uuid {
+    alarm.map_or_else(Uuid::new_v4, |id| id.0)
 }
 
 /// What stands at `site` of a type, or of all, and is covered by `entity`; no more than `most`.

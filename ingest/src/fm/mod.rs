@@ -64,6 +64,16 @@ impl Default for FmConfig {
     }
 }
 
+/// What comes in, and where.
+pub struct FmParts {
+    /// The way in.
+    pub door: Door,
+    /// Whose alarms they are.
+    pub site: Site,
+    /// Whether the state may not show yet what is durable, because the journal is elsewhere.
+    pub is_behind: bool,
+}
+
 /// The address cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen for StarlingX's programs on {listen} (fm.listen)")]
@@ -100,8 +110,8 @@ impl FmDoor {
         Arc::clone(&self.counts)
     }
 
-    /// Brings in what comes for `site` by `door` until the node stops, and finishes what it has begun.
-    pub async fn run(self, door: Door, site: Site, stop: CancellationToken) {
+    /// Brings in what comes until the node stops, and finishes what it has begun.
+    pub async fn run(self, parts: FmParts, stop: CancellationToken) {
         if self.listen.ip().is_loopback() {
             tracing::info!(address = %self.listen, "StarlingX's programs are served");
         } else {
@@ -111,8 +121,9 @@ impl FmDoor {
                  reaches it can raise and clear alarms"
             );
         }
+        let FmParts { door, site, is_behind } = parts;
         let shared = Arc::new(Shared {
-            desk: Desk { door, site, grumbler: Mutex::default() },
+            desk: Desk { door, site, is_behind, grumbler: Mutex::default() },
             counts: self.counts,
             room: Arc::new(Semaphore::new(LARGE_BYTES_MAX)),
             stop: stop.clone(),
