@@ -14,7 +14,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use klaxon_api::agent::{Indexes, Parts as TablesParts, Tables, TablesControl};
 use klaxon_api::http::{
-    AccessConfig, Api, CollectorsShown, Listening as Served, MetricKind, MetricsText, Parts as ApiParts, Tls, serve, serve_unix,
+    AccessConfig, Api, CollectorsShown, Listening as Served, MetricKind, MetricsText, Parts as ApiParts, Serves, Tls, serve,
+    serve_unix,
 };
 use klaxon_api::notify::{Authorities, ReceiverConfig, Receivers, SinkBuilder, SinkTools, TOLD_MAX};
 use klaxon_api::uplink::Uplinks;
@@ -152,7 +153,8 @@ impl Node {
         let listen = self.config.http.listen.address();
         let tcp = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let listen = tcp.local_addr()?;
-        let http = Served { name: "http".to_owned(), tcp, trust: self.config.local_trust(), tls: None };
+        let http =
+            Served { name: "http".to_owned(), tcp, trust: self.config.local_trust(), tls: None, serves: Serves::Everything };
         let listeners = Self::listen(self.config.listeners().map_err(contradiction)?).await?;
         let reached =
             listeners.iter().map(|one| Ok((one.tls.is_some(), one.tcp.local_addr()?))).collect::<anyhow::Result<_>>()?;
@@ -327,7 +329,7 @@ impl Node {
     /// Where the node is reached beside its own host.
     async fn listen(planned: Vec<ListenerPlan>) -> anyhow::Result<Vec<Served>> {
         let mut listeners = Vec::with_capacity(planned.len());
-        for ListenerPlan { name, listen, trust, tls } in planned {
+        for ListenerPlan { name, listen, trust, tls, serves } in planned {
             let tls = match tls {
                 Some(files) => {
                     let loaded = tokio::task::spawn_blocking(move || Tls::load(files)).await?;
@@ -337,7 +339,7 @@ impl Node {
             };
             let tcp = TcpListener::bind(listen).await;
             let tcp = tcp.with_context(|| format!("cannot listen on {listen} (listeners.{name}.listen)"))?;
-            listeners.push(Served { name, tcp, trust, tls });
+            listeners.push(Served { name, tcp, trust, tls, serves });
         }
         Ok(listeners)
     }

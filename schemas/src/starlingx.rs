@@ -23,6 +23,7 @@ use crate::event::{AlarmKey, Attributes};
 use crate::names::{AlarmType, AttributeName, AttributeValue, ProbableCause};
 use crate::resource::{Resource, is_name, starts_element};
 use crate::severity::{EventType, Severity};
+use crate::time::Timestamp;
 
 /// How StarlingX says "none of them".
 pub const NOT_APPLICABLE: &str = "not-applicable";
@@ -294,9 +295,23 @@ pub fn event_log_uuid(change: &Change) -> Option<Uuid> {
     }
 }
 
-const ENTITY_TYPE: &str = "starlingx.entity_type_id";
-const SUPPRESSION: &str = "starlingx.suppression";
-const INHIBITS: &str = "starlingx.inhibit_alarms";
+/// The attribute for the kind of thing that an alarm is about, where its reporter said so.
+pub const ENTITY_TYPE: &str = "starlingx.entity_type_id";
+/// The attribute for whether an alarm may be masked by one that stands above it: `true` or `false`.
+pub const SUPPRESSION: &str = "starlingx.suppression";
+/// The attribute for whether an alarm masks those that stand under it: `true` or `false`.
+pub const INHIBIT_ALARMS: &str = "starlingx.inhibit_alarms";
+
+/// What the reporter called the kind of thing, else the name of the resource's last part, if it has one.
+pub fn entity_type<'a>(attributes: &'a Attributes, resource: &'a Resource) -> &'a str {
+    let said = attributes.get(ENTITY_TYPE).map(AttributeValue::as_str);
+    said.or_else(|| resource.elements().last()?.name).unwrap_or_default()
+}
+
+/// Whether an alarm may be masked by one of what contains it: unless its reporter said otherwise.
+pub fn may_be_masked(attributes: &Attributes) -> bool {
+    attributes.get(SUPPRESSION).is_none_or(|word| word.as_str() != "false")
+}
 
 /// What a record of theirs says that has no place of its own in an event: it is kept in attributes and shown again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -312,12 +327,10 @@ pub struct Extra {
 impl Extra {
     /// What an alarm shows of it; for one that others report what comes nearest.
     pub fn of(attributes: &Attributes, resource: &Resource) -> Self {
-        let word = |name: &str| attributes.get(name).map(AttributeValue::as_str);
-        let last = || resource.elements().last().and_then(|element| element.name).unwrap_or_default();
         Self {
-            entity_type_id: word(ENTITY_TYPE).unwrap_or_else(last).to_owned(),
-            suppression: word(SUPPRESSION) != Some("false"),
-            inhibit_alarms: word(INHIBITS) == Some("true"),
+            entity_type_id: entity_type(attributes, resource).to_owned(),
+            suppression: may_be_masked(attributes),
+            inhibit_alarms: attributes.get(INHIBIT_ALARMS).is_some_and(|word| word.as_str() == "true"),
         }
     }
 
@@ -327,7 +340,7 @@ impl Extra {
         let words = [
             (ENTITY_TYPE, self.entity_type_id.as_str()),
             (SUPPRESSION, yes_or_no(self.suppression)),
-            (INHIBITS, yes_or_no(self.inhibit_alarms)),
+            (INHIBIT_ALARMS, yes_or_no(self.inhibit_alarms)),
         ];
         let attributes: BTreeMap<_, _> = words
             .into_iter()
@@ -338,6 +351,22 @@ impl Extra {
             .collect();
         Attributes::new(attributes).expect("are three")
     }
+}
+
+/// A time as it is written there: in UTC, without saying so, to the microsecond.
+pub fn time_text(time: Timestamp) -> String {
+    let moment = jiff::Timestamp::from_microsecond(time.as_micros()).expect("checked when it was made");
+    moment.strftime("%Y-%m-%dT%H:%M:%S%.6f").to_string()
+}
+
+/// A time as it may be written there: ISO 8601, with or without separators and time of day; in UTC if it does not say otherwise.
+pub fn time_of(text: &str) -> Option<Timestamp> {
+    if let Ok(time) = Timestamp::parse(text) {
+        return Some(time);
+    }
+    let civil: jiff::civil::DateTime = text.parse().ok()?;
+    let moment = jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()?;
+    Timestamp::from_micros(moment.as_microsecond()).ok()
 }
 
 #[cfg(test)]
@@ -422,5 +451,17 @@ mod tests {
         assert_eq!(Extra::of(&said.attributes(), &resource), said);
         let derived = Extra { entity_type_id: "filesystem".to_owned(), suppression: true, inhibit_alarms: false };
         assert_eq!(Extra::of(&Attributes::default(), &resource), derived);
+    }
+
+    #[test]
+    fn times_are_in_utc_and_do_not_say_so() {
+        let time = |text: &str| Timestamp::parse(text).expect("is a time");
+        assert_eq!(time_text(time("2026-11-22T10:19:34.134583+02:00")), "2026-11-22T08:19:34.134583");
+        assert_eq!(time_text(time("2026-11-22T08:19:34Z")), "2026-11-22T08:19:34.000000");
+        for text in ["2016-01-31T10:23:45", "2016-01-31 10:23:45", "20160131 10:23:45", "20160131T102345", "2016-01-31T12:23:45+02:00"] {
+            assert_eq!(time_of(text), Some(time("2016-01-31T10:23:45Z")), "{text}");
+        }
+        assert_eq!(time_of("20271225"), Some(time("2027-12-25T00:00:00Z")));
+        assert_eq!((time_of("yesterday"), time_of(""), time_of("10:23")), (None, None, None));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use klaxon_api::http::{TlsFiles, Trust};
+use klaxon_api::http::{Serves, TlsFiles, Trust};
 use serde::{Deserialize, Serialize};
 
 use super::collect::Mistake;
@@ -33,6 +33,7 @@ struct ListenerSection {
     client_ca_file: Option<PathBuf>,
     client_certificate_required: bool,
     insecure: bool,
+    serves: Serves,
 }
 
 /// A listener as it is to be.
@@ -46,6 +47,8 @@ pub struct ListenerPlan {
     pub trust: Trust,
     /// With what it speaks TLS, if it does.
     pub tls: Option<TlsFiles>,
+    /// What is served there.
+    pub serves: Serves,
 }
 
 impl ListenersSection {
@@ -107,7 +110,7 @@ impl ListenerSection {
             () if tls.is_none() => local,
             () => Trust::Nobody,
         };
-        Ok(ListenerPlan { name: name.to_owned(), listen, trust, tls })
+        Ok(ListenerPlan { name: name.to_owned(), listen, trust, tls, serves: self.serves })
     }
 }
 

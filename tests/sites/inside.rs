@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use klaxon::follow::{Follow, FollowError, FollowStatus, Parts};
 use klaxon::uplink::{Backoff, Kept, Plan, Token, Uplink, UplinkNeeds};
-use klaxon_api::http::{Api, HttpConfig, Listening, Parts as ApiParts, Trust, serve};
+use klaxon_api::http::{Api, HttpConfig, Listening, Parts as ApiParts, Serves, Trust, serve};
 use klaxon_api::notify::webhook::{Secret, Word};
 use klaxon_api::notify::{
     Backoff as Pauses, Delivered, Notification, ReceiverConfig, Receivers, SendError, Sink, SinkConfig, SinkLimits, Start,
@@ -164,7 +164,10 @@ impl Node {
             let address = listener.local_addr().expect("is bound");
             api.started();
             let tls = None;
-            tokio::spawn(serve(Listening { name: "http".to_owned(), tcp: listener, trust: Trust::Local, tls }, api));
+            tokio::spawn(serve(
+                Listening { name: "http".to_owned(), tcp: listener, trust: Trust::Local, tls, serves: Serves::Everything },
+                api,
+            ));
             tokio::spawn(uplinks.clone().run());
             if let Some(receivers) = &receivers {
                 receivers.apply(vec![receiver()]).await;

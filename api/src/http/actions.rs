@@ -441,14 +441,30 @@ pub(crate) async fn carry_out(api: &Api, acting: Acting, verb: Verb) -> Result<P
     let id = ActionId(Uuid::new_v4());
     let action = Action { id, actor, from: Some(from), ordered_at: None, expires_at: None, verb };
     let carried = journal(api, &Arc::new(action)).await?;
-    let refusal = carried.changes.iter().find_map(|change| match &change.subject {
-        Subject::Refusal(refusal) => Some(RefusalShown::from(refusal)),
-        _ => None,
-    });
-    match refusal {
-        Some(refusal) => Err(Problem::new(Kind::Refused, refusal.text()).with_refusals(vec![refusal])),
+    match carried.changes.iter().find_map(|change| refusal(change)) {
+        Some(refused) => Err(refused),
         None => Ok(carried.position),
     }
+}
+
+/// Does `verb`, also to what other sites own, or says why it was refused; whether it is done, and not on its way still.
+pub(crate) async fn see_through(api: &Api, acting: Acting, verb: Verb) -> Result<bool, Problem> {
+    let Acting { actor, from, .. } = acting;
+    let id = ActionId(Uuid::new_v4());
+    let action = Action { id, actor, from: Some(from), ordered_at: None, expires_at: None, verb };
+    let Carried { changes, position, .. } = journal(api, &Arc::new(action)).await?;
+    let later = outcome::wait(api, id, position).await?;
+    match changes.iter().map(|change| &**change).chain(&later.changes).find_map(refusal) {
+        Some(refusal) => Err(refusal),
+        None => Ok(later.pending.is_empty()),
+    }
+}
+
+/// That it was refused, if the change says so.
+fn refusal(change: &Change) -> Option<Problem> {
+    let Subject::Refusal(refusal) = &change.subject else { return None };
+    let refusal = RefusalShown::from(refusal);
+    Some(Problem::new(Kind::Refused, refusal.text()).with_refusals(vec![refusal]))
 }
 
 /// Refuses what concerns sites that are out of reach.

@@ -36,6 +36,7 @@ mod serve;
 mod shares;
 mod shown;
 mod sites;
+mod starlingx;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -51,11 +52,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use klaxon_schemas::access::Right;
 use klaxon_schemas::ids::Position;
 use klaxon_schemas::names::Site;
@@ -77,7 +78,7 @@ pub use alertmanager::AlertmanagerConfig;
 pub use collectors::CollectorsShown;
 pub use guard::{AccessConfig, Grant, KeystoneConfig, NetPeer, Peer, Trust};
 pub use metrics::{MetricKind, MetricsText};
-pub use serve::{Listening, ServeError, serve, serve_unix};
+pub use serve::{Listening, Reached, ServeError, Serves, serve, serve_unix};
 pub(crate) use shown::enrich;
 pub use tls::{Tls, TlsError, TlsFiles};
 
@@ -416,8 +417,29 @@ impl Api {
     }
 }
 
-/// Everything that is served. Requests must carry a `ConnectInfo<Peer>`.
-pub fn router(api: &Api) -> Router {
+/// What is served where requests come in as `reached` says. They must carry a `ConnectInfo<Peer>`.
+pub fn router(api: &Api, reached: Reached) -> Router {
+    let routes = match reached.serves {
+        Serves::Everything => everything(api),
+        Serves::Starlingx | Serves::Dcmanager => {
+            Router::new().route("/healthz", get(health::health)).route("/readyz", get(health::readiness))
+        }
+    };
+    routes
+        .merge(starlingx::routes(api, reached.serves))
+        .layer(Extension(reached))
+        .layer(from_fn_with_state(api.clone(), guard::check))
+        .layer(manners::origins(&api.config().origins))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(reached, problem::render))
+        .layer(CompressionLayer::new().gzip(true).zstd(true).quality(CompressionLevel::Fastest))
+        .layer(manners::headers())
+        .layer(from_fn_with_state(api.clone(), request_id::trace))
+        .with_state(api.clone())
+}
+
+/// The node's own interfaces, and their description with that of all others.
+fn everything(api: &Api) -> Router<Api> {
     let needs = |right: Right| from_fn_with_state((api.clone(), right), guard::demand);
     let reporting = OpenApiRouter::new()
         .routes(routes!(events::post))
@@ -476,19 +498,12 @@ pub fn router(api: &Api) -> Router {
         .routes(routes!(health::health))
         .routes(routes!(health::readiness))
         .routes(routes!(uplink::connect));
+    let mut described = Description::openapi();
+    described.merge(starlingx::Described::openapi());
     let (router, description) =
-        OpenApiRouter::with_openapi(Description::openapi()).nest("/api/v1", bounded).merge(shown).merge(open).split_for_parts();
+        OpenApiRouter::with_openapi(described).nest("/api/v1", bounded).merge(shown).merge(open).split_for_parts();
     api.description().0.get_or_init(|| serde_json::to_vec(&description).expect("a description serializes").into());
-    router
-        .merge(alertmanager::routes(api))
-        .layer(from_fn_with_state(api.clone(), guard::check))
-        .layer(manners::origins(&api.config().origins))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(problem::render))
-        .layer(CompressionLayer::new().gzip(true).zstd(true).quality(CompressionLevel::Fastest))
-        .layer(manners::headers())
-        .layer(from_fn_with_state(api.clone(), request_id::trace))
-        .with_state(api.clone())
+    router.merge(alertmanager::routes(api))
 }
 
 /// Holds requests to their number and time. What tells how the node is stays outside: it must answer under load, too.

@@ -174,6 +174,16 @@ impl Params {
         })
     }
 
+    /// Whether the parameter `name` was given.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        self.given.iter().any(|(given, _)| given == name)
+    }
+
+    /// Whether something is wrong already.
+    pub(crate) fn is_refused(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
     /// Notes that `name` cannot stand as it is.
     pub(crate) fn refuse(&mut self, name: &'static str, reason: impl Into<String>) {
         self.errors.push(FieldError::new(name, reason));

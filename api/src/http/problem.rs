@@ -3,7 +3,7 @@
 //! A handler returns a [`Problem`]. It travels beside an empty response up to [`render`], which knows the id of the request
 //! and writes the body. There, too, what the layers refuse on their own (no such path, wrong method) becomes a problem.
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -16,6 +16,8 @@ use utoipa::ToSchema;
 
 use super::events::EventResult;
 use super::request_id::RequestId;
+use super::serve::{Reached, Serves};
+use super::starlingx;
 
 /// The media type of a problem.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -289,10 +291,14 @@ impl Problem {
     fn write(mut self, request_id: Option<&RequestId>, form: Form, response: &mut Response) {
         self.0.request_id = request_id.map(|id| id.as_str().to_owned());
         let (body, content_type) = match form {
-            Form::Problem => (serde_json::to_vec(&self), PROBLEM_JSON),
-            Form::Text => (serde_json::to_vec(&self.0.detail), "application/json"),
+            Form::Problem => (serde_json::to_vec(&self).unwrap_or_default(), PROBLEM_JSON),
+            Form::Text => (serde_json::to_vec(&self.0.detail).unwrap_or_default(), "application/json"),
+            Form::Fault => {
+                let (status, body) = starlingx::fault(response.status(), &self.0.detail);
+                *response.status_mut() = status;
+                (body, "application/json")
+            }
         };
-        let body = body.unwrap_or_default();
         response.headers_mut().remove(CONTENT_LENGTH);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if self.is(Kind::Unauthorized) {
@@ -315,11 +321,19 @@ enum Form {
     Problem,
     /// What is wrong as a JSON string, as Alertmanager says no.
     Text,
+    /// As StarlingX says no.
+    Fault,
 }
 
 impl Form {
-    fn at(path: &str) -> Self {
-        if path.starts_with(super::alertmanager::BASE) { Self::Text } else { Self::Problem }
+    fn at(serves: Serves, path: &str) -> Self {
+        if starlingx::is_theirs(serves, path) {
+            Self::Fault
+        } else if path.starts_with(super::alertmanager::BASE) {
+            Self::Text
+        } else {
+            Self::Problem
+        }
     }
 }
 
@@ -333,9 +347,9 @@ impl IntoResponse for Problem {
 }
 
 /// Writes the problem that a handler left beside its response, or one for a bare error status.
-pub(crate) async fn render(request: Request, next: Next) -> Response {
+pub(crate) async fn render(State(reached): State<Reached>, request: Request, next: Next) -> Response {
     let id = request.extensions().get::<RequestId>().cloned();
-    let form = Form::at(request.uri().path());
+    let form = Form::at(reached.serves, request.uri().path());
     let path = quoted(request.uri().path());
     let method = request.method().clone();
     let mut response = next.run(request).await;

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -45,6 +46,33 @@ pub enum ServeError {
     Address(#[source] io::Error),
 }
 
+/// What a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Serves {
+    /// All interfaces, and the page.
+    #[default]
+    Everything,
+    /// StarlingX Fault Management's, and nothing else.
+    Starlingx,
+    /// The summary of alarms of Distributed Cloud's manager, and nothing else.
+    Dcmanager,
+}
+
+/// How a request came in, as far as the answer depends on it; beside every request.
+#[derive(Debug, Clone, Copy)]
+pub struct Reached {
+    /// What is served there.
+    pub serves: Serves,
+    /// Whether by TLS.
+    pub tls: bool,
+}
+
+impl Reached {
+    /// Without TLS, where everything is served.
+    pub const PLAIN: Self = Self { serves: Serves::Everything, tls: false };
+}
+
 /// A TCP listener, and its rules.
 pub struct Listening {
     /// What the settings call it.
@@ -55,6 +83,8 @@ pub struct Listening {
     pub trust: Trust,
     /// What it shows of the node, if it speaks TLS.
     pub tls: Option<Tls>,
+    /// What it serves.
+    pub serves: Serves,
 }
 
 /// What connections come from.
@@ -102,6 +132,13 @@ pub async fn serve_unix(listener: UnixListener, api: Api) -> Result<(), ServeErr
 }
 
 impl Listener {
+    fn reached(&self) -> Reached {
+        match self {
+            Self::Tcp(Listening { serves, tls, .. }) => Reached { serves: *serves, tls: tls.is_some() },
+            Self::Unix(_) => Reached::PLAIN,
+        }
+    }
+
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(Listening { tcp, trust, tls, .. }) => {
@@ -131,7 +168,7 @@ impl Accepted {
 }
 
 async fn accept(listener: Listener, api: Api) {
-    let router = router(&api);
+    let router = router(&api, listener.reached());
     let stop = api.stop();
     // Dropped at the end: it cuts what is left then.
     let cut = CancellationToken::new();

@@ -27,7 +27,7 @@ use tower::ServiceExt as _;
 use crate::uplink::{SitesConfig, Uplinks};
 
 use super::guard::{NetPeer, Peer};
-use super::{Api, HttpConfig, Listening, Parts, Trust, router};
+use super::{Api, HttpConfig, Listening, Parts, Reached, Serves, Trust, router};
 
 const MAJOR: &str = r#"{"resource":"host=web-1.filesystem=/var","alarm_type":"disk.full","severity":"major"}"#;
 
@@ -223,7 +223,7 @@ fn node() -> Node {
     let api = Api::new(config, parts).expect("is within bounds");
     let cursor = Cursor { last_seq: Seq(0), ..Cursor::default() };
     std::thread::spawn(move || Loop { intake, writer, store, site, alarms: HashMap::new(), cursor }.run());
-    Node { router: router(&api), api, stop, _dir: dir }
+    Node { router: router(&api, Reached::PLAIN), api, stop, _dir: dir }
 }
 
 impl Node {
@@ -527,7 +527,8 @@ async fn a_socket_is_served_and_drained() {
     node.stop.cancel();
     tokio::time::timeout(Duration::from_secs(3), serving).await.expect("drains at once").expect("ends").expect("served");
     let everywhere = tokio::net::TcpListener::bind("0.0.0.0:0").await.expect("binds");
-    let everywhere = Listening { name: "open".to_owned(), tcp: everywhere, trust: Trust::Local, tls: None };
+    let everywhere =
+        Listening { name: "open".to_owned(), tcp: everywhere, trust: Trust::Local, tls: None, serves: Serves::Everything };
     assert!(matches!(super::serve(everywhere, node.api.clone()).await, Err(super::ServeError::Open(_))));
 }
 

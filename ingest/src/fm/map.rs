@@ -3,6 +3,7 @@
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::event::{AlarmKey, Details, Event, Report};
+use klaxon_schemas::labels::Labels;
 use klaxon_schemas::names::{AlarmType, Producer, Qualifier, Site, Text};
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::starlingx::{self, AlarmState, Extra, NO_ENTITY};
@@ -78,6 +79,7 @@ pub fn event(fault: &Fault, site: &Site) -> Result<Event, Unusable> {
         probable_cause,
         repair_action: Some(words(&fault.proposed_repair_action)).filter(|words| !words.is_empty()),
         service_affecting: Some(fault.service_affecting),
+        labels: Labels::default(),
         attributes: extra.attributes(),
     };
     Ok(Event { details, event_time, ..of_us(Event::new(key, report, words(&fault.reason_text))) })

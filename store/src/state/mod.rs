@@ -167,6 +167,11 @@ impl State {
         self.suppressions.iter()
     }
 
+    /// The types of which there are alarms, cleared ones among them, in no order.
+    pub fn alarm_types(&self) -> impl Iterator<Item = &AlarmType> {
+        self.indexes.types.keys()
+    }
+
     /// The shelves.
     pub fn shelves(&self) -> impl Iterator<Item = &Arc<Shelf>> {
         self.shelves.values()
