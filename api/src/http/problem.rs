@@ -350,6 +350,14 @@ impl IntoResponse for Problem {
 pub(crate) async fn render(State(reached): State<Reached>, request: Request, next: Next) -> Response {
     let id = request.extensions().get::<RequestId>().cloned();
     let form = Form::at(reached.serves, request.uri().path());
+    let mut response = rendered(form, id.as_ref(), request, next).await;
+    if let (Form::Fault, Some(id)) = (form, id) {
+        starlingx::name_request(&id, &mut response);
+    }
+    response
+}
+
+async fn rendered(form: Form, id: Option<&RequestId>, request: Request, next: Next) -> Response {
     let path = quoted(request.uri().path());
     let method = request.method().clone();
     let mut response = next.run(request).await;
@@ -372,7 +380,7 @@ pub(crate) async fn render(State(reached): State<Reached>, request: Request, nex
         }
         None => return response,
     };
-    problem.write(id.as_ref(), form, &mut response);
+    problem.write(id, form, &mut response);
     response
 }
 

@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::StatusCode;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
 use serde::Serialize;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::response::{Response as Described, ResponseBuilder};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoResponses, ToSchema};
+
+use super::super::request_id::RequestId;
+
+/// By which header answers name their requests.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
 
 /// What is said if something is refused.
 #[derive(Debug, Serialize, ToSchema)]
@@ -33,6 +39,13 @@ pub(crate) fn fault(status: StatusCode, detail: &str) -> (StatusCode, Vec<u8>) {
     let fault = serde_json::to_string(&Fault { code, string: detail, info: None }).unwrap_or_default();
     let status = if status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { status };
     (status, serde_json::to_vec(&FaultAnswer { error_message: fault }).unwrap_or_default())
+}
+
+/// Says to which request it is the answer, as OpenStack does.
+pub(crate) fn name_request(id: &RequestId, response: &mut Response) {
+    if let Ok(value) = HeaderValue::from_str(&format!("req-{}", id.as_str())) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
 }
 
 /// What any of the handlers may answer.

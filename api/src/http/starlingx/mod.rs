@@ -34,7 +34,7 @@ use klaxon_schemas::access::Right;
 use tower_http::decompression::RequestDecompressionLayer;
 use utoipa::OpenApi;
 
-pub(crate) use fault::fault;
+pub(crate) use fault::{fault, name_request};
 
 use super::serve::Serves;
 use super::{Api, bounds, guard};

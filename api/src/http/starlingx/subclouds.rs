@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use axum::response::Response;
+use klaxon_schemas::access::Scope;
+use klaxon_schemas::names::{AlarmType, Site};
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
-use klaxon_store::SiteCounts;
+use klaxon_store::{ALARMS_LIMIT_MAX, AlarmQuery, StateRead};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -52,6 +54,36 @@ pub(crate) struct SubcloudsAnswer {
     alarm_summary: Vec<Subcloud>,
 }
 
+/// What nodes above a site say of it. They stand at the site, and are none of its own.
+const SAID_FROM_ABOVE: [&str; 2] = ["klaxon.site.silent", "klaxon.site.doubled"];
+
+/// How many alarms that are shown a site has of each severity, in the order of [`Severity::ALL`].
+type Shown = [u64; 5];
+
+/// The alarms of each site, without what is said of it from above.
+fn counted(state: &StateRead<'_>, scope: &Scope) -> BTreeMap<Site, Shown> {
+    let counts = state.counts().within(scope).sites.into_iter();
+    let mut sites: BTreeMap<Site, Shown> = counts.map(|(site, counts)| (site, counts.by_severity.map(|of| of.shown))).collect();
+    for alarm_type in SAID_FROM_ABOVE {
+        let query = AlarmQuery {
+            scope: scope.clone(),
+            alarm_type: AlarmType::new(alarm_type).ok(),
+            suppressed: Some(false),
+            shelved: Some(false),
+            limit: ALARMS_LIMIT_MAX,
+            ..AlarmQuery::default()
+        };
+        let said = state.list(&query).items;
+        for alarm in said.iter().filter(|alarm| alarm.owner.as_ref() != Some(&alarm.key.site)) {
+            if let Some(shown) = sites.get_mut(&alarm.key.site) {
+                let count = &mut shown[alarm.severity as usize];
+                *count = count.saturating_sub(1);
+            }
+        }
+    }
+    sites
+}
+
 /// What is known of how a site can be heard.
 #[derive(Default)]
 struct Heard {
@@ -73,7 +105,7 @@ pub(super) async fn summary(
     Query(NoParams): Query<NoParams>,
 ) -> Result<Response, Problem> {
     blocking(move || {
-        let counts = api.store().read().counts().within(caller.scope());
+        let sites = counted(&api.store().read(), caller.scope());
         let mut subclouds: BTreeMap<String, Heard> = BTreeMap::new();
         for site in api.uplinks().sites().into_iter().filter(|site| site.kind.owns()) {
             for below in site.below.iter().filter(|below| below.kind.owns()) {
@@ -85,19 +117,19 @@ pub(super) async fn summary(
             subclouds.insert(site.name.to_string(), Heard { never, silent_since: site.silent_since });
         }
         // A site may have gone elsewhere and left its alarms.
-        for site in counts.sites.keys().filter(|site| *site != api.site()) {
+        for site in sites.keys().filter(|site| *site != api.site()) {
             subclouds.entry(site.to_string()).or_default().never = false;
         }
         let seen = subclouds.into_iter().filter(|(name, _)| caller.scope().includes(name));
-        let alarm_summary: Vec<_> = seen.map(|(name, heard)| subcloud(counts.sites.get(name.as_str()), name, &heard)).collect();
+        let alarm_summary: Vec<_> = seen.map(|(name, heard)| subcloud(sites.get(name.as_str()), name, &heard)).collect();
         let bytes = 64 + alarm_summary.len() * SUBCLOUD_BYTES;
         json_sized(&SubcloudsAnswer { alarm_summary }, bytes)
     })
     .await
 }
 
-fn subcloud(counts: Option<&SiteCounts>, name: String, heard: &Heard) -> Subcloud {
-    let summary = SummaryAnswer::of(|severity: Severity| counts.map_or(0, |counts| counts.of(severity).shown));
+fn subcloud(shown: Option<&Shown>, name: String, heard: &Heard) -> Subcloud {
+    let summary = SummaryAnswer::of(|severity: Severity| shown.map_or(0, |shown| shown[severity as usize]));
     let known = |count: u64| if heard.never { UNKNOWN } else { i64::try_from(count).unwrap_or(i64::MAX) };
     Subcloud {
         uuid: Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("klaxon site {name}").as_bytes()),
