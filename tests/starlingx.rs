@@ -622,6 +622,12 @@ fn the_centre_says_how_many_alarms_each_subcloud_has_also_while_it_is_offline() 
     let entities: HashSet<_> =
         fm.shown("/v1/alarms?q.field=severity&q.value=critical", "entity_instance_id").into_iter().collect();
     assert_eq!(entities, ["own", "system=subcloud1.a"].map(str::to_owned).into());
+    // What a subcloud owns is cleared there.
+    let operator = Client::with(&centre, &centre.base, "operator", &["--role", "operator"]);
+    let minor = operator.shown("/v1/alarms?q.field=severity&q.value=minor", "uuid");
+    assert_eq!(operator.ask("DELETE", &format!("/v1/alarms/{}", minor[0]), "").status, 204);
+    assert_eq!(other.json("/alarms/summary")["active"], 0);
+    assert!(is("subcloud2", [0; 4], "OK"), "{}", row("subcloud2"));
     subcloud.kill();
     wait_until("it is known to be silent", || row("subcloud1")["silent_since"].is_string());
     assert!(is("subcloud1", [1, 2, 0, 1], "critical"), "what was known last stands: {}", row("subcloud1"));

@@ -24,7 +24,8 @@ use super::stream::{Hello, Reset};
 #[openapi(
     info(
         title = "Klaxon",
-        description = "Reports come in as events and become alarms, lasting states of resources. Problems are RFC 9457. \
+        description = "Reports come in as events and become alarms, lasting states of resources. Problems are RFC 9457, but \
+                       for those of the interfaces that are StarlingX's. \
                        Parameters that are not described here are refused."
     ),
     components(schemas(Content, Hello, Reset, klaxon_schemas::wire::v1::Change, klaxon_schemas::wire::v1::Touched)),

@@ -8,7 +8,7 @@ use axum::response::Response;
 use klaxon_schemas::access::Scope;
 use klaxon_schemas::change::{Change, ChangeKind};
 use klaxon_schemas::ids::Position;
-use klaxon_store::{HISTORY_LIMIT_MAX, HistoryQuery, Order};
+use klaxon_store::{HISTORY_LIMIT_MAX, HistoryPage, HistoryQuery, Order};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -135,7 +135,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     blocking(move || {
         let view = View::of(&api, &api.store().read());
-        let (found, next) = asked.search(&api, caller.scope(), &view)?;
+        let HistoryPage { items: found, next } = asked.search(&api, caller.scope(), &view)?;
         let events = found.iter().filter_map(|(position, change)| view.event(*position, change));
         let event_log: Vec<_> = events.map(|event| event.shown_event(asked.expand)).collect();
         let last = found.last().map(|(position, change)| event_uuid(*position, change));
@@ -148,7 +148,7 @@ pub(super) async fn list(
 
 impl EventsAsked {
     /// The events of a page, and where the next begins.
-    fn search(&self, api: &Api, scope: &Scope, view: &View) -> Result<(Vec<(Position, Change)>, Option<Position>), Problem> {
+    fn search(&self, api: &Api, scope: &Scope, view: &View) -> Result<HistoryPage, Problem> {
         let mut query = self.query(scope)?;
         let limit = self.paging.limit;
         let mut found: Vec<(Position, Change)> = Vec::new();
@@ -161,16 +161,16 @@ impl EventsAsked {
                 }
                 if found.len() == limit {
                     let next = found.last().map(|(position, _)| *position);
-                    return Ok((found, next));
+                    return Ok(HistoryPage { items: found, next });
                 }
                 found.push((position, change));
             }
             match history.next {
                 Some(next) => query.cursor = Some(next),
-                None => return Ok((found, None)),
+                None => return Ok(HistoryPage { items: found, next: None }),
             }
         }
-        Ok((found, query.cursor))
+        Ok(HistoryPage { items: found, next: query.cursor })
     }
 
     fn query(&self, scope: &Scope) -> Result<HistoryQuery, Problem> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::http::header::HOST;
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::catalogue::{Catalogue, TypeEntry};
 use klaxon_schemas::change::{Change, ChangeKind, Subject};
@@ -357,7 +358,7 @@ impl<S: Sync> axum::extract::FromRequestParts<S> for Base {
         let forwarded = parts.headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
         let scheme = if is_tls || forwarded { "https" } else { "http" };
         let named = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-        let host = named.or_else(|| parts.uri.authority().map(|authority| authority.as_str())).unwrap_or("localhost");
+        let host = named.or_else(|| parts.uri.authority().map(Authority::as_str)).unwrap_or("localhost");
         Ok(Self(format!("{scheme}://{host}")))
     }
 }
