@@ -457,7 +457,7 @@ fn the_log_is_paged_to_the_end_and_each_event_can_be_shown() {
     for uuid in newest.iter().take(4) {
         assert_eq!(fm.get(&format!("/v1/event_log/{uuid}"))["uuid"], **uuid);
         let only = fm.get(&format!("/v1/event_log?q.field=uuid&q.op=eq&q.type=&q.value={uuid}"));
-        assert_eq!(texts(&only, "event_log", "uuid"), [uuid.clone()]);
+        assert_eq!(texts(&only, "event_log", "uuid"), [uuid.as_str()]);
     }
     // From a time on, and up to one, both inclusive.
     let at = fm.get(&format!("/v1/event_log/{third}"))["timestamp"].as_str().expect("is text").to_owned();
@@ -544,7 +544,7 @@ fn each_role_may_what_it_may_and_sees_its_sites() {
     assert_eq!(stranger.refused("GET", "/v1/alarms", "").0, 401);
     assert_eq!(publisher.refused("GET", "/v1/alarms", "").0, 403);
     let reader = with("reader", &["--role", "reader"]);
-    assert_eq!(reader.shown("/v1/alarms", "uuid"), [uuid.clone()]);
+    assert_eq!(reader.shown("/v1/alarms", "uuid"), [uuid.as_str()]);
     let (status, said) = reader.refused("DELETE", &path, "");
     assert!(status == 403 && said.contains("reader may not"), "{said}");
     assert_eq!(reader.refused("POST", "/v1/alarms", &cpu("host=b").to_string()).0, 403);
