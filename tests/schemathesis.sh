@@ -76,7 +76,7 @@ failed=''
 # Streams have no end.
 ask "$address" --exclude-path /api/v1/stream || failed=yes
 # Over the Unix socket actions are carried out; over TCP they are refused.
-ask "$socket" --include-tag operators || failed=yes
+ask "$socket" --include-tag operators --include-tag starlingx || failed=yes
 
 kill -0 "$node" 2>/dev/null || { cat "$dir/log" >&2; fail "the node died"; }
 kill -TERM "$node"

@@ -178,9 +178,13 @@ pub(super) async fn list(
 }
 
 fn answer(types: &Types, base: &str, asked: &TypesAsked) -> Result<Response, Problem> {
+    let wrong = |field, reason: String| Problem::of_field(Kind::InvalidParameter, field, reason);
     let begin = match &asked.limit {
         Some(Paging { after: Some(after), .. }) => Some(after.clone()),
-        Some(Paging { marker: Some(marker), .. }) => Some(types.find(*marker)?.0.clone()),
+        Some(Paging { marker: Some(marker), .. }) => {
+            let marked = types.find(*marker).map_err(|_| wrong("marker", format!("{marker} is no alarm type")))?;
+            Some(marked.0.clone())
+        }
         _ => None,
     };
     let behind = types.by_id.iter().filter(|(id, _)| begin.as_ref().is_none_or(|begin| *id > begin));
