@@ -17,7 +17,8 @@ use klaxon_api::http::{
     AccessConfig, Api, CollectorsShown, Listening as Served, MetricKind, MetricsText, Parts as ApiParts, Serves, Tls, serve,
     serve_unix,
 };
-use klaxon_api::notify::{Authorities, ReceiverConfig, Receivers, SinkBuilder, SinkTools, TOLD_MAX};
+use klaxon_api::notify::{ReceiverConfig, Receivers, SinkBuilder, SinkTools, TOLD_MAX};
+use klaxon_api::trust::Authorities;
 use klaxon_api::uplink::Uplinks;
 use klaxon_ingest::collect::{CollectConfig, Collectors, Host};
 use klaxon_ingest::fm::{FmCounts, FmDoor, FmParts};

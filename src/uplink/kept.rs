@@ -37,8 +37,7 @@ pub struct Token(pub String);
 impl Token {
     /// The one that stands in the file at `path`.
     pub(crate) fn in_file(path: &Path) -> Result<Self, String> {
-        let text =
-            String::from_utf8(klaxon_api::trust::read(path)?).map_err(|_| format!("{} holds no text", path.display()))?;
+        let text = klaxon_api::trust::read_text(path)?;
         let token = text.trim();
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(format!("{} holds no token: one word is expected", path.display()));

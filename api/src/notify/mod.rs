@@ -44,7 +44,6 @@ mod wait;
 pub mod webhook;
 
 pub use config::{Backoff, HEARTBEAT_MIN, RECEIVERS_MAX, REPLAY_MAX, ReceiverConfig, SPAN_MAX, Start, TOLD_MAX};
-pub use files::Authorities;
 pub use filter::{FILTER_LIST_MAX, Filter, TypePattern, TypePatternError};
 pub use group::{GROUP_LABELS_MAX, GROUP_WAIT_MAX, GroupLabel, GroupLabelError, Grouping, Standing};
 #[cfg(feature = "kafka")]

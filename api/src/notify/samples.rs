@@ -12,8 +12,9 @@ use klaxon_schemas::severity::Severity;
 use klaxon_schemas::time::Timestamp;
 use klaxon_snmp::EngineHome;
 
-use super::{Authorities, Notification, SinkTools, What};
+use super::{Notification, SinkTools, What};
 use crate::agent::Indexes;
+use crate::trust::Authorities;
 
 /// What sinks need.
 pub(super) fn tools() -> SinkTools {

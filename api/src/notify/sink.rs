@@ -7,10 +7,9 @@ use futures_util::future::BoxFuture;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_snmp::EngineHome;
 
-use super::{
-    Authorities, Notification, SnmpConfig, SnmpProfile, SnmpSink, SyslogConfig, SyslogSink, WebhookConfig, WebhookSink,
-};
+use super::{Notification, SnmpConfig, SnmpProfile, SnmpSink, SyslogConfig, SyslogSink, WebhookConfig, WebhookSink};
 use crate::agent::Indexes;
+use crate::trust::Authorities;
 
 /// The longest that a delivery may take, whatever a sink is set to: then it counts as not delivered.
 pub const SEND_TIME_MAX: Duration = Duration::from_secs(120);

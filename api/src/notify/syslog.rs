@@ -31,10 +31,10 @@ use self::draft::Draft;
 use self::line::Line;
 use self::message::{APP_NAME_CHARS_MAX, HOSTNAME_CHARS_MAX, Sender};
 use super::Notification;
-use super::files::TlsFiles;
 use super::pace::Pace;
 use super::sink::{Delivered, SEND_TIME_MAX, SendError, Sink, SinkLimits, SinkTools};
 use crate::agent::oids::Root;
+use crate::trust::ClientTls;
 
 /// What every receiver takes, by RFC 5426 section 3.2: less cannot be set.
 pub const MESSAGE_BYTES_MIN: usize = 480;
@@ -225,8 +225,8 @@ impl SyslogConfig {
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
-    fn tls_files(&self) -> TlsFiles {
-        TlsFiles { ca: self.ca_file.clone(), own: self.certificate_file.clone().zip(self.key_file.clone()) }
+    fn tls(&self) -> ClientTls {
+        ClientTls { authorities: self.ca_file.clone(), client: self.certificate_file.clone().zip(self.key_file.clone()) }
     }
 }
 

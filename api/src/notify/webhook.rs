@@ -122,7 +122,7 @@ impl Word {
     fn read(&self, what: &str) -> Result<String, String> {
         let word = match self {
             Self::Said(Secret(word)) => word.clone(),
-            Self::File(path) => super::files::read(path)?.trim_end_matches(['\r', '\n']).to_owned(),
+            Self::File(path) => crate::trust::read_text(path)?.trim_end_matches(['\r', '\n']).to_owned(),
         };
         if word.is_empty() { Err(format!("{what} is empty")) } else { Ok(word) }
     }

@@ -160,8 +160,8 @@ impl Keystone {
             None => subject.clone(),
             Some(path) => {
                 let read =
-                    tokio::task::spawn_blocking(move || trust::read(&path)).await.map_err(|error| error.to_string())??;
-                secret(String::from_utf8_lossy(&read).trim())?
+                    tokio::task::spawn_blocking(move || trust::read_text(&path)).await.map_err(|error| error.to_string())??;
+                secret(read.trim())?
             }
         };
         let base = self.config.url.to_string();

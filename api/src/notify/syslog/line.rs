@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::acknowledged::waiting_bytes;
 use super::{SyslogConfig, Transport};
-use crate::notify::Authorities;
+use crate::trust::Authorities;
 
 /// How long a connection must stand behind what was acknowledged.
 pub(super) const STAND: Duration = Duration::from_millis(200);
@@ -140,8 +140,9 @@ async fn connect(config: &SyslogConfig, authorities: &Authorities) -> Result<(Io
     if config.transport != Transport::Tls {
         return Ok((Box::new(tcp), own, peer));
     }
-    let (files, authorities) = (config.tls_files(), authorities.clone());
-    let client = tokio::task::spawn_blocking(move || files.client(&authorities)).await.map_err(|error| error.to_string())??;
+    let (tls, authorities) = (config.tls(), authorities.clone());
+    let client =
+        tokio::task::spawn_blocking(move || tls.read_with(&authorities)).await.map_err(|error| error.to_string())??;
     let host = config.host();
     let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("{host} is no name that a certificate can have"))?;
     let tls = TlsConnector::from(std::sync::Arc::new(client)).connect(name, tcp).await;

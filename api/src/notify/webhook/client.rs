@@ -18,8 +18,9 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use sha2::Sha256;
 
-use super::super::files::{Authorities, Stamp, TlsFiles, no_tls};
+use super::super::files::Stamp;
 use super::{Address, Secret, WebhookConfig, Word};
+use crate::trust::{self, Authorities, ClientTls};
 
 /// The header with the signature.
 pub(super) const SIGNATURE: HeaderName = HeaderName::from_static("klaxon-signature");
@@ -70,7 +71,7 @@ impl Ready {
         secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
         let is_tls = address.uri.scheme_str() == Some("https");
-        let tls = if is_tls { tls_files(config).client(authorities)? } else { no_tls()? };
+        let tls = if is_tls { tls(config).read_with(authorities)? } else { trust::nobody()? };
         Ok(Self { client: client(config, tls), uri: address.uri, headers, key, secrets, stamps })
     }
 
@@ -135,8 +136,8 @@ pub(super) fn header(text: &str) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
-fn tls_files(config: &WebhookConfig) -> TlsFiles {
-    TlsFiles { ca: config.ca_file.clone(), own: config.certificate_file.clone().zip(config.key_file.clone()) }
+fn tls(config: &WebhookConfig) -> ClientTls {
+    ClientTls { authorities: config.ca_file.clone(), client: config.certificate_file.clone().zip(config.key_file.clone()) }
 }
 
 fn files(config: &WebhookConfig) -> impl Iterator<Item = &PathBuf> {

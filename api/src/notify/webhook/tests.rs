@@ -24,8 +24,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::notify::What;
-use crate::notify::files::Authorities;
 use crate::notify::samples::{alarm, at, notification, tools};
+use crate::trust::Authorities;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
