@@ -12,12 +12,16 @@ fn wait_posts(hook: &Hook, count: usize) -> Vec<Post> {
     hook.posts()
 }
 
+/// The receiver that is told by `hook`, as Alertmanager's configuration says it.
+fn telling(hook: &Hook) -> String {
+    format!("webhook_configs: [{{url: '{}', send_resolved: true}}]", hook.url())
+}
+
 #[test]
 fn what_we_send_is_of_the_form_that_alertmanager_sends() {
     let Some(program) = program() else { return };
     let (theirs, ours) = (Hook::start(), Hook::start());
-    let hook = format!("webhook_configs: [{{url: '{}', send_resolved: true}}]", theirs.url());
-    let alertmanager = Alertmanager::start(&program, &hook);
+    let alertmanager = Alertmanager::start(&program, &telling(&theirs));
     let alert = json!({ "labels": { "alertname": "fan.failed", "host": "a" }, "annotations": { "summary": "s" }, "generatorURL": "http://g/" });
     alertmanager.post(&json!([alert]));
     wait_posts(&theirs, 1);
@@ -72,7 +76,7 @@ fn statuses(post: &Value) -> (String, Vec<String>) {
 fn groups_are_told_as_alertmanager_tells_them() {
     let Some(program) = program() else { return };
     let (theirs, ours) = (Hook::start(), Hook::start());
-    let alertmanager = Alertmanager::start(&program, &theirs);
+    let alertmanager = Alertmanager::start(&program, &telling(&theirs));
     let site = Site::start(&format!(
         "[receivers.am]\ngroup = {{ by = [\"alarm_type\", \"resource.rack\"], wait = \"200ms\", interval = \"200ms\" }}\n\
          webhook = {{ url = \"{}\", form = \"alertmanager\", external_url = \"https://klaxon.example\" }}\n",

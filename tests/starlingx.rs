@@ -1,8 +1,6 @@
 //! StarlingX Fault Management's REST interface as its clients use it: shapes, queries, pages, suppression, roles; and Distributed
 //! Cloud's summary. Where KLAXON_FM names an `fm` (python-fmclient), that is run too.
 
-#![expect(clippy::print_stdout, reason = "a test says why it is skipped")]
-
 mod harness;
 
 use std::collections::{BTreeMap, HashSet};

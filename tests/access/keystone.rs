@@ -34,7 +34,7 @@ impl Keystone {
                     break;
                 }
                 let serving = Arc::clone(&serving);
-                std::thread::spawn(move || serving.answer(stream));
+                std::thread::spawn(move || serving.answer(&stream));
             }
         });
         Self { address, inner }
@@ -70,7 +70,7 @@ impl Drop for Keystone {
 }
 
 impl Inner {
-    fn answer(&self, stream: TcpStream) {
+    fn answer(&self, mut stream: &TcpStream) {
         let mut reader = BufReader::new(stream.try_clone().expect("can be shared"));
         let (mut head, mut line) = (Vec::new(), String::new());
         while reader.read_line(&mut line).is_ok_and(|bytes| bytes > 0) && line != "\r\n" {
@@ -97,6 +97,6 @@ impl Inner {
             "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
             body.len()
         );
-        let _ = (&stream).write_all(answer.as_bytes());
+        let _ = stream.write_all(answer.as_bytes());
     }
 }

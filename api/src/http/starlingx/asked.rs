@@ -203,7 +203,9 @@ fn check(condition: &Condition) -> Result<(), String> {
     match condition.field {
         Field::Start => of_time(&[Operator::Equal, Operator::Greater, Operator::GreaterOrEqual]),
         Field::End => of_time(&[Operator::Equal, Operator::Less, Operator::LessOrEqual]),
-        Field::Severity if !matches!(condition.operator, Operator::Equal | Operator::NotEqual) && severity_from_word(value).is_none() => {
+        Field::Severity
+            if !matches!(condition.operator, Operator::Equal | Operator::NotEqual) && severity_from_word(value).is_none() =>
+        {
             Err(format!("{} is none of warning, minor, major, critical", quoted(value)))
         }
         _ => Ok(()),

@@ -90,12 +90,18 @@ impl Read {
         let read = Self {
             alarm_type: params.one("alarm_id"),
             resource: params.one("entity_instance_id"),
-            state: params.read("alarm_state", |word| AlarmState::from_word(word).ok_or_else(|| unknown(word, "state: set, clear, msg or log"))).unwrap_or(AlarmState::Set),
-            severity: params.read("severity", |word| severity_from_word(word).ok_or_else(|| unknown(word, "severity, such as major"))),
+            state: params
+                .read("alarm_state", |word| {
+                    AlarmState::from_word(word).ok_or_else(|| unknown(word, "state: set, clear, msg or log"))
+                })
+                .unwrap_or(AlarmState::Set),
+            severity: params
+                .read("severity", |word| severity_from_word(word).ok_or_else(|| unknown(word, "severity, such as major"))),
             text: params.one("reason_text"),
             at: params.read("timestamp", |text| time_of(text).ok_or_else(|| unknown(text, "time such as 2026-11-22T08:19:34"))),
-            event_type: params
-                .read("alarm_type", |word| event_type_from_word(word).ok_or_else(|| unknown(word, "alarm type, such as equipment"))),
+            event_type: params.read("alarm_type", |word| {
+                event_type_from_word(word).ok_or_else(|| unknown(word, "alarm type, such as equipment"))
+            }),
             probable_cause: params.one("probable_cause"),
             repair_action: params.one("proposed_repair_action"),
             service_affecting: said(params, "service_affecting"),
@@ -118,9 +124,7 @@ impl Read {
             }
             (AlarmState::Set, Some(severity)) => Report::Raise(severity),
             (AlarmState::Clear, _) => Report::Clear,
-            (AlarmState::Message | AlarmState::Log, severity) => {
-                Report::Log(severity.unwrap_or(Severity::Indeterminate))
-            }
+            (AlarmState::Message | AlarmState::Log, severity) => Report::Log(severity.unwrap_or(Severity::Indeterminate)),
         };
         let key = AlarmKey {
             site: api.site().clone(),
