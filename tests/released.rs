@@ -31,7 +31,7 @@ const RELEASES: &[&str] = &["0.1"];
 /// A time that does not come while anybody reads this.
 pub(crate) const FAR: &str = "2100-01-01T00:00:00Z";
 /// Nothing is forgotten, however old the recording is.
-pub(crate) const ENGINE: &str = "[engine]\npurge_cleared_after = \"36500d\"\n";
+pub(crate) const ENGINE: &str = "[engine]\npurge_cleared_after = \"36500d\"\nevent_id_lifetime = \"36500d\"\n";
 
 fn recorded(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/released").join(version).join("recorded.tar.zst")
@@ -490,7 +490,7 @@ fn what_a_release_says_from_above_is_followed() {
         let above = Above::start();
         std::fs::write(scratch.path().join("token"), "t").expect("is written");
         let config = format!(
-            "[node]\nsite = \"cell-1\"\n[uplink]\nurl = \"{}\"\nretry_min = \"20ms\"\nretry_max = \"50ms\"\njoin_token_file = {:?}\n",
+            "[node]\nsite = \"cell-1\"\n[uplink]\nurl = \"{}\"\nretry_min = \"20ms\"\nretry_max = \"50ms\"\njoin_token_file = {:?}\n{ENGINE}",
             above.url(),
             scratch.path().join("token")
         );
