@@ -4,6 +4,10 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use serde_json::Value;
+
+use super::agent;
+
 /// Ended with the test.
 pub(crate) struct Prometheus {
     pub(crate) child: Child,
@@ -34,5 +38,12 @@ impl Prometheus {
             .spawn()
             .expect("can be started");
         Self { child, base: format!("http://127.0.0.1:{port}") }
+    }
+
+    /// What it answers to an expression; null until it listens.
+    pub(crate) fn query(&self, expression: &str) -> Value {
+        let asked = agent().get(format!("{}/api/v1/query", self.base)).query("query", expression).call();
+        let text = asked.ok().and_then(|mut reply| reply.body_mut().read_to_string().ok());
+        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null)
     }
 }
