@@ -14,6 +14,7 @@ pub(crate) mod mount;
 pub(crate) mod oracle;
 pub(crate) mod prometheus;
 pub(crate) mod pysnmp;
+pub(crate) mod stand_in;
 pub(crate) mod usm;
 
 use std::io::{BufRead as _, BufReader};
@@ -110,6 +111,7 @@ impl Setup {
     fn try_serve(&self) -> Result<Node, Failed> {
         let log = self.data.with_extension("log");
         let errors = std::fs::File::options().create(true).append(true).open(&log).expect("the log can be opened");
+        let log_from = errors.metadata().map_or(0, |log| log.len());
         let mut child = self.command().stdout(Stdio::piped()).stderr(errors).spawn().expect("the node can be run");
         let mut lines = BufReader::new(child.stdout.take().expect("is piped"));
         let mut said = String::new();
@@ -123,7 +125,7 @@ impl Setup {
                 let said =
                     |what: &str| line.split_once(what).and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
                 let (traps, snmp, fm) = (said("traps udp://"), said("snmp udp://"), said("fm tcp://"));
-                let node = Node { child, base, traps, snmp, fm, data: self.data.clone(), log, agent: agent() };
+                let node = Node { child, base, traps, snmp, fm, data: self.data.clone(), log, log_from, agent: agent() };
                 return Ok(node);
             }
             line.clear();
@@ -185,6 +187,8 @@ pub(crate) struct Node {
     pub(crate) fm: Option<std::net::SocketAddr>,
     pub(crate) data: PathBuf,
     pub(crate) log: PathBuf,
+    /// Where its log begins in the file, which may have that of an earlier run.
+    log_from: u64,
     agent: ureq::Agent,
 }
 
@@ -309,12 +313,18 @@ impl Node {
 
     /// Where the listener is that the settings call `name`.
     pub(crate) fn listener(&self, name: &str) -> std::net::SocketAddr {
-        let (log, of_it) = (self.log_text(), format!("listener={name}"));
-        let line = log
-            .lines()
-            .rfind(|line| line.contains("the API is served over TCP") && line.split_whitespace().any(|word| word == of_it));
-        let (_, rest) = line.expect("it is said").split_once("address=").expect("names the address");
-        rest.split_whitespace().next().and_then(|word| word.parse().ok()).expect("is an address")
+        let of_it = format!("listener={name}");
+        let mut address = None;
+        wait_until("it says where it listens", || {
+            let log = self.log_text();
+            // What it said when it ran before is not so any more.
+            let own = log.get(usize::try_from(self.log_from).expect("is short")..).unwrap_or_default();
+            let mut lines = own.lines().filter(|line| line.contains("the API is served over TCP"));
+            let line = lines.find(|line| line.split_whitespace().any(|word| word == of_it));
+            address = line.and_then(|line| line.split_once("address=")?.1.split_whitespace().next()?.parse().ok());
+            address.is_some()
+        });
+        address.expect("was waited for")
     }
 
     pub(crate) fn log_text(&self) -> String {
