@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -31,6 +31,8 @@ const ADDRESS: &str = "http://127.0.0.1:7780";
 /// Longer than the node takes at most, so that its own answer is heard.
 const ANSWER_WAIT: Duration = Duration::from_secs(40);
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// The longest answer that is read.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 const BASE: &str = "/api/v1";
 
@@ -48,6 +50,8 @@ pub(super) enum Endpoint {
 pub(super) struct Pass {
     /// The token.
     pub(super) token: Option<Token>,
+    /// Whether it is shown as OpenStack's services take it.
+    pub(super) is_openstack: bool,
     /// Who vouches for the node, where it speaks TLS.
     pub(super) tls: ClientTls,
 }
@@ -188,6 +192,11 @@ impl Client {
         self.send(Method::GET, "/readyz", None).await
     }
 
+    /// Gets what is at a path that another server has.
+    pub(super) async fn get_at(&self, path: &str) -> Outcome<Answer> {
+        self.send(Method::GET, path, None).await
+    }
+
     /// Gets what is at a path under the API's base.
     pub(super) async fn get(&self, path: &str, query: &Query) -> Outcome<Value> {
         self.send(Method::GET, &query.on(&under_base(path)), None).await?.good()
@@ -217,7 +226,8 @@ impl Client {
         let exchange = async {
             let response = self.exchange(method, path, body, "application/json").await?;
             let (head, body) = response.into_parts();
-            let body = body.collect().await.context("the answer broke off")?.to_bytes();
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?.to_bytes();
             let retry_after_s = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
             let body = match serde_json::from_slice(&body) {
                 Ok(body) => body,
@@ -270,9 +280,14 @@ impl Client {
             request = request.header(CONTENT_TYPE, *content_type);
         }
         if let Some(token) = &self.pass.token {
-            let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.0)).context("the token is no token")?;
-            bearer.set_sensitive(true);
-            request = request.header(AUTHORIZATION, bearer);
+            let (name, shown) = if self.pass.is_openstack {
+                (HeaderName::from_static("x-auth-token"), token.0.clone())
+            } else {
+                (AUTHORIZATION, format!("Bearer {}", token.0))
+            };
+            let mut shown = HeaderValue::from_str(&shown).context("the token is no token")?;
+            shown.set_sensitive(true);
+            request = request.header(name, shown);
         }
         let request = request.body(Full::new(body.map_or_else(Bytes::new, |(_, bytes)| bytes)))?;
         let mut sender = self.endpoint.connect(&self.pass.tls).await?;

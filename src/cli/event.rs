@@ -23,7 +23,7 @@ use super::output::{Output, remark};
 use super::time::Moment;
 
 /// How many events are sent at once.
-const BATCH_EVENTS_MAX: usize = 1000;
+pub(super) const BATCH_EVENTS_MAX: usize = 1000;
 /// How many bytes are sent at once, well below what a node takes.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How often a batch is tried while the node says that it will have room later.
@@ -187,7 +187,9 @@ pub(super) async fn send(output: &Output, client: &Client, args: &SendArgs) -> O
 
 /// What became of all batches together.
 #[derive(Debug, Default)]
-struct Tally {
+pub(super) struct Tally {
+    /// Nothing is said of each that had come before.
+    is_brief: bool,
     sent: usize,
     accepted: u64,
     duplicate: u64,
@@ -197,7 +199,13 @@ struct Tally {
 }
 
 impl Tally {
-    async fn send(&mut self, output: &Output, client: &Client, batch: &[String], alone: bool) -> Outcome {
+    /// One that says nothing of each event that had come before.
+    pub(super) fn brief() -> Self {
+        Self { is_brief: true, ..Self::default() }
+    }
+
+    /// Sends a batch and says what became of it.
+    pub(super) async fn send(&mut self, output: &Output, client: &Client, batch: &[String], alone: bool) -> Outcome {
         let answer = post(client, batch).await.inspect_err(|_| self.say_so_far(batch.len()))?;
         let mut body = answer.body;
         let rejected_all = answer.status.as_u16() == 422 && body["results"].is_array();
@@ -209,7 +217,8 @@ impl Tally {
         for result in &mut results {
             let index = result["index"].as_u64().unwrap_or(0) as usize + self.sent;
             result["index"] = json!(index);
-            if !output.json {
+            let is_passed_over = output.json || (self.is_brief && result["status"] == "duplicate");
+            if !is_passed_over {
                 tell(output, result, alone)?;
             }
         }
@@ -236,7 +245,8 @@ impl Tally {
         }
     }
 
-    fn close(self, output: &Output) -> Outcome {
+    /// Says what became of all.
+    pub(super) fn close(self, output: &Output) -> Outcome {
         if output.json {
             let mut answer = json!({ "accepted": self.accepted, "duplicate": self.duplicate, "rejected": self.rejected,
                 "results": self.results });
