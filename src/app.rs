@@ -12,6 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use klaxon_api::agent::{Indexes, Parts as TablesParts, Tables, TablesControl};
 use klaxon_api::http::{
     AccessConfig, Api, CollectorsShown, Listening as Served, MetricKind, MetricsText, Parts as ApiParts, Serves, Tls, serve,
@@ -74,11 +75,26 @@ pub(crate) fn run(config: Config, settings: Settings, log: LogHandle) -> anyhow:
     };
     let stop = CancellationToken::new();
     let (over, last) = (stop.clone(), publisher.clone());
-    let Started { loops, status, share } = loops::start(&config, parts, &publisher, &stop)?;
-    let snmp = Arc::new(EngineHome::new(&config.store.dir));
     let mut wanted = Wanted::of(&config).map_err(contradiction)?;
+    let Started { loops, status, share } = loops::start(&config, &wanted.catalogue, parts, &publisher, &stop)?;
+    let snmp = Arc::new(EngineHome::new(&config.store.dir));
+    let catalogue = Arc::new(ArcSwap::new(Arc::clone(&wanted.catalogue)));
     let trap_users = Users::new(std::mem::take(&mut wanted.trap_users));
-    let node = Node { config, settings, log, store, publisher, control, traps: None, status, snmp, stop, trap_users, share };
+    let node = Node {
+        config,
+        settings,
+        log,
+        store,
+        publisher,
+        control,
+        traps: None,
+        status,
+        snmp,
+        stop,
+        trap_users,
+        share,
+        catalogue,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("klaxon").build()?;
     let served = runtime.block_on(node.serve(wanted));
     // Whatever still runs holds a publisher; with the last one gone the loop ends. Loops that wake each other hold one as well.
@@ -147,6 +163,8 @@ struct Node {
     trap_users: Users,
     /// How the receivers are shared, if other nodes have some of them.
     share: Option<Share>,
+    /// Which types of alarms are known.
+    catalogue: Arc<ArcSwap<Catalogue>>,
 }
 
 impl Node {
@@ -311,7 +329,7 @@ impl Node {
 
     /// Who is told of alarms: nobody yet. And who is to know of them once they are set.
     fn receivers(&mut self, indexes: Arc<Indexes>) -> (Receivers, Option<TellReceivers>) {
-        let (engine, catalogue) = (Arc::clone(&self.snmp), Arc::new(Catalogue::built_in()));
+        let (engine, catalogue) = (Arc::clone(&self.snmp), Arc::clone(&self.catalogue));
         let tools = SinkTools { engine, catalogue, indexes, authorities: Authorities::default() };
         let build: SinkBuilder = Box::new(move |one| one.sink.build(&tools));
         let (door, site) = (self.door("node"), self.config.node.site.clone());
@@ -498,6 +516,13 @@ impl Node {
         // The loop is gone only when the node stops.
         let _ = self.control.send(Control::Settings(new.engine.settings()));
         let _ = self.control.send(Control::Retention(new.retention()));
+        if self.catalogue.load().digest() != wanted.catalogue.digest() {
+            if !changes.keys.iter().any(|key| key == "catalogue.files") {
+                changes.keys.push("the files of catalogue.files".to_owned());
+            }
+            self.catalogue.store(Arc::clone(&wanted.catalogue));
+            let _ = self.control.send(Control::Catalogue(wanted.catalogue));
+        }
         collectors.set_host(wanted.host);
         collectors.apply(&wanted.collect).await;
         for name in asked.receivers.apply(wanted.receivers).await {
@@ -537,6 +562,7 @@ struct Wanted {
     collect: CollectConfig,
     receivers: Vec<ReceiverConfig>,
     access: AccessConfig,
+    catalogue: Arc<Catalogue>,
 }
 
 impl Wanted {
@@ -550,6 +576,7 @@ impl Wanted {
             collect: config.collect.build()?,
             receivers: config.receivers(&users)?,
             access: config.access()?,
+            catalogue: config.catalogue.build()?,
         })
     }
 }

@@ -5,6 +5,7 @@ mod access;
 mod agent;
 mod alertmanager;
 mod brokers;
+pub(crate) mod catalogue;
 mod collect;
 mod engine;
 mod fm;
@@ -35,6 +36,7 @@ use serde::{Deserialize, Serialize};
 pub use access::AccessSection;
 pub use agent::{AgentPlan, AgentSection};
 pub use alertmanager::AlertmanagerSection;
+pub use catalogue::CatalogueSection;
 pub use collect::CollectSection;
 pub use engine::EngineConfig;
 pub use fm::FmSection;
@@ -61,8 +63,9 @@ const BATCH_EVENTS_LIMIT: usize = 4096;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Keys, or sections with a final dot, that may change while the node runs.
-const RELOADABLE: [&str; 28] = [
+const RELOADABLE: [&str; 29] = [
     "access.",
+    "catalogue.",
     "collect.",
     "engine.",
     "log.level",
@@ -106,6 +109,8 @@ pub struct Config {
     pub access: AccessSection,
     /// The door of Prometheus.
     pub alertmanager: AlertmanagerSection,
+    /// Which types of alarms are known.
+    pub catalogue: CatalogueSection,
     /// The nodes below.
     pub sites: SitesSection,
     /// The door of devices.
@@ -496,6 +501,7 @@ impl Config {
         own.or_else(|| self.listeners().err())
             .or_else(|| self.access().err())
             .or_else(|| self.alertmanager.build().err())
+            .or_else(|| self.catalogue.build().err())
             .or_else(|| self.traps.mistake())
             .or_else(|| self.fm.mistake())
             .or_else(|| self.snmp.tables.check(&self.snmp.root_oid).err())

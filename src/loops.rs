@@ -61,18 +61,24 @@ pub(crate) struct Share {
 ///
 /// # Errors
 /// The configuration contradicts itself, or what was kept cannot be gone on with.
-pub(crate) fn start(config: &Config, parts: Parts, publisher: &Publisher, stop: &CancellationToken) -> anyhow::Result<Started> {
+pub(crate) fn start(
+    config: &Config,
+    catalogue: &Arc<Catalogue>,
+    parts: Parts,
+    publisher: &Publisher,
+    stop: &CancellationToken,
+) -> anyhow::Result<Started> {
     check_folder(&parts.store, config.journal.kind == JournalKind::Kafka)?;
     #[cfg(feature = "kafka")]
     {
         let cluster = config.journal.cluster().map_err(|(key, reason)| anyhow::anyhow!("{key}: {reason}"))?;
         if let Some(cluster) = cluster {
-            return start_kafka(config, cluster, parts, publisher.clone(), stop);
+            return start_kafka(config, (cluster, Arc::clone(catalogue)), parts, publisher.clone(), stop);
         }
     }
     let _ = publisher;
     let status = LoopStatus::Own(Arc::clone(&parts.status));
-    let follow = Follow::start(parts, config.engine.settings(), Arc::new(Catalogue::built_in()))?;
+    let follow = Follow::start(parts, config.engine.settings(), Arc::clone(catalogue))?;
     let mut loops = Loops::default();
     loops.spawn("follow", stop, move || follow.run())?;
     Ok(Started { loops, status, share: None })
@@ -99,7 +105,7 @@ fn check_folder(store: &Store, is_kafka: bool) -> anyhow::Result<()> {
 #[cfg(feature = "kafka")]
 fn start_kafka(
     config: &Config,
-    cluster: klaxon_store::kafka::Cluster,
+    (cluster, catalogue): (klaxon_store::kafka::Cluster, Arc<Catalogue>),
     parts: Parts,
     wake: Publisher,
     stop: &CancellationToken,
@@ -108,7 +114,7 @@ fn start_kafka(
     use crate::notifiers;
     use crate::replica::{self, Replica};
     use crate::topics::Topics;
-    let held = Arc::new(crate::held::Held::new(config.engine.settings(), Arc::new(Catalogue::built_in())));
+    let held = Arc::new(crate::held::Held::new(config.engine.settings(), catalogue));
     let topics = Topics::look(cluster.clone(), stop.clone())?;
     let (mut loops, name) = (Loops::default(), &config.journal.node_name);
     let mut of_correlator = None;

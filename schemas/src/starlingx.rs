@@ -258,7 +258,12 @@ pub fn is_alarm_id(text: &str) -> bool {
 }
 
 /// What they keep for an entity that is empty.
-pub const NO_ENTITY: &str = " ";
+const NO_ENTITY: &str = " ";
+
+/// An entity as they keep it.
+pub fn named(entity: &str) -> &str {
+    if entity.is_empty() { NO_ENTITY } else { entity }
+}
 
 /// The entity instance id of an alarm.
 pub fn entity_instance_id(key: &AlarmKey) -> Cow<'_, str> {

@@ -3,6 +3,7 @@
 mod actions;
 mod alarms;
 mod capture;
+mod catalogue;
 mod client;
 mod collect;
 mod demo;
@@ -11,6 +12,7 @@ mod failure;
 mod filter;
 mod heartbeat;
 mod history;
+mod import;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod man;
@@ -97,6 +99,11 @@ enum Command {
     /// Report events
     #[command(subcommand)]
     Event(event::EventCommand),
+    /// Look into the types of alarms that are known; check files of them, make one of StarlingX's
+    Catalogue(catalogue::CatalogueArgs),
+    /// Take over alarms and history from another alarm manager
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Tell how the collectors are and what they see
     Collect(collect::CollectArgs),
     /// Play a story of a dozen alarms, all marked, over a minute
@@ -188,6 +195,8 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Event(event::EventCommand::Send(args)) => {
             wait(async { event::send(&output, &find(&node).await?, &args).await })
         }
+        Command::Catalogue(args) => catalogue::catalogue(&output, &node, &args),
+        Command::Import(import::ImportCommand::Fm(args)) => wait(async { import::fm(&output, &node, &args).await }),
         Command::Collect(args) => collect::collect(&output, &node, &args),
         Command::Demo(args) => wait(async { demo::demo(&output, &find(&node).await?, &args).await }),
         Command::Drill(args) => wait(async { receivers::drill(&output, &find(&node).await?, &args).await }),
@@ -266,7 +275,7 @@ async fn find(whom: &Whom) -> Outcome<Client> {
         None => std::env::var("KLAXON_TOKEN").ok().filter(|token| !token.is_empty()).map(Token),
     };
     let tls = ClientTls { authorities: whom.ca_file.clone(), client: None };
-    Client::find(whom.node.as_deref(), Pass { token, tls }).await
+    Client::find(whom.node.as_deref(), Pass { token, is_openstack: false, tls }).await
 }
 
 /// Waits for what speaks with a node.

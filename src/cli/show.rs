@@ -150,9 +150,9 @@ impl Sheet<'_> {
 
     fn catalogue(&mut self, entry: &TypeEntry, alarm: &Alarm) {
         self.title(&entry.title);
-        self.set(0, &entry.text);
+        self.set(0, entry.text_at(alarm.severity));
         if alarm.repair_action.is_none() {
-            self.row("what to do", &entry.repair_action);
+            self.row("what to do", entry.repair_action_at(alarm.severity));
         }
         self.maybe("thresholds", entry.thresholds.as_deref());
         self.maybe("runbook", entry.runbook.as_deref());

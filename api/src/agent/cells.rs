@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use klaxon_schemas::alarm::Alarm;
-use klaxon_schemas::catalogue::{Catalogue, TypeEntry};
+use klaxon_schemas::catalogue::{Catalogue, Known, TypeEntry};
 use klaxon_schemas::change::{Change, Reason, Subject};
 use klaxon_schemas::event::{Attributes, Details, Event, Report};
 use klaxon_schemas::ids::Position;
@@ -55,15 +55,23 @@ impl<'a> Shown<'a> {
     }
 
     pub(super) fn event_type(&self) -> Option<EventType> {
-        self.alarm.details.event_type.or_else(|| Some(self.entry()?.event_type))
+        self.known().event_type()
     }
 
     pub(super) fn probable_cause(&self) -> Option<&'a ProbableCause> {
-        self.alarm.details.probable_cause.as_ref().or_else(|| Some(&self.entry()?.probable_cause))
+        self.known().probable_cause()
     }
 
     pub(super) fn repair_action(&self) -> Option<&'a Text> {
-        self.alarm.details.repair_action.as_ref().or_else(|| Some(&self.entry()?.repair_action))
+        self.known().repair_action()
+    }
+
+    pub(super) fn service_affecting(&self) -> Option<bool> {
+        self.known().service_affecting()
+    }
+
+    fn known(&self) -> Known<'a> {
+        Known { details: &self.alarm.details, entry: self.entry(), severity: Some(self.alarm.severity) }
     }
 
     /// The variable in `column`. For the index, which has none, it is the number zero.
@@ -87,7 +95,7 @@ impl<'a> Shown<'a> {
             C::Text => text(&alarm.text, WORDS),
             C::RepairAction => maybe_text(self.repair_action().map(Text::as_str), WORDS),
             C::Runbook => runbook(self.entry()),
-            C::ServiceAffecting => maybe_truth(alarm.details.service_affecting),
+            C::ServiceAffecting => maybe_truth(self.service_affecting()),
             C::FirstRaisedAt => date_and_time(alarm.first_raised_at),
             C::RaisedAt => date_and_time(alarm.raised_at),
             C::ChangedAt => date_and_time(alarm.changed_at),
@@ -129,23 +137,21 @@ pub fn event_cell(event: &Event, catalogued: bool, catalogue: Option<&Catalogue>
     use AlarmColumn as C;
     let entry = catalogue.and_then(|catalogue| catalogue.get(&event.key.alarm_type));
     let details = &event.details;
-    let cause = details.probable_cause.as_ref().or(entry.map(|entry| &entry.probable_cause));
+    let known = Known { details, entry, severity: reported(event.report) };
+    let cause = known.probable_cause();
     match column {
         C::Site => text(&event.key.site, NAME),
         C::Resource => text(event.key.resource.as_str(), WORDS),
         C::Type => text(&event.key.alarm_type, NAME),
         C::Qualifier => text(&event.key.qualifier, QUALIFIER),
         C::Severity => Value::Integer(reported(event.report).map_or(NO_SEVERITY, severity)),
-        C::EventType => Value::Integer(event_type(details.event_type.or(entry.map(|entry| entry.event_type)))),
+        C::EventType => Value::Integer(event_type(known.event_type())),
         C::ProbableCause => maybe_text(cause.map(ProbableCause::as_str), CAUSE),
         C::ProbableCauseNumber => cause_number(cause),
         C::Text => text(&event.text, WORDS),
-        C::RepairAction => {
-            let words = details.repair_action.as_ref().or(entry.map(|entry| &entry.repair_action));
-            maybe_text(words.map(Text::as_str), WORDS)
-        }
+        C::RepairAction => maybe_text(known.repair_action().map(Text::as_str), WORDS),
         C::Runbook => runbook(entry),
-        C::ServiceAffecting => maybe_truth(details.service_affecting),
+        C::ServiceAffecting => maybe_truth(known.service_affecting()),
         C::EventTime => maybe_time(event.event_time),
         C::Producer => maybe_text(event.origin.producer.as_ref().map(Producer::as_str), NAME),
         C::Catalogued => truth(catalogued),

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use klaxon_schemas::alarm::Alarm;
-use klaxon_schemas::catalogue::Catalogue;
+use klaxon_schemas::catalogue::{Catalogue, Known};
 use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::event::{AlarmKey, Event};
 use klaxon_schemas::severity::{EventType, Severity};
@@ -94,23 +94,23 @@ impl<'a> Facts<'a> {
             event_type: shown.event_type(),
             cause: shown.probable_cause().map(|cause| &**cause),
             repair_action: shown.repair_action().map(|words| &**words),
-            service_affecting: alarm.details.service_affecting,
+            service_affecting: shown.service_affecting(),
         }
     }
 
     fn of_event(event: &'a Event, id: Uuid, at: Timestamp, catalogue: Option<&'a Catalogue>) -> Self {
         let entry = catalogue.and_then(|catalogue| catalogue.get(&event.key.alarm_type));
-        let details = &event.details;
+        let known = Known { details: &event.details, entry, severity: reported(event.report) };
         Self {
             id,
             key: &event.key,
             at,
-            severity: reported(event.report),
+            severity: known.severity,
             text: &event.text,
-            event_type: details.event_type.or(entry.map(|entry| entry.event_type)),
-            cause: details.probable_cause.as_deref().or(entry.map(|entry| &*entry.probable_cause)),
-            repair_action: details.repair_action.as_deref().or(entry.map(|entry| &*entry.repair_action)),
-            service_affecting: details.service_affecting,
+            event_type: known.event_type(),
+            cause: known.probable_cause().map(|cause| &**cause),
+            repair_action: known.repair_action().map(|words| &**words),
+            service_affecting: known.service_affecting(),
         }
     }
 

@@ -123,7 +123,9 @@ impl Lens {
 pub(crate) fn enrich(alarm: &mut v1::Alarm, entry: &TypeEntry) {
     alarm.event_type.get_or_insert(entry.event_type);
     alarm.probable_cause.get_or_insert_with(|| entry.probable_cause.clone());
-    alarm.repair_action.get_or_insert_with(|| entry.repair_action.clone());
+    let severity = alarm.severity;
+    alarm.repair_action.get_or_insert_with(|| entry.repair_action_at(severity).clone());
+    alarm.service_affecting = alarm.service_affecting.or(entry.service_affecting_at(severity));
 }
 
 /// Alarms that are turned into their shown form one by one while they are written, so that a page is never there twice.

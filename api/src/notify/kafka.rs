@@ -69,7 +69,7 @@ impl KafkaSink {
     }
 
     async fn tell(&self, notification: &Notification) -> Result<(), SendError> {
-        let value = serde_json::to_vec(&form::notifications(&self.tools.catalogue, std::slice::from_ref(notification)));
+        let value = serde_json::to_vec(&form::notifications(&self.tools.catalogue.load(), std::slice::from_ref(notification)));
         let value = value.map_err(|error| SendError::Refused(format!("cannot be written as JSON: {error}")))?;
         let told = self.teller.tell(self.key.of(&notification.what).as_deref(), &value).await;
         told.map_err(|error| match error {

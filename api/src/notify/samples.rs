@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use klaxon_schemas::alarm::{Alarm, ChangeNumber, EngineMarks};
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_schemas::event::{AlarmKey, Attributes, Details};
@@ -21,7 +22,7 @@ pub(super) fn tools() -> SinkTools {
     // Nothing of SNMP is asked for here.
     let nowhere = std::path::Path::new("/nowhere");
     let (indexes, _) = Indexes::load(nowhere, []);
-    let (engine, catalogue) = (Arc::new(EngineHome::new(nowhere)), Arc::new(Catalogue::built_in()));
+    let (engine, catalogue) = (Arc::new(EngineHome::new(nowhere)), Arc::new(ArcSwap::from_pointee(Catalogue::built_in())));
     SinkTools { engine, catalogue, indexes: Arc::new(indexes), authorities: Authorities::default() }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use klaxon_schemas::catalogue::Catalogue;
 use klaxon_snmp::EngineHome;
@@ -74,8 +75,8 @@ pub enum SinkConfig {
 pub struct SinkTools {
     /// As which engine the node speaks SNMP.
     pub engine: Arc<EngineHome>,
-    /// What is known of the types of alarms.
-    pub catalogue: Arc<Catalogue>,
+    /// What is known of the types of alarms. It may change.
+    pub catalogue: Arc<ArcSwap<Catalogue>>,
     /// The rows of the alarms in SNMP's tables.
     pub indexes: Arc<Indexes>,
     /// Who vouches for servers, unless a receiver names others.

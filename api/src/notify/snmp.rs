@@ -16,9 +16,12 @@ mod wrs;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
+use klaxon_schemas::catalogue::{Catalogue, Digest};
 use klaxon_schemas::change::{Change, Subject};
 use klaxon_schemas::event::{Event, Report};
 use klaxon_schemas::severity::Severity;
@@ -152,10 +155,21 @@ impl SnmpConfig {
 pub struct SnmpSink {
     config: SnmpConfig,
     tools: SinkTools,
-    /// The models of the catalogue's types.
-    models: Models,
+    modelled: ArcSwap<Modelled>,
     originator: Originator,
     pace: Pace,
+}
+
+/// The models of a catalogue's types.
+struct Modelled {
+    of: Digest,
+    models: Models,
+}
+
+impl Modelled {
+    fn of(catalogue: &Catalogue) -> Self {
+        Self { of: catalogue.digest().clone(), models: Models::of(catalogue) }
+    }
 }
 
 impl SnmpSink {
@@ -173,8 +187,8 @@ impl SnmpSink {
         };
         let originator = Originator::new(originator, engine);
         let pace = Pace::new(config.trap_rate);
-        let models = Models::of(&tools.catalogue);
-        Ok(Self { config: config.clone(), tools: tools.clone(), models, originator, pace })
+        let modelled = ArcSwap::from_pointee(Modelled::of(&tools.catalogue.load()));
+        Ok(Self { config: config.clone(), tools: tools.clone(), modelled, originator, pace })
     }
 
     async fn tell(&self, notification: &Notification) -> Result<Delivered, SendError> {
@@ -208,12 +222,15 @@ impl SnmpSink {
 
     fn draft(&self, notification: &Notification) -> Option<Draft> {
         let index = notification.what.alarm().map_or(0, |id| self.tools.indexes.of(id));
-        let (root, catalogue) = (&self.config.root, &*self.tools.catalogue);
+        let (root, catalogue) = (&self.config.root, &*self.tools.catalogue.load());
         match &self.config.profile {
             SnmpProfile::Klaxon => Some(klaxon::draft(root, catalogue, index, notification)),
             SnmpProfile::Rfc3877 => {
-                let say = rfc3877::Say { root, catalogue, models: &self.models, index };
-                say.draft(notification)
+                if self.modelled.load().of != *catalogue.digest() {
+                    self.modelled.store(Arc::new(Modelled::of(catalogue)));
+                }
+                let modelled = self.modelled.load();
+                rfc3877::Say { root, catalogue, models: &modelled.models, index }.draft(notification)
             }
             SnmpProfile::Wrs(wrs) => wrs.draft(catalogue, index, notification),
         }

@@ -260,7 +260,7 @@ impl SyslogSink {
 
     fn written(&self, batch: &[Notification]) -> Result<Vec<Vec<u8>>, SendError> {
         let write = |notification: &Notification| {
-            let message = self.draft.message(&self.tools.catalogue, notification);
+            let message = self.draft.message(&self.tools.catalogue.load(), notification);
             let max = self.config.message_bytes_max;
             let unfit = || SendError::Refused(format!("it does not fit into the {max} bytes of a message, however it is cut"));
             message.write(&self.sender, max).ok_or_else(unfit)

@@ -344,10 +344,10 @@ impl WebhookSink {
     fn body(&self, batch: &[Notification]) -> Result<Bytes, serde_json::Error> {
         let body = match self.config.shape {
             Shape::Alertmanager => {
-                let frame = Frame { catalogue: &self.tools.catalogue, external_url: &self.external_url };
+                let frame = Frame { catalogue: &self.tools.catalogue.load(), external_url: &self.external_url };
                 serde_json::to_vec(&frame.group(batch, self.config.group_by.as_deref()))
             }
-            Shape::Klaxon => serde_json::to_vec(&form::notifications(&self.tools.catalogue, batch)),
+            Shape::Klaxon => serde_json::to_vec(&form::notifications(&self.tools.catalogue.load(), batch)),
         };
         body.map(Bytes::from)
     }

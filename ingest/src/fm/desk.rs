@@ -219,7 +219,7 @@ impl Desk {
 
     fn one(&self, filter: &Filter) -> Result<Answer, Code> {
         let (_, found) = self.meant(filter, usize::MAX).map_err(|_| Code::EntityNotFound)?;
-        let entity = map::named(&filter.entity_instance_id);
+        let entity = starlingx::named(&filter.entity_instance_id);
         let alarm = found.iter().find(|alarm| starlingx::entity_instance_id(&alarm.key) == entity);
         let alarm = alarm.ok_or(Code::EntityNotFound)?;
         let catalogue = self.door.store().read().catalogue();
@@ -300,7 +300,7 @@ fn uuid(alarm: Option<AlarmId>) -> Uuid {
 
 /// What stands at `site` of a type, or of all, and is covered by `entity`; no more than `most`.
 fn covered(read: &StateRead<'_>, site: &Site, alarm_type: Option<&AlarmType>, entity: &str, most: usize) -> Vec<Arc<Alarm>> {
-    let entity = map::named(entity);
+    let entity = starlingx::named(entity);
     let Ok(resource) = Resource::new(entity) else { return Vec::new() };
     // A qualifier is shown as if it were the last part of the resource.
     let outer = entity.rsplit_once(".qualifier=").and_then(|(outer, _)| Resource::new(outer).ok());

@@ -1,12 +1,12 @@
 //! What a fault of theirs is here, and the way back.
 
 use klaxon_schemas::alarm::Alarm;
-use klaxon_schemas::catalogue::Catalogue;
+use klaxon_schemas::catalogue::{Catalogue, Known};
 use klaxon_schemas::event::{AlarmKey, Details, Event, Report};
 use klaxon_schemas::labels::Labels;
 use klaxon_schemas::names::{AlarmType, Producer, Qualifier, Site, Text};
 use klaxon_schemas::resource::Resource;
-use klaxon_schemas::starlingx::{self, AlarmState, Extra, NO_ENTITY};
+use klaxon_schemas::starlingx::{self, AlarmState, Extra, named};
 use klaxon_schemas::time::Timestamp;
 
 use super::wire::Fault;
@@ -38,11 +38,6 @@ pub(super) fn key(site: &Site, alarm_id: &str, entity: &str) -> Result<AlarmKey,
         alarm_type: AlarmType::new(alarm_id).map_err(|error| Unusable::new("alarm_id", &error))?,
         qualifier: Qualifier::new("").expect("may be empty"),
     })
-}
-
-/// The entity as they keep it.
-pub(super) fn named(entity: &str) -> &str {
-    if entity.is_empty() { NO_ENTITY } else { entity }
 }
 
 /// The event that a fault reports at `site`.
@@ -102,9 +97,7 @@ fn words(text: &str) -> Text {
 pub(super) fn fault(alarm: &Alarm, catalogue: Option<&Catalogue>) -> Fault {
     let details = &alarm.details;
     let entry = catalogue.and_then(|catalogue| catalogue.get(&alarm.key.alarm_type));
-    let cause = details.probable_cause.as_deref().or(entry.map(|entry| &*entry.probable_cause));
-    let event_type = details.event_type.or(entry.map(|entry| entry.event_type));
-    let repair_action = details.repair_action.as_deref().or(entry.map(|entry| &*entry.repair_action));
+    let known = Known { details, entry, severity: Some(alarm.severity) };
     let extra = Extra::of(&details.attributes, &alarm.key.resource);
     let since = alarm.event_time.unwrap_or(alarm.raised_at);
     Fault {
@@ -116,10 +109,10 @@ pub(super) fn fault(alarm: &Alarm, catalogue: Option<&Catalogue>) -> Fault {
         timestamp: u64::try_from(since.as_micros()).unwrap_or(0),
         severity: starlingx::severity_number(alarm.severity).into(),
         reason_text: alarm.text.to_string(),
-        alarm_type: starlingx::event_type_number(event_type).into(),
-        probable_cause: starlingx::probable_cause_number(cause).into(),
-        proposed_repair_action: repair_action.unwrap_or_default().to_owned(),
-        service_affecting: details.service_affecting.unwrap_or_default(),
+        alarm_type: starlingx::event_type_number(known.event_type()).into(),
+        probable_cause: starlingx::probable_cause_number(known.probable_cause().map(|cause| &**cause)).into(),
+        proposed_repair_action: known.repair_action().map(ToString::to_string).unwrap_or_default(),
+        service_affecting: known.service_affecting().unwrap_or_default(),
         suppression: extra.suppression,
         inhibit_alarms: extra.inhibit_alarms,
         keep_existing_alarm: false,

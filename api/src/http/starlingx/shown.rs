@@ -8,7 +8,7 @@ use axum::http::header::HOST;
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use klaxon_schemas::alarm::Alarm;
-use klaxon_schemas::catalogue::{Catalogue, TypeEntry};
+use klaxon_schemas::catalogue::{Affecting, Catalogue, Known, TypeEntry};
 use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::event::{AlarmKey, Details, Report};
 use klaxon_schemas::ids::Position;
@@ -145,16 +145,6 @@ pub(super) fn position_of(uuid: Uuid) -> Option<Position> {
     (uuid.get_version_num() == 8).then_some(Position(position & OWN_BITS))
 }
 
-/// The least severity with which an alarm of a type hinders the system's management, if one does.
-fn management_affecting(_: Option<&TypeEntry>) -> Option<Severity> {
-    Some(Severity::Warning)
-}
-
-/// The least severity with which an alarm of a type degrades its host, if one does.
-fn degrade_affecting(_: Option<&TypeEntry>) -> Option<Severity> {
-    None
-}
-
 impl Facts<'_> {
     fn entity(&self) -> Cow<'_, str> {
         let AlarmKey { site, resource, qualifier, .. } = self.key;
@@ -181,18 +171,19 @@ impl Facts<'_> {
     }
 
     fn event_type(&self) -> &'static str {
-        let event_type = self.details.event_type.or_else(|| Some(self.entry?.event_type));
-        event_type_word(event_type)
+        event_type_word(self.known().event_type())
     }
 
     fn probable_cause(&self) -> &str {
-        let cause = self.details.probable_cause.as_deref().or_else(|| Some(&self.entry?.probable_cause));
-        cause.unwrap_or(NOT_APPLICABLE)
+        self.known().probable_cause().map_or(NOT_APPLICABLE, |cause| &**cause)
     }
 
     fn repair_action(&self) -> &str {
-        let action = self.details.repair_action.as_deref().or_else(|| Some(&self.entry?.repair_action));
-        action.unwrap_or_default()
+        self.known().repair_action().map_or("", |words| &**words)
+    }
+
+    fn known(&self) -> Known<'_> {
+        Known { details: self.details, entry: self.entry, severity: self.severity }
     }
 
     /// Whether it is hidden unless it is asked for.
@@ -204,11 +195,18 @@ impl Facts<'_> {
         if self.is_suppressed() { "suppressed" } else { "unsuppressed" }
     }
 
-    /// Whether an alarm of a type that is so from `least` on is so.
-    fn truth(&self, least: Option<Severity>) -> &'static str {
-        // There is no indeterminate there.
-        let severity = self.severity.map(|severity| severity.max(Severity::Warning));
-        if least.is_some_and(|least| severity >= Some(least)) { "True" } else { "False" }
+    /// Whether an alarm hinders the system's management.
+    fn management_affecting(&self) -> &'static str {
+        self.truth(self.entry.and_then(|entry| entry.management_affecting).unwrap_or(Affecting::Warning))
+    }
+
+    /// Whether it degrades its host.
+    fn degrade_affecting(&self) -> &'static str {
+        self.truth(self.entry.and_then(|entry| entry.degrade_affecting).unwrap_or(Affecting::None))
+    }
+
+    fn truth(&self, affecting: Affecting) -> &'static str {
+        if self.severity.is_some_and(|severity| affecting.includes(severity)) { "True" } else { "False" }
     }
 
     fn severity_word(&self) -> &'static str {
@@ -243,11 +241,11 @@ impl Facts<'_> {
             alarm_type: whole.then(|| self.event_type()),
             probable_cause: whole.then(|| self.probable_cause().to_owned()),
             proposed_repair_action: whole.then(|| self.repair_action().to_owned()),
-            service_affecting: whole.then(|| self.details.service_affecting.unwrap_or_default()),
+            service_affecting: whole.then(|| self.known().service_affecting().unwrap_or_default()),
             suppression: whole.then(|| starlingx::may_be_masked(&self.details.attributes)),
             suppression_status: self.status(),
-            mgmt_affecting: self.truth(management_affecting(self.entry)),
-            degrade_affecting: self.truth(degrade_affecting(self.entry)),
+            mgmt_affecting: self.management_affecting(),
+            degrade_affecting: self.degrade_affecting(),
         }
     }
 
@@ -265,7 +263,7 @@ impl Facts<'_> {
             event_log_type: whole.then(|| self.event_type()),
             probable_cause: whole.then(|| self.probable_cause().to_owned()),
             proposed_repair_action: whole.then(|| self.repair_action().to_owned()),
-            service_affecting: whole.then(|| self.details.service_affecting.unwrap_or_default()),
+            service_affecting: whole.then(|| self.known().service_affecting().unwrap_or_default()),
             suppression: whole.then(|| starlingx::may_be_masked(&self.details.attributes)),
             suppression_status: match self.entry {
                 None if !self.is_suppressed() => "None",

@@ -111,7 +111,8 @@ impl Types {
         let mut note = |alarm_type: &AlarmType| {
             by_id.entry(view.id(alarm_type).to_owned()).or_insert_with(|| alarm_type.clone());
         };
-        view.catalogue.iter().flat_map(|catalogue| catalogue.iter()).for_each(|entry| note(&entry.id));
+        let known = view.catalogue.iter().flat_map(|catalogue| catalogue.iter());
+        known.filter(|entry| !entry.is_log()).for_each(|entry| note(&entry.id));
         view.suppressed().for_each(&mut note);
         // Of which types there are alarms elsewhere is nobody's business whose sites they are not.
         if scope.is_all() {

@@ -3,7 +3,7 @@
 //! Its key of an alarm is (AlarmId, EntityInstanceId), as in its tables.
 
 use klaxon_schemas::alarm::Alarm;
-use klaxon_schemas::catalogue::{Catalogue, TypeEntry};
+use klaxon_schemas::catalogue::{Catalogue, Known};
 use klaxon_schemas::change::Change;
 use klaxon_schemas::event::Details;
 use klaxon_schemas::names::Follower;
@@ -57,9 +57,7 @@ struct Said<'a> {
     time: Timestamp,
     severity: u8,
     text: String,
-    details: &'a Details,
-    /// What the catalogue knows of its type, for what the report did not say.
-    entry: Option<&'a TypeEntry>,
+    known: Known<'a>,
 }
 
 impl Wrs {
@@ -96,14 +94,18 @@ impl Wrs {
             time: ended_at.or(change.map(|change| change.at)).unwrap_or(alarm.changed_at),
             severity: severity_number(alarm.severity),
             text,
-            details: &alarm.details,
-            entry: catalogue.get(&alarm.key.alarm_type),
+            known: Known {
+                details: &alarm.details,
+                entry: catalogue.get(&alarm.key.alarm_type),
+                severity: Some(alarm.severity),
+            },
         }
     }
 
     fn of_log<'a>(&self, catalogue: &'a Catalogue, change: &'a Change) -> Option<Said<'a>> {
         let event = super::event(change)?;
         let (alarm_id, text) = names(Some(catalogue), &event.key, &event.text);
+        let severity = super::event_severity(event);
         Some(Said {
             number: MESSAGE,
             uuid: uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, format!("{} {:?}", change.site, change.number).as_bytes())
@@ -111,10 +113,9 @@ impl Wrs {
             alarm_id,
             entity: self.entity(&event.key),
             time: event.event_time.unwrap_or(change.at),
-            severity: super::event_severity(event).map_or(0, severity_number),
+            severity: severity.map_or(0, severity_number),
             text,
-            details: &event.details,
-            entry: catalogue.get(&event.key.alarm_type),
+            known: Known { details: &event.details, entry: catalogue.get(&event.key.alarm_type), severity },
         })
     }
 
@@ -147,8 +148,7 @@ impl Wrs {
             time: at.unwrap_or_else(crate::clock::now),
             severity: severity_number(Severity::Warning),
             text,
-            details,
-            entry: None,
+            known: Known { details, entry: None, severity: None },
         }
     }
 
@@ -170,20 +170,15 @@ impl Wrs {
             draft.put_text(column(TEXT), string(cut(&said.text, TEXT_BYTES_MAX)));
             return draft;
         }
-        let details = said.details;
+        let known = &said.known;
         let is_blank = is_as_starlingx && said.number == MESSAGE;
-        let cause = details.probable_cause.as_deref().or(said.entry.map(|entry| &*entry.probable_cause));
-        let cause = probable_cause_number(cause.filter(|_| !is_blank));
-        let repair_action = details.repair_action.as_deref().or(said.entry.map(|entry| &*entry.repair_action));
-        let affecting = details.service_affecting == Some(true) && !is_blank;
+        let cause = probable_cause_number(known.probable_cause().map(|cause| &**cause).filter(|_| !is_blank));
+        let affecting = known.service_affecting() == Some(true) && !is_blank;
         draft.put(column(SEVERITY), Value::Integer(said.severity.into()));
         draft.put_text(column(TEXT), string(cut(&said.text, TEXT_BYTES_MAX)));
-        draft.put(
-            column(EVENT_TYPE),
-            Value::Integer(event_type_number(details.event_type.or(said.entry.map(|entry| entry.event_type))).into()),
-        );
+        draft.put(column(EVENT_TYPE), Value::Integer(event_type_number(known.event_type()).into()));
         draft.put(column(PROBABLE_CAUSE), Value::Integer(cause.into()));
-        draft.put_text(column(REPAIR_ACTION), string(cut(repair_action.unwrap_or_default(), TEXT_BYTES_MAX)));
+        draft.put_text(column(REPAIR_ACTION), string(cut(known.repair_action().map_or("", |words| &**words), TEXT_BYTES_MAX)));
         draft.put(column(SERVICE_AFFECTING), Value::Integer(affecting.into()));
         // Whatever Klaxon knows can be suppressed.
         draft.put(column(SUPPRESSION_ALLOWED), Value::Integer(1));

@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use klaxon_schemas::alarm::Alarm;
-use klaxon_schemas::catalogue::{Catalogue, TypeEntry};
+use klaxon_schemas::catalogue::{Catalogue, Known, TypeEntry};
 use klaxon_schemas::change::{Change, Subject};
 use klaxon_schemas::event::{AlarmKey, Details, Event};
 use klaxon_schemas::labels::{Named, label_name};
@@ -259,7 +259,7 @@ impl<'a> Frame<'a> {
         draft.labels = details.labels.set().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         draft.labels.extend(more);
         draft.names = names;
-        annotate(&mut draft.annotations, text, details, entry);
+        annotate(&mut draft.annotations, text, &Known { details, entry, severity });
         draft
     }
 }
@@ -292,28 +292,28 @@ fn title<'a>(key: &'a AlarmKey, entry: Option<&'a TypeEntry>) -> &'a str {
 /// What an alarm says, as annotations.
 pub(crate) fn annotations_of(alarm: &Alarm, entry: Option<&TypeEntry>) -> Words {
     let mut annotations = Words::from([("summary".to_owned(), title(&alarm.key, entry).to_owned())]);
-    annotate(&mut annotations, &alarm.text, &alarm.details, entry);
+    annotate(&mut annotations, &alarm.text, &Known { details: &alarm.details, entry, severity: Some(alarm.severity) });
     annotations
 }
 
-fn annotate(annotations: &mut Words, text: &str, details: &Details, entry: Option<&TypeEntry>) {
+fn annotate(annotations: &mut Words, text: &str, known: &Known<'_>) {
     let mut note = |name: &str, value: &dyn std::fmt::Display| annotations.insert(name.to_owned(), value.to_string());
-    for (name, value) in details.attributes.iter() {
+    for (name, value) in known.details.attributes.iter() {
         note(&format!("attribute_{}", label_name(name)), value);
     }
     if !text.is_empty() {
         note("description", &text);
     }
-    if let Some(cause) = details.probable_cause.as_ref().or(entry.map(|entry| &entry.probable_cause)) {
+    if let Some(cause) = known.probable_cause() {
         note("probable_cause", cause);
     }
-    if let Some(action) = details.repair_action.as_ref().or(entry.map(|entry| &entry.repair_action)) {
+    if let Some(action) = known.repair_action() {
         note("repair_action", action);
     }
-    if let Some(runbook) = entry.and_then(|entry| entry.runbook.as_ref()) {
+    if let Some(runbook) = known.entry.and_then(|entry| entry.runbook.as_ref()) {
         note("runbook_url", runbook);
     }
-    if let Some(affecting) = details.service_affecting {
+    if let Some(affecting) = known.service_affecting() {
         note("service_affecting", &affecting);
     }
 }

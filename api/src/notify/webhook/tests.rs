@@ -195,7 +195,7 @@ fn our_form_says_all_that_is_known() {
 fn what_is_sent_can_be_read_back() {
     let config = WebhookConfig { batch_max: 10, ..said("http://127.0.0.1/") };
     let sink = sink(config);
-    let made = form::notifications(&sink.tools.catalogue, &[raised(1), notification(2, What::Heartbeat { last: 2 })]);
+    let made = form::notifications(&sink.tools.catalogue.load(), &[raised(1), notification(2, What::Heartbeat { last: 2 })]);
     let text = serde_json::to_string(&made).expect("serializes");
     assert_eq!(serde_json::from_str::<v1::Notifications>(&text).expect("is of the form"), made);
 }
