@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::Api;
 use super::body::WholeBody;
 use super::guard::{Acting, Caller};
-use super::openapi::{Acts, Always};
+use super::openapi::{Acts, Always, Found};
 use super::params::{NoParams, Query};
 use super::problem::{FieldError, Kind, Problem};
 use super::shown::json;
@@ -172,7 +172,7 @@ pub(crate) async fn show(
     tag = "node",
     operation_id = "joinUplink",
     request_body(content = JoinRequest),
-    responses((status = 200, description = "It is kept, and the node is being joined", body = UplinkShown), Always, Acts)
+    responses((status = 200, description = "It is kept, and the node is being joined", body = UplinkShown), Always, Acts, Found)
 )]
 pub(crate) async fn join(
     State(api): State<Api>,
@@ -194,7 +194,7 @@ pub(crate) async fn join(
     tag = "node",
     operation_id = "rehomeUplink",
     request_body(content = RehomeRequest),
-    responses((status = 200, description = "The other node has let this one in, and that is kept", body = UplinkShown), Always, Acts)
+    responses((status = 200, description = "The other node has let this one in, and that is kept", body = UplinkShown), Always, Acts, Found)
 )]
 pub(crate) async fn rehome(
     State(api): State<Api>,
@@ -215,7 +215,7 @@ pub(crate) async fn rehome(
     path = "/uplink/leave",
     tag = "node",
     operation_id = "leaveUplink",
-    responses((status = 200, description = "It is kept, and no node is above any more", body = UplinkShown), Always, Acts)
+    responses((status = 200, description = "It is kept, and no node is above any more", body = UplinkShown), Always, Acts, Found)
 )]
 pub(crate) async fn leave(
     State(api): State<Api>,

@@ -11,8 +11,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::response::{Response as Described, ResponseBuilder};
-use utoipa::openapi::{Ref, RefOr};
-use utoipa::{IntoResponses, OpenApi};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{OpenApi as Text, Ref, RefOr};
+use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::Api;
 use super::params::{NoParams, Query};
@@ -28,13 +29,14 @@ use super::stream::{Hello, Reset};
                        for those of the interfaces that are StarlingX's. \
                        Parameters that are not described here are refused."
     ),
+    modifiers(&WaysToBeKnown),
     components(schemas(Content, Hello, Reset, klaxon_schemas::wire::v1::Change, klaxon_schemas::wire::v1::Touched)),
     tags(
         (name = "events", description = "What is reported"),
         (name = "heartbeats", description = "Who has promised to be heard from; silence is an alarm"),
         (name = "alarms", description = "What lasts"),
         (name = "history", description = "What happened"),
-        (name = "operators", description = "What people do about it; acting needs the Unix socket"),
+        (name = "operators", description = "What people do about it; acting needs a token, or the Unix socket"),
         (name = "receivers", description = "Who is told of alarms"),
         (name = "sites", description = "The nodes below this one"),
         (name = "catalogue", description = "What is known of alarm types"),
@@ -42,6 +44,24 @@ use super::stream::{Hello, Reset};
     )
 )]
 pub(crate) struct Description;
+
+/// How a client says who it is: all ways are good everywhere. On the node's own host nothing needs to be said to read and report.
+struct WaysToBeKnown;
+
+impl Modify for WaysToBeKnown {
+    fn modify(&self, text: &mut Text) {
+        let ways = [
+            ("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer))),
+            ("basic", SecurityScheme::Http(Http::new(HttpAuthScheme::Basic))),
+            ("x_auth_token", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-Auth-Token")))),
+            ("certificate", SecurityScheme::MutualTls { description: None, extensions: None }),
+        ];
+        let any_of = ways.iter().map(|(name, _)| SecurityRequirement::new(*name, Vec::<String>::new()));
+        text.security = Some(any_of.chain([SecurityRequirement::default()]).collect());
+        let components = text.components.get_or_insert_default();
+        components.security_schemes.extend(ways.map(|(name, way)| (name.to_owned(), way)));
+    }
+}
 
 /// The description as it is served.
 #[derive(Debug, Clone)]
@@ -73,8 +93,10 @@ impl IntoResponses for Always {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
         problems(&[
             (400, "The request, or one of its parameters, is wrong"),
-            (403, "Not on this connection, or not from a page from elsewhere"),
+            (401, "Nobody is known by what was shown, or nothing was; or there were too many wrong tokens from there"),
+            (403, "Whoever asks may not do this, or a page from elsewhere asks"),
             (421, "The header host does not name this node"),
+            (429, "More than one client's share; come again"),
             (500, "Something broke"),
             (503, "Too much at once, not there yet, or stopping; come again"),
         ])
