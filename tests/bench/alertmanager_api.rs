@@ -1,4 +1,4 @@
-//! Alertmanager's API: `./dev bench http`. Eight clients post alerts, 64 at a time, over 10 000 label sets, as a large Prometheus does; and
+//! Alertmanager's API: `./dev bench alertmanager_api`. Eight clients post alerts, 64 at a time, over 10 000 label sets, as a large Prometheus does; and
 //! all of them are listed. Debian's Alertmanager, which keeps alerts in memory, is asked the same in the same run.
 //!
 //! Server and clients share the machine's cores.
@@ -35,7 +35,7 @@ struct Server<'a> {
 }
 
 fn main() {
-    println!("## http: Alertmanager's API");
+    println!("## alertmanager_api: alerts posted and listed");
     let scratch = scratch("bench-http-");
     print_disk(scratch.path());
     let node = Setup::new(&scratch.path().join("data")).start();
