@@ -33,8 +33,14 @@ const NAMED: [&str; 6] = [ALERT_NAME, "severity", "event_type", "site", "resourc
 /// Labels as they came, without those that have no value. They are kept as one JSON object whose members are sorted by name:
 /// there may be hundreds of thousands of such sets, most are only stored and shown, and equal sets have equal texts. Cloning shares
 /// it.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Labels(Option<Arc<str>>);
+#[derive(Clone, Default)]
+pub struct Labels(Option<Arc<Kept>>);
+
+/// A set of labels as it is kept: both is asked for whenever alerts are listed.
+struct Kept {
+    fingerprint: u64,
+    json: Box<RawValue>,
+}
 
 /// Why labels cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,7 +98,8 @@ impl Labels {
             return Err(LabelsError::TooLong { bytes: json.len() });
         }
         let json = String::from_utf8(json).expect("JSON of texts is UTF-8");
-        Ok(Self(Some(json.into())))
+        let json = RawValue::from_string(json).expect("is JSON");
+        Ok(Self(Some(Arc::new(Kept { fingerprint: labels.fingerprint(), json }))))
     }
 
     /// Whether there are none.
@@ -107,15 +114,28 @@ impl Labels {
 
     /// A JSON object, sorted by name.
     pub fn json(&self) -> &str {
-        self.0.as_deref().unwrap_or("{}")
+        self.0.as_ref().map_or("{}", |kept| kept.json.get())
+    }
+
+    /// As [`LabelSet::fingerprint`].
+    pub fn fingerprint(&self) -> u64 {
+        self.0.as_ref().map_or_else(|| LabelSet::default().fingerprint(), |kept| kept.fingerprint)
     }
 
     /// One by one.
     pub fn set(&self) -> LabelSet<'_> {
-        let Some(json) = &self.0 else { return LabelSet::default() };
-        serde_json::from_str(json).expect("was written from labels")
+        let Some(kept) = &self.0 else { return LabelSet::default() };
+        serde_json::from_str(kept.json.get()).expect("was written from labels")
     }
 }
+
+impl PartialEq for Labels {
+    fn eq(&self, other: &Self) -> bool {
+        self.json() == other.json()
+    }
+}
+
+impl Eq for Labels {}
 
 impl fmt::Debug for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,8 +145,10 @@ impl fmt::Debug for Labels {
 
 impl Serialize for Labels {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let raw: &RawValue = serde_json::from_str(self.json()).map_err(serde::ser::Error::custom)?;
-        raw.serialize(serializer)
+        match &self.0 {
+            Some(kept) => kept.json.serialize(serializer),
+            None => serializer.collect_map(std::iter::empty::<(&str, &str)>()),
+        }
     }
 }
 
@@ -337,6 +359,7 @@ mod tests {
         assert_eq!(serde_json::to_value(&labels).expect("serializes")["b"], "2\n\"x\"");
         assert_eq!(Labels::new(&set(&[("a", "")])), Ok(Labels::default()));
         assert_eq!(Labels::default().json(), "{}");
+        assert_eq!(labels.fingerprint(), labels.set().fingerprint());
     }
 
     #[test]

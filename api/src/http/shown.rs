@@ -158,7 +158,12 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Result<Response, Problem> {
 pub(crate) fn json_sized<T: Serialize>(value: &T, bytes: usize) -> Result<Response, Problem> {
     let mut body = Vec::with_capacity(bytes);
     serde_json::to_writer(&mut body, value).map_err(|error| Problem::internal(&error))?;
-    Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+    Ok(json_written(body))
+}
+
+/// What is JSON already.
+pub(crate) fn json_written(body: Vec<u8>) -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
 /// Does work that reads files, or takes long, where it holds nobody up.
