@@ -31,8 +31,6 @@ use crate::notify::webhook::annotations_of;
 const ALERTS_MAX: usize = 100_000;
 /// How many alarms are looked at while the state stands still.
 const STEP: usize = 1000;
-/// Up to how many alerts one thread writes.
-const ALONE_MAX: usize = 2000;
 /// About how long one alert is when it is written.
 const ALERT_BYTES: usize = 800;
 
@@ -45,19 +43,15 @@ pub(super) async fn list(
     blocking(move || {
         let view = View::of(&api.store().read(), api.config().alertmanager.resolve_timeout);
         let found = find(&api, caller.scope(), &view, &filter)?;
-        // Half of many by another thread: it is writing them that takes the time.
-        let (first, second) = found.split_at(if found.len() < ALONE_MAX { found.len() } else { found.len() / 2 });
-        let (first, second) = std::thread::scope(|scope| {
-            let second = scope.spawn(|| view.written(second));
-            (view.written(first), second.join())
-        });
-        let second = second.map_err(|_| Problem::new(Kind::Internal, "alerts could not be written"))?;
-        let mut body = Vec::with_capacity(first.len() + second.len() + 2);
+        let mut body = Vec::with_capacity(64 + found.len() * ALERT_BYTES);
         body.push(b'[');
-        body.extend(first);
-        body.extend(second);
-        // Each has a comma behind it.
-        body.pop_if(|last| *last == b',');
+        // One by one: all of them beside their text would be twice the memory.
+        for (number, found) in found.iter().enumerate() {
+            if number > 0 {
+                body.push(b',');
+            }
+            serde_json::to_writer(&mut body, &view.alert(found)).map_err(|error| Problem::internal(&error))?;
+        }
         body.push(b']');
         Ok(json_written(body))
     })
@@ -207,16 +201,6 @@ impl View {
         }
         let labels = self.labels(alarm);
         filter.labels.picks(&labels).then(|| labels.fingerprint())
-    }
-
-    /// Alerts as JSON, a comma behind each.
-    fn written(&self, found: &[Found]) -> Vec<u8> {
-        let mut body = Vec::with_capacity(found.len() * ALERT_BYTES);
-        for found in found {
-            serde_json::to_writer(&mut body, &self.alert(found)).expect("texts and lists serialize");
-            body.push(b',');
-        }
-        body
     }
 
     fn alert<'a>(&self, found: &'a Found) -> Alert<'a> {

@@ -265,7 +265,8 @@ impl Facts<'_> {
             proposed_repair_action: whole.then(|| self.repair_action().to_owned()),
             service_affecting: whole.then(|| self.known().service_affecting().unwrap_or_default()),
             suppression: whole.then(|| starlingx::may_be_masked(&self.details.attributes)),
-            suppression_status: match self.entry {
+            // Types of log events are none that can be suppressed there.
+            suppression_status: match self.entry.filter(|entry| !entry.is_log()) {
                 None if !self.is_suppressed() => "None",
                 _ => self.status(),
             },
