@@ -3,10 +3,10 @@
 //! Which types are suppressed comes first, so that nobody is told of what was hidden; then history, oldest first, as log events; then what
 //! is active, as alarms. What comes again is known by its uuid.
 //!
-//! That interface gives no more than 2000 alarms, and fails when asked for the next page. Where it does, what is wanted is asked for in
-//! parts: alarms of one type, then of one severity; history before the oldest line that came.
+//! That interface gives no more than 2000 alarms, and fails when asked for the next page. So what is wanted is asked for in parts, until
+//! as many came as it counts: alarms of one type, then of one severity; history before the oldest line that came.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -237,7 +237,11 @@ impl Row {
             producer: Some(Producer::new(PRODUCER).map_err(|error| error.to_string())?),
             epoch: None,
             seq: None,
-            event_id: Some(EventId::new(&self.uuid.to_string()).map_err(|error| error.to_string())?),
+            // The line that tells of a raise has the uuid of its alarm there.
+            event_id: Some(
+                EventId::new(&format!("{}:{}", if is_history { "log" } else { "alarm" }, self.uuid))
+                    .map_err(|error| error.to_string())?,
+            ),
             lease_s: None,
             ends_at: None,
             span: SpanRule::default(),
@@ -252,18 +256,6 @@ impl Row {
 struct TypeRow {
     alarm_id: String,
     suppression_status: String,
-}
-
-/// A page of a list.
-struct Page {
-    rows: Vec<Row>,
-    next: Option<String>,
-}
-
-/// All that a list gave, and whether there is more that it did not give.
-struct Found {
-    rows: Vec<Row>,
-    is_all: bool,
 }
 
 /// The Fault Management.
@@ -288,76 +280,62 @@ impl Fm {
         understood("event_suppression", body["event_suppression"].take())
     }
 
-    async fn page(&self, list: &str, path: &str) -> Outcome<Page> {
-        let mut body = self.get(path).await?;
-        // Links name the server as it knows itself; it is asked where it was reached.
-        let query = body["next"].as_str().and_then(|next| next.split_once('?'));
-        let next = query.map(|(_, query)| format!("/v1/{list}?{query}"));
-        Ok(Page { rows: understood(list, body[list].take())?, next })
+    /// The first rows of a list. Its links are not followed: they lose what was asked for, and theirs fails at the second page.
+    async fn rows(&self, list: &str, conditions: &[(&str, &str)], limit: usize) -> Outcome<Vec<Row>> {
+        let conditions = if conditions.is_empty() { String::new() } else { format!("{}&", condition(conditions)) };
+        let path = format!("/v1/{list}?{conditions}expand=True&include_suppress=True&limit={limit}");
+        understood(list, self.get(&path).await?[list].take())
     }
 
-    /// What a list gives if its pages are followed as far as they can be.
-    async fn follow(&self, list: &str, query: &str) -> Outcome<Found> {
-        let mut page = self.page(list, &format!("/v1/{list}?{query}&limit={PAGE_MAX}")).await?;
-        let (mut rows, mut seen) = (Vec::new(), HashSet::new());
-        loop {
-            let before = seen.len();
-            rows.extend(page.rows.into_iter().filter(|row| seen.insert(row.uuid)));
-            let Some(next) = page.next else { return Ok(Found { rows, is_all: true }) };
-            if seen.len() == before || rows.len() >= HISTORY_MAX {
-                return Ok(Found { rows, is_all: false });
-            }
-            page = match self.page(list, &next).await {
-                Ok(page) => page,
-                // Theirs fails at the second page.
-                Err(failure) if failure.code == Code::Later => return Ok(Found { rows, is_all: false }),
-                Err(failure) => return Err(failure),
-            };
-        }
+    /// How many active alarms it has. A list may be short of some without being full: what is masked is taken out of a page behind
+    /// its limit.
+    async fn count(&self) -> Outcome<u64> {
+        let counts = self.get("/v1/alarms/summary?include_suppress=True").await?;
+        Ok(["critical", "major", "minor", "warnings"].into_iter().filter_map(|key| counts[key].as_u64()).sum())
     }
 
     /// All active alarms, those of suppressed types too.
     async fn alarms(&self, types: &[TypeRow], remarks: &mut Vec<String>) -> Outcome<Vec<Row>> {
-        const ALL: &str = "expand=True&include_suppress=True";
-        let Found { rows: mut all, is_all } = self.follow("alarms", ALL).await?;
-        if is_all {
-            return Ok(all);
-        }
+        let count = self.count().await?;
+        let is_all = |all: &Vec<Row>| u64::try_from(all.len()).is_ok_and(|came| came >= count);
+        let mut all = self.rows("alarms", &[], PAGE_MAX).await?;
         let mut seen: HashSet<Uuid> = all.iter().map(|row| row.uuid).collect();
-        let ids: HashSet<String> =
-            types.iter().map(|row| row.alarm_id.clone()).chain(all.iter().map(|row| row.alarm_id.clone())).collect();
-        for id in ids {
-            let of_type = format!("{}&{ALL}", condition(&[("alarm_id", &id)]));
-            let mut found = self.follow("alarms", &of_type).await?;
-            if !found.is_all {
-                for severity in ["critical", "major", "minor", "warning"] {
-                    let of_both = format!("{}&{ALL}", condition(&[("alarm_id", &id), ("severity", severity)]));
-                    let part = self.follow("alarms", &of_both).await?;
-                    if !part.is_all {
-                        remarks.push(format!("there are more {severity} alarms {id} than it gives; {PAGE_MAX} of them came"));
-                    }
-                    found.rows.extend(part.rows);
+        let of_types = types.iter().map(|row| row.alarm_id.clone());
+        let ids: BTreeSet<String> = of_types.chain(all.iter().map(|row| row.alarm_id.clone())).collect();
+        for severities in [&[""][..], &["critical", "major", "minor", "warning"]] {
+            for (id, severity) in ids.iter().flat_map(|id| severities.iter().map(move |severity| (id, *severity))) {
+                if is_all(&all) {
+                    return Ok(all);
                 }
+                let both = [("alarm_id", id.as_str()), ("severity", severity)];
+                let asked = if severity.is_empty() { &both[..1] } else { &both[..] };
+                let found = self.rows("alarms", asked, PAGE_MAX).await?;
+                all.extend(found.into_iter().filter(|row| seen.insert(row.uuid)));
             }
-            all.extend(found.rows.into_iter().filter(|row| seen.insert(row.uuid)));
+        }
+        if !is_all(&all) {
+            remarks.push(format!("it counts {count} active alarms and gave {} of them, however it was asked", all.len()));
         }
         Ok(all)
     }
 
     /// History, oldest first.
     async fn history(&self, remarks: &mut Vec<String>) -> Outcome<Vec<Row>> {
-        const ALL: &str = "expand=True&include_suppress=True";
-        let Found { rows: mut all, mut is_all } = self.follow("event_log", ALL).await?;
+        let mut all = self.rows("event_log", &[], PAGE_MAX).await?;
         let mut seen: HashSet<Uuid> = all.iter().map(|row| row.uuid).collect();
+        let (mut limit, mut is_all) = (PAGE_MAX, all.len() < PAGE_MAX);
         while !is_all && all.len() < HISTORY_MAX {
-            let oldest = all.iter().filter_map(|row| row.time().ok()).min();
-            let Some(oldest) = oldest else { break };
-            let before = format!("{}&{ALL}", condition(&[("end", &time_text(oldest))]));
-            let found = self.follow("event_log", &before).await?;
-            let count = all.len();
-            all.extend(found.rows.into_iter().filter(|row| seen.insert(row.uuid)));
-            is_all = found.is_all;
-            if all.len() == count && !is_all {
+            let Some(oldest) = all.iter().filter_map(|row| row.time().ok()).min() else { break };
+            let found = self.rows("event_log", &[("end", &time_text(oldest))], limit).await?;
+            is_all = found.len() < limit;
+            let before = all.len();
+            all.extend(found.into_iter().filter(|row| seen.insert(row.uuid)));
+            if all.len() > before || is_all {
+                continue;
+            }
+            // So many lines are of one moment.
+            limit *= 4;
+            if limit > HISTORY_MAX {
                 remarks.push(format!("there is more history at {} than it gives, and none before came", time_text(oldest)));
                 break;
             }

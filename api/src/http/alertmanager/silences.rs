@@ -348,14 +348,14 @@ fn order(api: &Api, sent: &Sent, now: Timestamp) -> Result<ShelfOrder, Problem> 
     Ok(ShelfOrder { starts_at, created_by, ..order })
 }
 
-/// Whether a silence stays itself with another end, comment or, as long as it has not begun, beginning. Times are compared as they are
-/// shown.
+/// Whether a silence stays itself with another end, comment or, as long as it has not begun, beginning. That of one that holds is compared
+/// by the second, as Alertmanager does.
 fn may_become(before: &Silence, order: &ShelfOrder, starts_at: Option<Timestamp>, now: Timestamp) -> bool {
     let Of::Shelf(shelf) = &before.of else { return false };
-    let millis = |time: Timestamp| time.as_micros().div_euclid(1000);
+    let seconds = |time: Timestamp| time.as_micros().div_euclid(1_000_000);
     shelf.order.matcher == order.matcher
         && match before.status.state {
-            Phase::Active => starts_at.is_some_and(|at| millis(at) == millis(before.starts_at.0)),
+            Phase::Active => starts_at.is_some_and(|at| seconds(at) == seconds(before.starts_at.0)),
             Phase::Pending => starts_at.is_some_and(|at| at >= now),
             Phase::Expired => false,
         }

@@ -52,6 +52,7 @@ pub(super) enum Field {
     Entity,
     Severity,
     Type,
+    LogType,
     Status,
     Start,
     End,
@@ -111,7 +112,7 @@ impl Condition {
 
     fn is_in(&self, shown: &str) -> bool {
         match self.field {
-            Field::Status | Field::Type => shown == self.value,
+            Field::Status | Field::LogType => shown == self.value,
             _ => shown.contains(&self.value),
         }
     }

@@ -35,7 +35,7 @@ const FIELDS: [(&str, Field); 8] = [
     ("entity_type_id", Field::EntityType),
     ("entity_instance_id", Field::Entity),
     ("severity", Field::Severity),
-    ("event_log_type", Field::Type),
+    ("event_log_type", Field::LogType),
     ("start", Field::Start),
     ("end", Field::End),
 ];
@@ -149,7 +149,7 @@ pub(super) async fn list(
 impl EventsAsked {
     /// The events of a page, and where the next begins.
     fn search(&self, api: &Api, scope: &Scope, view: &View) -> Result<HistoryPage, Problem> {
-        let mut query = self.query(scope)?;
+        let mut query = self.query(scope, view)?;
         let limit = self.paging.limit;
         let mut found: Vec<(Position, Change)> = Vec::new();
         for _ in 0..PAGES_MAX {
@@ -173,7 +173,7 @@ impl EventsAsked {
         Ok(HistoryPage { items: found, next: query.cursor })
     }
 
-    fn query(&self, scope: &Scope) -> Result<HistoryQuery, Problem> {
+    fn query(&self, scope: &Scope, view: &View) -> Result<HistoryQuery, Problem> {
         let mut kinds = Vec::new();
         if self.alarms || !self.logs {
             kinds.extend(ALARM_KINDS);
@@ -197,12 +197,14 @@ impl EventsAsked {
             Direction::Ascending => Order::Ascending,
             Direction::Descending => Order::Descending,
         };
-        let limit = if self.conditions.is_empty() { (self.paging.limit + 1).min(HISTORY_LIMIT_MAX) } else { HISTORY_LIMIT_MAX };
+        // Where some are left out, more are looked at than there is room for.
+        let is_plain = self.conditions.is_empty() && (self.include_suppress || view.suppressed().next().is_none());
+        let limit = if is_plain { (self.paging.limit + 1).min(HISTORY_LIMIT_MAX) } else { HISTORY_LIMIT_MAX };
         Ok(HistoryQuery { scope: scope.clone(), kinds, from, until, order, cursor, limit, ..HistoryQuery::default() })
     }
 
     fn picks(&self, event: &Facts<'_>) -> bool {
-        (self.include_suppress || !event.is_suppressed()) && self.conditions.pick(|field| event.field(field))
+        (self.include_suppress || event.is_log() || !event.is_suppressed()) && self.conditions.pick(|field| event.field(field))
     }
 
     fn next(&self, base: &str, marker: Option<Uuid>, after: Position) -> String {

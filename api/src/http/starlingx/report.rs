@@ -12,7 +12,8 @@ use klaxon_schemas::names::{AlarmType, AttributeName, AttributeValue, ProbableCa
 use klaxon_schemas::resource::Resource;
 use klaxon_schemas::severity::{EventType, Severity};
 use klaxon_schemas::starlingx::{
-    AlarmState, ENTITY_TYPE, INHIBIT_ALARMS, SUPPRESSION, event_type_from_word, severity_from_word, time_of,
+    AlarmState, ENTITY_TYPE, INHIBIT_ALARMS, NOT_APPLICABLE, SUPPRESSION, event_type_from_word, probable_cause_from_word,
+    severity_from_word, time_of,
 };
 use klaxon_schemas::time::Timestamp;
 use klaxon_store::door::{RejectReason, Tally};
@@ -102,7 +103,12 @@ impl Read {
             event_type: params.read("alarm_type", |word| {
                 event_type_from_word(word).ok_or_else(|| unknown(word, "alarm type, such as equipment"))
             }),
-            probable_cause: params.one("probable_cause"),
+            probable_cause: params
+                .read("probable_cause", |word| match probable_cause_from_word(word) {
+                    None if word != NOT_APPLICABLE => Err(unknown(word, "probable cause")),
+                    cause => Ok(cause),
+                })
+                .flatten(),
             repair_action: params.one("proposed_repair_action"),
             service_affecting: said(params, "service_affecting"),
             entity_type: params.one("entity_type_id"),

@@ -186,6 +186,11 @@ impl Facts<'_> {
         Known { details: self.details, entry: self.entry, severity: self.severity }
     }
 
+    /// Whether it lasted not: such are never hidden.
+    pub(super) fn is_log(&self) -> bool {
+        self.state == "log"
+    }
+
     /// Whether it is hidden unless it is asked for.
     pub(super) fn is_suppressed(&self) -> bool {
         self.is_shelved || self.view.is_suppressed(&self.key.alarm_type)
@@ -221,7 +226,7 @@ impl Facts<'_> {
             Field::EntityType => Cow::Borrowed(self.entity_type()),
             Field::Entity => self.entity(),
             Field::Severity => Cow::Borrowed(self.severity_word()),
-            Field::Type => Cow::Borrowed(self.event_type()),
+            Field::Type | Field::LogType => Cow::Borrowed(self.event_type()),
             Field::Status => Cow::Borrowed(self.status()),
             Field::Start | Field::End => Cow::Owned(time_text(self.at)),
         }

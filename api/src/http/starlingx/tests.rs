@@ -17,10 +17,11 @@ use super::is_theirs;
 use super::shown::position_of;
 use super::suppression::TypesAsked;
 
-const FIELDS: [(&str, Field); 5] = [
+const FIELDS: [(&str, Field); 6] = [
     ("severity", Field::Severity),
     ("entity_instance_id", Field::Entity),
     ("alarm_type", Field::Type),
+    ("event_log_type", Field::LogType),
     ("start", Field::Start),
     ("end", Field::End),
 ];
@@ -66,8 +67,9 @@ fn a_part_is_enough_and_stands_for_itself() {
     assert!(entity("host%3Dcontroller", "host=controller-0") && !entity("host%3Dcontroller-1", "host=controller-0"));
     assert!(!entity("host_controller", "host=controller-0") && !entity("%25", "host=controller-0"));
     assert!(
-        !picks("q.field=alarm_type&q.value=equip", "major", "host=a")
-            && picks("q.field=alarm_type&q.value=equipment", "major", "host=a")
+        picks("q.field=alarm_type&q.value=equip", "major", "host=a")
+            && !picks("q.field=event_log_type&q.value=equip", "major", "host=a")
+            && picks("q.field=event_log_type&q.value=equipment", "major", "host=a")
     );
     let both = "q.field=severity&q.field=entity_instance_id&q.op=ne&q.op=eq&q.type=&q.type=string&q.value=minor&q.value=host";
     assert!(picks(both, "major", "host=a") && !picks(both, "minor", "host=a") && !picks(both, "major", "port=a"));
