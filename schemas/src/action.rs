@@ -192,7 +192,7 @@ impl Matcher {
             && self.resource.as_ref().is_none_or(|resource| resource.contains(&key.resource))
             && self.alarm_type.as_ref().is_none_or(|alarm_type| *alarm_type == key.alarm_type)
             && self.asked_qualifier().is_none_or(|qualifier| *qualifier == key.qualifier)
-            && self.labels.iter().all(|matcher| matcher.picks(labels))
+            && self.labels.iter().all(|matcher| matcher.picks_at(labels, &key.site))
     }
 
     /// Whether nothing is asked for.

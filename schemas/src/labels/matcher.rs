@@ -154,12 +154,21 @@ impl LabelMatcher {
         self.takes(labels.get(&self.name))
     }
 
+    /// Whether it picks an alarm of `site` that has these labels: one that came without a label `site` is of its own site all the same.
+    pub fn picks_at(&self, labels: &LabelSet<'_>, site: &str) -> bool {
+        let value = labels.get(&self.name);
+        self.takes(if value.is_empty() && self.name == SITE { site } else { value })
+    }
+
     /// Whether it takes this value of its label.
     pub fn takes(&self, value: &str) -> bool {
         let matches = self.regex.as_ref().map_or_else(|| self.value == value, |regex| regex.is_match(value));
         matches == self.op.is_equal()
     }
 }
+
+/// The label that says whose an alarm is.
+const SITE: &str = "site";
 
 /// Whether some matcher wants a label to be there: without one, everything might be picked.
 pub fn is_enough(matchers: &[LabelMatcher]) -> bool {
@@ -340,5 +349,17 @@ mod tests {
         let enough = |texts: &[&str]| is_enough(&texts.iter().map(|text| read(text).expect("is one")).collect::<Vec<_>>());
         assert!(!enough(&[]) && !enough(&["a=~.*", "b!=x"]));
         assert!(enough(&["a=~.*", "b=x"]) && enough(&["a!=\"\""]));
+    }
+
+    #[test]
+    fn an_alarm_without_a_label_site_is_of_its_site() {
+        let labels = |pairs: &[(&str, &str)]| {
+            LabelSet::new(pairs.iter().map(|(name, value)| ((*name).to_owned().into(), (*value).to_owned().into())).collect())
+        };
+        let is =
+            |text: &str, pairs: &[(&str, &str)]| text.parse::<LabelMatcher>().expect(text).picks_at(&labels(pairs), "tower-1");
+        assert!(is("site=\"tower-1\"", &[("a", "1")]) && !is("site=\"tower-2\"", &[("a", "1")]));
+        assert!(is("site=\"north\"", &[("site", "north")]) && !is("site=\"tower-1\"", &[("site", "north")]));
+        assert!(!is("team=\"tower-1\"", &[("a", "1")]));
     }
 }

@@ -200,7 +200,7 @@ impl View {
             return Some(kept.fingerprint());
         }
         let labels = self.labels(alarm);
-        filter.labels.picks(&labels).then(|| labels.fingerprint())
+        filter.labels.picks_at(&labels, &alarm.key.site).then(|| labels.fingerprint())
     }
 
     fn alert<'a>(&self, found: &'a Found) -> Alert<'a> {

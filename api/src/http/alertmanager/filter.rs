@@ -24,6 +24,11 @@ impl Filter {
         self.0.is_empty()
     }
 
+    /// Whether it picks an alarm of this site with these labels.
+    pub(super) fn picks_at(&self, labels: &LabelSet<'_>, site: &str) -> bool {
+        self.0.iter().all(|matcher| matcher.picks_at(labels, site))
+    }
+
     /// Whether it picks what has these labels.
     pub(super) fn picks(&self, labels: &LabelSet<'_>) -> bool {
         self.0.iter().all(|matcher| matcher.picks(labels))
