@@ -53,7 +53,12 @@ impl Engine {
         reason: RefusalReason,
         out: &mut Output,
     ) {
-        let refusal = Refusal { action: action.id, alarm, reason };
+        let of_alarm = |id| self.any_alarm(id).map(|alarm| alarm.key.site.clone());
+        let site = match &action.verb {
+            Verb::AddShelf(order) => order.matcher.site.clone(),
+            _ => alarm.and_then(of_alarm),
+        };
+        let refusal = Refusal { action: action.id, alarm, site, reason };
         self.emit(moment, cause(moment, action, ChangeKind::Refused, None), Subject::Refusal(refusal), out);
     }
 

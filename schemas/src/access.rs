@@ -74,6 +74,16 @@ impl Role {
         }
     }
 
+    /// How much it gives, where one of several counts: who sees nothing may do least.
+    pub fn rank(self) -> u8 {
+        match self {
+            Self::Publisher => 0,
+            Self::Reader => 1,
+            Self::Operator => 2,
+            Self::Admin => 3,
+        }
+    }
+
     /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {

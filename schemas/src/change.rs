@@ -43,14 +43,21 @@ pub struct Change {
     pub place: Option<Place>,
 }
 
+/// What no site is called.
+const NO_SITE: &str = "";
+
 impl Change {
-    /// The site that it is about: that of its alarm or report, a node below that is one itself, else the one whose numbering it is in.
+    /// The site that it is about: that of its alarm, report, refusal or shelf, a node below that is one itself, else the one whose numbering
+    /// it is in. A token is nothing of any site: it concerns only those who know of all.
     pub fn concerns(&self) -> &str {
         match &self.subject {
             Subject::Alarm { alarm, .. } => &alarm.key.site,
             Subject::Event { event, .. } => &event.key.site,
             Subject::Child(note) if note.kind.owns() => &note.name,
-            _ => &self.site,
+            Subject::Shelf(shelf) => shelf.order.matcher.site.as_ref().unwrap_or(&self.site),
+            Subject::Refusal(refusal) => refusal.site.as_ref().unwrap_or(&self.site),
+            Subject::Token(_) => NO_SITE,
+            Subject::Child(_) | Subject::Suppression { .. } | Subject::Quarantine { .. } => &self.site,
         }
     }
 }
@@ -195,6 +202,9 @@ pub struct Refusal {
     /// On which alarm, if on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarm: Option<AlarmId>,
+    /// Of which site that alarm is, or what else the action is about, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<Site>,
     /// Why.
     pub reason: RefusalReason,
 }

@@ -386,7 +386,7 @@ async fn act(
     let action = Arc::new(action(acting, members, targets)?);
     within(&scope, &action.verb, &api.store().read())?;
     let Carried { changes, duplicate, position } = journal(api, &action).await?;
-    let later = outcome::wait(api, action.id, position).await?;
+    let later = outcome::wait(api, action.id, position, &scope).await?;
     let lens = Lens::of(&api.store().read());
     let mut answer = ActionAnswer {
         id: action.id,
@@ -449,11 +449,11 @@ pub(crate) async fn carry_out(api: &Api, acting: Acting, verb: Verb) -> Result<P
 
 /// Does `verb`, also to what other sites own, or says why it was refused; whether it is done, and not on its way still.
 pub(crate) async fn see_through(api: &Api, acting: Acting, verb: Verb) -> Result<bool, Problem> {
-    let Acting { actor, from, .. } = acting;
+    let Acting { actor, from, scope } = acting;
     let id = ActionId(Uuid::new_v4());
     let action = Action { id, actor, from: Some(from), ordered_at: None, expires_at: None, verb };
     let Carried { changes, position, .. } = journal(api, &Arc::new(action)).await?;
-    let later = outcome::wait(api, id, position).await?;
+    let later = outcome::wait(api, id, position, &scope).await?;
     match changes.iter().map(|change| &**change).chain(&later.changes).find_map(refusal) {
         Some(refusal) => Err(refusal),
         None => Ok(later.pending.is_empty()),

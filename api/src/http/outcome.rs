@@ -16,7 +16,7 @@ use klaxon_schemas::action::{AlarmVerb, Verb};
 use klaxon_schemas::change::{Change, ChangeKind, Subject};
 use klaxon_schemas::child::PendingAction;
 use klaxon_schemas::ids::{ActionId, AlarmId, Position};
-use klaxon_schemas::names::{Actor, ChildName};
+use klaxon_schemas::names::{Actor, ChildName, Site};
 use klaxon_schemas::state::StateKey;
 use klaxon_schemas::time::Timestamp;
 use klaxon_store::{HISTORY_LIMIT_MAX, HistoryQuery, Order, StateRead};
@@ -67,6 +67,27 @@ impl PendingShown {
         &self.alarms
     }
 
+    /// What lies within `scope` of it: the child may be only on the way to the site.
+    fn within(child: &ChildName, pending: &PendingAction, state: &StateRead<'_>, scope: &Scope) -> Option<Self> {
+        let mut shown = Self::of(child, pending);
+        if scope.is_all() {
+            return Some(shown);
+        }
+        let is_in = |site: Option<&Site>| site.is_some_and(|site| scope.includes(site));
+        let is_some_of_it = match &pending.action.verb {
+            Verb::OnAlarms(..) => {
+                shown.alarms.retain(|id| is_in(state.alarm(*id).map(|alarm| &alarm.key.site)));
+                !shown.alarms.is_empty()
+            }
+            Verb::AddShelf(order) => is_in(order.matcher.site.as_ref()),
+            Verb::RemoveShelf(id) => {
+                state.shelves().find(|shelf| shelf.id == *id).is_some_and(|shelf| is_in(shelf.order.matcher.site.as_ref()))
+            }
+            Verb::Suppress { .. } | Verb::Unsuppress { .. } | Verb::CreateToken(_) | Verb::RevokeToken(_) => false,
+        };
+        is_some_of_it.then_some(shown)
+    }
+
     fn of(child: &ChildName, pending: &PendingAction) -> Self {
         let alarms = match &pending.action.verb {
             Verb::OnAlarms(targets, _) => targets.iter().map(|target| target.id).collect(),
@@ -113,9 +134,10 @@ pub(crate) fn pending_on(state: &StateRead<'_>, alarm: AlarmId) -> Vec<PendingSh
     all.map(|(child, pending)| PendingShown { alarms: Vec::new(), ..PendingShown::of(child, pending) }).collect()
 }
 
-/// Where the action `id` is on its way to.
-fn pending(state: &StateRead<'_>, id: ActionId) -> Vec<PendingShown> {
-    state.state().pending_action(id).map(|(child, pending)| PendingShown::of(child, pending)).collect()
+/// Where the action `id` is on its way to, as far as that lies within `scope`.
+fn pending(state: &StateRead<'_>, id: ActionId, scope: &Scope) -> Vec<PendingShown> {
+    let all = state.state().pending_action(id);
+    all.filter_map(|(child, pending)| PendingShown::within(child, pending, state, scope)).collect()
 }
 
 /// What came of an action behind some position.
@@ -128,8 +150,9 @@ pub(crate) struct Later {
     pub(crate) changes: Vec<Change>,
 }
 
-/// Waits, for a while, until all owners have said what they made of the action `id`, which was journalled up to `after`.
-pub(crate) async fn wait(api: &Api, id: ActionId, after: Position) -> Result<Later, Problem> {
+/// Waits, for a while, until all owners have said what they made of the action `id`, which was journalled up to `after`; what that is,
+/// within `scope`: whoever names the action of somebody else learns nothing by it.
+pub(crate) async fn wait(api: &Api, id: ActionId, after: Position, scope: &Scope) -> Result<Later, Problem> {
     let is_pending = || api.store().read().state().pending_action(id).next().is_some();
     let mut committed = api.store().committed();
     if !is_pending() {
@@ -145,13 +168,13 @@ pub(crate) async fn wait(api: &Api, id: ActionId, after: Position) -> Result<Lat
     };
     // Whoever waits is told that it is on its way, also when the node stops.
     let _ = tokio::time::timeout(OWNERS_WAIT, api.stop().run_until_cancelled(settled)).await;
-    let api = api.clone();
+    let (api, scope) = (api.clone(), scope.clone());
     blocking(move || {
         let (position, pending) = {
             let state = api.store().read();
-            (state.position().max(after), pending(&state, id))
+            (state.position().max(after), pending(&state, id, &scope))
         };
-        let (found, _) = changes(&api, id, &Scope::all(), after)?;
+        let (found, _) = changes(&api, id, &scope, after)?;
         Ok(Later { position, pending, changes: found.into_iter().map(|(_, change)| change).collect() })
     })
     .await
@@ -245,7 +268,12 @@ pub(crate) async fn show(
     blocking(move || {
         let (position, noted, pending, lens) = {
             let state = api.store().read();
-            (state.position(), state.state().written_at(&StateKey::Action(id)), pending(&state, id), Lens::of(&state))
+            (
+                state.position(),
+                state.state().written_at(&StateKey::Action(id)),
+                pending(&state, id, caller.scope()),
+                Lens::of(&state),
+            )
         };
         let not_remembered = || {
             let detail = format!("no action {id} is remembered; if one was carried out long ago, the history has its changes");
@@ -253,7 +281,6 @@ pub(crate) async fn show(
         };
         let noted = noted.or_else(|| (!pending.is_empty()).then_some(Position(0))).ok_or_else(not_remembered)?;
         let (found, is_all) = changes(&api, id, caller.scope(), Position(noted.0.saturating_sub(FRAME_RECORDS)))?;
-        let pending: Vec<_> = pending.into_iter().filter(|pending| caller.scope().includes(&pending.child)).collect();
         if found.is_empty() && pending.is_empty() && !caller.scope().is_all() {
             return Err(not_remembered());
         }

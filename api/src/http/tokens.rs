@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::Api;
 use super::actions::carry_out;
 use super::body::WholeBody;
-use super::guard::Acting;
+use super::guard::{Acting, Caller};
 use super::openapi::{Acts, Always, Found};
 use super::params::{NoParams, Params, Query};
 use super::problem::{Kind, Problem};
@@ -140,7 +140,13 @@ impl<S: Send + Sync> FromRequestParts<S> for NamedToken {
     operation_id = "listTokens",
     responses((status = 200, description = "The tokens, by name", body = TokensAnswer), Always)
 )]
-pub(crate) async fn list(State(api): State<Api>, Query(NoParams): Query<NoParams>) -> Result<Response, Problem> {
+pub(crate) async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    Query(NoParams): Query<NoParams>,
+) -> Result<Response, Problem> {
+    // What others may do at other sites is nobody's business.
+    caller.demand_all_sites()?;
     let answer = {
         let state = api.store().read();
         let tokens = state.tokens().iter().map(|(name, token)| TokenShown::of(name, token)).collect();

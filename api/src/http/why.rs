@@ -91,9 +91,21 @@ pub(crate) async fn why(
     blocking(move || {
         let history = page(&api, &params.query(alarm.id))?;
         let entries = entries(&api, history.items.iter().map(|(_, change)| change))?;
+        // An entry may tell of more than this alarm: those whose rights end at sites see reports of theirs.
+        let is_shown = |reason: Reason| match reason {
+            Reason::Entry(position) => entries.get(&position).is_some_and(|entry| match &entry.kind {
+                EntryKind::Event(event) => caller.scope().includes(&event.key.site),
+                _ => caller.scope().is_all(),
+            }),
+            Reason::Timer(_) | Reason::Action(_) | Reason::Shelf(_) => false,
+        };
+        let explain = |reason: Reason, change: &Change| {
+            let because = because(reason, change, api.site(), &entries);
+            Because { entry: because.entry.filter(|_| is_shown(reason)), ..because }
+        };
         let explained = history.items.iter().map(|(position, change)| ExplainedChange {
             change: lens.placed(*position, change),
-            because: change.reasons.iter().map(|reason| because(*reason, change, api.site(), &entries)).collect(),
+            because: change.reasons.iter().map(|reason| explain(*reason, change)).collect(),
         });
         json(&WhyAnswer {
             alarm: lens.alarm(&alarm),

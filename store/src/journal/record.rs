@@ -16,6 +16,7 @@ use klaxon_schemas::severity::Severity;
 use klaxon_schemas::state::{Cursor, StateKey, StateRecord};
 use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::Unusable;
@@ -213,9 +214,13 @@ pub(crate) struct Sketch<'a> {
     pub(crate) event: Option<SubjectSketch<'a>>,
     #[serde(borrow)]
     pub(crate) alarm_type: Option<Str<'a>>,
-    pub(crate) refusal: Option<RefusalSketch>,
+    #[serde(borrow)]
+    pub(crate) refusal: Option<RefusalSketch<'a>>,
+    #[serde(borrow)]
+    pub(crate) shelf: Option<ShelfSketch<'a>>,
     #[serde(borrow)]
     pub(crate) child: Option<ChildSketch<'a>>,
+    pub(crate) token: Option<IgnoredAny>,
 }
 
 /// An alarm or an event as far as indexes and filters need it.
@@ -244,8 +249,24 @@ pub(crate) struct ChildSketch<'a> {
 
 /// A refusal as far as indexes need it.
 #[derive(Debug, Deserialize)]
-pub(crate) struct RefusalSketch {
+pub(crate) struct RefusalSketch<'a> {
     pub(crate) alarm: Option<AlarmId>,
+    #[serde(borrow)]
+    pub(crate) site: Option<Str<'a>>,
+}
+
+/// A shelf as far as indexes need it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ShelfSketch<'a> {
+    #[serde(borrow, rename = "match")]
+    pub(crate) matcher: MatcherSketch<'a>,
+}
+
+/// What a shelf picks, as far as indexes need it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct MatcherSketch<'a> {
+    #[serde(borrow)]
+    pub(crate) site: Option<Str<'a>>,
 }
 
 impl Sketch<'_> {
@@ -270,8 +291,14 @@ impl Sketch<'_> {
 
     /// The site it is about.
     pub(crate) fn site(&self) -> &str {
+        if self.token.is_some() {
+            return "";
+        }
+        let said = self.subject().and_then(|subject| subject.site.as_ref());
+        let said = said.or_else(|| self.refusal.as_ref()?.site.as_ref());
+        let said = said.or_else(|| self.shelf.as_ref()?.matcher.site.as_ref());
         let of_child = || self.child.as_ref().filter(|child| child.kind.owns()).map_or(&*self.site, |child| &*child.name);
-        self.subject().and_then(|subject| subject.site.as_ref()).map_or_else(of_child, |site| &site.0)
+        said.map_or_else(of_child, |site| &site.0)
     }
 
     /// The resource it is about.

@@ -4,13 +4,37 @@ use super::*;
 use crate::journal::frame::{FrameBuffer, RawRecord, Step as Met, step};
 use crate::journal::index::IndexBuilder;
 use crate::journal::record::{self, Sketch};
+use klaxon_schemas::access::{Role, TokenNote};
+use klaxon_schemas::action::{Matcher, ShelfOrder};
 use klaxon_schemas::change::{Refusal, RefusalReason, WithoutEffect};
+use klaxon_schemas::child::{ChildKind, ChildNote, ChildStep};
 use klaxon_schemas::ids::ActionId;
 use klaxon_schemas::names::Actor;
-use klaxon_schemas::state::Suppression;
+use klaxon_schemas::state::{Shelf, ShelfPhase, Suppression};
 
 fn subjects() -> Vec<Subject> {
-    let refusal = |alarm| Refusal { action: ActionId(uuid::Uuid::from_u128(5)), alarm, reason: RefusalReason::NoEffect };
+    let action = ActionId(uuid::Uuid::from_u128(5));
+    let refusal = |alarm, site| Refusal { action, alarm, site, reason: RefusalReason::NoEffect };
+    let south = || Some(Site::new("south").expect("valid"));
+    let shelf = |site| {
+        let order = ShelfOrder::new(Matcher { site, ..Matcher::default() }, at(9), Text::new("work").expect("valid"));
+        let ends_at = JournalTime(9);
+        let by = Actor::new("ann").expect("valid");
+        Subject::Shelf(Arc::new(Shelf {
+            id: action,
+            by,
+            at: at(1),
+            order,
+            ends_at,
+            phase: ShelfPhase::Standing,
+            begins_at: None,
+            amended_at: None,
+            ended_at: None,
+            forgotten_at: None,
+        }))
+    };
+    let child =
+        |kind| Subject::Child(Arc::new(ChildNote { name: "tower-1".parse().expect("valid"), kind, what: ChildStep::Enrolled }));
     vec![
         Subject::Alarm { alarm: Arc::new(alarm(4)), previous_severity: Some(Severity::Minor) },
         Subject::Event { event: event(3), catalogued: true, without_effect: Some(WithoutEffect::Overtaken) },
@@ -18,8 +42,18 @@ fn subjects() -> Vec<Subject> {
             alarm_type: AlarmType::new("disk.full").expect("valid"),
             suppression: Arc::new(Suppression { by: Actor::new("bob \"b\"").expect("valid"), at: at(1), reason: None }),
         },
-        Subject::Refusal(refusal(Some(alarm(4).id))),
-        Subject::Refusal(refusal(None)),
+        Subject::Refusal(refusal(Some(alarm(4).id), south())),
+        Subject::Refusal(refusal(None, None)),
+        shelf(south()),
+        shelf(None),
+        child(ChildKind::Site),
+        child(ChildKind::Agent),
+        Subject::Token(Arc::new(TokenNote {
+            name: "grafana".parse().expect("valid"),
+            role: Role::Reader,
+            sites: south().into_iter().collect(),
+            expires_at: None,
+        })),
         Subject::Quarantine { entry: Position(3), failure: Text::new("broke").expect("valid") },
     ]
 }
