@@ -23,7 +23,7 @@ use klaxon_schemas::event::{AlarmKey, Report};
 use klaxon_schemas::ids::{Epoch, Position};
 use klaxon_schemas::severity::Severity;
 use klaxon_schemas::wire::v1::Touched;
-use klaxon_store::{Item, ReadError, Store};
+use klaxon_store::{Item, ReadError};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use utoipa::ToSchema;
@@ -100,17 +100,7 @@ pub(crate) async fn follow(
     };
     let step = if is_other_epoch { Step::Reset("other epoch") } else { Step::Hello };
     let stop = api.stop().clone();
-    let cursor = Cursor {
-        store: api.store().clone(),
-        caller,
-        params,
-        committed,
-        position,
-        epoch,
-        step,
-        _subscriber: subscriber,
-        _share: share,
-    };
+    let cursor = Cursor { api, caller, params, committed, position, epoch, step, _subscriber: subscriber, _share: share };
     let events = stream::unfold(cursor, move |cursor| {
         let stop = stop.clone();
         async move {
@@ -154,7 +144,7 @@ enum Step {
 }
 
 struct Cursor {
-    store: Store,
+    api: Api,
     caller: Caller,
     params: StreamParams,
     committed: watch::Receiver<Position>,
@@ -208,7 +198,7 @@ impl Cursor {
                         continue;
                     }
                     () = &mut heartbeat => {
-                        if !self.caller.holds(&self.store.read()) {
+                        if !self.caller.still_holds(&self.api).await {
                             return self.turned_away().await;
                         }
                         // An event without data is shown to nobody, but its id is kept: what was filtered out is not sent again.
@@ -217,9 +207,12 @@ impl Cursor {
                     }
                 }
             }
-            let (store, params, position, epoch) = (self.store.clone(), self.params.clone(), self.position, self.epoch);
+            if !self.caller.still_holds(&self.api).await {
+                return self.turned_away().await;
+            }
+            let (api, params, position, epoch) = (self.api.clone(), self.params.clone(), self.position, self.epoch);
             let caller = self.caller.clone();
-            match blocking(move || Ok(read(&store, &caller, &params, position, epoch))).await {
+            match blocking(move || Ok(read(&api, &caller, &params, position, epoch))).await {
                 Ok(Ok(None)) => return self.turned_away().await,
                 Ok(Ok(Some((reached, text)))) => {
                     self.position = reached.max(self.position);
@@ -251,19 +244,19 @@ impl Cursor {
 
 /// What stands behind `after`, as it is sent, and up to where that goes; nothing if whoever follows may no longer.
 fn read(
-    store: &Store,
+    api: &Api,
     caller: &Caller,
     params: &StreamParams,
     after: Position,
     epoch: Epoch,
 ) -> Result<Option<(Position, String)>, ReadError> {
-    let page = store.changes_after(after, ITEMS_MAX)?;
+    let page = api.store().changes_after(after, ITEMS_MAX)?;
     let mut text = String::new();
     if page.items.is_empty() {
         return Ok(Some((page.reached, text)));
     }
-    let state = store.read();
-    if !caller.holds(&state) {
+    let state = api.store().read();
+    if !caller.holds(api, &state) {
         return Ok(None);
     }
     let scope = caller.scope();

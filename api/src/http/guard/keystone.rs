@@ -107,6 +107,11 @@ impl Keystone {
         self.config == *config
     }
 
+    /// How long what it said is believed.
+    pub(super) fn believed_for(&self) -> Duration {
+        self.config.cache
+    }
+
     /// Whose token it is; nobody's, if Keystone does not know it or its time is over.
     pub(super) async fn whose(&self, shown: &Shown) -> Result<Option<Whose>, Problem> {
         let Some(hash) = token::hash_of_any(shown.secret()) else { return Ok(None) };
@@ -141,9 +146,14 @@ impl Keystone {
             let now = Instant::now();
             known.retain(|_, known| known.believed_until > now);
         }
-        // Whoever shows that many in so short a time is asked for anew.
+        // Whoever shows many that are nobody's costs nobody else what is known of theirs.
         if known.len() >= KNOWN_MAX {
-            known.clear();
+            known.retain(|_, known| known.who.is_some());
+        }
+        if known.len() >= KNOWN_MAX
+            && let Some(first) = known.iter().min_by_key(|(_, known)| known.believed_until).map(|(hash, _)| hash.clone())
+        {
+            known.remove(&first);
         }
         known.insert(hash, said);
     }
@@ -196,7 +206,7 @@ impl Keystone {
         let name = domain.map_or_else(|| said.user.name.clone(), |domain| format!("{}@{domain}", said.user.name));
         let grants = said.roles.iter().filter_map(|role| self.config.roles.get(&role.name));
         // Of several the one that may do most, and no sum of them: each is good at its own sites.
-        let grant = grants.max_by_key(|grant| (grant.role, grant.scope.is_all())).cloned();
+        let grant = grants.max_by_key(|grant| (grant.role.rank(), grant.scope.is_all())).cloned();
         Some(Whose { actor: Actor::lossy(&name).ok()?, grant, until })
     }
 }

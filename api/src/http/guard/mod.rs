@@ -31,6 +31,7 @@ use klaxon_schemas::names::{Actor, Site, Text, TokenName};
 use klaxon_schemas::time::Timestamp;
 use klaxon_schemas::wire::v1::uplink::PATH;
 use klaxon_store::StateRead;
+use tokio::time::Instant;
 
 use super::Api;
 use super::alertmanager;
@@ -133,12 +134,32 @@ pub(crate) struct Caller {
     from: Text,
     /// Why they are nobody, if it is not that they showed nothing.
     because: Option<String>,
-    /// The token that they showed, with its hash.
-    token: Option<(TokenName, String)>,
-    /// Until when they may, if that is known.
-    until: Option<Timestamp>,
+    /// What proves it, for those who stay.
+    proof: Proof,
     /// Whose limits they are held to; nobody's in particular if they are on this host without a name.
     client: Option<Client>,
+}
+
+/// By what somebody is known, so that it can be asked again whether it is still good.
+#[derive(Debug, Clone)]
+enum Proof {
+    /// By where they come from.
+    Place,
+    /// By a token of this node, with its hash.
+    Token(TokenName, String),
+    /// By a name in a certificate, and what the settings gave to it.
+    Certificate(String, Grant),
+    /// By what Keystone said.
+    Keystone(Box<SaidByKeystone>),
+}
+
+/// What Keystone said of somebody, and when it is asked again.
+#[derive(Debug, Clone)]
+struct SaidByKeystone {
+    shown: Shown,
+    grant: Option<Grant>,
+    until: Option<Timestamp>,
+    asked_again_at: Instant,
 }
 
 /// Whom limits are counted for: a name, or an address of another host.
@@ -163,7 +184,7 @@ pub(crate) struct Acting {
 impl Caller {
     fn new(actor: Option<Actor>, rights: Rights, scope: Scope, from: &str) -> Self {
         let from = Text::lossy(from).expect("addresses and names are short");
-        Self { actor, rights, scope, from, because: None, token: None, until: None, client: None }
+        Self { actor, rights, scope, from, because: None, proof: Proof::Place, client: None }
     }
 
     fn nobody(from: &str, because: Option<String>) -> Self {
@@ -180,13 +201,31 @@ impl Caller {
         &self.scope
     }
 
-    /// Whether what they showed is still good.
-    pub(crate) fn holds(&self, state: &StateRead<'_>) -> bool {
-        if self.until.is_some_and(|until| until <= clock::now()) {
-            return false;
+    /// Whether what they showed is still good, as far as this node knows by itself.
+    pub(crate) fn holds(&self, api: &Api, state: &StateRead<'_>) -> bool {
+        match &self.proof {
+            Proof::Place => true,
+            Proof::Token(name, hash) => state.tokens().get(name).is_some_and(|token| token.hash == *hash && is_good(token)),
+            Proof::Certificate(name, grant) => api.access().certificates.get(name) == Some(grant),
+            Proof::Keystone(said) => said.until.is_none_or(|until| until > clock::now()),
         }
-        let Some((name, hash)) = &self.token else { return true };
-        state.tokens().get(name).is_some_and(|token| token.hash == *hash && is_good(token))
+    }
+
+    /// The same, and Keystone is asked again where what it said is believed no longer. While it does not answer, a token is good for as long
+    /// as it was said to be.
+    pub(crate) async fn still_holds(&mut self, api: &Api) -> bool {
+        if let Proof::Keystone(said) = &mut self.proof
+            && said.asked_again_at <= Instant::now()
+        {
+            let Some(keystone) = api.access().keystone.clone() else { return false };
+            match keystone.whose(&said.shown).await {
+                Ok(Some(whose)) if whose.grant == said.grant => said.until = whose.until,
+                Ok(_) => return false,
+                Err(_away) => {}
+            }
+            said.asked_again_at = Instant::now() + keystone.believed_for();
+        }
+        self.holds(api, &api.store().read())
     }
 
     /// Refuses who may not.
@@ -337,7 +376,8 @@ fn of_address(api: &Api, peer: &NetPeer, uri: &Uri, headers: &HeaderMap) -> Resu
     if let Some((name, grant)) = peer.names.iter().find_map(|name| access.certificates.get_key_value(name)) {
         local::is_of_this_page(headers, &api.config().origins)?;
         let actor = Actor::lossy(name).ok();
-        return Ok(Caller::new(actor, Rights::of([grant.role]), grant.scope.clone(), &format!("{address}, by a certificate")));
+        let caller = Caller::new(actor, Rights::of([grant.role]), grant.scope.clone(), &format!("{address}, by a certificate"));
+        return Ok(Caller { proof: Proof::Certificate(name.clone(), grant.clone()), ..caller });
     }
     let known = || Caller::new(None, Rights::of(LOCAL_ROLES), Scope::all(), &address);
     match peer.trust {
@@ -372,7 +412,7 @@ fn of_token(api: &Api, shown: &Shown, place: &str) -> Option<Caller> {
     let (name, token) = found.filter(|(_, token)| is_good(token))?;
     let from = format!("{place}, by a token");
     let caller = Caller::new(Some(name.into()), Rights::of([token.role]), token.scope(), &from);
-    Some(Caller { token: Some((name.clone(), hash)), ..caller })
+    Some(Caller { proof: Proof::Token(name.clone(), hash), ..caller })
 }
 
 /// Whose token it is, if Keystone is asked and knows it.
@@ -382,12 +422,18 @@ async fn of_keystone(api: &Api, shown: &Shown, place: &str) -> Result<Option<Cal
     }
     let Some(keystone) = api.access().keystone.clone() else { return Ok(None) };
     let Some(whose) = keystone.whose(shown).await? else { return Ok(None) };
-    let (rights, scope) = match whose.grant {
-        Some(grant) => (Rights::of([grant.role]), grant.scope),
+    let (rights, scope) = match &whose.grant {
+        Some(grant) => (Rights::of([grant.role]), grant.scope.clone()),
         None => (Rights::none(), Scope::of([])),
     };
     let caller = Caller::new(Some(whose.actor), rights, scope, &format!("{place}, by Keystone"));
-    Ok(Some(Caller { until: whose.until, ..caller }))
+    let said = SaidByKeystone {
+        shown: shown.clone(),
+        grant: whose.grant,
+        until: whose.until,
+        asked_again_at: Instant::now() + keystone.believed_for(),
+    };
+    Ok(Some(Caller { proof: Proof::Keystone(Box::new(said)), ..caller }))
 }
 
 /// Whether its time is not over.
