@@ -60,7 +60,7 @@ struct Global {
     /// The node to speak with: https://HOST:PORT, http://HOST:PORT, or the path of its Unix socket
     #[arg(long, global = true, env = "KLAXON_NODE", value_name = "NODE", help_heading = "For every command")]
     node: Option<String>,
-    /// The file with the token to show; KLAXON_TOKEN may hold the token itself
+    /// The file with the token to show to the node that is named; KLAXON_TOKEN may hold the token itself
     #[arg(long, global = true, env = "KLAXON_TOKEN_FILE", value_name = "FILE", help_heading = "For every command")]
     token_file: Option<PathBuf>,
     /// The certificates (PEM) of who vouches for the node at https://; the system's, if absent
