@@ -267,6 +267,22 @@ fn what_is_limited_to_sites_is_so_everywhere() {
     let admin = open.token("admin", &["--role", "admin", "--site", "north"]);
     let order = json!({ "name": "root", "role": "admin" }).to_string();
     assert_eq!(open.with(&admin, "/api/v1/tokens", &post(&order, &[])).status, 403);
+    assert_eq!(open.with(&admin, "/api/v1/tokens", &[]).status, 403, "nor sees whom others have let in");
+    // The node's own site is one like the others: what it did for them is theirs, and tokens are nobody's.
+    let central = open.token("central", &["--role", "reader", "--site", "noc"]);
+    let acknowledge = json!({ "action": "acknowledge", "filter": { "cleared": false, "acknowledged": false } });
+    let all = open.token("all", &["--role", "operator"]);
+    assert_eq!(open.with(&all, "/api/v1/actions", &post(&acknowledge.to_string(), &[])).status, 200);
+    let again = json!({ "action": "acknowledge", "alarms": [id("south"), id("noc")] }).to_string();
+    assert_eq!(open.with(&all, "/api/v1/actions", &post(&again, &[])).status, 409, "it is so already");
+    let history = open.with(&central, "/api/v1/history", &[]).json();
+    let kinds: Vec<_> = history["changes"].as_array().expect("a list").iter().map(|change| change["kind"].clone()).collect();
+    assert_eq!(kinds, ["refused", "acknowledged", "raised"], "{history:#}");
+    assert_eq!(history["changes"][0]["refusal"]["alarm"], json!(id("noc")), "{history:#}");
+    let why = open.with(&central, &format!("/api/v1/alarms/{}/why", id("noc")), &[]).body;
+    assert!(why.contains("the order came in at") && !why.contains(&id("south")), "{why}");
+    let here = curl(&[&open.node.url(&format!("/alarms/{}/why", id("noc")))]).body;
+    assert!(here.contains(&id("south")), "who may know of all sees all of the order: {here}");
     // A stream ends with its token.
     open.node.cli_ok(&["token", "revoke", "reader"]);
     open.node.send(&serde_json::from_str(&event("north", "host=i")).expect("is JSON"));
@@ -385,6 +401,20 @@ fn a_certificate_is_a_name_that_the_settings_know() {
     stranger.write("client.key", &key.serialize_pem());
     let refused = open.ask("/healthz", &["--cert", &stranger.path("client.pem"), "--key", &stranger.path("client.key")]);
     assert_eq!(refused.status, 0, "no connection is made");
+    // What the settings take away ends what it allowed.
+    let (certificate, key) = open.authority.issue("ops", &[]);
+    open.authority.write("ops.pem", &certificate.pem());
+    open.authority.write("ops.key", &key.serialize_pem());
+    let [ca, certificate, key] = ["ca.pem", "ops.pem", "ops.key"].map(|name| open.authority.path(name));
+    let mut stream = Stream::follow(&["--cacert", &ca, "--cert", &certificate, "--key", &key, &open.url("/api/v1/stream")]);
+    stream.until("hello");
+    let file = open.dir.path().join("data.toml");
+    let settings = std::fs::read_to_string(&file).expect("is there").replace("certificates.ops]", "certificates.others]");
+    std::fs::write(&file, settings).expect("there is room");
+    open.node.signal(rustix::process::Signal::HUP);
+    wait_until("it is taken up", || open.node.log_text().contains("new settings are in force"));
+    open.node.send(&serde_json::from_str(&event("north", "host=late")).expect("is JSON"));
+    assert!(!stream.until("no longer allowed").contains("host=late"));
     // Required, nobody comes in without one.
     let dir = scratch("access-required-");
     let strict = Open::setup(&open.authority, &dir, "client_certificate_required = true").start();
@@ -482,7 +512,7 @@ fn keystone_says_whose_a_token_is() {
     keystone.knows("gAAAA-eve", "eve", "Default", &["member"]);
     let open = Open::start(&format!(
         "[access.keystone]\nurl = \"{}\"\ncache = \"1h\"\n[access.keystone.roles]\noperator = {{ role = \"operator\" }}\n\
-         reader = {{ role = \"reader\", sites = [\"north\"] }}",
+         reader = {{ role = \"reader\", sites = [\"north\"] }}\nsender = {{ role = \"publisher\" }}",
         keystone.url()
     ));
     open.node.send(&serde_json::from_str(&event("north", "host=a")).expect("is JSON"));
@@ -498,6 +528,9 @@ fn keystone_says_whose_a_token_is() {
     assert_eq!(ask("gAAAA-bob", "/api/v1/actions", &post(&order, &[])).status, 403);
     assert_eq!(ask("gAAAA-eve", "/api/v1/alarms", &[]).status, 403, "known, and nothing here");
     assert_eq!(ask("gAAAA-mal", "/api/v1/alarms", &[]).status, 401);
+    // Of several roles the one counts that may do most.
+    keystone.knows("gAAAA-pat", "pat", "Default", &["operator", "sender"]);
+    assert_eq!(ask("gAAAA-pat", "/api/v1/alarms", &[]).status, 200);
     let asked = keystone.asked();
     assert_eq!(ask("gAAAA-bob", "/api/v1/alarms", &[]).status, 200);
     assert_eq!(keystone.asked(), asked, "what it said is believed for a while");
@@ -506,6 +539,38 @@ fn keystone_says_whose_a_token_is() {
     assert_eq!(ask("gAAAA-bob", "/api/v1/alarms", &[]).status, 200);
     assert_eq!(ask("gAAAA-new", "/api/v1/alarms", &[]).status, 503);
     assert!(!open.node.log_text().contains("gAAAA"));
+}
+
+#[test]
+fn what_keystone_takes_back_ends_what_it_allowed() {
+    let keystone = keystone::Keystone::start();
+    keystone.knows("gAAAA-ann", "ann", "Default", &["reader"]);
+    let open = Open::start(&format!(
+        "[access.keystone]\nurl = \"{}\"\ncache = \"1s\"\n[access.keystone.roles]\nreader = {{ role = \"reader\" }}",
+        keystone.url()
+    ));
+    let ca = open.authority.path("ca.pem");
+    let mut stream = Stream::follow(&["--cacert", &ca, "-H", "X-Auth-Token: gAAAA-ann", &open.url("/api/v1/stream")]);
+    stream.until("hello");
+    let asked = keystone.asked();
+    let send =
+        |number: usize| open.node.send(&serde_json::from_str(&event("north", &format!("host=h{number}"))).expect("is JSON"));
+    let mut sent = 0;
+    // Once a second, as long as somebody is told.
+    wait_until("it is asked again", || {
+        send(sent);
+        sent += 1;
+        keystone.asked() > asked
+    });
+    stream.until(&format!("host=h{}", sent - 1));
+    keystone.forgets("gAAAA-ann");
+    wait_until("it is asked once more", || {
+        send(sent);
+        sent += 1;
+        open.ask("/api/v1/alarms", &["-H", "X-Auth-Token: gAAAA-ann"]).status == 401
+    });
+    send(sent);
+    stream.until("no longer allowed");
 }
 
 #[test]

@@ -45,6 +45,10 @@ impl Keystone {
         self.kept.tokens.lock().expect("no panic").insert(token.to_owned(), said);
     }
 
+    pub(crate) fn forgets(&self, token: &str) {
+        self.kept.tokens.lock().expect("no panic").remove(token);
+    }
+
     pub(crate) fn asked(&self) -> usize {
         self.kept.asked.load(Ordering::SeqCst)
     }
