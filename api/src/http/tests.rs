@@ -152,7 +152,8 @@ impl Loop {
             let number = self.number();
             let mut alarm = (*self.alarms[&target.id]).clone();
             if alarm.acknowledged.is_some() {
-                let refusal = Refusal { action: action.id, alarm: Some(target.id), reason: RefusalReason::NoEffect };
+                let refusal =
+                    Refusal { action: action.id, alarm: Some(target.id), site: None, reason: RefusalReason::NoEffect };
                 changes.push(Arc::new(Change {
                     site: self.site.clone(),
                     number,
