@@ -2,6 +2,8 @@
 
 mod harness;
 
+use std::collections::BTreeSet;
+
 use harness::hook::{Hook, Post};
 use harness::{Node, Setup, Site, scratch, wait_until};
 use serde_json::{Value, json};
@@ -133,4 +135,32 @@ fn more_than_may_wait_does_not_wait() {
     assert_eq!(all, (1..=all.len() as u64).collect::<Vec<_>>());
     assert!(hook.posts().iter().all(|post| numbers(post).len() <= 100));
     assert!(hook.count() < 50, "they are still many in one: {}", hook.count());
+}
+
+#[test]
+fn what_is_given_up_stands_no_longer_beside_others() {
+    let hook = Hook::start();
+    let settings = receiver(&hook, "", "100ms", "100ms").replace("webhook = {", "webhook = { form = \"alertmanager\",");
+    let site = Site::start(&settings);
+    site.send(&json!([event("host=a", "major"), event("host=b", "major")]));
+    wait_confirmed(&site, 2);
+    hook.answer(422);
+    site.send(&event("host=a", "cleared"));
+    wait_until("it is given up", || shown(&site)["counters"]["refused"] == 1);
+    hook.answer(0);
+    site.send(&event("host=c", "major"));
+    wait_confirmed(&site, 4);
+    let last = hook.posts().last().expect("came").json();
+    let alerts = last["alerts"].as_array().expect("is a list").iter();
+    let resources: BTreeSet<&str> = alerts.map(|alert| alert["labels"]["resource"].as_str().expect("has one")).collect();
+    assert_eq!(resources, BTreeSet::from(["host=b", "host=c"]), "{last}");
+}
+
+#[test]
+fn of_a_rate_a_group_takes_one() {
+    let hook = Hook::start();
+    let site = Site::start(&receiver(&hook, "", "300ms", "1s").replace("fold_after", "rate = 1\nfold_after"));
+    site.send(&(0..60).map(|number| event(&format!("host=h{number}"), "major")).collect());
+    wait_confirmed(&site, 60);
+    assert_eq!(hook.posts().iter().map(numbers).collect::<Vec<_>>(), [(1..=60).collect::<Vec<_>>()]);
 }

@@ -7,6 +7,10 @@ mod harness;
 mod rsyslog;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use harness::authority::Authority;
 use harness::{Node, Setup, Site, scratch, wait_until};
@@ -152,6 +156,43 @@ fn over_tls_both_prove_who_they_are() {
 }
 
 /// Raises and clears, in batches, so that much is under way.
+/// A program that takes what comes over TLS until it is told that there is no more. Joined, it gives that; or why it ended otherwise.
+fn tls_listener(authority: &Authority) -> (SocketAddr, JoinHandle<std::io::Result<String>>) {
+    let key = authority.issue("log", &["127.0.0.1"]);
+    let private = rustls::pki_types::PrivatePkcs8KeyDer::from(key.1.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("are there").with_no_client_auth();
+    let config = config.with_single_cert(vec![key.0.der().clone()], private.into()).expect("belong together");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("is bound");
+    let take = move || {
+        let (stream, _) = listener.accept()?;
+        let connection = rustls::ServerConnection::new(Arc::new(config)).map_err(std::io::Error::other)?;
+        let mut all = String::new();
+        rustls::StreamOwned::new(connection, stream).read_to_string(&mut all)?;
+        Ok(all)
+    };
+    (address, std::thread::spawn(take))
+}
+
+#[test]
+fn a_node_that_ends_says_so_over_tls() {
+    let authority = Authority::new();
+    let (address, listening) = tls_listener(&authority);
+    let dir = scratch("syslog-");
+    let node = Setup::new(dir.path()).config(&format!(
+        "[receivers.siem.syslog]\naddress = \"{address}\"\ntransport = \"tls\"\nca_file = \"{}\"\n",
+        authority.path("ca.pem")
+    ));
+    let node = node.start();
+    node.send(&event("host=a", "major"));
+    wait_until("it is told", || shown(&node)["confirmed"] == 1);
+    assert!(node.stop().success());
+    let all = listening.join().expect("ends").expect("the end is told");
+    assert!(all.contains("resource=\"host=a\""), "{all}");
+}
+
 fn churn(node: &Node, round: u32) {
     let severity = if round.is_multiple_of(2) { "major" } else { "cleared" };
     let all: Vec<Value> = (0..150).map(|number| event(&format!("host=h{number}"), severity)).collect();

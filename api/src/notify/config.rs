@@ -33,7 +33,7 @@ pub struct ReceiverConfig {
     pub start: Start,
     /// A backlog that is older than this when the receiver is reached again is folded into one digest; never, if absent.
     pub fold_after: Option<Duration>,
-    /// How many notifications a second at most; as many as it takes, if absent.
+    /// How many notifications a second at most, or deliveries, if they are grouped; as many as it takes, if absent.
     pub rate: Option<NonZeroU32>,
     /// How often it hears that it can be reached; never, if absent.
     pub heartbeat: Option<Duration>,

@@ -239,6 +239,11 @@ impl Groups {
         }
     }
 
+    /// It stands for the receiver no longer, and it will not be told that.
+    pub(super) fn forget(&mut self, alarm: AlarmId) {
+        self.all.values_mut().for_each(|group| drop(group.standing.remove(&alarm)));
+    }
+
     /// What else stands in the group than these.
     pub(super) fn standing(&self, key: &GroupKey, but: impl Fn(AlarmId) -> bool) -> Standing {
         let Some(group) = self.all.get(key) else { return Standing::default() };
@@ -312,5 +317,8 @@ mod tests {
         groups.told(How::Cleared, &all[1]);
         let others = groups.standing(&key, |id| id == all[0].id);
         assert_eq!((others.alarms.len(), others.more, others.alarms[0].id), (STANDING_MAX, 28, all[2].id));
+        groups.forget(all[2].id);
+        let others = groups.standing(&key, |id| id == all[0].id);
+        assert_eq!((others.more, others.alarms[0].id), (27, all[3].id));
     }
 }

@@ -154,7 +154,9 @@ impl Queue {
                 }
             }
             if !is_full {
-                groups.sent(&key, self.ready.iter().any(|parcel| parcel.group.as_ref() == Some(&key)), now);
+                // What goes alone waits for nobody.
+                let is_left = self.ready.iter().any(|parcel| parcel.group.as_ref() == Some(&key) && !parcel.alone);
+                groups.sent(&key, is_left, now);
             }
             groups.goes(&key);
         }
@@ -377,6 +379,27 @@ mod tests {
         queue.push(waiting(&mut groups, parcel(3, 7), now));
         queue.push(waiting(&mut groups, parcel(4, 9), now));
         assert_eq!(numbers(&queue.take_group(soon, 9, &mut groups, false)), [2, 4]);
+    }
+
+    #[test]
+    fn what_goes_alone_leaves_nothing_behind_that_waits() {
+        let (mut queue, mut groups, now) = (Queue::default(), groups(), Instant::now());
+        queue.push(waiting(&mut groups, parcel(1, 7), now));
+        queue.push(waiting(&mut groups, parcel(2, 8), now));
+        let batch = queue.take_group(now, 9, &mut groups, true);
+        let key = batch[0].group.clone().expect("has one");
+        groups.landed(&key, now);
+        let later = now + Duration::from_secs(9);
+        batch.into_iter().for_each(|parcel| queue.again(Parcel { alone: true, tries: 1, ..parcel }, later));
+        queue.push(waiting(&mut groups, parcel(3, 9), now));
+        assert_eq!(numbers(&queue.take_group(now, 9, &mut groups, true)), [3]);
+        groups.landed(&key, now);
+        assert_eq!(groups.next_due(now), None, "nothing waits for others");
+        assert_eq!(numbers(&queue.take_group(later, 9, &mut groups, false)), [1]);
+        assert_eq!(numbers(&queue.take_group(later, 9, &mut groups, false)), [2]);
+        // What comes then waits as long as it should, not since then.
+        queue.push(waiting(&mut groups, parcel(4, 9), now + Duration::from_secs(7200)));
+        assert_eq!(groups.next_due(now), Some(now + Duration::from_secs(3 * 3600)));
     }
 
     #[test]

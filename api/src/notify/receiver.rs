@@ -158,8 +158,7 @@ pub(super) fn wall() -> Timestamp {
 
 /// Runs a receiver until it is stopped.
 pub(super) async fn run(parts: Parts) {
-    let name = parts.config.name.clone();
-    let stop = parts.stop.clone();
+    let (name, stop, sink) = (parts.config.name.clone(), parts.stop.clone(), Arc::clone(&parts.sink));
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
@@ -169,6 +168,7 @@ pub(super) async fn run(parts: Parts) {
             receiver.finish().await;
         }
     }
+    sink.close().await;
     tracing::debug!(receiver = %name, "the receiver stopped");
 }
 
@@ -433,6 +433,8 @@ impl Receiver {
             if let Some((what, entry)) = step.tell {
                 entries.push((entry, step.reached.position));
                 whats.push(what);
+            } else if let (Some(groups), Some((alarm, None))) = (&mut self.groups, &step.told) {
+                groups.forget(*alarm);
             }
             told.extend(step.told);
         }
@@ -514,18 +516,19 @@ impl Receiver {
         }
         let (is_away, window, is_full) = (self.reach.is_away(), self.window(), self.room() == 0);
         while self.flight.len() < window {
-            let allowed = self.rate.as_mut().map_or(usize::MAX, |rate| rate.allows(now));
-            let batch = match (self.limits.batch_max.min(allowed), &mut self.groups) {
-                (0, _) => Vec::new(),
-                (max, Some(groups)) => self.queue.take_group(now, max, groups, is_full),
-                _ if is_away => self.queue.take_probe(now, is_early).into_iter().collect(),
-                (max, None) => self.queue.take(now, max),
+            let (allowed, max) = (self.rate.as_mut().map_or(usize::MAX, |rate| rate.allows(now)), self.limits.batch_max);
+            let batch = match &mut self.groups {
+                _ if allowed == 0 => Vec::new(),
+                Some(groups) => self.queue.take_group(now, max, groups, is_full),
+                None if is_away => self.queue.take_probe(now, is_early).into_iter().collect(),
+                None => self.queue.take(now, max.min(allowed)),
             };
             if batch.is_empty() {
                 return;
             }
             if let Some(rate) = &mut self.rate {
-                rate.take(batch.len());
+                // A group is one message, however much is in it.
+                rate.take(if self.groups.is_some() { 1 } else { batch.len() });
             }
             self.hand_over(batch);
         }
@@ -669,6 +672,11 @@ impl Receiver {
             receiver = %self.config.name, delivery_seq = parcel.number, tries = parcel.tries, error,
             "the receiver never takes a notification; it is given up"
         );
+        if let (Some(groups), What::Alarm { how, alarm, .. }) = (&mut self.groups, &parcel.what)
+            && !how.stands()
+        {
+            groups.forget(alarm.id);
+        }
         self.settle(parcel);
     }
 

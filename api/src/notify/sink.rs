@@ -25,6 +25,11 @@ pub trait Sink: Send + Sync + 'static {
     /// they are handed over). What is in one batch is about different alarms, unless alarms are grouped; then it is of one group. A
     /// heartbeat comes alone. It may be dropped at any time; then nothing is known of the delivery, and it is made again.
     fn send(&self, batch: Vec<Notification>) -> BoxFuture<'_, Result<Delivered, SendError>>;
+
+    /// Takes leave of the receiver, as its protocol asks for it: nothing is sent after it. It takes at most about a second.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// What became of a delivery that did not fail.

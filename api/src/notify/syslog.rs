@@ -21,7 +21,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tokio::net::UdpSocket;
@@ -42,6 +42,8 @@ pub const MESSAGE_BYTES_MIN: usize = 480;
 pub const MESSAGE_BYTES_MAX: usize = 65_507;
 /// How long it is waited for somebody to say that nobody listens there.
 const REFUSAL_WAIT: Duration = Duration::from_millis(50);
+/// How long datagrams go to where the receiver was found, until its name is looked up again: nobody says that it has moved.
+const FOUND_FOR: Duration = Duration::from_secs(60);
 /// How many messages are handed over at a time.
 const BATCH_MAX: usize = 100;
 /// How many such batches wait for a connection to have stood.
@@ -240,7 +242,13 @@ pub struct SyslogSink {
     /// The connection that is written to, if there is one.
     line: Mutex<Option<Arc<Line>>>,
     /// What datagrams are sent from, to where the receiver was found.
-    socket: Mutex<Option<Arc<UdpSocket>>>,
+    socket: Mutex<Option<Found>>,
+}
+
+/// Where the receiver was found.
+struct Found {
+    socket: Arc<UdpSocket>,
+    at: Instant,
 }
 
 impl SyslogSink {
@@ -258,13 +266,9 @@ impl SyslogSink {
         Self { config, tools, sender, draft, pace, line: Mutex::default(), socket: Mutex::default() }
     }
 
-    fn written(&self, batch: &[Notification]) -> Result<Vec<Vec<u8>>, SendError> {
-        let write = |notification: &Notification| {
-            let message = self.draft.message(&self.tools.catalogue.load(), notification);
-            let max = self.config.message_bytes_max;
-            let unfit = || SendError::Refused(format!("it does not fit into the {max} bytes of a message, however it is cut"));
-            message.write(&self.sender, max).ok_or_else(unfit)
-        };
+    fn written(&self, batch: &[Notification]) -> Vec<Vec<u8>> {
+        let catalogue = self.tools.catalogue.load();
+        let write = |told| self.draft.message(&catalogue, told).write(&self.sender, self.config.message_bytes_max);
         batch.iter().map(write).collect()
     }
 
@@ -314,16 +318,30 @@ impl SyslogSink {
 
     async fn socket(&self) -> std::io::Result<Arc<UdpSocket>> {
         let mut kept = self.socket.lock().await;
-        if let Some(socket) = &*kept {
-            return Ok(Arc::clone(socket));
+        if let Some(found) = kept.as_ref().filter(|found| found.at.elapsed() < FOUND_FOR) {
+            return Ok(Arc::clone(&found.socket));
         }
-        let found = tokio::time::timeout(self.config.timeout, tokio::net::lookup_host(&self.config.address)).await??;
+        let looked_up = tokio::time::timeout(self.config.timeout, tokio::net::lookup_host(&self.config.address)).await;
+        let addresses: Vec<SocketAddr> = match (looked_up.map_err(std::io::Error::from).flatten(), kept.as_mut()) {
+            (Ok(addresses), _) => addresses.collect(),
+            // Where names cannot be looked up now, it is where it was.
+            (Err(_), Some(found)) => found.socket.peer_addr().into_iter().collect(),
+            (Err(error), None) => return Err(error),
+        };
+        if let Some(found) = kept.as_mut().filter(|found| found.socket.peer_addr().is_ok_and(|peer| addresses.contains(&peer)))
+        {
+            found.at = Instant::now();
+            return Ok(Arc::clone(&found.socket));
+        }
         let mut failed = std::io::Error::other("its name has no address");
-        for address in found {
+        for address in addresses {
             let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
             let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
             match socket.connect(address).await {
-                Ok(()) => return Ok(Arc::clone(kept.insert(Arc::new(socket)))),
+                Ok(()) => {
+                    let found = kept.insert(Found { socket: Arc::new(socket), at: Instant::now() });
+                    return Ok(Arc::clone(&found.socket));
+                }
                 Err(error) => failed = error,
             }
         }
@@ -338,12 +356,20 @@ impl Sink for SyslogSink {
 
     fn send(&self, batch: Vec<Notification>) -> BoxFuture<'_, Result<Delivered, SendError>> {
         Box::pin(async move {
-            let messages = self.written(&batch)?;
+            let messages = self.written(&batch);
             match self.config.transport {
                 Transport::Udp => self.send_datagrams(&messages).await?,
                 Transport::Tcp | Transport::Tls => self.send_stream(messages).await?,
             }
             Ok(Delivered::Confirmed)
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Some(line) = self.line.lock().await.take() {
+                line.close().await;
+            }
         })
     }
 }

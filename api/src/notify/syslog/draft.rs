@@ -78,15 +78,15 @@ impl Draft {
         standard.fact("probableCause", causes::label(cause.map(|cause| &**cause)));
         standard.fact("perceivedSeverity", severity);
         if let Some(event_type) = alarm.details.event_type.or(entry.map(|entry| entry.event_type)) {
-            standard.fact("eventType", event_type_label(event_type));
+            standard.extra("eventType", event_type_label(event_type));
         }
         if let Some(trend) = trend(how, change, alarm.severity) {
-            standard.fact("trendIndication", trend);
+            standard.extra("trendIndication", trend);
         }
         if let Some(url) = &self.external_url {
             let resource =
                 percent_encoding::utf8_percent_encode(alarm.key.resource.as_str(), percent_encoding::NON_ALPHANUMERIC);
-            standard.fact("resourceURI", format_args!("{url}/#filter={resource}"));
+            standard.extra("resourceURI", format_args!("{url}/#filter={resource}"));
         }
 
         about(&mut own, &alarm.key);
@@ -97,12 +97,12 @@ impl Draft {
         }
         own.fact("raise_seq", alarm.raise_seq);
         own.fact("severity", alarm.severity.as_str());
-        own.fact("raised_at", alarm.raised_at);
+        own.extra("raised_at", alarm.raised_at);
         if let Some(cleared) = &alarm.cleared {
-            own.fact("cleared_at", cleared.at);
+            own.extra("cleared_at", cleared.at);
         }
         if let Some(cause) = cause {
-            own.fact("probable_cause", cause);
+            own.extra("probable_cause", cause);
         }
         conditions(&mut own, alarm, suppressed);
 
@@ -190,9 +190,9 @@ fn about(own: &mut Element, key: &AlarmKey) {
 
 /// What happened, who did it, and in which words.
 fn step_of(own: &mut Element, change: &Change) {
-    own.fact("change", word(&change.kind));
-    own.fact("change_epoch", change.number.epoch);
-    own.fact("change_seq", change.number.seq);
+    own.extra("change", word(&change.kind));
+    own.extra("change_epoch", change.number.epoch);
+    own.extra("change_seq", change.number.seq);
     if let Some(actor) = &change.actor {
         own.text("actor", actor);
     }
@@ -207,7 +207,7 @@ fn conditions(own: &mut Element, alarm: &Alarm, suppressed: bool) {
         own.text("producer", producer);
     }
     if let Some(affecting) = alarm.details.service_affecting {
-        own.fact("service_affecting", affecting);
+        own.extra("service_affecting", affecting);
     }
     if let Some(mark) = &alarm.acknowledged {
         own.text("acknowledged_by", &mark.by);
@@ -216,14 +216,14 @@ fn conditions(own: &mut Element, alarm: &Alarm, suppressed: bool) {
         own.text("assigned_to", &assignment.to);
     }
     if let Some(shelved) = &alarm.shelved {
-        own.fact("shelved_until", shelved.until);
+        own.extra("shelved_until", shelved.until);
         own.text("shelved_reason", &shelved.reason);
     }
     if suppressed {
-        own.fact("suppressed", true);
+        own.extra("suppressed", true);
     }
     if alarm.stale.is_some() {
-        own.fact("stale", true);
+        own.extra("stale", true);
     }
 }
 
@@ -260,7 +260,7 @@ fn of_digest(mut own: Element, digest: &Digest) -> Message {
     own.fact("logged", logged);
     own.fact("came_and_went", came_and_went);
     let span = [("first_at", digest.first_at), ("last_at", digest.last_at)];
-    span.into_iter().filter_map(|(name, at)| Some((name, at?))).for_each(|(name, at): (_, Timestamp)| own.fact(name, at));
+    span.into_iter().filter_map(|(name, at)| Some((name, at?))).for_each(|(name, at): (_, Timestamp)| own.extra(name, at));
     let named = |alarm: &klaxon_schemas::notify::DigestAlarm| {
         format!("{} {} {} {}", alarm.severity.as_str(), alarm.alarm_type, alarm.site, alarm.resource)
     };

@@ -24,6 +24,8 @@ pub(super) const STAND: Duration = Duration::from_millis(200);
 const STAND_UNKNOWN: Duration = Duration::from_secs(2);
 /// How soon it is looked again whether all is acknowledged, at first and at most.
 const LOOK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+/// How long it may take to end one in order.
+const CLOSE: Duration = Duration::from_secs(1);
 /// How long a connection is idle until TCP asks whether the other side is there.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
@@ -97,6 +99,18 @@ impl Line {
             why = over(&mut ended) => Err(why),
             stood = stand => stood,
         }
+    }
+
+    /// Ends it in order: over TLS, the other side is told so (RFC 5425 section 4.4).
+    pub(super) async fn close(&self) {
+        let close = async {
+            if let Some(mut writer) = self.writer.lock().await.take() {
+                // The other side may be gone by now.
+                let _ = writer.shutdown().await;
+            }
+        };
+        // So may it be that nothing gets through.
+        let _ = tokio::time::timeout(CLOSE, close).await;
     }
 
     /// Waits until all that was written is acknowledged. Whether that is known.

@@ -9,6 +9,8 @@ use std::fmt::{Display, Write as _};
 use klaxon_schemas::time::Timestamp;
 
 use super::Facility;
+#[cfg(doc)]
+use super::MESSAGE_BYTES_MIN;
 
 /// The longest HOSTNAME (RFC 5424 section 6).
 pub(super) const HOSTNAME_CHARS_MAX: usize = 255;
@@ -71,12 +73,14 @@ struct Param {
 /// What becomes of a value when there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Weight {
-    /// It stays whole: it means nothing in part.
-    Whole,
     /// Cut first: words for people.
     Text,
+    /// Left out next: it means nothing in part, and the rest something without it.
+    Extra,
     /// Cut last, because something is looked up by it.
     Name,
+    /// It stays as it is, as long as its element does.
+    Whole,
 }
 
 impl Element {
@@ -85,9 +89,14 @@ impl Element {
         Self { id, params: Vec::with_capacity(16) }
     }
 
-    /// A value that means nothing in part.
+    /// A value that means nothing in part, and without which the element means nothing.
     pub(super) fn fact(&mut self, name: &'static str, value: impl Display) {
         self.put(name, value, Weight::Whole);
+    }
+
+    /// A value that means nothing in part, and that may be left out.
+    pub(super) fn extra(&mut self, name: &'static str, value: impl Display) {
+        self.put(name, value, Weight::Extra);
     }
 
     /// A value by which something is looked up.
@@ -107,16 +116,14 @@ impl Element {
 }
 
 impl Message {
-    /// As it is sent, in at most `bytes_max`; nothing, if that cannot be done.
-    pub(super) fn write(mut self, sender: &Sender, bytes_max: usize) -> Option<Vec<u8>> {
+    /// As it is sent, in at most `bytes_max`, which is [`MESSAGE_BYTES_MIN`] or more.
+    pub(super) fn write(mut self, sender: &Sender, bytes_max: usize) -> Vec<u8> {
         loop {
             let written = self.written(sender);
             let over = written.len().saturating_sub(bytes_max);
-            if over == 0 {
-                return Some(written.into_bytes());
-            }
-            if !self.cut(over) {
-                return None;
+            if over == 0 || !self.cut(over) {
+                debug_assert!(over == 0, "{over} bytes do not fit: {written}");
+                return written.into_bytes();
             }
         }
     }
@@ -125,6 +132,9 @@ impl Message {
         let Sender { facility, hostname, app_name, process } = sender;
         let priority = *facility as u8 * 8 + self.level as u8;
         let mut out = format!("<{priority}>1 {} {hostname} {app_name} {process} {} ", self.at, self.kind);
+        if self.elements.is_empty() {
+            out.push('-');
+        }
         for element in &self.elements {
             out.push('[');
             out.push_str(&element.id);
@@ -141,26 +151,33 @@ impl Message {
         out
     }
 
-    /// Takes up to so many bytes from the longest of the texts, or if all are short, of the names. Whether there was something to
-    /// take.
+    /// Takes up to so many bytes from the longest of the texts; if all are short, leaves out the longest of what may be; if that is
+    /// gone, takes from the longest of the names, and then leaves out the last element. Whether there was something to take.
     fn cut(&mut self, over: usize) -> bool {
-        let params = || self.elements.iter().flat_map(|element| &element.params);
-        let longest =
-            |weight| params().filter(|param| param.weight == weight).map(|param| param.value.len()).max().unwrap_or(0);
         let is_long = |length: usize| length > CUT_BYTES_MIN + CUT.len();
-        let (text, longest_text, longest_name) = (self.text.len(), longest(Weight::Text), longest(Weight::Name));
-        if is_long(text) && text >= longest_text {
+        if is_long(self.text.len()) && self.longest(Weight::Text).is_none_or(|(.., length)| length <= self.text.len()) {
             shorten(&mut self.text, over);
-            return true;
+        } else if let Some((element, place, _)) = self.longest(Weight::Text).filter(|(.., length)| is_long(*length)) {
+            shorten(&mut self.elements[element].params[place].value, over);
+        } else if let Some((element, place, _)) = self.longest(Weight::Extra) {
+            self.elements[element].params.remove(place);
+        } else if let Some((element, place, _)) = self.longest(Weight::Name).filter(|(.., length)| is_long(*length)) {
+            shorten(&mut self.elements[element].params[place].value, over);
+        } else {
+            return self.elements.pop().is_some();
         }
-        let (weight, length) = if is_long(longest_text) { (Weight::Text, longest_text) } else { (Weight::Name, longest_name) };
-        if !is_long(length) {
-            return false;
-        }
-        let mut params = self.elements.iter_mut().flat_map(|element| &mut element.params);
-        let param = params.find(|param| param.weight == weight && param.value.len() == length).expect("it was found before");
-        shorten(&mut param.value, over);
         true
+    }
+
+    /// The longest value of that weight: in which element, at which place, and how long it is.
+    fn longest(&self, weight: Weight) -> Option<(usize, usize, usize)> {
+        let places = self
+            .elements
+            .iter()
+            .enumerate()
+            .flat_map(|(element, it)| it.params.iter().enumerate().map(move |(place, param)| (element, place, param)));
+        let of_weight = places.filter(|(.., param)| param.weight == weight);
+        of_weight.map(|(element, place, param)| (element, place, param.value.len())).max_by_key(|(.., length)| *length)
     }
 }
 
@@ -193,6 +210,7 @@ fn visible(character: char) -> char {
 
 #[cfg(test)]
 mod tests {
+    use super::super::MESSAGE_BYTES_MIN;
     use super::*;
 
     fn sender() -> Sender {
@@ -208,14 +226,14 @@ mod tests {
         Message { level: Level::Critical, at, kind: "alarm.raised", elements: vec![element], text: text.to_owned() }
     }
 
-    fn written(message: Message, bytes_max: usize) -> Option<String> {
-        message.write(&sender(), bytes_max).map(|bytes| String::from_utf8(bytes).expect("is UTF-8"))
+    fn written(message: Message, bytes_max: usize) -> String {
+        String::from_utf8(message.write(&sender(), bytes_max)).expect("is UTF-8")
     }
 
     #[test]
     fn a_message_is_as_rfc_5424_has_it() {
         assert_eq!(
-            written(message("ü\nfull", "a \"b\" \\ [c]", "host=a"), 480).expect("fits"),
+            written(message("ü\nfull", "a \"b\" \\ [c]", "host=a"), 480),
             "<162>1 2026-11-22T03:12:00.25Z gate klaxon 7 alarm.raised \
              [alarm severity=\"major\" note=\"a \\\"b\\\" \\\\ [c\\]\" resource=\"host=a\"] \u{feff}ü full"
         );
@@ -226,15 +244,46 @@ mod tests {
         let name = "n".repeat(100);
         let long = message(&"é".repeat(400), &"\"".repeat(120), &name);
         for max in [480, 500, 640, 1000] {
-            let short = written(long.clone(), max).expect("can be cut");
+            let short = written(long.clone(), max);
             assert!(short.len() <= max, "{} {max}", short.len());
             assert!(short.contains(&name) && short.contains('…') && short.ends_with('…'), "{short}");
         }
-        let some = written(long.clone(), 1000).expect("can be cut");
+        let some = written(long.clone(), 1000);
         assert!(some.contains(&format!("note=\"{}\"", "\\\"".repeat(120))), "the shorter text is whole: {some}");
         assert!(some.len() > 900, "no more is cut than must be: {}", some.len());
-        let least = written(long.clone(), 230).expect("can be cut");
+        let least = written(long.clone(), 230);
         assert!(least.len() <= 230 && least.contains("nnnn…\"") && least.contains("severity=\"major\""), "{least}");
-        assert_eq!(written(long, 100), None);
+    }
+
+    #[test]
+    fn what_may_be_is_left_out_before_a_name_is_cut_and_an_element_last() {
+        let name = "n".repeat(150);
+        let mut long = message("full", "", &name);
+        let mut own = Element::new("own".to_owned());
+        own.fact("epoch", 7);
+        own.extra("link", "l".repeat(90));
+        own.extra("since", "s".repeat(30));
+        long.elements.push(own);
+        let length = written(long.clone(), 480).len();
+        let one_less = written(long.clone(), length - 1);
+        assert!(one_less.contains(&name) && !one_less.contains("link") && one_less.contains("since"), "{one_less}");
+        let names_cut = written(long.clone(), 200);
+        assert!(names_cut.contains("nnn…\"") && names_cut.contains("[own epoch=\"7\"]"), "{names_cut}");
+        let element_gone = written(long.clone(), 140);
+        assert!(!element_gone.contains("[own") && element_gone.contains("severity=\"major\""), "{element_gone}");
+        assert!(written(long, 80).contains("alarm.raised - \u{feff}full"));
+    }
+
+    #[test]
+    fn whatever_it_says_it_fits_where_everything_fits() {
+        let sender = Sender {
+            facility: Facility::Local7,
+            hostname: "h".repeat(HOSTNAME_CHARS_MAX),
+            app_name: "a".repeat(APP_NAME_CHARS_MAX),
+            process: u32::MAX,
+        };
+        let mut long = message(&"ä".repeat(9000), &"]".repeat(9000), &"\"".repeat(9000));
+        (0..100).for_each(|_| long.elements[0].fact("number", u64::MAX));
+        assert!(long.write(&sender, MESSAGE_BYTES_MIN).len() <= MESSAGE_BYTES_MIN);
     }
 }

@@ -48,7 +48,7 @@ async fn an_alarm_is_as_rfc_5674_has_it() {
     };
     let sink = SyslogSink::new(&config, &tools());
     let receive = async { next(&mut BufReader::new(listener.accept().await.expect("it comes").0)).await };
-    let message = sink.written(&[told(3)]).ok().and_then(|mut all| all.pop()).expect("can be written");
+    let message = sink.written(&[told(3)]).pop().expect("is one");
     let sending = async { sink.send(vec![told(3)]).await };
     let (received, _) = soon(async { tokio::join!(receive, sending) }).await;
     assert_eq!(received.as_bytes(), message);
@@ -134,6 +134,30 @@ async fn what_nobody_takes_is_not_told() {
     let receive = async { next(&mut BufReader::new(listener.accept().await.expect("it comes anew").0)).await };
     let (message, _) = soon(async { tokio::join!(receive, sink.send(vec![told(7)])) }).await;
     assert!(message.contains("delivery_seq=\"7\""), "{message}");
+}
+
+#[tokio::test]
+async fn datagrams_follow_a_receiver_that_moves() {
+    let socket = || async { UdpSocket::bind("127.0.0.1:0").await.expect("a port is free") };
+    let (before, now) = (socket().await, socket().await);
+    let sink = sink(now.local_addr().expect("is bound"), Transport::Udp);
+    let old = socket().await;
+    old.connect(before.local_addr().expect("is bound")).await.expect("can be connected");
+    // It was found elsewhere, and not long ago.
+    *sink.socket.lock().await = Some(Found { socket: Arc::new(old), at: Instant::now() });
+    let mut datagram = [0; 2000];
+    assert_eq!(sink.send(vec![told(1)]).await, Ok(Delivered::Confirmed));
+    soon(before.recv(&mut datagram)).await.expect("it comes");
+    // Now it is long ago.
+    let long_ago = Instant::now().checked_sub(FOUND_FOR).expect("the machine runs for longer than that");
+    sink.socket.lock().await.as_mut().expect("was found").at = long_ago;
+    assert_eq!(sink.send(vec![told(2)]).await, Ok(Delivered::Confirmed));
+    soon(now.recv(&mut datagram)).await.expect("it comes");
+    let shown = sink.socket.lock().await.as_ref().expect("was found").socket.local_addr().expect("is bound");
+    sink.socket.lock().await.as_mut().expect("was found").at = long_ago;
+    assert_eq!(sink.send(vec![told(3)]).await, Ok(Delivered::Confirmed));
+    let kept = sink.socket.lock().await.as_ref().expect("was found").socket.local_addr().expect("is bound");
+    assert_eq!(shown, kept, "who has not moved is sent to from where it was");
 }
 
 #[tokio::test]
