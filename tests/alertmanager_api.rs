@@ -296,6 +296,8 @@ fn a_silence_keeps_its_id_until_its_matchers_change() {
     assert_ne!(new, id);
     assert_eq!((&ann.show(&id)["status"]["state"], &ann.show(&new)["status"]["state"]), (&json!("expired"), &json!("active")));
     wait_until("the new one holds it", || shelved()["shelf"] == new);
+    let kinds: Vec<_> = site.history().into_iter().map(|change| change["kind"].clone()).collect();
+    assert!(kinds.contains(&json!("shelved")) && !kinds.contains(&json!("unshelved")), "it was silent throughout: {kinds:?}");
 
     // Alarms that somebody shelved one by one are silenced, too.
     site.send(&json!({ "resource": "host=a.fan=2", "alarm_type": "fan.failed", "severity": "major" }));
@@ -311,9 +313,34 @@ fn a_silence_keeps_its_id_until_its_matchers_change() {
     let shelved = ann.send("POST", &format!("/api/v1/alarms/{by_hand}/shelve"), Some(&order));
     assert_eq!(shelved.status, 200, "{}", shelved.body);
     assert_eq!(alerts(&site, "?filter=alertname=fan.failed")[0]["status"]["silencedBy"], json!([by_hand]));
-    assert_eq!(ann.show(by_hand)["comment"], "by hand");
+    let mut by_labels = ann.show(by_hand);
+    assert_eq!(by_labels["comment"], "by hand");
+    by_labels["matchers"] = json!([matcher("alertname", "fan.failed")]);
+    let by_labels = ann.silence(&by_labels);
+    wait_until("a silence took its place", || {
+        alerts(&site, "?filter=alertname=fan.failed")[0]["status"]["silencedBy"] == json!([by_labels])
+    });
+    assert_eq!(ann.send("DELETE", &format!("/api/v2/silence/{by_labels}"), None).status, 200);
+    wait_until("it is silent no more", || alerts(&site, "?filter=alertname=fan.failed")[0]["status"]["state"] == "active");
+    let shelved = ann.send("POST", &format!("/api/v1/alarms/{by_hand}/shelve"), Some(&order));
+    assert_eq!(shelved.status, 200, "{}", shelved.body);
+    let listed = ann.send("GET", "/api/v2/silences", None).json();
+    assert!(listed.as_array().is_some_and(|all| all.iter().any(|one| one["id"] == by_hand)), "{listed}");
     assert_eq!(ann.send("DELETE", &format!("/api/v2/silence/{by_hand}"), None).status, 200);
     assert_eq!(alerts(&site, "?filter=alertname=fan.failed")[0]["status"]["state"], "active");
+}
+
+#[test]
+fn a_silence_stays_if_what_should_take_its_place_is_refused() {
+    let site = Site::start("[engine]\nshelves_max = 1\n");
+    let secret = token(&site, "ann", "operator", None);
+    let ann = As { base: &site.base, token: &secret };
+    let id = ann.silence(&silence(&[matcher("team", "a")], 0, 60));
+    let mut other = ann.show(&id);
+    other["matchers"] = json!([matcher("team", "b")]);
+    let refused = ann.send("POST", "/api/v2/silences", Some(&other));
+    assert_eq!((refused.status, refused.json()), (409, json!("as many are held as there may be")));
+    assert_eq!(ann.show(&id)["status"]["state"], "active");
 }
 
 #[test]

@@ -9,7 +9,6 @@ use axum::response::Response;
 use klaxon_schemas::access::Scope;
 use klaxon_schemas::alarm::Alarm;
 use klaxon_schemas::catalogue::Catalogue;
-use klaxon_schemas::ids::AlarmId;
 use klaxon_schemas::labels::{self, LabelSet, Labels};
 use klaxon_schemas::names::AlarmType;
 use klaxon_schemas::time::{JournalTime, Timestamp};
@@ -27,8 +26,8 @@ use super::time::Written;
 use crate::clock;
 use crate::notify::webhook::annotations_of;
 
-/// The most alerts in one answer.
-const ALERTS_MAX: usize = 100_000;
+/// The most that one answer may be made of.
+const PICKED_MAX: usize = 100_000;
 /// How many alarms are looked at while the state stands still.
 const STEP: usize = 1000;
 /// About how long one alert is when it is written.
@@ -241,32 +240,35 @@ impl View {
     }
 }
 
-/// All that are asked for, sorted by fingerprint. The state stands still for a step at a time only.
+/// All that are asked for, sorted by fingerprint.
 fn find(api: &Api, scope: &Scope, view: &View, filter: &AlertFilter) -> Result<Vec<Found>, Problem> {
-    let mut found = Vec::new();
     if !filter.receiver {
-        return Ok(found);
+        return Ok(Vec::new());
     }
-    let mut after: Option<AlarmId> = None;
-    loop {
-        let step = api.store().read().state().alarms_behind(after, STEP);
-        let Some(last) = step.last() else { break };
-        after = Some(last.id);
-        for alarm in step.into_iter().filter(|alarm| alarm.is_active() && scope.includes(&alarm.key.site)) {
-            if !view.picks(filter, &alarm) {
-                continue;
-            }
-            if let Some(fingerprint) = view.picked(filter, &alarm) {
-                found.push(Found { fingerprint, alarm });
-            }
-        }
-        if found.len() > ALERTS_MAX {
-            let detail = format!("there are more than {ALERTS_MAX} such alerts; narrow them by filter");
-            return Err(Problem::new(Kind::TooLarge, detail));
-        }
-    }
+    let mut found = gather(api, |alarm| {
+        let may_be = alarm.is_active() && scope.includes(&alarm.key.site) && view.picks(filter, &alarm);
+        let fingerprint = may_be.then(|| view.picked(filter, &alarm)).flatten()?;
+        Some(Found { fingerprint, alarm })
+    })?;
     found.sort_by_key(|found| (found.fingerprint, found.alarm.id));
     Ok(found)
+}
+
+/// What `pick` makes of the alarms. The state stands still for a step at a time only.
+pub(super) fn gather<T>(api: &Api, pick: impl Fn(Arc<Alarm>) -> Option<T>) -> Result<Vec<T>, Problem> {
+    let (mut picked, mut after) = (Vec::new(), None);
+    loop {
+        let step = api.store().read().state().alarms_behind(after, STEP);
+        let Some(last) = step.last() else { return Ok(picked) };
+        after = Some(last.id);
+        picked.extend(step.into_iter().filter_map(&pick));
+        if picked.len() > PICKED_MAX {
+            return Err(Problem::new(
+                Kind::TooLarge,
+                format!("there are more than {PICKED_MAX} of them; narrow them by filter"),
+            ));
+        }
+    }
 }
 
 /// The annotations with which an alert came, and where it was made. A long one is put together again: its pieces come behind it, because

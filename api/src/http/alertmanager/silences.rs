@@ -22,7 +22,6 @@ use klaxon_schemas::state::{Shelf, ShelfPhase};
 use klaxon_schemas::time::Timestamp;
 use klaxon_store::door::Tally;
 use klaxon_store::publish::{Answer, Item};
-use klaxon_store::{ALARMS_LIMIT_MAX, AlarmQuery};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
@@ -32,8 +31,8 @@ use super::super::body::WholeBody;
 use super::super::events::refused;
 use super::super::guard::{Acting, Caller};
 use super::super::problem::{Kind, Problem, quoted};
-use super::super::shown;
-use super::alerts::View;
+use super::super::shown::{self, blocking};
+use super::alerts::{View, gather};
 use super::filter::{Asked, SilenceFilter};
 use super::time::{MaybeTime, Written};
 use crate::clock;
@@ -208,19 +207,19 @@ fn regex_of(text: &str) -> String {
     escaped
 }
 
-/// All silences within `scope`. The state stands still only until they are gathered.
-fn silences(api: &Api, scope: &Scope) -> Vec<Silence> {
+/// All silences within `scope`.
+fn silences(api: &Api, scope: &Scope) -> Result<Vec<Silence>, Problem> {
     let now = clock::now();
     let is_seen =
         |shelf: &&Arc<Shelf>| scope.is_all() || shelf.order.matcher.site.as_ref().is_some_and(|site| scope.includes(site));
-    let query = AlarmQuery { shelved: Some(true), scope: scope.clone(), limit: ALARMS_LIMIT_MAX, ..AlarmQuery::default() };
-    let (shelves, alarms, view) = {
+    let (shelves, view) = {
         let state = api.store().read();
         let shelves: Vec<_> = state.shelves().filter(is_seen).cloned().collect();
-        (shelves, state.list(&query).items, View::of(&state, api.config().alertmanager.resolve_timeout))
+        (shelves, View::of(&state, api.config().alertmanager.resolve_timeout))
     };
-    let of_shelves = shelves.iter().map(|shelf| Silence::of_shelf(shelf, now));
-    of_shelves.chain(alarms.iter().filter_map(|alarm| of_alarm(alarm, &view))).collect()
+    let of_alarms =
+        gather(api, |alarm| Some(alarm).filter(|it| scope.includes(&it.key.site)).and_then(|it| of_alarm(&it, &view)))?;
+    Ok(shelves.iter().map(|shelf| Silence::of_shelf(shelf, now)).chain(of_alarms).collect())
 }
 
 fn of_alarm(alarm: &Alarm, view: &View) -> Option<Silence> {
@@ -248,7 +247,7 @@ pub(super) async fn list(
     caller: Caller,
     Asked(SilenceFilter(filter)): Asked<SilenceFilter>,
 ) -> Result<Response, Problem> {
-    let mut silences = silences(&api, caller.scope());
+    let mut silences = blocking(move || silences(&api, caller.scope())).await?;
     if !filter.is_empty() {
         silences.retain(|silence| {
             let pairs = silence.matchers.iter().map(|matcher| (matcher.name.as_str().into(), matcher.value.as_str().into()));
@@ -301,15 +300,31 @@ pub(super) async fn post(State(api): State<Api>, acting: Acting, body: WholeBody
     let id = ActionId(Uuid::new_v4());
     let amended = before.as_ref().filter(|before| may_become(before, &order, sent.starts_at.0, now));
     let shown = amended.map_or(id.0, |before| before.id);
-    let mut steps = Vec::new();
-    if amended.is_some() {
+    let is_amended = amended.is_some();
+    if is_amended {
         order.amends = Some(ActionId(shown));
-    } else if let Some(end) = before.as_ref().and_then(Silence::end) {
-        steps.push((ActionId(Uuid::new_v4()), end));
     }
-    steps.push((id, Verb::AddShelf(Box::new(order))));
-    carry_out(&api, &acting, steps).await?;
+    carry_out(&api, &acting, vec![(id, Verb::AddShelf(Box::new(order.clone())))]).await?;
+    if !is_amended && let Some(before) = before {
+        replace(&api, &acting, before, (id, order)).await?;
+    }
     shown::json(&json!({ "silenceID": shown }))
+}
+
+/// Ends a silence that another has taken the place of. The new one is there before the old one goes: if it is refused, the old one stays,
+/// and what both take is silent throughout.
+async fn replace(api: &Api, acting: &Acting, before: Silence, (by, order): (ActionId, ShelfOrder)) -> Result<(), Problem> {
+    let new = || ActionId(Uuid::new_v4());
+    let mut steps: Vec<_> = before.end().map(|end| (new(), end)).into_iter().collect();
+    if matches!(before.of, Of::Alarm(_)) {
+        // What was shelved by itself is off every shelf then: the new one looks once more for what it takes.
+        steps.push((new(), Verb::AddShelf(Box::new(ShelfOrder { amends: Some(by), ..order }))));
+    }
+    match carry_out(api, acting, steps).await {
+        // Somebody else was faster.
+        Err(problem) if problem.is(Kind::NotFound) => Ok(()),
+        done => done,
+    }
 }
 
 fn wrong(reason: impl Into<String>) -> Problem {
