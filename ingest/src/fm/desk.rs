@@ -164,7 +164,9 @@ impl Desk {
     /// Clears what these stand for; how many alarms that were.
     async fn delete(&self, filters: &[Filter], client: IpAddr) -> Result<usize, Code> {
         let (mut items, mut seen, mut tally) = (Vec::new(), HashSet::new(), Tally::default());
-        for filter in filters {
+        // What is looked for twice is looked for once.
+        let mut asked = HashSet::new();
+        for filter in filters.iter().filter(|filter| asked.insert((&filter.alarm_id, &filter.entity_instance_id))) {
             match self.meant(filter, usize::MAX) {
                 // What was raised a moment ago may not be seen here yet: the clear of it comes behind it.
                 Ok((key, found)) if found.is_empty() && self.is_behind => items.push(clear_of(&key)),
