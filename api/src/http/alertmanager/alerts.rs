@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -13,6 +14,7 @@ use klaxon_schemas::labels::{self, LabelSet, Labels};
 use klaxon_schemas::names::AlarmType;
 use klaxon_schemas::time::{JournalTime, Timestamp};
 use klaxon_store::StateRead;
+use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 
 use super::super::Api;
@@ -103,14 +105,25 @@ struct Alert<'a> {
     #[serde(serialize_with = "words")]
     annotations: Words<'a>,
     ends_at: Written,
-    fingerprint: String,
+    fingerprint: Fingerprint,
     receivers: [Receiver; 1],
     starts_at: Written,
     status: Status,
     updated_at: Written,
     #[serde(rename = "generatorURL", skip_serializing_if = "Option::is_none")]
-    generator_url: Option<String>,
+    generator_url: Option<Cow<'a, str>>,
     labels: ShownLabels<'a>,
+}
+
+/// Sixteen digits, which need no room of their own.
+struct Fingerprint(u64);
+
+impl Serialize for Fingerprint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut digits = [b'0'; 16];
+        write!(&mut digits[..], "{:016x}", self.0).map_err(S::Error::custom)?;
+        serializer.serialize_str(str::from_utf8(&digits).map_err(S::Error::custom)?)
+    }
 }
 
 /// Names and what they say.
@@ -205,10 +218,10 @@ impl View {
     fn alert<'a>(&self, found: &'a Found) -> Alert<'a> {
         let alarm = &*found.alarm;
         let is_kept = !alarm.details.labels.is_empty();
-        let entry = self.catalogue.as_deref().and_then(|catalogue| catalogue.get(&alarm.key.alarm_type));
         let (annotations, generator_url) = if is_kept {
             kept(alarm)
         } else {
+            let entry = self.catalogue.as_deref().and_then(|catalogue| catalogue.get(&alarm.key.alarm_type));
             let made = annotations_of(alarm, entry).into_iter();
             (made.map(|(name, value)| (Cow::Owned(name), Cow::Owned(value))).collect(), None)
         };
@@ -217,7 +230,7 @@ impl View {
         Alert {
             annotations,
             ends_at: Written(self.end(alarm)),
-            fingerprint: format!("{:016x}", found.fingerprint),
+            fingerprint: Fingerprint(found.fingerprint),
             receivers: [Receiver { name: RECEIVER }],
             starts_at: Written(alarm.event_time.filter(|_| is_kept).unwrap_or(alarm.raised_at)),
             status: Status {
@@ -273,15 +286,15 @@ pub(super) fn gather<T>(api: &Api, pick: impl Fn(Arc<Alarm>) -> Option<T>) -> Re
 
 /// The annotations with which an alert came, and where it was made. A long one is put together again: its pieces come behind it, because
 /// attributes are sorted by name.
-fn kept(alarm: &Alarm) -> (Words<'_>, Option<String>) {
-    let mut annotations: Words<'_> = Vec::new();
-    let mut generator: Option<String> = None;
+fn kept(alarm: &Alarm) -> (Words<'_>, Option<Cow<'_, str>>) {
+    let mut annotations: Words<'_> = Vec::with_capacity(4);
+    let mut generator: Option<Cow<'_, str>> = None;
     for (name, value) in alarm.details.attributes.iter() {
         match piece_of(name) {
-            Some(GENERATOR) => generator.iter_mut().for_each(|url| url.push_str(value)),
+            Some(GENERATOR) => generator.iter_mut().for_each(|url| url.to_mut().push_str(value)),
             base => match annotations.iter_mut().rfind(|(name, _)| Some(&**name) == base) {
                 Some((_, whole)) => whole.to_mut().push_str(value),
-                None if name.as_str() == GENERATOR => generator = Some(value.to_string()),
+                None if name.as_str() == GENERATOR => generator = Some(Cow::Borrowed(value)),
                 None if name.starts_with(OWN_PREFIX) => {}
                 None => annotations.push((Cow::Borrowed(name), Cow::Borrowed(value))),
             },

@@ -1,7 +1,5 @@
 //! Times as Alertmanager writes them: RFC 3339 with milliseconds; Go's zero time stands for none.
 
-use std::fmt::Write as _;
-
 use klaxon_schemas::time::{Timestamp, TimestampError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -14,12 +12,7 @@ pub(super) struct Written(pub(super) Timestamp);
 
 impl Serialize for Written {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let micros = self.0.as_micros();
-        let whole = self.0.saturating_add_micros(-micros.rem_euclid(1_000_000));
-        let mut text = whole.to_string();
-        text.truncate(text.len() - 1);
-        write!(text, ".{:03}Z", micros.rem_euclid(1_000_000) / 1000).expect("a string takes everything");
-        serializer.serialize_str(&text)
+        serializer.collect_str(&format_args!("{:.3}", self.0))
     }
 }
 
