@@ -42,8 +42,7 @@ pub(super) async fn list(
     Asked(filter): Asked<AlertFilter>,
 ) -> Result<Response, Problem> {
     blocking(move || {
-        let view = View::of(&api.store().read(), api.config().alertmanager.resolve_timeout);
-        let found = find(&api, caller.scope(), &view, &filter)?;
+        let (view, found) = find(&api, caller.scope(), &filter)?;
         let mut body = Vec::with_capacity(64 + found.len() * ALERT_BYTES);
         body.push(b'[');
         // One by one: all of them beside their text would be twice the memory.
@@ -66,8 +65,7 @@ pub(super) async fn groups(
     Asked(filter): Asked<AlertFilter>,
 ) -> Result<Response, Problem> {
     blocking(move || {
-        let view = View::of(&api.store().read(), api.config().alertmanager.resolve_timeout);
-        let found = find(&api, caller.scope(), &view, &filter)?;
+        let (view, found) = find(&api, caller.scope(), &filter)?;
         let group_by = &api.config().alertmanager.group_by;
         let mut groups: BTreeMap<BTreeMap<&str, String>, Vec<Alert<'_>>> = BTreeMap::new();
         for found in &found {
@@ -253,10 +251,11 @@ impl View {
     }
 }
 
-/// All that are asked for, sorted by fingerprint.
-fn find(api: &Api, scope: &Scope, view: &View, filter: &AlertFilter) -> Result<Vec<Found>, Problem> {
+/// All that are asked for, sorted by fingerprint, and what shows them.
+fn find(api: &Api, scope: &Scope, filter: &AlertFilter) -> Result<(View, Vec<Found>), Problem> {
+    let view = View::of(&api.store().read(), api.config().alertmanager.resolve_timeout);
     if !filter.receiver {
-        return Ok(Vec::new());
+        return Ok((view, Vec::new()));
     }
     let mut found = gather(api, |alarm| {
         let may_be = alarm.is_active() && scope.includes(&alarm.key.site) && view.picks(filter, &alarm);
@@ -264,7 +263,7 @@ fn find(api: &Api, scope: &Scope, view: &View, filter: &AlertFilter) -> Result<V
         Some(Found { fingerprint, alarm })
     })?;
     found.sort_by_key(|found| (found.fingerprint, found.alarm.id));
-    Ok(found)
+    Ok((view, found))
 }
 
 /// What `pick` makes of the alarms. The state stands still for a step at a time only.

@@ -27,7 +27,7 @@ use super::super::guard::{Acting, Caller};
 use super::super::params::{FromParams, NoParams, Params, Query};
 use super::super::problem::{Kind, Problem};
 use super::super::shown::{blocking, json, json_sized};
-use super::asked::{Conditions, DIRECTIONS, Direction, Field, LIMIT_MAX, Paging, Turned, is_asked, uuid};
+use super::asked::{Conditions, DIRECTIONS, Direction, Field, LIMIT_MAX, OfLists, Paging, Turned, is_asked, uuid};
 use super::fault::{Always, Changes, Found};
 use super::shown::{AlarmShown, Base, View};
 
@@ -77,21 +77,6 @@ pub(crate) struct AlarmsAsked {
     /// What each condition is about: `uuid`, `alarm_id`, `entity_type_id`, `entity_instance_id`, `severity` or `alarm_type`.
     #[param(rename = "q.field", value_type = Option<Vec<String>>)]
     conditions: Conditions,
-    /// How each compares: `eq` (is a part of it, unless said otherwise), `ne`, `lt`, `le`, `gt`, `ge`.
-    #[param(rename = "q.op", value_type = Option<Vec<String>>)]
-    _operators: (),
-    /// What each value is; it makes no difference.
-    #[param(rename = "q.type", value_type = Option<Vec<String>>)]
-    _types: (),
-    /// What each compares with.
-    #[param(rename = "q.value", value_type = Option<Vec<String>>)]
-    _values: (),
-    /// The uuid of the last alarm of the page before.
-    #[param(value_type = Option<Uuid>)]
-    marker: (),
-    /// Where that stood, as `next` says it.
-    #[param(value_type = Option<String>)]
-    after: (),
     /// At most so many; 2000 unless said otherwise, and never more.
     #[param(rename = "limit", value_type = Option<u64>)]
     paging: Paging,
@@ -113,11 +98,6 @@ impl FromParams for AlarmsAsked {
     fn take(params: &mut Params) -> Self {
         Self {
             conditions: Conditions::take(params, &FIELDS),
-            _operators: (),
-            _types: (),
-            _values: (),
-            marker: (),
-            after: (),
             paging: Paging::take(params),
             sort_key: params.word("sort_key", &SORTS),
             sort_dir: params.word("sort_dir", &DIRECTIONS),
@@ -158,7 +138,7 @@ pub(crate) struct AlarmsAnswer {
     path = "/v1/alarms",
     tag = "starlingx",
     operation_id = "starlingxAlarms",
-    params(AlarmsAsked),
+    params(OfLists, AlarmsAsked),
     responses((status = 200, description = "One page of alarms", body = AlarmsAnswer), Always)
 )]
 pub(super) async fn list(

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use klaxon_schemas::starlingx::{severity_from_word, time_of};
 use klaxon_schemas::time::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::super::params::{Params, word};
@@ -116,6 +117,28 @@ impl Condition {
             _ => shown.contains(&self.value),
         }
     }
+}
+
+/// What the description says of all lists: what [`Conditions`] and [`Paging`] take beside the names that differ.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it only describes")]
+pub(super) struct OfLists {
+    /// How each condition compares: `eq` (is a part of it, unless said otherwise), `ne`, `lt`, `le`, `gt`, `ge`.
+    #[param(rename = "q.op", value_type = Option<Vec<String>>)]
+    operators: (),
+    /// What each value is; it makes no difference.
+    #[param(rename = "q.type", value_type = Option<Vec<String>>)]
+    types: (),
+    /// What each compares with.
+    #[param(rename = "q.value", value_type = Option<Vec<String>>)]
+    values: (),
+    /// The uuid of the last of the page before.
+    #[param(value_type = Option<Uuid>)]
+    marker: (),
+    /// Where that stood, as `next` says it.
+    #[param(value_type = Option<String>)]
+    after: (),
 }
 
 /// All conditions of a request; all must hold.

@@ -20,7 +20,7 @@ use super::super::params::{FromParams, NoParams, Params, Query};
 use super::super::problem::{Kind, Problem};
 use super::super::shown::{blocking, json, json_sized};
 use super::alarms::Named;
-use super::asked::{Conditions, DIRECTIONS, Direction, Field, Paging, Turned, is_asked};
+use super::asked::{Conditions, DIRECTIONS, Direction, Field, OfLists, Paging, Turned, is_asked};
 use super::fault::{Always, Found};
 use super::shown::{ALARM_KINDS, Base, EventShown, Facts, View, event_uuid, position_of};
 
@@ -50,21 +50,6 @@ pub(crate) struct EventsAsked {
     /// or `end`.
     #[param(rename = "q.field", value_type = Option<Vec<String>>)]
     conditions: Conditions,
-    /// How each compares: `eq` (is a part of it, unless said otherwise), `ne`, `lt`, `le`, `gt`, `ge`.
-    #[param(rename = "q.op", value_type = Option<Vec<String>>)]
-    _operators: (),
-    /// What each value is; it makes no difference.
-    #[param(rename = "q.type", value_type = Option<Vec<String>>)]
-    _types: (),
-    /// What each compares with.
-    #[param(rename = "q.value", value_type = Option<Vec<String>>)]
-    _values: (),
-    /// The uuid of the last event of the page before.
-    #[param(value_type = Option<Uuid>)]
-    marker: (),
-    /// Where the search is to go on, as `next` says it.
-    #[param(value_type = Option<String>)]
-    after: (),
     /// At most so many; 2000 unless said otherwise, and never more.
     #[param(rename = "limit", value_type = Option<u64>)]
     paging: Paging,
@@ -92,11 +77,6 @@ impl FromParams for EventsAsked {
     fn take(params: &mut Params) -> Self {
         Self {
             conditions: Conditions::take(params, &FIELDS),
-            _operators: (),
-            _types: (),
-            _values: (),
-            marker: (),
-            after: (),
             paging: Paging::take(params),
             sort_key: params.word("sort_key", &SORTS).unwrap_or_default(),
             sort_dir: params.word("sort_dir", &DIRECTIONS).unwrap_or(Direction::Descending),
@@ -124,7 +104,7 @@ pub(crate) struct EventsAnswer {
     path = "/v1/event_log",
     tag = "starlingx",
     operation_id = "starlingxEvents",
-    params(EventsAsked),
+    params(OfLists, EventsAsked),
     responses((status = 200, description = "One page of events", body = EventsAnswer), Always)
 )]
 pub(super) async fn list(

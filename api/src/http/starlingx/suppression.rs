@@ -19,7 +19,7 @@ use super::super::params::{FromParams, NoParams, Params, Query};
 use super::super::problem::{Kind, Problem, quoted};
 use super::super::shown::{blocking, json};
 use super::alarms::Named;
-use super::asked::{Conditions, Field, Paging, Turned};
+use super::asked::{Conditions, Field, OfLists, Paging, Turned};
 use super::fault::{Always, Changes, Found};
 use super::shown::{Base, View};
 use super::versions::Link;
@@ -41,21 +41,6 @@ pub(crate) struct TypesAsked {
     /// What each condition is about: `uuid`, `alarm_id` or `suppression_status`.
     #[param(rename = "q.field", value_type = Option<Vec<String>>)]
     conditions: Conditions,
-    /// How each compares: `eq` (is a part of it, unless said otherwise), `ne`, `lt`, `le`, `gt`, `ge`.
-    #[param(rename = "q.op", value_type = Option<Vec<String>>)]
-    _operators: (),
-    /// What each value is; it makes no difference.
-    #[param(rename = "q.type", value_type = Option<Vec<String>>)]
-    _types: (),
-    /// What each compares with.
-    #[param(rename = "q.value", value_type = Option<Vec<String>>)]
-    _values: (),
-    /// The uuid of the last type of the page before.
-    #[param(value_type = Option<Uuid>)]
-    marker: (),
-    /// Where that stood, as `next` says it.
-    #[param(value_type = Option<String>)]
-    after: (),
     /// At most so many; all unless said otherwise.
     #[param(value_type = Option<u64>)]
     limit: Option<Paging>,
@@ -67,7 +52,7 @@ impl FromParams for TypesAsked {
         let is_limited = params.is_given("limit");
         let paging = Paging::take(params);
         let limit = (is_limited || paging.marker.is_some()).then_some(paging);
-        Self { conditions, _operators: (), _types: (), _values: (), marker: (), after: (), limit }
+        Self { conditions, limit }
     }
 }
 
@@ -166,7 +151,7 @@ fn uuid_of(alarm_type: &AlarmType) -> Uuid {
     path = "/v1/event_suppression",
     tag = "starlingx",
     operation_id = "starlingxTypes",
-    params(TypesAsked),
+    params(OfLists, TypesAsked),
     responses((status = 200, description = "The types, by their ids", body = TypesAnswer), Always)
 )]
 pub(super) async fn list(

@@ -11,7 +11,7 @@ use super::super::params::{FromParams, Params};
 use super::super::problem::Kind;
 use super::super::serve::Serves;
 use super::alarms::{AlarmsAsked, SummaryAsked};
-use super::asked::{Conditions, Field, LIMIT_MAX, Paging};
+use super::asked::{Conditions, Field, LIMIT_MAX, OfLists, Paging};
 use super::events::EventsAsked;
 use super::is_theirs;
 use super::shown::position_of;
@@ -129,9 +129,10 @@ fn what_is_described_is_what_is_read() {
         names
     }
     let none = || None;
-    assert_eq!(described(AlarmsAsked::into_params(none)), known::<AlarmsAsked>());
-    assert_eq!(described(EventsAsked::into_params(none)), known::<EventsAsked>());
-    assert_eq!(described(TypesAsked::into_params(none)), known::<TypesAsked>());
+    let of_list = |own: Vec<_>| described([OfLists::into_params(none), own].concat());
+    assert_eq!(of_list(AlarmsAsked::into_params(none)), known::<AlarmsAsked>());
+    assert_eq!(of_list(EventsAsked::into_params(none)), known::<EventsAsked>());
+    assert_eq!(of_list(TypesAsked::into_params(none)), known::<TypesAsked>());
     assert_eq!(described(SummaryAsked::into_params(none)), known::<SummaryAsked>());
 }
 
