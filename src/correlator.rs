@@ -498,8 +498,7 @@ impl Work {
         }
         read.next = read.next.max(first);
         let engine = Engine::load(self.parts.site.clone(), restored.alarms.into_values(), restored.records, cursor);
-        self.input.seek(partition, read.next).map_err(NotTaken::Offset)?;
-        self.input.resume(partition).map_err(NotTaken::Offset)?;
+        self.input.begin_at(partition, read.next).map_err(NotTaken::Offset)?;
         Ok(Part { engine, read, at_end: false, careful_until: 0, deadline: None })
     }
 

@@ -75,10 +75,14 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {
     /// The client would begin where the group is, and wait for that of all partitions if a transaction is open on one of them.
-    /// Each begins where its state is instead: see [`Input::seek`].
+    /// Each begins where its state is instead, and nothing of it is read before: see [`Input::begin_at`].
+    ///
+    /// The place that it is given is never read from, and is a number all the same: what place "the end" is the client would ask the
+    /// brokers, and an answer that comes late, after others were sought, moves it there. What came in meanwhile would be passed over.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         let done = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            let done = partitions.set_all_offsets(Offset::End).and_then(|()| consumer.incremental_assign(partitions));
+            let begin = partitions.set_all_offsets(Offset::Offset(0));
+            let done = begin.and_then(|()| consumer.incremental_assign(partitions)).and_then(|()| consumer.pause(partitions));
             lock(&self.moved).push(Moved::Here(numbers(partitions)));
             done
         } else {
@@ -223,28 +227,21 @@ impl Input {
         Ok((!are_others(&self.consumer, &self.events, partition, read)?).then_some(first))
     }
 
-    /// Reads a partition from there on. Before that what it reads of it is of no use.
+    /// Reads a partition from there on, and not before. Of one that was read already, what came before that may still come.
     ///
     /// # Errors
     /// It is not this member's.
-    pub fn seek(&self, partition: u16, next: i64) -> Result<(), KafkaError> {
-        self.consumer.seek(&self.events, partition.into(), Offset::Offset(next), REQUEST_WAIT)
+    pub fn begin_at(&self, partition: u16, next: i64) -> Result<(), KafkaError> {
+        self.consumer.seek(&self.events, partition.into(), Offset::Offset(next), REQUEST_WAIT)?;
+        self.consumer.resume(&self.list(partition))
     }
 
-    /// Reads nothing of a partition until [`Input::resume`].
+    /// Reads nothing of a partition until [`Input::begin_at`].
     ///
     /// # Errors
     /// It is not this member's.
     pub fn pause(&self, partition: u16) -> Result<(), KafkaError> {
         self.consumer.pause(&self.list(partition))
-    }
-
-    /// Reads a partition again.
-    ///
-    /// # Errors
-    /// It is not this member's.
-    pub fn resume(&self, partition: u16) -> Result<(), KafkaError> {
-        self.consumer.resume(&self.list(partition))
     }
 
     fn list(&self, partition: u16) -> TopicPartitionList {
