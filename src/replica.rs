@@ -372,15 +372,18 @@ impl Replica {
         self.submit(Frame { entries: Vec::new(), results }, submission, answers);
     }
 
-    /// Answers when a frame is on the disk.
+    /// Answers when a frame is on the disk, and looks what is to be done with it then.
     fn submit(&mut self, frame: Frame, submission: Submission, answers: Vec<Option<Answer>>) {
-        let failure = Arc::clone(&self.failure);
-        self.writer.submit(frame, move |durable| match durable {
-            Ok(durable) => submission.answer(Ok(published(answers, durable))),
-            Err(error) => {
-                submission.answer(Err(PublishError::Busy));
-                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        let (failure, wake) = (Arc::clone(&self.failure), self.wake.clone());
+        self.writer.submit(frame, move |durable| {
+            match durable {
+                Ok(durable) => submission.answer(Ok(published(answers, durable))),
+                Err(error) => {
+                    submission.answer(Err(PublishError::Busy));
+                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                }
             }
+            wake.wake();
         });
     }
 
@@ -574,7 +577,7 @@ impl Replica {
     }
 
     fn send_spool(&mut self) {
-        match self.spool.send(&self.store, &self.events, &self.wake) {
+        match self.spool.send(self.writer.next_position(), &self.store, &self.events, &self.wake) {
             Ok(true) => self.commit(Results { cursor: self.cursor(), ..Results::default() }),
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "what was kept for the brokers cannot be read"),

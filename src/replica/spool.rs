@@ -78,8 +78,9 @@ impl Spool {
         }
     }
 
-    /// Sends what waits, some at a time. Whether something came to the brokers that is to be kept as sent.
-    pub(super) fn send(&mut self, store: &Store, events: &Events, wake: &Publisher) -> Result<bool, ReadError> {
+    /// Sends what waits, some at a time; what was taken stands before `next`, on the disk or on the way there. Whether something came
+    /// to the brokers that is to be kept as sent.
+    pub(super) fn send(&mut self, next: Position, store: &Store, events: &Events, wake: &Publisher) -> Result<bool, ReadError> {
         let mut is_news = false;
         for landed in self.landed.1.try_iter() {
             self.on_its_way = false;
@@ -96,9 +97,9 @@ impl Spool {
         let (entries, upto) = store.entries_page(self.done, BATCH_ENTRIES_MAX, BATCH_BYTES_MAX)?;
         if entries.is_empty() {
             self.done = upto;
-            if upto >= last {
-                self.is_pending = false;
-            } else {
+            // What was taken last may not be on the disk yet.
+            self.is_pending = upto.plus(1) < next;
+            if upto < last {
                 wake.wake();
             }
             return Ok(is_news);
@@ -121,5 +122,58 @@ impl Spool {
             });
         }
         Ok(is_news)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use klaxon_schemas::names::Site;
+    use klaxon_store::kafka::Cluster;
+    use klaxon_store::{Frame, StoreConfig, publish};
+
+    use super::*;
+    use crate::own::{self, OwnAlarm};
+
+    fn events() -> Events {
+        let brokers = vec!["127.0.0.1:9".to_owned()];
+        let prefix = "klaxon.".to_owned();
+        let cluster = Cluster { brokers, prefix, partitions: 4, replication: 1, min_insync: 1, tls: None, sasl: None };
+        Events::new(&cluster).expect("the settings are good")
+    }
+
+    #[test]
+    fn what_was_taken_last_waits_though_it_is_not_on_the_disk_yet() {
+        let dir = tempfile::tempdir().expect("can be made");
+        let (store, mut writer, _) = Store::open(StoreConfig::new(dir.path())).expect("opens");
+        store.note_original(true);
+        let (wake, _intake) = publish::queue();
+        let (events, mut spool) = (events(), Spool::of(&store, true));
+        let EntryKind::Event(event) = own::raise(&Site::new("here").expect("valid"), OwnAlarm::Quarantine, "") else {
+            panic!("it is an event");
+        };
+        let frame = |spool: &mut Spool, position| Frame {
+            entries: vec![spool.keep(position, store.epoch(), own::door(), &event)],
+            results: None,
+        };
+        let (first, (go, wait)) = (writer.next_position(), mpsc::channel::<()>());
+        writer.submit(frame(&mut spool, first), move |durable| {
+            assert!(durable.is_ok());
+            // What comes behind it is on its way to the disk for so long.
+            let _ = wait.recv();
+        });
+        let second = writer.next_position();
+        writer.submit(frame(&mut spool, second), |durable| assert!(durable.is_ok()));
+        let mut committed = store.committed();
+        while *committed.borrow_and_update() < first {
+            std::thread::yield_now();
+        }
+        // The brokers have the first.
+        spool.landed.0.send(Some(first)).expect("is heard");
+        assert!(spool.send(writer.next_position(), &store, &events, &wake).expect("can be read"));
+        assert!(spool.takes(false), "the second waits");
+        go.send(()).expect("it waits");
+        writer.drain();
+        spool.send(writer.next_position(), &store, &events, &wake).expect("can be read");
+        assert!(spool.on_its_way, "the second goes to the brokers");
     }
 }
