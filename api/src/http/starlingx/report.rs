@@ -177,7 +177,7 @@ fn unknown(text: &str, what: &str) -> String {
     operation_id = "starlingxReport",
     request_body(content = ReportRequest),
     responses(
-        (status = 200, description = "A JSON object with a uuid, as a text", body = String),
+        (status = 200, description = "A JSON object with a uuid, as a text", body = String, content_type = "application/json"),
         Always,
         Found,
         Changes
