@@ -372,7 +372,7 @@ impl Replica {
         self.submit(Frame { entries: Vec::new(), results }, submission, answers);
     }
 
-    /// Answers when a frame is on the disk, and looks what is to be done with it then.
+    /// Answers when a frame is on the disk, and has the loop look up then: a report may be to be sent.
     fn submit(&mut self, frame: Frame, submission: Submission, answers: Vec<Option<Answer>>) {
         let (failure, wake) = (Arc::clone(&self.failure), self.wake.clone());
         self.writer.submit(frame, move |durable| {
@@ -577,7 +577,7 @@ impl Replica {
     }
 
     fn send_spool(&mut self) {
-        match self.spool.send(self.writer.next_position(), &self.store, &self.events, &self.wake) {
+        match self.spool.send(&self.store, &self.events, &self.wake) {
             Ok(true) => self.commit(Results { cursor: self.cursor(), ..Results::default() }),
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "what was kept for the brokers cannot be read"),

@@ -27,7 +27,9 @@ pub(super) struct Spool {
     is_on: bool,
     /// All up to here is with the brokers.
     done: Position,
-    /// Something may wait behind that.
+    /// The last report that was kept, on the disk or on its way there.
+    last: Position,
+    /// Something may wait behind what is done.
     is_pending: bool,
     /// Up to where what is on its way goes.
     on_its_way: bool,
@@ -38,9 +40,9 @@ pub(super) struct Spool {
 impl Spool {
     /// As the store has it.
     pub(super) fn of(store: &Store, is_on: bool) -> Self {
-        let done = store.read().cursor().applied;
+        let (done, last) = (store.read().cursor().applied, *store.committed().borrow());
         // What was kept before goes to the brokers, whatever is set now.
-        Self { is_on, done, is_pending: true, on_its_way: false, not_before: None, landed: mpsc::channel() }
+        Self { is_on, done, last, is_pending: true, on_its_way: false, not_before: None, landed: mpsc::channel() }
     }
 
     /// As the store has it, after what was to be written there last was not.
@@ -63,6 +65,7 @@ impl Spool {
         if !self.is_pending {
             (self.is_pending, self.done) = (true, Position(position.0 - 1));
         }
+        self.last = position;
         let mut event = Event::clone(event);
         if event.origin.event_id.is_none() && event.origin.sequence.is_none() {
             event.origin.event_id = EventId::new(&format!("spool:{epoch}:{position}")).ok();
@@ -78,9 +81,8 @@ impl Spool {
         }
     }
 
-    /// Sends what waits, some at a time; what was taken stands before `next`, on the disk or on the way there. Whether something came
-    /// to the brokers that is to be kept as sent.
-    pub(super) fn send(&mut self, next: Position, store: &Store, events: &Events, wake: &Publisher) -> Result<bool, ReadError> {
+    /// Sends what waits, some at a time. Whether something came to the brokers that is to be kept as sent.
+    pub(super) fn send(&mut self, store: &Store, events: &Events, wake: &Publisher) -> Result<bool, ReadError> {
         let mut is_news = false;
         for landed in self.landed.1.try_iter() {
             self.on_its_way = false;
@@ -93,13 +95,12 @@ impl Spool {
         if !self.is_pending || self.on_its_way || is_away || self.not_before.is_some_and(|at| at > Instant::now()) {
             return Ok(is_news);
         }
-        let last = *store.committed().borrow();
+        let committed = *store.committed().borrow();
         let (entries, upto) = store.entries_page(self.done, BATCH_ENTRIES_MAX, BATCH_BYTES_MAX)?;
         if entries.is_empty() {
             self.done = upto;
-            // What was taken last may not be on the disk yet.
-            self.is_pending = upto.plus(1) < next;
-            if upto < last {
+            self.is_pending = upto < self.last;
+            if upto < committed {
                 wake.wake();
             }
             return Ok(is_news);
@@ -169,11 +170,11 @@ mod tests {
         }
         // The brokers have the first.
         spool.landed.0.send(Some(first)).expect("is heard");
-        assert!(spool.send(writer.next_position(), &store, &events, &wake).expect("can be read"));
+        assert!(spool.send(&store, &events, &wake).expect("can be read"));
         assert!(spool.takes(false), "the second waits");
         go.send(()).expect("it waits");
         writer.drain();
-        spool.send(writer.next_position(), &store, &events, &wake).expect("can be read");
+        spool.send(&store, &events, &wake).expect("can be read");
         assert!(spool.on_its_way, "the second goes to the brokers");
     }
 }
